@@ -1,0 +1,90 @@
+# `make help` lists what there is. Every path is relative, so that the tree may lie in a directory with spaces.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+# Absolute, for tools that run elsewhere; always quoted.
+venv_python = $(CURDIR)/$(VENV)/bin/python
+sources := Cargo.toml $(wildcard Cargo.lock) pyproject.toml $(shell find src -name '*.rs')
+# The environment is made when there is none that runs, and made anew when another PYTHON is named.
+version = $(shell $(1) -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null)
+standing := $(call version,"$(VENV)/bin/python")
+wanted := $(if $(filter file default,$(origin PYTHON)),$(standing),$(call version,"$(PYTHON)"))
+outdated := $(if $(standing),$(if $(wanted),$(filter-out $(standing),$(wanted)),yes),yes)
+
+# What is missing is said before anything is made, in one line.
+goals := $(filter-out help clean,$(MAKECMDGOALS))
+needed := $(if $(goals),$(if $(filter docs,$(goals)),,rust))
+needed += $(if $(filter lint format,$(goals)),rust-lint)
+needed += $(if $(goals),$(if $(outdated),python))
+needed += $(if $(filter test-free-threaded,$(goals)),free-threaded)
+problem := $(strip $(foreach tool,$(needed),$(shell sh .ci/require $(tool) "$(PYTHON)" 2>&1)))
+ifneq ($(problem),)
+$(error $(problem))
+endif
+
+# maturin takes its environment from these; a conda one beside it would be an ambiguity.
+export VIRTUAL_ENV = $(CURDIR)/$(VENV)
+unexport CONDA_PREFIX
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DELETE_ON_ERROR:
+.PHONY: help run build test test-rust test-python test-free-threaded lint format docs clean FORCE
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
+
+run: $(VENV)/.built ## build in release mode and serve examples/app.py on port 8000 (ARGS="--port 9000")
+	@"$(VENV)/bin/wsgi" examples/app.py $(ARGS)
+
+build: $(VENV)/.built ## build in release mode into the environment
+
+test: test-rust test-python ## set everything up and run every test
+
+test-rust: ## the tests of the pure rooms and the engine, which need no Python
+	cargo test --no-default-features
+
+test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs against the binary, architecture
+	"$(VENV)/bin/python" -m pytest $(ARGS)
+	"$(VENV)/bin/python" -m mypy
+	"$(VENV)/bin/python" -m mypy.stubtest --mypy-config-file pyproject.toml wsgi._core
+
+test-free-threaded: ## the tests of the whole on PYTHON=/path/to/python3.13t or newer
+	UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) test-python VENV=.venv-free-threaded PYTHON="$(PYTHON)"
+
+lint: $(VENV)/.tools ## formatting, clippy, ruff and types
+	cargo fmt --check
+	cargo clippy --all-targets --no-default-features -- -D warnings
+	PYO3_PYTHON="$(venv_python)" cargo clippy --all-targets -- -D warnings
+	"$(VENV)/bin/python" -m ruff check
+	"$(VENV)/bin/python" -m ruff format --check
+	"$(VENV)/bin/python" -m mypy
+
+format: $(VENV)/.tools ## format all code
+	cargo fmt
+	"$(VENV)/bin/python" -m ruff check --fix
+	"$(VENV)/bin/python" -m ruff format
+
+docs: $(VENV)/.tools ## write docs/options.md anew from the table of options
+	PYTHONPATH=python "$(VENV)/bin/python" docs/options.py
+
+clean: ## remove everything that was built or installed
+	rm -rf target dist .venv .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
+	find python tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f python/wsgi/_core*.so
+
+# Stamps inside the environment: they vanish with it.
+$(VENV)/.made: $(if $(outdated),FORCE)
+	$(if $(outdated),rm -rf "$(VENV)" && "$(PYTHON)" -m venv "$(VENV)")
+	@"$(VENV)/bin/python" -m pip --version >/dev/null 2>&1 || "$(VENV)/bin/python" -m ensurepip
+	@touch "$@"
+
+$(VENV)/.tools: $(VENV)/.made pyproject.toml
+	"$(VENV)/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
+	"$(VENV)/bin/python" -m pip install --quiet --group dev
+	@touch "$@"
+
+$(VENV)/.built: $(VENV)/.tools $(sources)
+	PIP_QUIET=1 "$(VENV)/bin/python" -m maturin develop --release
+	@touch "$@"

@@ -1,0 +1,33 @@
+"""Takes a file of any size without holding it in memory, and answers with its SHA-256; gives files back by sendfile.
+
+Run it with `wsgi --app-dir examples upload:app`, then `curl -T some.iso http://127.0.0.1:8000/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+BLOCK = 256 * 1024
+
+
+def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    if environ["REQUEST_METHOD"] not in ("PUT", "POST"):
+        start_response("200 OK", [("Content-Type", "text/x-python")])
+        wrap = environ["wsgi.file_wrapper"]
+        source: Iterable[bytes] = wrap(Path(__file__).open("rb"))
+        return source
+    digest = hashlib.sha256()
+    size = 0
+    # The input ends at the true end of the body: there is no need to count.
+    while block := environ["wsgi.input"].read(BLOCK):
+        digest.update(block)
+        size += len(block)
+    body = f"{digest.hexdigest()} {size}\n".encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]

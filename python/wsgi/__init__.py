@@ -1,0 +1,15 @@
+"""A WSGI server with a Rust core.
+
+    from wsgi.server import WSGIServer
+
+    WSGIServer("localhost", 8000, app).serve_forever()
+
+or `wsgi MODULE:APP` on the command line. This module stays empty but for the version, so that importing any part of
+the package costs only that part.
+"""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,130 @@
+"""The Rust core. `wsgi.server` is its public face; nothing here is meant to be imported by programs."""
+
+from typing import Any, BinaryIO, final
+
+from wsgi.settings import Settings
+
+@final
+class Server:
+    """Listening sockets and options. Stays bound while runs come and go.
+
+    Parameters:
+        settings: every option; `addresses`, the limits, the times (seconds) and the access log are read.
+
+    Raises:
+        BindError: an address cannot be listened on; nothing stays open.
+        ValueError: the access log cannot be opened, or its format has an unknown directive.
+
+    Thread-safety: every method may be called from any thread.
+    """
+
+    def __new__(cls, settings: Settings, /) -> Server: ...
+    @property
+    def places(self) -> list[tuple[str, int] | str]:
+        """Where the server really listens: `(host, port)` for IP, a path or `@name` for Unix sockets."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """The same as URLs: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/run/app.sock`."""
+
+    def filenos(self) -> list[int]:
+        """The listening descriptors. They stay the server's."""
+
+    def start(self, app: Any, environs: list[dict[str, Any]], *, shards: int = 1, once: bool = False) -> Run:
+        """Begins a run.
+
+        Parameters:
+            app: a WSGI application.
+            environs: what every environ of a listener begins with, one for each of `places`.
+            shards: how many pollers share the connections; each needs a worker.
+            once: take one connection, serve one request on it, and end.
+
+        Raises:
+            RuntimeError: the server is closed.
+            OSError: the system has no more descriptors or threads.
+        """
+
+    def close(self) -> None:
+        """Closes the listening sockets and the access log, whose last lines are written first."""
+
+@final
+class Run:
+    """One run of a server. Made by `Server.start`.
+
+    Thread-safety: every method may be called from any thread; each index of `work` by one thread.
+    """
+
+    @property
+    def workers(self) -> int:
+        """How many threads are to call `work`."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything has ended, though a worker may still be inside the application."""
+
+    def work(self, index: int, /) -> None:
+        """The body of worker thread `index`, from 0; returns when the run is over."""
+
+    def stop(self) -> None:
+        """Asks for a graceful end and returns at once: nobody new, idle connections close, what runs is finished within
+        `graceful_timeout`."""
+
+    def abort(self) -> None:
+        """Asks for an end at once, dropping what is unfinished. Returns at once."""
+
+    def finish(self) -> None:
+        """Tidies up, after the workers have come home or were given up."""
+
+@final
+class InputStream:
+    """`environ["wsgi.input"]` (PEP 3333): the request body, ending at its true end (`wsgi.input_terminated`).
+
+    Every method reads like that of a buffered binary file. Where the body is still arriving it waits for it, without
+    holding the interpreter.
+
+    Raises:
+        ClientDisconnected: the client left before the body was complete.
+        BodyTimeout: it came too slowly.
+        MalformedBody: a streamed chunked body broke a rule or a limit.
+    """
+
+    def read(self, size: int | None = None, /) -> bytes:
+        """Up to `size` bytes, fewer only at the end; all of them if negative or None."""
+
+    def readline(self, size: int | None = None, /) -> bytes:
+        """Up to and with the next line feed, at most `size` bytes."""
+
+    def readlines(self, hint: int | None = None, /) -> list[bytes]:
+        """The remaining lines; no more once they have `hint` bytes together."""
+
+    def __iter__(self) -> InputStream: ...
+    def __next__(self) -> bytes: ...
+
+@final
+class FileWrapper:
+    """`environ["wsgi.file_wrapper"]` (PEP 3333): sends a file from its present position.
+
+    A regular file returned by the application as it is leaves by sendfile(2), without holding a thread; any other
+    object with `read` is iterated.
+
+    Parameters:
+        filelike: an object with `read(size)`, and `close()` if it wants to be closed.
+        block_size: bytes of each block when it is iterated.
+
+    Raises:
+        ValueError: `block_size` is 0.
+    """
+
+    def __new__(cls, filelike: BinaryIO | Any, block_size: int = 8192) -> FileWrapper: ...
+    @property
+    def filelike(self) -> Any:
+        """The file."""
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of each block."""
+
+    def __iter__(self) -> FileWrapper: ...
+    def __next__(self) -> bytes: ...
+    def close(self) -> None:
+        """Closes the file, if it can be closed."""

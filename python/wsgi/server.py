@@ -1,0 +1,395 @@
+"""The server: `WSGIServer(host, port, app)`, and wsgiref's way to make one.
+
+    from wsgi.server import WSGIServer
+
+    WSGIServer("localhost", 8000, app).serve_forever()
+
+The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from wsgi import __version__, _core
+from wsgi.logging import report
+from wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+__all__ = ["WSGIServer", "make_server", "serve"]
+
+# A coroutine function's code is marked so; the inspect module would cost start-up time.
+_CO_COROUTINE = 0x80
+# After the engine is over, a worker needs a moment to come home. One that does not is inside the application.
+_FAREWELL = 1.0
+# How often the end of a stop is looked for.
+_TICK = 0.05
+
+
+class WSGIServer:
+    """An HTTP/1.1 server for one WSGI application (PEP 3333). Listens from the moment it is made.
+
+    Parameters:
+        host: name or address to listen on; `localhost` listens on both loopback addresses, "" on every IPv4 interface.
+        port: TCP port; 0 lets the system choose, `server_port` tells.
+        app: the WSGI application; `set_app` may follow later.
+        settings: a ready `Settings` in place of host, port and options.
+        options: the options of the settings table, by name; `bind` replaces host and port.
+
+    Raises:
+        BindError: an address cannot be listened on; nothing stays open.
+        ConfigError: an option has a wrong value.
+        TypeError: an option has an unknown name, or the application cannot be called as WSGI does.
+
+    Thread-safety: every method may be called from any thread.
+    """
+
+    timeout: float | None = None
+    """Seconds that `handle_request` waits for a request; None waits for ever."""
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        app: WSGIApplication | None = None,
+        *,
+        settings: Settings | None = None,
+        **options: Any,
+    ) -> None:
+        if settings is None:
+            settings = Settings.from_keywords(host=host, port=port, **options)
+        elif options:
+            raise TypeError("options go into settings or stand beside it, not both")
+        self.settings = settings
+        self.application: WSGIApplication | None = None
+        self._lock = threading.Lock()
+        self._run: _Run | None = None
+        if app is not None:
+            self.set_app(app)
+        self._core = _core.Server(settings)
+        self._environs = [_base_environ(place, settings) for place in self._core.places]
+        self.addresses: tuple[str, ...] = tuple(self._core.addresses)
+        """Every address that the server listens on, as a URL such as `http://127.0.0.1:8000` or `unix:/run/app.sock`."""
+        self.server_address: tuple[str, int] | str = self._core.places[0]
+        """The first address, as `(host, port)` or as a Unix socket's path."""
+        self.base_environ: dict[str, Any] = self._environs[0]
+        """What every environ of the first address begins with. Changes count from the next start on."""
+
+    # -- wsgiref's names ------------------------------------------------------------------------------------------------
+
+    @property
+    def server_name(self) -> str:
+        """The host part of the first address."""
+        return str(self.base_environ["SERVER_NAME"])
+
+    @property
+    def server_port(self) -> int:
+        """The port of the first address."""
+        return int(self.base_environ["SERVER_PORT"])
+
+    def set_app(self, app: WSGIApplication) -> None:
+        """Sets the application that the next start serves.
+
+        Raises:
+            TypeError: it cannot be called as WSGI does.
+        """
+        if not callable(app):
+            raise TypeError(f"a WSGI application must be callable, not {type(app).__name__}")
+        if _is_coroutine_function(app) or _is_coroutine_function(getattr(app, "__call__", None)):
+            raise TypeError("this is an ASGI application (its call is a coroutine), which this server does not serve")
+        self.application = app
+
+    def get_app(self) -> WSGIApplication | None:
+        """The application."""
+        return self.application
+
+    def fileno(self) -> int:
+        """The descriptor of the first listening socket."""
+        return self._core.filenos()[0]
+
+    def serve_forever(self, poll_interval: float | None = None) -> None:
+        """Serves until `shutdown()`, or until SIGINT or SIGTERM where this is the main thread and the program has no
+        handlers of its own for them. Then it stops gracefully: running requests are finished within `graceful_timeout`
+        seconds. A second signal stops at once.
+
+        Parameters:
+            poll_interval: for wsgiref's sake; nothing is polled here.
+
+        Raises:
+            RuntimeError: the server is running or closed, or has no application.
+        """
+        with self._signals():
+            run = self._start()
+            try:
+                print(f"WSGIServer: {self._banner()}", file=sys.stderr, flush=True)
+                run.wait()
+            finally:
+                run.stop()
+                self._end(run)
+
+    def handle_request(self) -> None:
+        """Takes one connection, serves one request on it, and returns; after `timeout` seconds without one, too.
+
+        Raises:
+            RuntimeError: the server is running or closed, or has no application.
+        """
+        run = self._start(once=True)
+        try:
+            run.wait(self.timeout)
+        finally:
+            run.stop()
+            self._end(run)
+
+    def shutdown(self) -> None:
+        """Asks for a graceful stop and returns at once: from any thread, from a signal handler, from the application.
+
+        `serve_forever()` returns when the stop is complete; the server stays bound and can be started again.
+        """
+        run = self._run
+        if run is not None:
+            run.stop()
+
+    def server_close(self) -> None:
+        """Stops, if it runs, and closes the listening sockets. Waits for the stop, except where it would wait for itself."""
+        run = self._run
+        if run is not None:
+            run.stop()
+            if not run.is_mine():
+                run.ended.wait()
+        self._core.close()
+
+    # -- embedding ------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> WSGIServer:
+        """Serves in the background until the block ends."""
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops gracefully and closes."""
+        run = self._run
+        if run is not None:
+            run.stop()
+            self._end(run)
+        self._core.close()
+
+    def __repr__(self) -> str:
+        return f"<WSGIServer on {', '.join(self.addresses)}>"
+
+    @property
+    def stuck(self) -> tuple[str, ...]:
+        """Names of the worker threads that were still inside the application when the last stop gave up waiting."""
+        return self._stuck
+
+    _stuck: tuple[str, ...] = ()
+
+    def _banner(self) -> str:
+        threads = self.settings.threads
+        return f"Serving HTTP on {', '.join(self.addresses)} (up to {threads} threads, pid {os.getpid()})"
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Lets SIGINT and SIGTERM stop the server, where nobody else has laid claim to them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        asked = False
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal asked
+            run = self._run
+            if run is None:
+                raise KeyboardInterrupt
+            if asked:
+                run.abort()
+            else:
+                asked = True
+                run.stop()
+
+        before = {}
+        for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+            if signal.getsignal(number) is default:
+                before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start(self, *, once: bool = False) -> _Run:
+        with self._lock:
+            if self._run is not None:
+                raise RuntimeError("the server is running already")
+            if self.application is None:
+                raise RuntimeError("the server has no application: pass app=… or call set_app()")
+            core = self._core.start(self.application, self._environs, shards=_shards(), once=once)
+            self._stuck = ()
+            self._run = _Run(core)
+            return self._run
+
+    def _end(self, run: _Run) -> None:
+        self._stuck = run.finish()
+        with self._lock:
+            self._run = None
+        run.ended.set()
+
+
+class _Run:
+    """One run of a server: its worker threads, and the wait for them."""
+
+    def __init__(self, core: _core.Run) -> None:
+        self.ended = threading.Event()
+        self._core = core
+        self._waiter = 0
+        # Set when a stop is asked for, and when the engine came to its end by itself.
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        try:
+            for index in range(core.workers):
+                # A request that never ends must not keep the program from ending: daemons.
+                thread = threading.Thread(target=self._work, args=(index,), name=f"wsgi-worker-{index}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            # The system has no more threads, or Ctrl-C came just now.
+            core.abort()
+            self.finish()
+            raise
+
+    def _work(self, index: int) -> None:
+        try:
+            self._core.work(index)
+        except BaseException as error:
+            report(logging.CRITICAL, "a worker thread ended by a defect of the server itself", error)
+        finally:
+            if self._core.is_over:
+                self._stopping.set()
+
+    def stop(self) -> None:
+        self._core.stop()
+        self._stopping.set()
+
+    def abort(self) -> None:
+        self._core.abort()
+        self._stopping.set()
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread is one that the end of this run waits for."""
+        me = threading.get_ident()
+        return me == self._waiter or any(thread.ident == me for thread in self._threads)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until a stop is asked for. Signal handlers run meanwhile."""
+        self._waiter = threading.get_ident()
+        self._stopping.wait(timeout)
+
+    def finish(self) -> tuple[str, ...]:
+        """Waits for the workers; gives the names of those that were given up."""
+        self._waiter = threading.get_ident()
+        over_since = None
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(_TICK)
+                if over_since is None and self._core.is_over:
+                    over_since = time.monotonic()
+                if over_since is not None and time.monotonic() - over_since > _FAREWELL:
+                    break
+        self._core.finish()
+        stuck = tuple(thread.name for thread in self._threads if thread.is_alive())
+        if stuck:
+            report(logging.ERROR, f"gave up waiting for requests that are still running in {', '.join(stuck)}")
+        return stuck
+
+
+def make_server(
+    host: str,
+    port: int,
+    app: WSGIApplication,
+    server_class: Callable[..., WSGIServer] = WSGIServer,
+    **options: Any,
+) -> WSGIServer:
+    """Makes a server, as `wsgiref.simple_server.make_server` does.
+
+    Parameters:
+        host, port, app: as for `WSGIServer`.
+        server_class: what makes the server.
+        options: as for `WSGIServer`.
+    """
+    return server_class(host, port, app, **options)
+
+
+def serve(app: WSGIApplication, **options: Any) -> None:
+    """Serves an application until it is stopped, then closes.
+
+    Parameters:
+        app: the WSGI application.
+        options: as for `WSGIServer`, host and port included.
+    """
+    server = WSGIServer(app=app, **options)
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+
+
+class _Errors:
+    """`wsgi.errors`: what `sys.stderr` is at that moment, which tests and daemons replace."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text) if sys.stderr is not None else len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+
+
+def _base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, Any]:
+    # A Unix socket has neither name nor port, which PEP 3333 wants all the same, and not empty.
+    name, port = ("localhost", 80) if isinstance(place, str) else place
+    if name in ("0.0.0.0", "::"):
+        name = socket.gethostname()
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "SERVER_NAME": name,
+        "SERVER_PORT": str(port),
+        "SERVER_SOFTWARE": f"wsgi-server/{__version__}",
+        "SCRIPT_NAME": "",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": _Errors(),
+        "wsgi.multithread": settings.threads > 1,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": _core.FileWrapper,
+        "wsgi.input_terminated": True,
+    }
+
+
+def _is_coroutine_function(function: object) -> bool:
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code is not None and bool(code.co_flags & _CO_COROUTINE)
+
+
+def _shards() -> int:
+    """One poller for each processor where threads really run side by side; one where the interpreter lock forbids it."""
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

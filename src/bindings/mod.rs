@@ -1,0 +1,22 @@
+//! Python's view of the engine: everything that touches an interpreter, and nothing else.
+
+mod errors;
+mod ffi;
+mod names;
+mod options;
+mod reporter;
+mod server;
+mod wsgi;
+
+/// The extension module `wsgi._core`. `wsgi.server` is its public face.
+// Every class below is safe to share between threads without the interpreter lock: all state is owned by one thread at a
+// time or sits behind a lock of its own.
+#[pyo3::pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::server::{Run, Server};
+    #[pymodule_export]
+    use super::wsgi::file_wrapper::FileWrapper;
+    #[pymodule_export]
+    use super::wsgi::input::InputStream;
+}

@@ -1,0 +1,32 @@
+//! What the engine has to say goes to Python's logging.
+
+use pyo3::prelude::*;
+use pyo3::types::PyAnyMethods;
+
+use crate::engine::gateway::{Reporter, Severity};
+
+/// Hands reports to `wsgi.logging.report`.
+pub struct LoggingReporter;
+
+impl Reporter for LoggingReporter {
+    fn report(&self, severity: Severity, message: &str) {
+        let level = match severity {
+            Severity::Info => 20,
+            Severity::Warning => 30,
+            Severity::Error => 40,
+        };
+        Python::attach(|py| log(py, level, message, None));
+    }
+}
+
+/// Logs one line, with an exception's traceback if there is one.
+pub fn log(py: Python<'_>, level: u8, message: &str, error: Option<&PyErr>) {
+    let exception = error.map(|error| error.value(py).clone());
+    let logged = py
+        .import("wsgi.logging")
+        .and_then(|module| module.call_method1("report", (level, message, exception)));
+    if let Err(problem) = logged {
+        // A logging handler of the program's own failed: the last resort is standard error.
+        problem.write_unraisable(py, None);
+    }
+}

@@ -1,0 +1,140 @@
+//! The classes behind `wsgi.server.WSGIServer`: a bound server, and one run of it.
+
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyDict};
+
+use super::options::Settings;
+use super::reporter::LoggingReporter;
+use super::wsgi::gateway::WsgiGateway;
+use crate::engine::gateway::Reporter;
+use crate::engine::observe::Observer;
+use crate::engine::options::Options;
+use crate::engine::server::{self, Plan};
+use crate::net::listener::{Listener, Place};
+
+/// Listening sockets and options. Stays bound while runs come and go.
+#[pyclass(frozen, module = "wsgi._core")]
+pub struct Server {
+    listeners: Mutex<Vec<Arc<Listener>>>,
+    options: Arc<Options>,
+    reporter: Arc<dyn Reporter>,
+    observers: Mutex<Arc<[Box<dyn Observer>]>>,
+}
+
+impl Server {
+    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (settings, /))]
+    fn new(settings: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let settings = Settings(settings);
+        let options = Arc::new(settings.options()?);
+        let reporter: Arc<dyn Reporter> = Arc::new(LoggingReporter);
+        let observers = Mutex::new(settings.observers(&reporter)?);
+        let listeners = settings.listeners()?.into_iter().map(Arc::new).collect();
+        Ok(Self { listeners: Mutex::new(listeners), options, reporter, observers })
+    }
+
+    /// Where the server really listens: `(host, port)` for IP, a path or `@name` for Unix sockets.
+    #[getter]
+    fn places<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.listeners()
+            .iter()
+            .map(|listener| match listener.place() {
+                Place::Ip(address) => {
+                    Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any())
+                }
+                Place::Unix(path) => Ok(path.to_string_lossy().into_pyobject(py)?.into_any()),
+            })
+            .collect()
+    }
+
+    #[getter]
+    fn addresses(&self) -> Vec<String> {
+        self.listeners().iter().map(|listener| listener.place().to_string()).collect()
+    }
+
+    fn filenos(&self) -> Vec<i32> {
+        self.listeners().iter().map(|listener| listener.descriptor().as_raw_fd()).collect()
+    }
+
+    #[pyo3(signature = (app, environs, *, shards = 1, once = false))]
+    fn start(&self, app: Py<PyAny>, environs: Vec<Py<PyDict>>, shards: usize, once: bool) -> PyResult<Run> {
+        let listeners = self.listeners().clone();
+        if listeners.is_empty() {
+            return Err(PyRuntimeError::new_err("the server is closed"));
+        }
+        if environs.len() != listeners.len() {
+            return Err(PyValueError::new_err("one environ is needed for each listener"));
+        }
+        let plan = Plan {
+            options: Arc::clone(&self.options),
+            shards,
+            once,
+            reporter: Arc::clone(&self.reporter),
+            observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
+        };
+        let run = server::Run::start(&listeners, &plan)?;
+        Ok(Run { run, app, environs, options: Arc::clone(&self.options) })
+    }
+
+    fn close(&self, py: Python<'_>) {
+        self.listeners().clear();
+        let observers = std::mem::replace(
+            &mut *self.observers.lock().unwrap_or_else(PoisonError::into_inner),
+            Arc::new([]),
+        );
+        // The access log's last lines may take a moment.
+        py.detach(|| drop(observers));
+    }
+}
+
+/// One run of a server, from `start` to `finish`.
+#[pyclass(frozen, module = "wsgi._core")]
+pub struct Run {
+    run: server::Run,
+    app: Py<PyAny>,
+    environs: Vec<Py<PyDict>>,
+    options: Arc<Options>,
+}
+
+#[pymethods]
+impl Run {
+    #[getter]
+    fn workers(&self) -> usize {
+        self.run.workers()
+    }
+
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.run.is_over()
+    }
+
+    #[pyo3(signature = (index, /))]
+    fn work(&self, py: Python<'_>, index: usize) {
+        let templates = self.environs.iter().map(|environ| environ.clone_ref(py)).collect();
+        let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), templates, self.options.write_timeout);
+        self.run.work(index, &mut gateway);
+    }
+
+    fn stop(&self) {
+        self.run.stop();
+    }
+
+    fn abort(&self) {
+        self.run.abort();
+    }
+
+    fn finish(&self, py: Python<'_>) {
+        py.detach(|| self.run.finish());
+    }
+}

@@ -1,0 +1,241 @@
+//! One call of the application: `start_response`, the `write` it returns, and early hints, around the exchange.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyAny, PyBytes, PyList, PyString, PyTuple};
+
+use crate::bindings::errors::Failure;
+use crate::bindings::ffi::with_latin1;
+use crate::engine::clock::Clock;
+use crate::engine::exchange::{Content, Exchange, Gone, Progress};
+use crate::http::head::ResponseHead;
+use crate::http1::plan::BodySize;
+use crate::interface::outgoing::{self, Kept};
+
+use super::input::InputStream;
+
+struct State {
+    // Absent once the call is over.
+    exchange: Option<Box<Exchange>>,
+    head: Option<ResponseHead>,
+    gone: bool,
+}
+
+/// The `start_response` of one call.
+#[pyclass(frozen, module = "wsgi._core", name = "StartResponse")]
+pub struct Call {
+    state: Mutex<State>,
+    input: Py<InputStream>,
+    write_timeout: Duration,
+}
+
+impl Call {
+    /// A call that reads its request from `input`.
+    pub fn new(input: &Bound<'_, InputStream>, write_timeout: Duration) -> Self {
+        let state = State { exchange: None, head: None, gone: false };
+        Self { state: Mutex::new(state), input: input.clone().unbind(), write_timeout }
+    }
+
+    /// Begins: from here to `end` the call has the exchange.
+    pub fn start(&self, exchange: Box<Exchange>) {
+        self.lock().exchange = Some(exchange);
+    }
+
+    // Held only for a moment, never while waiting for a client or for the interpreter.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The call is over: takes the exchange out.
+    pub fn end(&self) -> Option<Box<Exchange>> {
+        self.lock().exchange.take()
+    }
+
+    /// Looks at the exchange.
+    pub fn with<T>(&self, with: impl FnOnce(&mut Exchange) -> T) -> Option<T> {
+        self.lock().exchange.as_deref_mut().map(with)
+    }
+
+    /// Whether `start_response` was called.
+    pub fn has_head(&self) -> bool {
+        self.lock().head.is_some()
+    }
+
+    /// Whether the head is on its way.
+    pub fn has_begun(&self) -> bool {
+        self.with(|exchange| exchange.progress() != Progress::Waiting).unwrap_or(true)
+    }
+
+    /// Queues the head. Nothing happens if it was queued before.
+    pub fn begin(&self, py: Python<'_>, size: BodySize, clock: &mut Clock) {
+        if self.has_begun() {
+            return;
+        }
+        let unread = self.input.get().with_stream(py, |stream| (stream.unread(), stream.forgo_continue()));
+        let mut state = self.lock();
+        let State { exchange: Some(exchange), head: Some(head), .. } = &mut *state else { return };
+        if let Some((unread, awaited)) = unread {
+            exchange.note_unread(unread, awaited);
+        }
+        exchange.begin(head, size, clock);
+    }
+
+    /// Queues content and sees to it that it leaves; waits for a client that is far behind.
+    pub fn write_content(&self, py: Python<'_>, content: Content<'_>) -> Result<(), Gone> {
+        let wire = {
+            let mut state = self.lock();
+            if state.gone {
+                return Err(Gone);
+            }
+            let Some(exchange) = state.exchange.as_deref_mut() else { return Err(Gone) };
+            let queued = exchange.write(content).and_then(|()| exchange.push());
+            let ahead = exchange.is_ahead().then(|| exchange.wire());
+            if queued.is_err() {
+                state.gone = true;
+                return Err(Gone);
+            }
+            ahead
+        };
+        let Some(wire) = wire else { return Ok(()) };
+        py.detach(|| wire.catch_up(self.write_timeout)).map_err(|_| {
+            self.lock().gone = true;
+            Gone
+        })
+    }
+
+    fn set_head(&self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let head = parse_head(status, headers)?;
+        self.lock().head = Some(head);
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Call {
+    #[pyo3(signature = (status, headers, exc_info = None, /))]
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        status: &Bound<'py, PyAny>,
+        headers: &Bound<'py, PyAny>,
+        exc_info: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Write> {
+        let call = slf.get();
+        match exc_info {
+            Some(exc_info) if call.has_begun() => {
+                // PEP 3333: too late for an error page, so the error itself goes on its way.
+                let exception = exc_info.get_item(1)?;
+                return Err(PyErr::from_value(exception));
+            }
+            None if call.has_head() => {
+                return Err(PyAssertionError::new_err(
+                    "start_response was called before: a second call needs exc_info (PEP 3333)",
+                ));
+            }
+            _ => {}
+        }
+        call.set_head(status, headers)?;
+        Ok(Write { call: slf.clone().unbind() })
+    }
+}
+
+fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}
+
+fn parse_head(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<ResponseHead> {
+    let Ok(line) = status.cast::<PyString>() else {
+        let message = format!("start_response: the status must be a str such as '200 OK', not {}", type_name(status));
+        return Err(Failure::Type(message).into());
+    };
+    let mut head = with_latin1(line, outgoing::status)
+        .unwrap_or(Err(outgoing::AppError::StatusMalformed))
+        .map_err(Failure::App)?;
+    for_each_field(headers, |name, value| outgoing::field(&mut head, name, value))?;
+    Ok(head)
+}
+
+// Calls `with` with the bytes of each (name, value) pair.
+fn for_each_field(
+    headers: &Bound<'_, PyAny>,
+    mut with: impl FnMut(&[u8], &[u8]) -> Result<Kept, outgoing::AppError>,
+) -> PyResult<()> {
+    let mut one = |pair: &Bound<'_, PyAny>| -> PyResult<()> {
+        let pair = pair.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(|| {
+            Failure::Type(format!("start_response: a header must be a (name, value) tuple, not {}", type_name(pair)))
+        })?;
+        let (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
+        let (Ok(name), Ok(value)) = (name.cast::<PyString>(), value.cast::<PyString>()) else {
+            return Err(Failure::Type("start_response: header names and values must be str".to_owned()).into());
+        };
+        let judged = with_latin1(name, |name| with_latin1(value, |value| with(name, value)));
+        match judged {
+            Some(Some(judged)) => judged.map(|_| ()).map_err(|error| Failure::App(error).into()),
+            Some(None) => Err(Failure::App(outgoing::AppError::FieldValueByte).into()),
+            None => Err(Failure::App(outgoing::AppError::FieldNameByte).into()),
+        }
+    };
+    if let Ok(list) = headers.cast::<PyList>() {
+        for pair in list.iter() {
+            one(&pair)?;
+        }
+        return Ok(());
+    }
+    let Ok(tuple) = headers.cast::<PyTuple>() else {
+        let message = format!("start_response: the headers must be a list, not {}", type_name(headers));
+        return Err(Failure::Type(message).into());
+    };
+    for pair in tuple.iter() {
+        one(&pair)?;
+    }
+    Ok(())
+}
+
+/// The `write` callable that `start_response` returns: sends content at once, ahead of what is iterated.
+#[pyclass(frozen, module = "wsgi._core")]
+pub struct Write {
+    call: Py<Call>,
+}
+
+#[pymethods]
+impl Write {
+    fn __call__(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(bytes) = data.cast::<PyBytes>() else {
+            return Err(Failure::Type(format!("write: the data must be bytes, not {}", type_name(data))).into());
+        };
+        let call = self.call.bind(py).get();
+        if call.lock().exchange.is_none() {
+            return Err(PyRuntimeError::new_err("write: the response is over"));
+        }
+        call.begin(py, BodySize::Unknown, &mut Clock::new(Instant::now()));
+        // A client that has gone is no fault of the application's: it goes on, and nothing is sent.
+        let _ = call.write_content(py, Content::Borrowed(bytes.as_bytes()));
+        Ok(())
+    }
+}
+
+/// `environ["wsgi.early_hints"]`: called with a list of header tuples, sends them ahead of the response (RFC 8297).
+#[pyclass(frozen, module = "wsgi._core")]
+pub struct EarlyHints {
+    call: Py<Call>,
+}
+
+impl EarlyHints {
+    /// The hints of one call.
+    pub fn new(call: &Bound<'_, Call>) -> Self {
+        Self { call: call.clone().unbind() }
+    }
+}
+
+#[pymethods]
+impl EarlyHints {
+    #[pyo3(signature = (headers, /))]
+    fn __call__(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut lines = Vec::new();
+        for_each_field(headers, |name, value| outgoing::early_hint(&mut lines, name, value))?;
+        self.call.bind(py).get().with(|exchange| exchange.early_hints(&lines));
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! `wsgi.input`: the request body as a binary file.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use memchr::memchr;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::bindings::errors::{Failure, os_error};
+use crate::engine::body::{Body, BodyFailure, BodyStream};
+
+/// Bytes read ahead at a time for `readline` and for reading to the end.
+const BLOCK: usize = 64 * 1024;
+
+enum Source {
+    Complete,
+    File(File),
+    Stream(Box<BodyStream>),
+}
+
+struct State {
+    // Read from the source and not yet handed out.
+    buffer: Vec<u8>,
+    at: usize,
+    source: Source,
+}
+
+enum Trouble {
+    Body(BodyFailure),
+    File(std::io::Error),
+}
+
+impl From<Trouble> for PyErr {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Body(failure) => Failure::from(failure).into(),
+            Trouble::File(error) => os_error(error),
+        }
+    }
+}
+
+impl State {
+    fn buffered(&self) -> &[u8] {
+        &self.buffer[self.at..]
+    }
+
+    // Reads some bytes straight from the source. 0 is the end.
+    fn read_source(&mut self, into: &mut [u8]) -> Result<usize, Trouble> {
+        match &mut self.source {
+            Source::Complete => Ok(0),
+            Source::File(file) => file.read(into).map_err(Trouble::File),
+            Source::Stream(stream) => stream.read(into).map_err(Trouble::Body),
+        }
+    }
+
+    // Puts more bytes behind those in the buffer. `false` is the end.
+    fn fill(&mut self) -> Result<bool, Trouble> {
+        if matches!(self.source, Source::Complete) {
+            return Ok(false);
+        }
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let before = self.buffer.len();
+        self.buffer.resize(before + BLOCK, 0);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = self.read_source(&mut buffer[before..]);
+        buffer.truncate(before + read.as_ref().map_or(0, |count| *count));
+        self.buffer = buffer;
+        read.map(|count| count > 0)
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let taken = self.buffer[self.at..self.at + count].to_vec();
+        self.at += count;
+        taken
+    }
+
+    // Up to `size` bytes; fewer only at the end.
+    fn read(&mut self, size: Option<usize>) -> Result<Vec<u8>, Trouble> {
+        let Some(size) = size else {
+            let mut all = self.take(self.buffered().len());
+            loop {
+                // Memory grows with what arrives, never with what was promised.
+                let before = all.len();
+                all.resize(before + BLOCK.max(before / 2), 0);
+                let read = self.read_source(&mut all[before..]);
+                all.truncate(before + read.as_ref().map_or(0, |count| *count));
+                if read? == 0 {
+                    return Ok(all);
+                }
+            }
+        };
+        let mut taken = self.take(size.min(self.buffered().len()));
+        while taken.len() < size {
+            let before = taken.len();
+            taken.resize(before + (size - before).min(BLOCK.max(before)), 0);
+            let read = self.read_source(&mut taken[before..]);
+            taken.truncate(before + read.as_ref().map_or(0, |count| *count));
+            if read? == 0 {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    // Up to and with the next line feed, at most `size` bytes.
+    fn readline(&mut self, size: Option<usize>) -> Result<Vec<u8>, Trouble> {
+        let mut searched = 0;
+        loop {
+            let limit = size.unwrap_or(usize::MAX).min(self.buffered().len());
+            if let Some(at) = memchr(b'\n', &self.buffered()[searched.min(limit)..limit]) {
+                return Ok(self.take(searched.min(limit) + at + 1));
+            }
+            if size == Some(limit) {
+                return Ok(self.take(limit));
+            }
+            searched = limit;
+            if !self.fill()? {
+                return Ok(self.take(limit));
+            }
+        }
+    }
+
+    fn is_at_hand(&self) -> bool {
+        matches!(self.source, Source::Complete)
+    }
+}
+
+/// The request body.
+#[pyclass(frozen, module = "wsgi._core")]
+pub struct InputStream {
+    state: Mutex<State>,
+}
+
+// PEP 3333 and the io module: a negative size or None means no bound.
+fn bound(size: Option<isize>) -> Option<usize> {
+    size.and_then(|size| usize::try_from(size).ok())
+}
+
+impl InputStream {
+    /// The input for a body.
+    pub fn new(body: Body) -> Self {
+        let (buffer, source) = match body {
+            Body::Empty => (Vec::new(), Source::Complete),
+            Body::Memory(bytes) => (bytes, Source::Complete),
+            Body::File { file, .. } => (Vec::new(), Source::File(file)),
+            Body::Stream(stream) => (Vec::new(), Source::Stream(stream)),
+        };
+        Self { state: Mutex::new(State { buffer, at: 0, source }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at a body that is still arriving.
+    pub fn with_stream<T>(&self, py: Python<'_>, with: impl FnOnce(&mut BodyStream) -> T + Send) -> Option<T>
+    where
+        T: Send,
+    {
+        // Another thread may be reading: it waits for the client without the interpreter, and so must we.
+        py.detach(|| match &mut self.lock().source {
+            Source::Stream(stream) => Some(with(stream)),
+            _ => None,
+        })
+    }
+
+    /// Takes back a body that is still arriving; from now on the input is at its end.
+    pub fn close(&self, py: Python<'_>) -> Option<Box<BodyStream>> {
+        py.detach(|| {
+            let mut state = self.lock();
+            match std::mem::replace(&mut state.source, Source::Complete) {
+                Source::Stream(stream) => Some(stream),
+                _ => None,
+            }
+        })
+    }
+
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut State) -> Result<T, Trouble> + Send,
+    ) -> PyResult<T> {
+        if let Ok(mut state) = self.state.try_lock() {
+            if state.is_at_hand() {
+                return Ok(work(&mut state)?);
+            }
+        }
+        Ok(py.detach(|| work(&mut self.lock()))?)
+    }
+}
+
+#[pymethods]
+impl InputStream {
+    #[pyo3(signature = (size = None, /))]
+    fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.with(py, |state| state.read(bound(size)))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    #[pyo3(signature = (size = None, /))]
+    fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.with(py, |state| state.readline(bound(size)))?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    #[pyo3(signature = (hint = None, /))]
+    fn readlines<'py>(&self, py: Python<'py>, hint: Option<isize>) -> PyResult<Bound<'py, PyList>> {
+        // The io module takes 0 for "no hint".
+        let hint = bound(hint).filter(|hint| *hint > 0);
+        let lines = PyList::empty(py);
+        let mut total = 0;
+        while hint.is_none_or(|hint| total < hint) {
+            let line = self.with(py, |state| state.readline(None))?;
+            if line.is_empty() {
+                break;
+            }
+            total += line.len();
+            lines.append(PyBytes::new(py, &line))?;
+        }
+        Ok(lines)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let line = self.with(py, |state| state.readline(None))?;
+        Ok((!line.is_empty()).then(|| PyBytes::new(py, &line)))
+    }
+}

@@ -1,0 +1,304 @@
+//! The access log: Apache's formats, written by a thread of its own, so that neither a request nor the interpreter ever
+//! waits for a disk or a pipe.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::clock::unix_seconds;
+use super::gateway::{Reporter, Severity};
+use super::observe::{Observer, Record};
+use super::server::spawn;
+use crate::http::date::common_log;
+use crate::http::head::Version;
+
+/// Apache's combined format, the default.
+pub const COMBINED: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#;
+
+/// Lines that wait for a log that cannot be written take at most this much memory; what comes then is lost and counted.
+const BUFFER: usize = 8 << 20;
+/// Lines are gathered for this long, so that a busy server writes few and large pieces.
+const GATHER: Duration = Duration::from_millis(10);
+/// How long the end waits for a log that does not take its last lines.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Atom {
+    Text(Vec<u8>),
+    RemoteHost,
+    RemotePort,
+    Dash,
+    Time,
+    RequestLine,
+    Method,
+    Path,
+    Query,
+    Protocol,
+    Status,
+    Size { dash: bool },
+    Microseconds,
+    Milliseconds,
+    Seconds,
+    Field(Vec<u8>),
+    ConnectionStatus,
+}
+
+/// A log format, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format(Vec<Atom>);
+
+impl Format {
+    /// Reads a format in Apache's notation; the error is the directive that is not known.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut atoms = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            if at > 0 {
+                atoms.push(Atom::Text(rest.as_bytes()[..at].to_vec()));
+            }
+            let (atom, length) = directive(&rest[at..]).ok_or_else(|| {
+                let end = rest[at..].find([' ', '"']).unwrap_or(rest.len() - at);
+                rest[at..at + end].to_owned()
+            })?;
+            atoms.push(atom);
+            rest = &rest[at + length..];
+        }
+        if !rest.is_empty() {
+            atoms.push(Atom::Text(rest.as_bytes().to_vec()));
+        }
+        Ok(Self(atoms))
+    }
+
+    fn write(&self, record: &Record, out: &mut Vec<u8>) {
+        for atom in &self.0 {
+            write_atom(atom, record, out);
+        }
+        out.push(b'\n');
+    }
+}
+
+// The directive that `text`, which begins with `%`, begins with, and its length.
+fn directive(text: &str) -> Option<(Atom, usize)> {
+    if let Some(named) = text.strip_prefix("%{") {
+        let (name, after) = named.split_once('}')?;
+        let length = 2 + name.len() + 1;
+        return match (name, after.chars().next()?) {
+            ("s", 'T') => Some((Atom::Seconds, length + 1)),
+            ("ms", 'T') => Some((Atom::Milliseconds, length + 1)),
+            ("us", 'T') => Some((Atom::Microseconds, length + 1)),
+            ("remote", 'p') => Some((Atom::RemotePort, length + 1)),
+            (_, 'i') if !name.is_empty() => Some((Atom::Field(name.as_bytes().to_ascii_lowercase()), length + 1)),
+            _ => None,
+        };
+    }
+    if text.starts_with("%>s") {
+        return Some((Atom::Status, 3));
+    }
+    let atom = match text.chars().nth(1)? {
+        '%' => Atom::Text(b"%".to_vec()),
+        'h' | 'a' => Atom::RemoteHost,
+        'l' | 'u' => Atom::Dash,
+        't' => Atom::Time,
+        'r' => Atom::RequestLine,
+        'm' => Atom::Method,
+        'U' => Atom::Path,
+        'q' => Atom::Query,
+        'H' => Atom::Protocol,
+        's' => Atom::Status,
+        'b' => Atom::Size { dash: true },
+        'B' => Atom::Size { dash: false },
+        'D' => Atom::Microseconds,
+        'T' => Atom::Seconds,
+        'X' => Atom::ConnectionStatus,
+        _ => return None,
+    };
+    Some((atom, 2))
+}
+
+fn write_atom(atom: &Atom, record: &Record, out: &mut Vec<u8>) {
+    // Writing into memory cannot fail.
+    let mut number = |value: u128| drop(write!(out, "{value}"));
+    match atom {
+        Atom::Text(text) => out.extend_from_slice(text),
+        Atom::RemoteHost => match record.peer.ip() {
+            Some(ip) => drop(write!(out, "{ip}")),
+            None => out.extend_from_slice(b"unix"),
+        },
+        Atom::RemotePort => number(record.peer.port().unwrap_or(0).into()),
+        Atom::Dash => out.push(b'-'),
+        Atom::Time => {
+            out.push(b'[');
+            out.extend_from_slice(&common_log(unix_seconds(record.arrived)));
+            out.push(b']');
+        }
+        Atom::RequestLine => escape(record.request.request_line(), out),
+        Atom::Method => escape(record.request.method(), out),
+        Atom::Path => escape(record.request.path(), out),
+        Atom::Query => {
+            if !record.request.query().is_empty() {
+                out.push(b'?');
+                escape(record.request.query(), out);
+            }
+        }
+        Atom::Protocol => out.extend_from_slice(match record.request.version() {
+            Version::Http10 => b"HTTP/1.0",
+            Version::Http11 => b"HTTP/1.1",
+        }),
+        Atom::Status => number(record.status.into()),
+        Atom::Size { dash: true } if record.body_bytes == 0 => out.push(b'-'),
+        Atom::Size { .. } => number(record.body_bytes.into()),
+        Atom::Microseconds => number(record.took.as_micros()),
+        Atom::Milliseconds => number(record.took.as_millis()),
+        Atom::Seconds => number(record.took.as_secs().into()),
+        Atom::Field(name) => match record.request.value(name) {
+            Some(value) if !value.is_empty() => escape(value, out),
+            _ => out.push(b'-'),
+        },
+        Atom::ConnectionStatus => out.push(if record.complete { b'+' } else { b'X' }),
+    }
+}
+
+// As Apache does it: nothing that a client sends can end a quoted item, a line, or reach a terminal as a control.
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => out.push(byte),
+            _ => {
+                let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                out.extend_from_slice(b"\\x");
+                out.extend_from_slice(&digits);
+            }
+        }
+    }
+}
+
+/// Paths that are not logged: a whole path, or a beginning of one followed by `*`.
+#[derive(Clone, Debug, Default)]
+pub struct Excluded(pub Vec<String>);
+
+impl Excluded {
+    fn covers(&self, path: &[u8]) -> bool {
+        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix.as_bytes()),
+            None => path == pattern.as_bytes(),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    lost: u64,
+    closed: bool,
+    done: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    lines: Mutex<Lines>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The observer that writes the log. Dropping it writes what is left.
+pub struct AccessLog {
+    format: Format,
+    excluded: Excluded,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl AccessLog {
+    /// Starts the writing thread.
+    pub fn start(
+        target: Box<dyn Write + Send>,
+        format: Format,
+        excluded: Excluded,
+        reporter: Arc<dyn Reporter>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let writer = spawn("wsgi-access-log".to_owned(), move || write_lines(&theirs, target, &*reporter))?;
+        Ok(Self { format, excluded, shared, writer: Some(writer) })
+    }
+}
+
+impl Observer for AccessLog {
+    fn finished(&self, record: &Record) {
+        if self.excluded.covers(record.request.path()) {
+            return;
+        }
+        let mut lines = self.shared.lines();
+        if lines.bytes.len() > BUFFER {
+            lines.lost += 1;
+            return;
+        }
+        let first = lines.bytes.is_empty();
+        self.format.write(record, &mut lines.bytes);
+        drop(lines);
+        if first {
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        let mut lines = self.shared.lines();
+        lines.closed = true;
+        self.shared.changed.notify_all();
+        let (lines, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(lines, PATIENCE, |lines| !lines.done)
+            .unwrap_or_else(PoisonError::into_inner);
+        let done = lines.done;
+        drop(lines);
+        if let (true, Some(writer)) = (done, self.writer.take()) {
+            // Its panic, should there be one, has been reported by the panic itself.
+            drop(writer.join());
+        }
+    }
+}
+
+fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dyn Reporter) {
+    let mut failing = false;
+    loop {
+        let mut lines = shared
+            .changed
+            .wait_while(shared.lines(), |lines| lines.bytes.is_empty() && !lines.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        if !lines.closed {
+            drop(lines);
+            std::thread::sleep(GATHER);
+            lines = shared.lines();
+        }
+        let bytes = std::mem::take(&mut lines.bytes);
+        let lost = std::mem::take(&mut lines.lost);
+        let closed = lines.closed;
+        drop(lines);
+        let result = target.write_all(&bytes).and_then(|()| target.flush());
+        if let Err(error) = &result {
+            if !failing {
+                reporter.report(Severity::Error, &format!("the access log cannot be written: {error}"));
+            }
+        }
+        failing = result.is_err();
+        if lost > 0 {
+            reporter.report(Severity::Warning, &format!("{lost} lines of the access log were lost: it is too slow"));
+        }
+        if closed && bytes.is_empty() {
+            shared.lines().done = true;
+            shared.changed.notify_all();
+            return;
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Request bodies: taken whole before the application runs ([`Intake`]), or read off the socket by the worker that
+//! runs it ([`BodyStream`]).
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::options::Options;
+use super::wire::Wire;
+use crate::http::reject::Reject;
+use crate::http1::body::{ChunkedDecoder, Event};
+use crate::http1::write;
+
+/// A request body as the application's gateway gets it.
+pub enum Body {
+    /// No byte.
+    Empty,
+    /// Complete, in memory.
+    Memory(Vec<u8>),
+    /// Complete, in an unlinked file whose position is its beginning.
+    File {
+        /// The file.
+        file: File,
+        /// Its size in bytes.
+        length: u64,
+    },
+    /// Still arriving.
+    Stream(Box<BodyStream>),
+}
+
+/// How quickly a body comes, and until when its next byte must.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    started: Instant,
+    moved: Instant,
+    received: u64,
+}
+
+impl Pace {
+    /// A body that begins now.
+    pub fn new(now: Instant) -> Self {
+        Self { started: now, moved: now, received: 0 }
+    }
+
+    fn note(&mut self, count: usize, now: Instant) {
+        self.received += count as u64;
+        self.moved = now;
+    }
+
+    /// When patience ends: after a silence, or when the body as a whole is slower than the minimum rate.
+    pub fn deadline(&self, options: &Options) -> Instant {
+        let silence = self.moved + options.body_timeout;
+        match self.received.checked_div(options.body_min_rate) {
+            Some(seconds) => silence.min(self.started + options.body_timeout + Duration::from_secs(seconds)),
+            None => silence,
+        }
+    }
+}
+
+/// Memory first, then an unlinked temporary file.
+struct Spool {
+    memory: Vec<u8>,
+    file: Option<File>,
+    length: u64,
+    threshold: usize,
+}
+
+impl Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.length += bytes.len() as u64;
+        if self.file.is_none() && self.memory.len() + bytes.len() > self.threshold {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(&self.memory)?;
+            self.memory = Vec::new();
+            self.file = Some(file);
+        }
+        match &mut self.file {
+            Some(file) => file.write_all(bytes),
+            None => {
+                self.memory.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> io::Result<Body> {
+        match self.file {
+            Some(mut file) => {
+                file.seek(SeekFrom::Start(0))?;
+                Ok(Body::File { file, length: self.length })
+            }
+            None if self.memory.is_empty() => Ok(Body::Empty),
+            None => Ok(Body::Memory(self.memory)),
+        }
+    }
+}
+
+enum Shape {
+    Length(u64),
+    Chunked(ChunkedDecoder),
+}
+
+/// A body that is taken whole before its request is handed on.
+pub struct Intake {
+    shape: Shape,
+    spool: Spool,
+    /// How quickly it comes.
+    pub pace: Pace,
+}
+
+impl Intake {
+    /// A body of `length` bytes, which the caller knows to fit into memory.
+    pub fn of_length(length: u64, now: Instant) -> Self {
+        // No memory is set aside for what a client only promises.
+        let spool = Spool { memory: Vec::new(), file: None, length: 0, threshold: usize::MAX };
+        Self { shape: Shape::Length(length), spool, pace: Pace::new(now) }
+    }
+
+    /// A chunked body: in memory up to the options' buffer, then in a file.
+    pub fn chunked(options: &Options, now: Instant) -> Self {
+        let spool = Spool { memory: Vec::new(), file: None, length: 0, threshold: options.body_buffer };
+        Self { shape: Shape::Chunked(ChunkedDecoder::new(&options.limits)), spool, pace: Pace::new(now) }
+    }
+
+    /// Takes what belongs to the body from the front of `input`. Returns how many bytes that was, and whether the body
+    /// is complete.
+    pub fn feed(&mut self, input: &[u8], now: Instant) -> Result<(usize, bool), Reject> {
+        if !input.is_empty() {
+            self.pace.note(input.len(), now);
+        }
+        match &mut self.shape {
+            Shape::Length(left) => {
+                let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                self.spool.write(&input[..taken]).map_err(|_| Reject::SpoolFailed)?;
+                *left -= taken as u64;
+                Ok((taken, *left == 0))
+            }
+            Shape::Chunked(decoder) => {
+                let mut taken = 0;
+                loop {
+                    let step = decoder.decode(&input[taken..])?;
+                    taken += step.consumed;
+                    match step.event {
+                        Event::Data(data) => self.spool.write(data).map_err(|_| Reject::SpoolFailed)?,
+                        Event::More => return Ok((taken, false)),
+                        Event::End => return Ok((taken, true)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The complete body and its length.
+    pub fn finish(self) -> Result<(Body, u64), Reject> {
+        let length = self.spool.length;
+        self.spool.finish().map(|body| (body, length)).map_err(|_| Reject::SpoolFailed)
+    }
+}
+
+/// Why a body could not be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFailure {
+    /// The client closed or reset the connection first.
+    Incomplete,
+    /// It came too slowly.
+    TimedOut,
+    /// It broke a rule of its framing or a limit.
+    Refused(Reject),
+}
+
+impl BodyFailure {
+    /// What the client is told, should it still listen.
+    pub fn reject(self) -> Reject {
+        match self {
+            Self::Incomplete => Reject::BodyIncomplete,
+            Self::TimedOut => Reject::BodyTimeout,
+            Self::Refused(reject) => reject,
+        }
+    }
+}
+
+/// A body that its reader takes off the socket. Its methods block: call them without holding the interpreter.
+pub struct BodyStream {
+    wire: Arc<Wire>,
+    shape: Shape,
+    // Content that has arrived and was not read yet.
+    ready: Vec<u8>,
+    at: usize,
+    // What followed a chunked body on the wire.
+    leftover: Vec<u8>,
+    ended: bool,
+    expects: bool,
+    pace: Pace,
+    failure: Option<BodyFailure>,
+    options: Arc<Options>,
+}
+
+/// What is left of a body that its reader gave up.
+pub struct Remains {
+    /// What is known of the content that was not taken off the socket.
+    pub unread: Option<u64>,
+    /// Whether all of it was.
+    pub complete: bool,
+    /// Bytes of the next request that were read with it.
+    pub leftover: Vec<u8>,
+    /// Why reading failed, if it did.
+    pub failure: Option<BodyFailure>,
+}
+
+/// Bytes asked of the socket at a time where the reader's own buffer is not used.
+const BLOCK: usize = 16 * 1024;
+
+impl BodyStream {
+    /// A body of `length` bytes of which `ready` have come.
+    pub fn of_length(wire: Arc<Wire>, options: Arc<Options>, length: u64, ready: Vec<u8>, now: Instant) -> Self {
+        let left = length - ready.len() as u64;
+        Self::new(wire, options, Shape::Length(left), ready, left == 0, now)
+    }
+
+    /// A chunked body of which `raw` has come; what of it is content is found at the first read.
+    pub fn chunked(wire: Arc<Wire>, options: Arc<Options>, raw: &[u8], now: Instant) -> Self {
+        let decoder = ChunkedDecoder::new(&options.limits);
+        let mut stream = Self::new(wire, options, Shape::Chunked(decoder), Vec::new(), false, now);
+        if let Err(failure) = stream.decode(raw) {
+            stream.failure = Some(failure);
+        }
+        stream
+    }
+
+    fn new(
+        wire: Arc<Wire>,
+        options: Arc<Options>,
+        shape: Shape,
+        ready: Vec<u8>,
+        ended: bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            wire,
+            shape,
+            ready,
+            at: 0,
+            leftover: Vec::new(),
+            ended,
+            expects: false,
+            pace: Pace::new(now),
+            failure: None,
+            options,
+        }
+    }
+
+    /// The client waits for `100 Continue` before it sends the body: it is sent at the first read.
+    pub fn expect_continue(&mut self) {
+        self.expects = true;
+    }
+
+    /// The final response has begun, so that `100 Continue` must not be sent any more.
+    pub fn forgo_continue(&mut self) -> bool {
+        std::mem::take(&mut self.expects)
+    }
+
+    /// Takes what has already come; never blocks. 0 means nothing has, or the body is over.
+    pub fn read_ready(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.ready.len() - self.at);
+        into[..count].copy_from_slice(&self.ready[self.at..self.at + count]);
+        self.at += count;
+        if self.at == self.ready.len() {
+            self.ready = Vec::new();
+            self.at = 0;
+        }
+        count
+    }
+
+    /// Whether every byte has been read.
+    pub fn is_over(&self) -> bool {
+        self.ended && self.at == self.ready.len()
+    }
+
+    /// Reads up to `into.len()` bytes, waiting for the first of them. `Ok(0)` is the true end of the body.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize, BodyFailure> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let count = self.read_ready(into);
+            if count > 0 || self.ended {
+                return Ok(count);
+            }
+            if let Some(failure) = self.failure {
+                return Err(failure);
+            }
+            match self.receive(into) {
+                // What came went into `ready`.
+                Ok(0) => {}
+                Ok(direct) => return Ok(direct),
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    // Reads once from the socket, waiting for it. Content of known length goes straight to the reader.
+    fn receive(&mut self, into: &mut [u8]) -> Result<usize, BodyFailure> {
+        if std::mem::take(&mut self.expects) {
+            let mut output = self.wire.output();
+            output.append(write::interim_continue);
+            output.flush(self.wire.stream()).map_err(|_| BodyFailure::Incomplete)?;
+        }
+        if let Shape::Length(left) = self.shape {
+            let share = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = self.wait_and_read(&mut into[..share])?;
+            let left = left - count as u64;
+            self.shape = Shape::Length(left);
+            self.ended = left == 0;
+            return Ok(count);
+        }
+        let mut block = vec![0; BLOCK];
+        let count = self.wait_and_read(&mut block)?;
+        self.decode(&block[..count])?;
+        Ok(0)
+    }
+
+    fn wait_and_read(&mut self, into: &mut [u8]) -> Result<usize, BodyFailure> {
+        loop {
+            match self.wire.stream().read(into) {
+                Ok(0) => return Err(BodyFailure::Incomplete),
+                Ok(count) => {
+                    self.pace.note(count, Instant::now());
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let patience = self.pace.deadline(&self.options).saturating_duration_since(Instant::now());
+                    let came = !patience.is_zero()
+                        && self.wire.stream().wait_readable(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    if !came {
+                        return Err(BodyFailure::TimedOut);
+                    }
+                }
+                Err(_) => return Err(BodyFailure::Incomplete),
+            }
+        }
+    }
+
+    fn decode(&mut self, mut raw: &[u8]) -> Result<(), BodyFailure> {
+        let Shape::Chunked(decoder) = &mut self.shape else { return Ok(()) };
+        loop {
+            let step = decoder.decode(raw).map_err(BodyFailure::Refused)?;
+            raw = &raw[step.consumed..];
+            match step.event {
+                Event::Data(data) => self.ready.extend_from_slice(data),
+                Event::More => return Ok(()),
+                Event::End => {
+                    self.ended = true;
+                    self.leftover = raw.to_vec();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Whether the client still waits to be asked for the body.
+    pub fn is_awaited(&self) -> bool {
+        self.expects
+    }
+
+    /// Why reading failed, if it did.
+    pub fn failure(&self) -> Option<BodyFailure> {
+        self.failure
+    }
+
+    /// What is known of the content still on the wire; `None`: of unknown length.
+    pub fn unread(&self) -> Option<u64> {
+        match (&self.shape, self.ended) {
+            (_, true) => Some(0),
+            (Shape::Length(left), false) => Some(*left),
+            (Shape::Chunked(_), false) => None,
+        }
+    }
+
+    /// Gives the body up.
+    pub fn remains(mut self) -> Remains {
+        Remains {
+            unread: self.unread(),
+            complete: self.ended && self.failure.is_none(),
+            leftover: std::mem::take(&mut self.leftover),
+            failure: self.failure,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+use std::time::{Duration, Instant};
+
+use super::super::clock::Clock;
+use super::super::doubles::{Witness, answer, read_whole, site};
+use super::super::options::Options;
+use super::*;
+use crate::net::stream::Stream;
+use crate::net::stream::double::Double;
+
+/// A connection over a scripted stream, and an application that echoes `METHOD target body`.
+struct Rig {
+    double: Double,
+    witness: Witness,
+    connection: Option<Box<Connection>>,
+    calls: Vec<String>,
+    read: bool,
+    pieces: bool,
+    now: Instant,
+    scratch: Vec<u8>,
+}
+
+impl Rig {
+    fn new(options: Options) -> Self {
+        let double = Double::default();
+        let witness = Witness::default();
+        let now = Instant::now();
+        let wire = Arc::new(Wire::new(Stream::Double(double.clone())));
+        let connection = Connection::new(wire, site(options, &witness), Peer::Local, 0, 0, now);
+        Self {
+            double,
+            witness,
+            connection: Some(Box::new(connection)),
+            calls: Vec::new(),
+            read: true,
+            pieces: false,
+            now,
+            scratch: vec![0; 4096],
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        // A read of nothing would be the end of the stream.
+        if !bytes.is_empty() {
+            self.double.0.lock().unwrap().incoming.push_back(bytes.to_vec());
+        }
+    }
+
+    /// Moves the connection along until it waits or is closed.
+    fn run(&mut self) {
+        for _ in 0..100_000 {
+            let Some(mut connection) = self.connection.take() else { return };
+            connection.note(true, false);
+            let date = [b'd'; 29];
+            let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch };
+            match connection.advance(&mut turn) {
+                Step::Wait(connection) => {
+                    let blocked = connection.wire.output().pending() > 0;
+                    let script = self.double.0.lock().unwrap();
+                    let more = !script.incoming.is_empty() || script.ended;
+                    drop(script);
+                    self.connection = Some(connection);
+                    if !blocked && !more {
+                        return;
+                    }
+                }
+                Step::Again(connection) => self.connection = Some(connection),
+                Step::Ready(exchange) => self.connection = Some(self.serve(exchange)),
+                Step::Closed => return,
+            }
+        }
+        panic!("the connection never comes to rest");
+    }
+
+    fn serve(&mut self, mut exchange: Box<Exchange>) -> Box<Connection> {
+        let head = exchange.request();
+        let mut line = [head.method(), b" ", head.target()].concat();
+        if self.read {
+            line.push(b' ');
+            line.extend(read_whole(&mut exchange));
+        }
+        self.calls.push(String::from_utf8_lossy(&line).into_owned());
+        answer(&mut exchange, &line, self.pieces, &mut Clock::new(self.now));
+        Connection::conclude(exchange)
+    }
+
+    fn written(&self) -> String {
+        String::from_utf8_lossy(&self.double.0.lock().unwrap().written).into_owned()
+    }
+
+    fn statuses(&self) -> Vec<String> {
+        self.written().split("HTTP/1.1 ").skip(1).map(|part| part[..3].to_owned()).collect()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn expire(&mut self) {
+        let connection = self.connection.take().expect("the connection is open");
+        self.now = connection.deadline().expect("somebody waits");
+        let date = [b'd'; 29];
+        let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch };
+        if let Step::Wait(connection) = connection.expire(&mut turn) {
+            self.connection = Some(connection);
+        }
+    }
+}
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &[u8] = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+const CHUNKED: &[u8] = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
+
+#[test]
+fn pipelined_requests_split_anywhere_are_answered_in_order() {
+    let wire = [GET, POST, CHUNKED, GET].concat();
+    let expected = ["GET /a ", "POST /p hello", "POST /c hello", "GET /a "];
+    for cut in 0..=wire.len() {
+        let mut rig = Rig::new(Options::default());
+        rig.send(&wire[..cut]);
+        rig.run();
+        rig.send(&wire[cut..]);
+        rig.run();
+        assert_eq!(rig.calls, expected, "cut at {cut}");
+        assert_eq!(rig.statuses(), ["200"; 4], "cut at {cut}");
+        assert!(!rig.is_closed());
+    }
+}
+
+#[test]
+fn request_byte_by_byte_to_a_socket_that_takes_a_byte_at_a_time_is_answered_whole() {
+    let mut whole = Rig::new(Options::default());
+    whole.send(&[GET, POST].concat());
+    whole.run();
+    let mut rig = Rig::new(Options::default());
+    rig.double.0.lock().unwrap().appetite = Some(1);
+    for byte in [GET, POST].concat() {
+        rig.send(&[byte]);
+        rig.run();
+    }
+    assert_eq!(rig.calls, whole.calls);
+    let strip = |text: String| text.lines().filter(|line| !line.starts_with("date")).collect::<Vec<_>>().join("\n");
+    assert_eq!(strip(rig.written()).len(), strip(whole.written()).len());
+}
+
+#[test]
+fn body_larger_than_the_buffer_is_streamed_and_the_next_request_found() {
+    for read in [true, false] {
+        let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
+        rig.read = read;
+        rig.send(&[POST, GET].concat());
+        rig.run();
+        let post = if read { "POST /p hello" } else { "POST /p" };
+        assert_eq!(rig.calls.first().map(String::as_str), Some(post));
+        assert_eq!(rig.calls.len(), 2, "what was not read is drained");
+    }
+}
+
+#[test]
+fn chunked_body_larger_than_the_buffer_is_spooled_whole() {
+    let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
+    rig.send(&[CHUNKED, GET].concat());
+    rig.run();
+    assert_eq!(rig.calls, ["POST /c hello", "GET /a "]);
+}
+
+#[test]
+fn chunked_body_is_streamed_where_the_option_asks_for_it() {
+    let mut rig = Rig::new(Options { stream_chunked: true, ..Options::default() });
+    rig.send(&[CHUNKED, GET].concat());
+    rig.run();
+    assert_eq!(rig.calls, ["POST /c hello", "GET /a "]);
+}
+
+#[test]
+fn refused_request_is_answered_once_and_nothing_behind_it_runs() {
+    let mut rig = Rig::new(Options::default());
+    rig.send(&[b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", GET].concat());
+    rig.run();
+    assert_eq!(rig.statuses(), ["400"]);
+    assert!(rig.calls.is_empty());
+    assert!(rig.double.0.lock().unwrap().finished, "the client is told that no more comes");
+}
+
+#[test]
+fn body_that_ends_early_never_reaches_the_application() {
+    let mut rig = Rig::new(Options::default());
+    rig.send(&POST[..POST.len() - 1]);
+    rig.double.0.lock().unwrap().ended = true;
+    rig.run();
+    assert!(rig.is_closed() && rig.calls.is_empty() && rig.written().is_empty());
+}
+
+#[test]
+fn expectation_is_answered_before_the_body_and_at_most_once() {
+    let head = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    for buffer in [64, 2] {
+        let mut rig = Rig::new(Options { body_buffer: buffer, ..Options::default() });
+        rig.send(head);
+        rig.send(b"hello");
+        rig.run();
+        assert_eq!(rig.statuses(), ["100", "200"], "buffer of {buffer}");
+        let mut together = Rig::new(Options { body_buffer: buffer, ..Options::default() });
+        together.send(&[head, b"hello".as_slice()].concat());
+        together.run();
+        assert_eq!(together.statuses(), ["200"], "a body that came along was not waited for");
+    }
+}
+
+#[test]
+fn expectation_is_not_answered_if_the_application_reads_nothing() {
+    let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
+    rig.read = false;
+    rig.send(b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    rig.run();
+    assert_eq!(rig.statuses(), ["200"]);
+    assert!(rig.written().contains("Connection: close"), "{}", rig.written());
+}
+
+#[test]
+fn response_in_pieces_is_chunked_and_ends_with_the_last_chunk() {
+    let mut rig = Rig::new(Options::default());
+    rig.pieces = true;
+    rig.send(GET);
+    rig.run();
+    assert!(rig.written().ends_with("3\r\nGET\r\n3\r\n /a\r\n1\r\n \r\n0\r\n\r\n"), "{}", rig.written());
+}
+
+#[test]
+fn deadlines_follow_what_the_client_does() {
+    let options = Options::default();
+    let mut rig = Rig::new(options.clone());
+    let start = rig.now;
+    rig.run();
+    let deadline = |rig: &Rig| rig.connection.as_ref().unwrap().deadline().unwrap() - start;
+    assert_eq!(deadline(&rig), options.header_timeout);
+    rig.send(GET);
+    rig.run();
+    assert_eq!(deadline(&rig), options.keep_alive);
+    rig.send(&POST[..POST.len() - 2]);
+    rig.run();
+    assert_eq!(deadline(&rig), options.body_timeout);
+}
+
+#[test]
+fn silence_is_closed_silently_and_half_a_request_is_told() {
+    let mut silent = Rig::new(Options::default());
+    silent.run();
+    silent.expire();
+    assert!(silent.is_closed() && silent.written().is_empty());
+    for half in [&GET[..10], &POST[..POST.len() - 1]] {
+        let mut rig = Rig::new(Options::default());
+        rig.send(half);
+        rig.run();
+        rig.expire();
+        assert_eq!(rig.statuses(), ["408"]);
+    }
+}
+
+#[test]
+fn slow_body_is_held_to_its_minimum_rate() {
+    let options = Options { body_min_rate: 10, body_timeout: Duration::from_secs(30), ..Options::default() };
+    let now = Instant::now();
+    let mut intake = Intake::of_length(1000, now);
+    let mut clock = now;
+    for _ in 0..60 {
+        clock += Duration::from_secs(1);
+        intake.feed(b"x", clock).expect("a byte is no offence");
+    }
+    // 60 bytes at 10 a second buy 6 seconds on top of the timeout: the steady trickle did not extend it.
+    assert_eq!(intake.pace.deadline(&options), now + Duration::from_secs(36));
+}
+
+#[test]
+fn observers_learn_of_each_exchange_after_its_last_byte() {
+    let mut rig = Rig::new(Options::default());
+    rig.double.0.lock().unwrap().appetite = Some(10);
+    rig.send(GET);
+    rig.run();
+    assert_eq!(*rig.witness.0.lock().unwrap(), [(200, 7, true)]);
+}
+
+#[test]
+fn stopping_server_answers_what_it_has_and_closes() {
+    let mut rig = Rig::new(Options::default());
+    rig.connection.as_ref().unwrap().site.stop();
+    rig.send(GET);
+    rig.run();
+    assert_eq!(rig.statuses(), ["200"]);
+    assert!(rig.written().contains("Connection: close"));
+}

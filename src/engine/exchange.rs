@@ -1,0 +1,361 @@
+//! One request and its response, owned by whoever answers it.
+//!
+//! An exchange carries its connection along, so that the answer needs no look-up and no lock that another request could
+//! hold. The gateway sees only the methods below; it begins a response, writes its content, and ends it or aborts it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::body::{Body, BodyStream};
+use super::clock::Clock;
+use super::connection::Connection;
+use super::options::SERVER;
+use super::output::{FileSpan, Owned};
+use super::wire::Wire;
+use crate::http::head::{RequestHead, ResponseHead, Version};
+use crate::http::reject::Reject;
+use crate::http1::framing::Framing;
+use crate::http1::plan::{self, Asked, BodySize, Plan, ResponseFraming};
+use crate::http1::write;
+use crate::net::address::Peer;
+use crate::net::stream::Presence;
+
+/// Content is gathered until there is this much of it; what is gathered leaves by itself within a moment.
+const GATHER: u64 = 32 * 1024;
+/// Owned content from this size on is sent from where it lies; below, copying is cheaper than one more slice.
+pub const ZERO_COPY: usize = 16 * 1024;
+
+/// The client has gone or takes nothing: nothing that is written reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// What became of the response so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing was decided.
+    Waiting,
+    /// The head is queued, content may follow.
+    Begun,
+    /// All content is queued.
+    Complete,
+    /// It ends early, in a way that the client notices.
+    Aborted,
+}
+
+/// One piece of content.
+pub enum Content<'a> {
+    /// Bytes that are copied.
+    Borrowed(&'a [u8]),
+    /// Bytes that are sent from where they lie.
+    Owned(Owned),
+}
+
+impl Content<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Borrowed(bytes) => bytes.len(),
+            Self::Owned(owner) => owner.as_ref().as_ref().len(),
+        }
+    }
+}
+
+/// Which connection a lost exchange was on.
+pub(super) struct Trace {
+    pub token: usize,
+    pub wire: Arc<Wire>,
+}
+
+/// One request and its response.
+pub struct Exchange {
+    pub(super) connection: Box<Connection>,
+    pub(super) request: RequestHead,
+    pub(super) framing: Framing,
+    pub(super) body: Body,
+    pub(super) body_length: Option<u64>,
+    pub(super) arrived: Instant,
+    pub(super) key: u64,
+    pub(super) response: Response,
+}
+
+/// The state of a response.
+pub(super) struct Response {
+    pub progress: Progress,
+    pub plan: Option<Plan>,
+    pub status: u16,
+    pub content: u64,
+    left: Option<u64>,
+    streaming: bool,
+    surplus: bool,
+}
+
+impl Response {
+    pub(super) const fn new() -> Self {
+        Self {
+            progress: Progress::Waiting,
+            plan: None,
+            status: 0,
+            content: 0,
+            left: None,
+            streaming: false,
+            surplus: false,
+        }
+    }
+}
+
+impl Exchange {
+    /// The request's head.
+    pub fn request(&self) -> &RequestHead {
+        &self.request
+    }
+
+    /// The body's length, where it is known before the body is read: 0 for an empty one, `None` without any body.
+    pub fn body_length(&self) -> Option<u64> {
+        self.body_length
+    }
+
+    /// Takes the body, to be given back by [`Exchange::give_back`] when the application is done.
+    pub fn take_body(&mut self) -> Body {
+        std::mem::replace(&mut self.body, Body::Empty)
+    }
+
+    /// Gives a streamed body back, read or not.
+    pub fn give_back(&mut self, body: Box<BodyStream>) {
+        self.body = Body::Stream(body);
+    }
+
+    /// Who asks.
+    pub fn peer(&self) -> Peer {
+        self.connection.peer
+    }
+
+    /// Which listener, counted in the order of the binds, the client came through.
+    pub fn listener(&self) -> usize {
+        self.connection.listener
+    }
+
+    /// A handle that tells whether the client is still there, also when the exchange is over.
+    pub fn wire(&self) -> Arc<Wire> {
+        Arc::clone(&self.connection.wire)
+    }
+
+    /// When the request was complete.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// How far the response has come.
+    pub fn progress(&self) -> Progress {
+        self.response.progress
+    }
+
+    /// Whether content would be of use: not after HEAD, nor with a status that forbids it.
+    pub fn wants_content(&self) -> bool {
+        self.response.plan.as_ref().is_none_or(|plan| plan.framing != ResponseFraming::NoBody)
+    }
+
+    /// Whether the application has handed over more content than its Content-Length announced; the rest was dropped.
+    pub fn has_surplus(&self) -> bool {
+        self.response.surplus
+    }
+
+    /// Bytes of content that the announced length still lacks.
+    pub fn lacking(&self) -> u64 {
+        match self.response.progress {
+            Progress::Begun => self.response.left.unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// Sends field lines to an HTTP/1.1 client ahead of the response (103, RFC 8297).
+    pub fn early_hints(&mut self, lines: &[u8]) {
+        if self.response.progress == Progress::Waiting && self.request.version() == Version::Http11 {
+            let mut output = self.connection.wire.output();
+            output.append(|out| write::early_hints(out, lines));
+            // A client that has gone is found when the response is written.
+            drop(output.flush(self.connection.wire.stream()));
+        }
+    }
+
+    /// Decides how the response is framed and queues its head. `size` is what is known of its content.
+    pub fn begin(&mut self, head: &ResponseHead, size: BodySize, clock: &mut Clock) {
+        let asked = Asked {
+            head_method: self.request.method() == b"HEAD",
+            version: self.request.version(),
+            persistent: self.framing.persistent,
+        };
+        let must_close = self.connection.must_close() || !self.can_finish_body();
+        let plan = plan::response(&asked, head, size, must_close);
+        let date = *clock.date(Instant::now());
+        self.connection.wire.output().append(|out| write::head(out, head, &plan, &date, SERVER));
+        self.response.left = match plan.framing {
+            ResponseFraming::Length(length) => Some(length),
+            _ => None,
+        };
+        self.response.status = head.status().code();
+        self.response.plan = Some(plan);
+        self.response.progress = Progress::Begun;
+    }
+
+    // Whether what is left of the request's body can be read away, so that the connection can be used again.
+    fn can_finish_body(&mut self) -> bool {
+        match &mut self.body {
+            Body::Stream(stream) => !stream.forgo_continue() && self.connection.can_drain(stream.unread()),
+            _ => true,
+        }
+    }
+
+    /// A response whose head is decided now must close the connection if this much of the body is unread
+    /// (`None`: an unknown amount), because the client would have to send it for nothing.
+    pub fn note_unread(&mut self, unread: Option<u64>, awaited: bool) {
+        if awaited || !self.connection.can_drain(unread) {
+            self.connection.close_after_this();
+        }
+    }
+
+    /// Queues content. Never blocks; [`Exchange::is_ahead`] then tells whether the application should wait, with
+    /// [`Wire::catch_up`].
+    pub fn write(&mut self, content: Content<'_>) -> Result<(), Gone> {
+        let Some(plan) = &self.response.plan else { return Ok(()) };
+        let framing = plan.framing;
+        if framing == ResponseFraming::NoBody || content.len() == 0 {
+            return Ok(());
+        }
+        let mut length = content.len();
+        if let Some(left) = &mut self.response.left {
+            let allowed = usize::try_from(*left).unwrap_or(usize::MAX);
+            if length > allowed {
+                self.response.surplus = true;
+                length = allowed;
+            }
+            *left -= length as u64;
+            if length == 0 {
+                return Ok(());
+            }
+        }
+        self.response.content += length as u64;
+        let wire = &self.connection.wire;
+        let mut output = wire.output();
+        if framing == ResponseFraming::Chunked {
+            output.append(|out| write::chunk_size_line(out, length));
+        }
+        match content {
+            Content::Owned(owner) if length == owner.as_ref().as_ref().len() => output.push_owned(owner),
+            Content::Owned(owner) => output.append(|out| out.extend_from_slice(&owner.as_ref().as_ref()[..length])),
+            Content::Borrowed(bytes) => output.append(|out| out.extend_from_slice(&bytes[..length])),
+        }
+        if framing == ResponseFraming::Chunked {
+            output.append(|out| out.extend_from_slice(b"\r\n"));
+        }
+        Ok(())
+    }
+
+    /// Queues a stretch of a file as content.
+    pub fn write_file(&mut self, mut span: FileSpan) {
+        let Some(plan) = &self.response.plan else { return };
+        if plan.framing == ResponseFraming::NoBody {
+            return;
+        }
+        if let Some(left) = &mut self.response.left {
+            self.response.surplus |= span.length > *left;
+            span.length = span.length.min(*left);
+            *left -= span.length;
+        }
+        if span.length == 0 {
+            return;
+        }
+        self.response.content += span.length;
+        let chunked = plan.framing == ResponseFraming::Chunked;
+        let mut output = self.connection.wire.output();
+        if chunked {
+            output.append(|out| write::chunk_size_line(out, usize::try_from(span.length).unwrap_or(usize::MAX)));
+        }
+        output.push_file(span);
+        if chunked {
+            output.append(|out| out.extend_from_slice(b"\r\n"));
+        }
+    }
+
+    /// Sees to it that what is queued leaves within a moment, whatever the application does next: at once when there
+    /// is enough of it, else by the shard's monitor.
+    pub fn push(&mut self) -> Result<(), Gone> {
+        let wire = &self.connection.wire;
+        let mut output = wire.output();
+        if output.pending() >= GATHER {
+            output.flush(wire.stream()).map_err(|_| Gone)?;
+        }
+        let pending = output.pending();
+        drop(output);
+        if pending > 0 {
+            if !self.response.streaming {
+                self.response.streaming = true;
+                self.connection.site.streaming.add(Arc::clone(wire));
+            }
+            self.connection.site.watch();
+        }
+        Ok(())
+    }
+
+    /// Whether so much is queued that the application should wait for its client.
+    pub fn is_ahead(&self) -> bool {
+        self.connection.wire.is_ahead()
+    }
+
+    /// Ends the response's content. With less of it than was announced, the response is aborted instead.
+    pub fn finish(&mut self) {
+        if self.response.progress != Progress::Begun {
+            return;
+        }
+        if self.response.left.is_some_and(|left| left > 0) {
+            self.abort();
+            return;
+        }
+        if self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::Chunked) {
+            self.connection.wire.output().append(|out| out.extend_from_slice(write::LAST_CHUNK));
+        }
+        self.response.progress = Progress::Complete;
+    }
+
+    /// Ends the response in a way that the client cannot mistake for a whole one: without the last chunk, short of its
+    /// length, or, where only the end of the connection would mark the end of the content, by a reset.
+    pub fn abort(&mut self) {
+        if self.response.progress == Progress::Complete {
+            return;
+        }
+        self.response.progress = Progress::Aborted;
+        if self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose) {
+            self.connection.wire.stream().reset_on_close();
+        }
+    }
+
+    /// Answers with a refusal of the server's own, or aborts what was begun.
+    pub fn refuse(&mut self, reject: Reject, clock: &mut Clock) {
+        match self.response.progress {
+            Progress::Waiting => {
+                let head_method = self.request.method() == b"HEAD";
+                self.connection.queue_refusal(reject, head_method, clock.date(Instant::now()));
+                self.response.status = reject.status().code();
+                self.response.progress = Progress::Complete;
+                self.connection.close_after_this();
+            }
+            Progress::Begun => self.abort(),
+            Progress::Complete | Progress::Aborted => {}
+        }
+    }
+
+    /// Whether the client still seems to be there.
+    pub fn presence(&self) -> Presence {
+        self.connection.wire.stream().presence()
+    }
+
+    /// What is needed to tidy up if this exchange is lost.
+    pub(super) fn trace(&self) -> Trace {
+        Trace { token: self.connection.token, wire: Arc::clone(&self.connection.wire) }
+    }
+
+    /// What the monitor looked after is the connection's own again.
+    pub(super) fn end_streaming(&mut self) {
+        if std::mem::take(&mut self.response.streaming) {
+            self.connection.site.streaming.remove(&self.connection.wire);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The seam between the engine and what answers requests. WSGI is one gateway; a test double is another.
+
+use super::clock::Clock;
+use super::exchange::Exchange;
+
+/// Runs applications. One value per worker thread, so it may keep what belongs to that thread.
+pub trait Gateway {
+    /// Answers one exchange and gives it back. One that was not answered is answered 500; one that was begun and not
+    /// finished is aborted. `None` means that it was lost: its connection is reset.
+    fn serve(&mut self, exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>>;
+
+    /// Runs `work`, which waits or talks to the kernel, without holding what others need (the interpreter).
+    fn detached<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T;
+}
+
+/// How loud a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth a look.
+    Warning,
+    /// Something was lost.
+    Error,
+}
+
+/// Where the engine says what an operator should know. Called from any thread.
+pub trait Reporter: Send + Sync {
+    /// One finished sentence, without bytes from the network.
+    fn report(&self, severity: Severity, message: &str);
+}

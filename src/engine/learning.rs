@@ -1,0 +1,154 @@
+//! Which requests wait, learned from what they did before.
+//!
+//! An application call that computes is best run where it was parsed: more threads would only fight for the interpreter.
+//! One that waits (for a database, say) is best given to a thread of its own at once. Nobody tells us which is which, so
+//! the wall time of every call is looked at, and the processor time of those that seemed slow.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Rows of the table; a path that hashes to another's row takes it over.
+const ROWS: usize = 4096;
+/// A call longer than this is worth measuring the next time.
+const SLOW: Duration = Duration::from_micros(150);
+/// What one call that waited adds, what one that did not takes away, and the bounds: one measured wait decides, several
+/// quick calls in a row are needed to change the mind again.
+const WAITED: u32 = 4;
+const THRESHOLD: u32 = 4;
+const CEILING: u32 = 12;
+
+const SCORE: u32 = 0xff;
+const SUSPECT: u32 = 0x100;
+const TAG: u32 = 0xffff_0000;
+
+/// A number for a method and path, the same for the life of the process.
+pub fn key(method: &[u8], path: &[u8]) -> u64 {
+    // FNV-1a: short inputs, no secrets to keep, and a collision only costs a wrong guess.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in method.iter().chain(path) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash
+}
+
+/// The table. Its cells are hints: a lost update costs nothing but a later decision.
+pub struct Learning {
+    rows: Box<[AtomicU32]>,
+    // What paths do that are met for the first time, such as those that carry an identifier.
+    strangers: AtomicU32,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self { rows: (0..ROWS).map(|_| AtomicU32::new(0)).collect(), strangers: AtomicU32::new(0) }
+    }
+}
+
+impl Learning {
+    fn cell(&self, key: u64) -> (&AtomicU32, u32) {
+        #[expect(clippy::cast_possible_truncation, reason = "a hash is cut to the bits that are wanted")]
+        let (row, tag) = (key as usize % ROWS, (key >> 32) as u32 & TAG | 0x1_0000);
+        (&self.rows[row], tag)
+    }
+
+    fn look(&self, key: u64) -> u32 {
+        let (cell, tag) = self.cell(key);
+        let value = cell.load(Ordering::Relaxed);
+        if value & TAG == tag { value } else { self.strangers.load(Ordering::Relaxed) }
+    }
+
+    /// Whether such requests wait, as far as is known.
+    pub fn waits(&self, key: u64) -> bool {
+        self.look(key) & SCORE >= THRESHOLD
+    }
+
+    /// Whether the next call's processor time should be measured.
+    pub fn is_suspect(&self, key: u64) -> bool {
+        self.look(key) & (SCORE | SUSPECT) != 0
+    }
+
+    /// Learns from one call: how long it took, and how long it computed if that was measured.
+    pub fn note(&self, key: u64, wall: Duration, processor: Option<Duration>) {
+        let (cell, tag) = self.cell(key);
+        let value = cell.load(Ordering::Relaxed);
+        let known = value & TAG == tag;
+        if !known || value & (SCORE | SUSPECT) != 0 || wall >= SLOW {
+            let old = if known { value } else { self.strangers.load(Ordering::Relaxed) };
+            cell.store(tag | judged(old, wall, processor), Ordering::Relaxed);
+        }
+        if !known {
+            let old = self.strangers.load(Ordering::Relaxed);
+            let new = judged(old, wall, processor);
+            if new != old {
+                self.strangers.store(new, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn judged(old: u32, wall: Duration, processor: Option<Duration>) -> u32 {
+    let score = old & SCORE;
+    if wall < SLOW {
+        return match score {
+            0 => 0,
+            _ => (score - 1) | SUSPECT,
+        };
+    }
+    match processor {
+        None => score | SUSPECT,
+        Some(computed) if computed < wall / 2 => (score + WAITED).min(CEILING) | SUSPECT,
+        Some(_) => score.saturating_sub(1) | SUSPECT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn path_that_waits_is_known_after_its_second_call() {
+        let learning = Learning::default();
+        let path = key(b"GET", b"/slow");
+        learning.note(path, 10 * MS, None);
+        assert!(learning.is_suspect(path) && !learning.waits(path));
+        learning.note(path, 10 * MS, Some(MS));
+        assert!(learning.waits(path));
+    }
+
+    #[test]
+    fn path_that_computes_is_never_taken_for_waiting() {
+        let learning = Learning::default();
+        let path = key(b"GET", b"/compute");
+        for _ in 0..100 {
+            learning.note(path, 10 * MS, Some(9 * MS));
+        }
+        assert!(!learning.waits(path));
+    }
+
+    #[test]
+    fn path_that_became_quick_returns_after_several_calls() {
+        let learning = Learning::default();
+        let path = key(b"GET", b"/");
+        learning.note(path, 10 * MS, Some(MS));
+        learning.note(path, 10 * MS, Some(MS));
+        assert!(learning.waits(path));
+        learning.note(path, MS / 100, Some(MS / 100));
+        assert!(learning.waits(path), "one quick call is not enough");
+        for _ in 0..CEILING {
+            learning.note(path, MS / 100, None);
+        }
+        assert!(!learning.waits(path) && !learning.is_suspect(path));
+    }
+
+    #[test]
+    fn paths_with_identifiers_share_what_strangers_taught() {
+        let learning = Learning::default();
+        for id in 0..3 {
+            learning.note(key(b"GET", format!("/user/{id}").as_bytes()), 10 * MS, Some(MS));
+        }
+        assert!(learning.waits(key(b"GET", b"/user/99")));
+        assert!(!Learning::default().waits(key(b"GET", b"/user/99")));
+    }
+}

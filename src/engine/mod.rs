@@ -1,0 +1,22 @@
+//! Threads: the corridor that a request walks, the shard with its poller, and the workers that answer.
+
+pub mod access_log;
+pub mod body;
+pub mod clock;
+pub mod connection;
+pub mod exchange;
+pub mod gateway;
+pub mod learning;
+pub mod monitor;
+pub mod observe;
+pub mod options;
+pub mod output;
+pub mod reactor;
+pub mod server;
+pub mod shard;
+pub mod site;
+pub mod wire;
+pub mod workers;
+
+#[cfg(test)]
+mod doubles;

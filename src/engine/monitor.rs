@@ -1,0 +1,67 @@
+//! One thread a shard that looks after it while everybody else may be inside the application: it relieves a leader whose
+//! call takes too long, and sends what streamed responses hold. It sleeps as long as nobody needs it.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use super::shard::Shard;
+
+/// How often a busy shard is looked at: a call that outlasts one to two of these is relieved.
+const TICK: Duration = Duration::from_millis(1);
+/// Looks without need before it goes to sleep.
+const CALM: u32 = 5;
+
+/// What the monitor sleeps on, and how it is woken.
+#[derive(Default)]
+pub struct Alarm {
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Alarm {
+    /// Sees to it that the monitor is awake. One load if it is.
+    pub fn ring(&self) {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            if let Some(thread) = self.thread.get() {
+                thread.unpark();
+            }
+        }
+    }
+
+    fn sleep_unless(&self, needed: impl Fn() -> bool) {
+        self.asleep.store(true, Ordering::SeqCst);
+        // Whoever began to need us before the line above did not ring.
+        if needed() {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        while self.asleep.load(Ordering::SeqCst) {
+            thread::park();
+        }
+    }
+}
+
+/// The body of a shard's monitor thread.
+pub fn watch(shard: &Shard) {
+    let alarm = shard.site.alarm();
+    alarm.thread.get_or_init(thread::current);
+    let mut seen = None;
+    let mut calm = 0;
+    while !shard.is_stopped() {
+        let sent = shard.site.streaming.flush();
+        let rounds = shard.rounds();
+        if !shard.is_attended() && seen == Some(rounds) {
+            shard.relieve();
+        }
+        seen = Some(rounds);
+        calm = if shard.is_attended() && !sent { calm + 1 } else { 0 };
+        if calm < CALM {
+            thread::park_timeout(TICK);
+        } else {
+            alarm.sleep_unless(|| !shard.is_attended() || shard.is_stopped() || shard.site.streaming.flush());
+            calm = 0;
+            seen = None;
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Those who look on: fed after the last byte of each exchange, never in its way.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::http::head::RequestHead;
+use crate::net::address::Peer;
+
+/// What is known of an exchange when its last byte has left, or when it is known that no more will.
+pub struct Record {
+    /// Who asked.
+    pub peer: Peer,
+    /// What was asked.
+    pub request: RequestHead,
+    /// The final status; the client may have seen none if it left earlier.
+    pub status: u16,
+    /// Bytes of body content that were queued for the client, without framing.
+    pub body_bytes: u64,
+    /// The time of day when the request was complete.
+    pub arrived: SystemTime,
+    /// The same moment, to count from.
+    pub started: Instant,
+    /// From then to the last byte.
+    pub took: Duration,
+    /// Whether the response left whole.
+    pub complete: bool,
+}
+
+/// Something that looks on.
+pub trait Observer: Send + Sync {
+    /// Called once for each exchange, on whichever thread sent its last byte. Must not block.
+    fn finished(&self, record: &Record);
+}

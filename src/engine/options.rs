@@ -1,0 +1,59 @@
+//! Every knob of the engine in one value, handed on whole.
+
+use std::time::Duration;
+
+use crate::http::limits::Limits;
+
+/// What the operator decided. The defaults are those of the settings table.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What a request may measure.
+    pub limits: Limits,
+    /// The most requests that run at the same time.
+    pub threads: usize,
+    /// The most connections that are open at the same time.
+    pub max_connections: usize,
+    /// The most complete requests that wait for a thread; one more is answered 503.
+    pub queue_limit: usize,
+    /// How long a complete request may wait for a thread before it is answered 503.
+    pub queue_timeout: Duration,
+    /// Bodies up to this many bytes are complete before the application runs.
+    pub body_buffer: usize,
+    /// Hand chunked bodies to the application as they arrive, without a length.
+    pub stream_chunked: bool,
+    /// From the first byte of a head (or the connection's beginning) to the head's end.
+    pub header_timeout: Duration,
+    /// The longest silence inside a body.
+    pub body_timeout: Duration,
+    /// Bytes a second that a body must bring on the whole; 0 asks for none.
+    pub body_min_rate: u64,
+    /// The longest time in which a client takes nothing of its response.
+    pub write_timeout: Duration,
+    /// How long an idle connection is kept; zero closes after each response.
+    pub keep_alive: Duration,
+    /// How long a stop waits for what runs.
+    pub graceful_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            threads: 16,
+            max_connections: 10_000,
+            queue_limit: 1000,
+            queue_timeout: Duration::from_secs(30),
+            body_buffer: 64 * 1024,
+            stream_chunked: false,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            body_min_rate: 500,
+            write_timeout: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(75),
+            graceful_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The `Server` field of responses whose application sets none.
+pub const SERVER: &[u8] = b"wsgi-server";

@@ -1,0 +1,282 @@
+//! What is still to be sent on one connection, in order: bytes of ours, bytes that belong to somebody else, pieces of
+//! files. Nothing that is large is copied.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice};
+
+use crate::net::stream::Stream;
+
+/// Bytes kept alive by their owner (a Python object, say) until they are sent.
+pub type Owned = Box<dyn AsRef<[u8]> + Send>;
+
+/// A stretch of a file.
+#[derive(Debug)]
+pub struct FileSpan {
+    /// An open file of its own: the application may close its one at once.
+    pub file: File,
+    /// Where the stretch begins.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+enum Segment {
+    Bytes(Vec<u8>),
+    Owned { owner: Owned, at: usize },
+    File(FileSpan),
+}
+
+/// How far one flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything is with the kernel.
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+    /// There is more and the socket might take it, but others want their turn.
+    Yielded,
+}
+
+/// Bytes one flush sends at most before others get their turn: a fast reader of a large file must not hold the poller.
+const FLUSH_SHARE: usize = 4 << 20;
+/// Slices handed to one system call.
+const SLICES: usize = 16;
+/// The most bytes one sendfile call is asked for.
+const FILE_SHARE: u64 = 1 << 20;
+
+/// The queue of bytes to be sent.
+#[derive(Default)]
+pub struct Output {
+    front: Vec<u8>,
+    at: usize,
+    rest: VecDeque<Segment>,
+    pending: u64,
+    sent: u64,
+    released: bool,
+}
+
+impl Output {
+    /// Bytes not yet with the kernel.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// Bytes given to the kernel since this value was made.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether an owner of bytes was let go since the last time this was asked.
+    pub fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Lets `write` append bytes behind everything that is queued.
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let last = match self.rest.back_mut() {
+            None => &mut self.front,
+            Some(Segment::Bytes(bytes)) => bytes,
+            Some(_) => {
+                self.rest.push_back(Segment::Bytes(Vec::new()));
+                match self.rest.back_mut() {
+                    Some(Segment::Bytes(bytes)) => bytes,
+                    _ => return,
+                }
+            }
+        };
+        let before = last.len();
+        write(last);
+        self.pending += (last.len() - before) as u64;
+    }
+
+    /// Queues bytes that stay where they are.
+    pub fn push_owned(&mut self, owner: Owned) {
+        self.pending += owner.as_ref().as_ref().len() as u64;
+        self.rest.push_back(Segment::Owned { owner, at: 0 });
+    }
+
+    /// Queues a stretch of a file.
+    pub fn push_file(&mut self, span: FileSpan) {
+        if span.length > 0 {
+            self.pending += span.length;
+            self.rest.push_back(Segment::File(span));
+        }
+    }
+
+    /// Gives the socket what it takes.
+    ///
+    /// An error means that the connection is of no use any more; `UnexpectedEof` that a file has become shorter.
+    pub fn flush(&mut self, stream: &Stream) -> io::Result<Flushed> {
+        let mut share = FLUSH_SHARE;
+        while self.pending > 0 {
+            if share == 0 {
+                return Ok(Flushed::Yielded);
+            }
+            match self.send_some(stream) {
+                Ok(count) => share = share.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) => return Err(error),
+            }
+        }
+        self.front.clear();
+        self.at = 0;
+        self.rest.clear();
+        Ok(Flushed::All)
+    }
+
+    /// Forgets what was not sent.
+    pub fn discard(&mut self) {
+        self.released |= self.rest.iter().any(|segment| matches!(segment, Segment::Owned { .. }));
+        self.front.clear();
+        self.at = 0;
+        self.rest.clear();
+        self.pending = 0;
+    }
+
+    fn send_some(&mut self, stream: &Stream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        if self.at < self.front.len() {
+            slices[0] = IoSlice::new(&self.front[self.at..]);
+            count = 1;
+        }
+        for segment in &self.rest {
+            let bytes = match segment {
+                Segment::Bytes(bytes) => bytes.as_slice(),
+                Segment::Owned { owner, at } => &owner.as_ref().as_ref()[*at..],
+                Segment::File(_) => break,
+            };
+            if count == SLICES {
+                break;
+            }
+            if !bytes.is_empty() {
+                slices[count] = IoSlice::new(bytes);
+                count += 1;
+            }
+        }
+        if count > 0 {
+            let sent = stream.write(&slices[..count])?;
+            self.account(sent);
+            self.advance(sent);
+            return Ok(sent);
+        }
+        let Some(Segment::File(span)) = self.rest.front_mut() else {
+            // Segments without a byte are all that can stand here.
+            self.rest.pop_front();
+            return Ok(0);
+        };
+        let wanted = usize::try_from(span.length.min(FILE_SHARE)).unwrap_or(usize::MAX);
+        let sent = stream.send_file(&span.file, span.offset, wanted)?;
+        if sent == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent"));
+        }
+        span.offset += sent as u64;
+        span.length -= sent as u64;
+        if span.length == 0 {
+            self.rest.pop_front();
+        }
+        self.account(sent);
+        Ok(sent)
+    }
+
+    fn account(&mut self, sent: usize) {
+        self.sent += sent as u64;
+        self.pending -= sent as u64;
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        let of_front = sent.min(self.front.len() - self.at);
+        self.at += of_front;
+        sent -= of_front;
+        if self.at == self.front.len() {
+            self.front.clear();
+            self.at = 0;
+        }
+        while let Some(segment) = self.rest.front_mut() {
+            match segment {
+                Segment::Bytes(bytes) if bytes.len() <= sent => {
+                    sent -= bytes.len();
+                    self.rest.pop_front();
+                }
+                Segment::Bytes(bytes) => {
+                    // The rest of our own bytes becomes the front, so that `at` serves them too.
+                    self.front = std::mem::take(bytes);
+                    self.at = sent;
+                    self.rest.pop_front();
+                    return;
+                }
+                Segment::Owned { owner, at } => {
+                    let left = owner.as_ref().as_ref().len() - *at;
+                    if left > sent {
+                        *at += sent;
+                        return;
+                    }
+                    sent -= left;
+                    self.released = true;
+                    self.rest.pop_front();
+                }
+                Segment::File(_) => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::net::stream::double::Double;
+
+    fn pump(output: &mut Output, stream: &Stream) -> io::Result<()> {
+        for _ in 0..100_000 {
+            if output.flush(stream)? == Flushed::All {
+                return Ok(());
+            }
+        }
+        panic!("the output never drained");
+    }
+
+    #[test]
+    fn mixed_segments_leave_in_order_whatever_the_socket_takes() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        for appetite in [None, Some(1), Some(2), Some(7), Some(1000)] {
+            let double = Double::default();
+            double.0.lock().unwrap().appetite = appetite;
+            let stream = Stream::Double(double.clone());
+            let mut output = Output::default();
+            output.append(|out| out.extend_from_slice(b"head "));
+            output.push_owned(Box::new(b"owned ".to_vec()));
+            output.append(|out| out.extend_from_slice(b"own "));
+            output.append(|out| out.extend_from_slice(b"bytes "));
+            output.push_file(FileSpan { file: file.try_clone().unwrap(), offset: 2, length: 5 });
+            output.append(|out| out.extend_from_slice(b" tail"));
+            assert_eq!(output.pending(), 5 + 6 + 10 + 5 + 5);
+            pump(&mut output, &stream).unwrap();
+            assert_eq!(double.0.lock().unwrap().written, b"head owned own bytes 23456 tail");
+            assert_eq!((output.pending(), output.sent()), (0, 31));
+            assert!(output.take_released());
+        }
+    }
+
+    #[test]
+    fn file_that_became_shorter_is_an_error() {
+        let mut output = Output::default();
+        output.push_file(FileSpan { file: tempfile::tempfile().unwrap(), offset: 0, length: 5 });
+        let stream = Stream::Double(Double::default());
+        assert_eq!(pump(&mut output, &stream).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn discarded_output_is_never_sent() {
+        let double = Double::default();
+        let mut output = Output::default();
+        output.append(|out| out.extend_from_slice(b"secret"));
+        output.push_owned(Box::new(b"more".to_vec()));
+        output.discard();
+        pump(&mut output, &Stream::Double(double.clone())).unwrap();
+        assert!(double.0.lock().unwrap().written.is_empty());
+    }
+}

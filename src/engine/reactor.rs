@@ -1,0 +1,441 @@
+//! The poller's side of a shard: accepts, moves connections along, keeps their deadlines. Used by one thread at a time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use super::connection::{Connection, Step, Turn};
+use super::gateway::Severity;
+use super::shard::{Phase, Shard};
+use super::site::Site;
+use super::wire::Wire;
+use crate::http::reject::Reject;
+use crate::net::address::Peer;
+use crate::net::listener::{Accepted, Listener};
+use crate::net::poller::{Poller, Readiness, Waker};
+use crate::net::stream::Stream;
+
+/// Changes of readiness taken from the kernel at a time.
+const EVENTS: usize = 256;
+/// The shared receive buffer; a connection keeps bytes of its own only while a request is incomplete.
+const SCRATCH: usize = 64 * 1024;
+/// Clients accepted before those that are here get their turn.
+const ACCEPTS: usize = 64;
+/// While requests are queued, the kernel is asked for more at least this often.
+const POLL_EVERY: Duration = Duration::from_millis(1);
+/// How long accepting pauses when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often running out of descriptors is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// How soon the deadline of a connection is looked at again that is with a worker.
+const RECHECK: Duration = Duration::from_secs(5);
+/// Listeners are watched under numbers from here on; connections never reach them.
+const LISTENERS: usize = usize::MAX / 2;
+
+#[derive(Default)]
+struct Slot {
+    // Present as long as the connection lives.
+    wire: Option<Arc<Wire>>,
+    // Absent while a worker has it.
+    connection: Option<Box<Connection>>,
+    // When the timer queue will next mention it.
+    scheduled: Option<Instant>,
+}
+
+struct Door {
+    listener: Arc<Listener>,
+    // Clients may be waiting: the kernel says so only once.
+    open: bool,
+}
+
+/// One poller and its connections.
+pub struct Reactor {
+    site: Arc<Site>,
+    poller: Poller,
+    events: Vec<Readiness>,
+    doors: Vec<Door>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    again: Vec<usize>,
+    scratch: Box<[u8]>,
+    clock: Clock,
+    polled: Instant,
+    accept_after: Option<Instant>,
+    reported: Option<Instant>,
+    hand: usize,
+    once: bool,
+    drain_until: Option<Instant>,
+    released: bool,
+}
+
+impl Reactor {
+    /// A reactor that watches `listeners`.
+    pub fn new(site: Arc<Site>, listeners: Vec<Arc<Listener>>, once: bool) -> io::Result<Self> {
+        let poller = Poller::new(EVENTS)?;
+        let now = Instant::now();
+        for (index, listener) in listeners.iter().enumerate() {
+            poller.watch_listener(listener.descriptor(), LISTENERS + index)?;
+        }
+        Ok(Self {
+            site,
+            poller,
+            events: Vec::with_capacity(EVENTS),
+            doors: listeners.into_iter().map(|listener| Door { listener, open: true }).collect(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            timers: BinaryHeap::new(),
+            again: Vec::new(),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            clock: Clock::new(now),
+            polled: now,
+            accept_after: None,
+            reported: None,
+            hand: 0,
+            once,
+            drain_until: None,
+            released: false,
+        })
+    }
+
+    /// A handle that wakes this reactor from its wait.
+    pub fn waker(&self) -> Waker {
+        self.poller.waker()
+    }
+
+    fn connections(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// One round: takes back what workers are done with, waits for the kernel (if `may_wait` and there is nothing else to
+    /// do), and moves along whatever changed. Returns whether bytes that belong to the application were let go.
+    pub fn round(&mut self, shard: &Shard, may_wait: bool) -> bool {
+        let mut now = Instant::now();
+        self.take_back(shard, now);
+        self.follow_phase(shard, now);
+        if shard.is_stopped() {
+            return false;
+        }
+        let busy = shard.has_work();
+        if !busy || now.duration_since(self.polled) >= POLL_EVERY {
+            let idle = may_wait && !busy && self.again.is_empty() && !self.may_accept(now);
+            let timeout = if idle { self.patience(now) } else { Some(Duration::ZERO) };
+            if let Err(error) = self.poller.wait(timeout, &mut self.events) {
+                self.site.reporter.report(Severity::Error, &format!("waiting for the network failed: {error}"));
+                self.events.clear();
+            }
+            now = Instant::now();
+            self.polled = now;
+            self.handle_events(shard, now);
+            self.go_on(shard, now);
+            self.accept(shard, now);
+            self.expire(shard, now);
+            // Seen after the events, so that a worker that gave a connection back meanwhile need not wake us.
+            self.take_back(shard, now);
+        }
+        self.follow_phase(shard, now);
+        std::mem::take(&mut self.released)
+    }
+
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        [timer, self.accept_after, self.drain_until]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
+    }
+
+    fn take_back(&mut self, shard: &Shard, now: Instant) {
+        while let Some(mut connection) = shard.take_answered() {
+            let touched = connection.wire.take_touched();
+            connection.note(touched, false);
+            self.move_along(shard, connection, now, Connection::advance);
+        }
+        while let Some(token) = shard.take_lost() {
+            self.forget(token);
+        }
+    }
+
+    fn handle_events(&mut self, shard: &Shard, now: Instant) {
+        let events = std::mem::take(&mut self.events);
+        for event in &events {
+            if event.token >= LISTENERS {
+                if let Some(door) = self.doors.get_mut(event.token - LISTENERS) {
+                    door.open = true;
+                }
+                continue;
+            }
+            let Some(slot) = self.slots.get_mut(event.token) else { continue };
+            if let Some(mut connection) = slot.connection.take() {
+                connection.note(event.readable, event.ended);
+                self.move_along(shard, connection, now, Connection::advance);
+            } else if let Some(wire) = &slot.wire {
+                wire.touch();
+                if event.writable {
+                    wire.flush_if_free();
+                }
+            }
+        }
+        self.events = events;
+    }
+
+    fn go_on(&mut self, shard: &Shard, now: Instant) {
+        for token in std::mem::take(&mut self.again) {
+            if let Some(connection) = self.slots.get_mut(token).and_then(|slot| slot.connection.take()) {
+                self.move_along(shard, connection, now, Connection::advance);
+            }
+        }
+    }
+
+    // The corridor, with everything around it: a panic costs the connection it happened on, and no more.
+    fn move_along(
+        &mut self,
+        shard: &Shard,
+        connection: Box<Connection>,
+        now: Instant,
+        through: impl FnOnce(Box<Connection>, &mut Turn<'_>) -> Step,
+    ) {
+        let token = connection.token;
+        let date = *self.clock.date(now);
+        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch };
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            let step = through(connection, &mut turn);
+            match step {
+                Step::Ready(exchange) => match shard.admit(exchange) {
+                    Ok(()) => None,
+                    Err(exchange) => Some(Connection::decline(exchange, Reject::QueueFull, &mut turn)),
+                },
+                step => Some(step),
+            }
+        }));
+        let Ok(step) = step else {
+            self.site.reporter.report(Severity::Error, "a defect of the server itself cost one connection (panic)");
+            self.forget(token);
+            return;
+        };
+        match step {
+            // With a worker now.
+            None => {}
+            Some(Step::Wait(connection)) => self.keep(token, connection),
+            Some(Step::Again(connection)) => {
+                self.keep(token, connection);
+                self.again.push(token);
+            }
+            // A declined exchange cannot be ready again: its connection closes.
+            Some(Step::Ready(_) | Step::Closed) => self.forget(token),
+        }
+    }
+
+    fn keep(&mut self, token: usize, connection: Box<Connection>) {
+        self.released |= connection.wire.output().take_released();
+        let deadline = connection.deadline();
+        let Some(slot) = self.slots.get_mut(token) else { return };
+        slot.connection = Some(connection);
+        if let Some(deadline) = deadline {
+            // An earlier entry is as good: it looks at the deadline again when its time comes. So a busy connection costs
+            // the queue nothing.
+            if slot.scheduled.is_none_or(|at| at > deadline) {
+                slot.scheduled = Some(deadline);
+                self.timers.push(Reverse((deadline, token)));
+            }
+        }
+    }
+
+    fn forget(&mut self, token: usize) {
+        let Some(slot) = self.slots.get_mut(token) else { return };
+        if let Some(wire) = slot.wire.take() {
+            self.released |= wire.output().take_released();
+            slot.connection = None;
+            slot.scheduled = None;
+            self.free.push(token);
+        }
+    }
+
+    fn expire(&mut self, shard: &Shard, now: Instant) {
+        while let Some(Reverse((at, token))) = self.timers.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            let Some(slot) = self.slots.get_mut(token) else { continue };
+            if slot.wire.is_none() || slot.scheduled != Some(at) {
+                continue;
+            }
+            slot.scheduled = None;
+            match slot.connection.take() {
+                Some(connection) if connection.deadline().is_some_and(|deadline| deadline <= now) => {
+                    self.move_along(shard, connection, now, Connection::expire);
+                }
+                Some(connection) => self.keep(token, connection),
+                None => {
+                    slot.scheduled = Some(now + RECHECK);
+                    self.timers.push(Reverse((now + RECHECK, token)));
+                }
+            }
+        }
+    }
+
+    fn may_accept(&self, now: Instant) -> bool {
+        self.accept_after.is_none_or(|after| after <= now)
+            && self.doors.iter().any(|door| door.open)
+            && self.connections() < self.site.options.max_connections
+    }
+
+    fn accept(&mut self, shard: &Shard, now: Instant) {
+        if self.accept_after.is_some_and(|after| after > now) {
+            return;
+        }
+        self.accept_after = None;
+        for index in 0..self.doors.len() {
+            for _ in 0..ACCEPTS {
+                if !self.doors.get(index).is_some_and(|door| door.open) {
+                    break;
+                }
+                // Idle connections never starve new clients: the one that comes up next makes room.
+                if self.connections() >= self.site.options.max_connections && !self.evict() {
+                    return;
+                }
+                match self.doors[index].listener.accept() {
+                    Accepted::Client(stream, peer) => {
+                        self.welcome(stream, peer, index, now);
+                        if self.once {
+                            shard.site.stop();
+                            self.close_doors();
+                            return;
+                        }
+                    }
+                    Accepted::Nobody => self.doors[index].open = false,
+                    Accepted::Vanished => {}
+                    Accepted::Exhausted(error) => {
+                        if !self.evict() {
+                            self.accept_after = Some(now + ACCEPT_PAUSE);
+                        }
+                        self.report_exhaustion(&error, now);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn report_exhaustion(&mut self, error: &io::Error, now: Instant) {
+        if self.reported.is_none_or(|at| now.duration_since(at) >= REPORT_EVERY) {
+            self.reported = Some(now);
+            let message = format!(
+                "cannot accept connections: {error}; raise the limit of open files or lower max_connections"
+            );
+            self.site.reporter.report(Severity::Error, &message);
+        }
+    }
+
+    fn welcome(&mut self, stream: Stream, peer: Peer, listener: usize, now: Instant) -> Option<usize> {
+        let token = self.free.last().copied().unwrap_or(self.slots.len());
+        if let Some(descriptor) = stream.descriptor() {
+            // Only a kernel without memory refuses this; the client is turned away.
+            self.poller.watch(descriptor, token).ok()?;
+        }
+        if self.free.pop().is_none() {
+            self.slots.push(Slot::default());
+        }
+        let wire = Arc::new(Wire::new(stream));
+        self.slots[token].wire = Some(Arc::clone(&wire));
+        let connection = Connection::new(wire, Arc::clone(&self.site), peer, listener, token, now);
+        self.keep(token, Box::new(connection));
+        Some(token)
+    }
+
+    // Closes an idle connection, going round so that each gets its turn.
+    fn evict(&mut self) -> bool {
+        for _ in 0..self.slots.len() {
+            self.hand = (self.hand + 1) % self.slots.len();
+            let idle = self.slots[self.hand].connection.as_ref().is_some_and(|connection| connection.is_idle());
+            if idle {
+                self.forget(self.hand);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn follow_phase(&mut self, shard: &Shard, now: Instant) {
+        match shard.phase() {
+            Phase::Serving => {
+                if self.once && self.doors.is_empty() && self.connections() == 0 {
+                    shard.enter(Phase::Stopped);
+                }
+            }
+            Phase::Draining => {
+                if self.drain_until.is_none() {
+                    self.begin_draining(shard, now);
+                }
+                let over = self.drain_until.is_some_and(|until| until <= now);
+                if self.connections() == 0 && shard.is_quiet() {
+                    shard.enter(Phase::Stopped);
+                } else if over {
+                    self.abort(shard);
+                }
+            }
+            Phase::Aborting => self.abort(shard),
+            Phase::Stopped => {}
+        }
+    }
+
+    // Whoever is in the kernel's queue is still served; idle connections close at once, unless a request is just arriving.
+    fn begin_draining(&mut self, shard: &Shard, now: Instant) {
+        self.drain_until = Some(now + self.site.options.graceful_timeout);
+        for index in 0..self.doors.len() {
+            while self.connections() < self.site.options.max_connections {
+                match self.doors[index].listener.accept() {
+                    Accepted::Client(stream, peer) => drop(self.welcome(stream, peer, index, now)),
+                    Accepted::Vanished => {}
+                    Accepted::Nobody | Accepted::Exhausted(_) => break,
+                }
+            }
+        }
+        self.close_doors();
+        for token in 0..self.slots.len() {
+            let idle = self.slots[token].connection.take_if(|connection| connection.is_idle());
+            if let Some(mut connection) = idle {
+                connection.note(true, false);
+                self.move_along(shard, connection, now, Connection::advance);
+                if self.slots[token].connection.as_ref().is_some_and(|connection| connection.is_idle()) {
+                    self.forget(token);
+                }
+            }
+        }
+    }
+
+    fn close_doors(&mut self) {
+        for door in self.doors.drain(..) {
+            self.poller.forget(door.listener.descriptor());
+        }
+    }
+
+    fn abort(&mut self, shard: &Shard) {
+        let left = self.connections();
+        if left > 0 {
+            let message = format!("stopped with {left} connections unfinished after the graceful timeout");
+            self.site.reporter.report(Severity::Warning, &message);
+        }
+        self.clear();
+        shard.enter(Phase::Stopped);
+    }
+
+    /// Drops every connection, those of workers that are still inside the application too.
+    pub fn clear(&mut self) {
+        self.close_doors();
+        for slot in &mut self.slots {
+            if let (Some(wire), None) = (&slot.wire, &slot.connection) {
+                wire.stream().abandon();
+            }
+        }
+        self.slots.clear();
+        self.free.clear();
+        self.timers.clear();
+    }
+}

@@ -1,0 +1,117 @@
+//! One run of a server: its shards, their monitors, and how it ends.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::gateway::{Gateway, Reporter};
+use super::monitor;
+use super::observe::Observer;
+use super::options::Options;
+use super::shard::{Phase, Shard};
+use super::site::Site;
+use super::workers;
+use crate::net::listener::Listener;
+
+/// A server between its start and its end.
+pub struct Run {
+    shards: Vec<Arc<Shard>>,
+    workers: usize,
+    monitors: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a run is made of.
+pub struct Plan {
+    /// The operator's decisions.
+    pub options: Arc<Options>,
+    /// The most shards that make sense here: one where an interpreter lock lets one thread run at a time.
+    pub shards: usize,
+    /// Take one connection, serve one request on it, and end.
+    pub once: bool,
+    /// Where problems are told.
+    pub reporter: Arc<dyn Reporter>,
+    /// Who looks on.
+    pub observers: Arc<[Box<dyn Observer>]>,
+}
+
+impl Run {
+    /// Begins to accept from `listeners`, as soon as the workers come to [`Run::work`].
+    pub fn start(listeners: &[Arc<Listener>], plan: &Plan) -> io::Result<Self> {
+        let workers = plan.options.threads.max(1);
+        let count = if plan.once { 1 } else { plan.shards.clamp(1, workers) };
+        let mut shards = Vec::with_capacity(count);
+        for index in 0..count {
+            let site = Site::new(Arc::clone(&plan.options), Arc::clone(&plan.reporter), Arc::clone(&plan.observers));
+            // Every thread belongs to one shard; the first ones take what does not divide.
+            let threads = (workers + count - 1 - index) / count;
+            shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), threads, plan.once)?));
+        }
+        let run = Self { shards, workers, monitors: Mutex::default() };
+        for (index, shard) in run.shards.iter().enumerate() {
+            let shard = Arc::clone(shard);
+            let monitor = spawn(format!("wsgi-monitor-{index}"), move || monitor::watch(&shard));
+            match monitor {
+                Ok(handle) => run.monitors.lock().unwrap_or_else(PoisonError::into_inner).push(handle),
+                Err(error) => {
+                    run.abort();
+                    run.finish();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    /// How many threads are to call [`Run::work`].
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// The body of worker thread `index`. Returns when the run is over.
+    pub fn work<G: Gateway>(&self, index: usize, gateway: &mut G) {
+        if let Some(shard) = self.shards.get(index % self.shards.len().max(1)) {
+            workers::work(shard, gateway);
+        }
+    }
+
+    /// Asks for a graceful end: nobody new, idle connections close, what runs is finished within the graceful timeout.
+    /// Returns at once.
+    pub fn stop(&self) {
+        self.enter(Phase::Draining);
+    }
+
+    /// Asks for an end at once: unfinished connections are dropped. Returns at once.
+    pub fn abort(&self) {
+        self.enter(Phase::Aborting);
+    }
+
+    fn enter(&self, phase: Phase) {
+        for shard in &self.shards {
+            shard.enter(phase);
+        }
+    }
+
+    /// Whether the run is over, though a worker may still be inside the application.
+    pub fn is_over(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_stopped())
+    }
+
+    /// Tidies up after the workers have gone (or were given up). Blocks for a moment: call it detached.
+    pub fn finish(&self) {
+        self.enter(Phase::Stopped);
+        let monitors = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
+        for monitor in monitors {
+            // A monitor that panicked has been reported by the panic itself.
+            drop(monitor.join());
+        }
+        for shard in &self.shards {
+            shard.clear();
+        }
+    }
+}
+
+/// Starts a thread that has nothing to do with Python.
+#[expect(clippy::disallowed_methods, reason = "this room owns the threads of the engine")]
+pub(super) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(body)
+}

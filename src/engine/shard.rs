@@ -1,0 +1,313 @@
+//! A shard: one poller with its connections, the queues between it and the workers, and who leads.
+//!
+//! Any thread may do any of the work. Whoever holds the reactor leads: it reads, parses and queues complete requests. While
+//! the application is quick the leader answers them itself, one after the other, and no request is handed over. A request
+//! known to wait goes to a parked worker at once. If the leader is held up by a call, the monitor sends a parked worker to
+//! take over the poller and the queue, or, with none left, sees to the poller itself until somebody is free.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, TryLockError};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::connection::Connection;
+use super::exchange::{Exchange, Trace};
+use super::learning::Learning;
+use super::reactor::Reactor;
+use super::site::Site;
+use crate::net::listener::Listener;
+use crate::net::poller::Waker;
+
+/// Word to a parked worker.
+enum Task {
+    Run(Box<Exchange>),
+    Relieve,
+    Stop,
+}
+
+/// What a worker is to do after it looked after the shard.
+pub enum Attended {
+    /// Look at the queue.
+    Work,
+    /// Answer this.
+    Run(Box<Exchange>),
+    /// Go home.
+    Stop,
+}
+
+/// The life of a shard, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Takes everybody.
+    Serving,
+    /// Takes nobody new and finishes what it has.
+    Draining,
+    /// Drops what it has.
+    Aborting,
+    /// Is over.
+    Stopped,
+}
+
+/// A queue of which both ends are ours.
+struct Queue<T>(Sender<T>, Receiver<T>);
+
+impl<T> Queue<T> {
+    fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Self(sender, receiver)
+    }
+
+    fn put(&self, item: T) {
+        // Both ends live as long as the queue: it cannot be disconnected.
+        drop(self.0.send(item));
+    }
+
+    fn take(&self) -> Option<T> {
+        self.1.try_recv().ok()
+    }
+}
+
+/// One poller, its connections, and its workers.
+pub struct Shard {
+    /// What its connections share.
+    pub site: Arc<Site>,
+    /// Which requests wait.
+    pub learning: Learning,
+    reactor: Mutex<Reactor>,
+    // Complete requests, for whoever leads.
+    ready: Queue<Box<Exchange>>,
+    // Complete requests and other word for parked workers.
+    pool: Queue<Task>,
+    // Connections whose requests were answered, in two states: their output not yet sent, and looked after already.
+    answered: Queue<Box<Connection>>,
+    returned: Queue<Box<Connection>>,
+    // Exchanges that a panic swallowed.
+    lost: Queue<Trace>,
+    waker: Waker,
+    threads: usize,
+    parked: AtomicUsize,
+    attended: AtomicBool,
+    rounds: AtomicU64,
+    phase: AtomicU8,
+}
+
+impl Shard {
+    /// A shard that accepts from `listeners` and is served by `threads` workers. With `once`, it takes one connection,
+    /// serves one request on it and stops.
+    pub fn new(site: Arc<Site>, listeners: Vec<Arc<Listener>>, threads: usize, once: bool) -> io::Result<Self> {
+        let reactor = Reactor::new(Arc::clone(&site), listeners, once)?;
+        Ok(Self {
+            site,
+            learning: Learning::default(),
+            waker: reactor.waker(),
+            reactor: Mutex::new(reactor),
+            ready: Queue::new(),
+            pool: Queue::new(),
+            answered: Queue::new(),
+            returned: Queue::new(),
+            lost: Queue::new(),
+            threads,
+            parked: AtomicUsize::new(0),
+            attended: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
+            phase: AtomicU8::new(Phase::Serving as u8),
+        })
+    }
+
+    /// Where the shard is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            2 => Phase::Aborting,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_stopped(&self) -> bool {
+        self.phase() == Phase::Stopped
+    }
+
+    /// Whether somebody sees to the poller right now.
+    pub fn is_attended(&self) -> bool {
+        self.attended.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody has.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::SeqCst)
+    }
+
+    /// Moves the shard's life on; it never goes back. Safe from any thread and from a signal handler of Python's.
+    pub fn enter(&self, phase: Phase) {
+        if self.phase.fetch_max(phase as u8, Ordering::SeqCst) >= phase as u8 {
+            return;
+        }
+        self.site.stop();
+        if phase == Phase::Stopped {
+            for _ in 0..self.threads {
+                self.pool.put(Task::Stop);
+            }
+        }
+        self.waker.wake();
+        self.site.watch();
+    }
+
+    /// A request for a worker that is about to run one. `pooled`: it has just answered one that waits, and may as well
+    /// take the next of that kind.
+    pub fn next(&self, pooled: bool) -> Option<Box<Exchange>> {
+        if let Some(exchange) = self.ready.take() {
+            return Some(exchange);
+        }
+        // What waits belongs to the parked, as long as there are any: a leader that took it would have to be relieved.
+        if !pooled && self.parked.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
+        match self.pool.take()? {
+            Task::Run(exchange) => Some(exchange),
+            // Whoever takes this is awake and will look after the shard anyway.
+            Task::Relieve => None,
+            Task::Stop => {
+                self.pool.put(Task::Stop);
+                None
+            }
+        }
+    }
+
+    /// Gives back a connection whose request was answered. It is sent off when somebody next attends the shard.
+    pub fn hand_back(&self, connection: Box<Connection>) {
+        self.answered.put(connection);
+    }
+
+    /// A panic swallowed an exchange: its client learns of it by the end of the connection.
+    pub(super) fn lose(&self, trace: Trace) {
+        self.site.streaming.remove(&trace.wire);
+        trace.wire.stream().reset_on_close();
+        self.lost.put(trace);
+        self.waker.wake();
+    }
+
+    pub(super) fn take_lost(&self) -> Option<usize> {
+        self.lost.take().map(|trace| trace.token)
+    }
+
+    /// A complete request, from the reactor. `Err`: the queue is full.
+    pub(super) fn admit(&self, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
+        if self.ready.1.len() + self.pool.1.len() >= self.site.options.queue_limit {
+            return Err(exchange);
+        }
+        if self.threads > 1 && self.learning.waits(exchange.key) {
+            self.pool.put(Task::Run(exchange));
+        } else {
+            self.ready.put(exchange);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_answered(&self) -> Option<Box<Connection>> {
+        self.answered.take().or_else(|| self.returned.take())
+    }
+
+    /// Whether requests wait for the thread that leads.
+    pub(super) fn has_work(&self) -> bool {
+        !self.ready.1.is_empty() || (!self.pool.1.is_empty() && self.parked.load(Ordering::SeqCst) == 0)
+    }
+
+    /// Whether a request or a connection is anywhere between the reactor and the workers.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.ready.1.is_empty() && self.answered.1.is_empty() && self.returned.1.is_empty()
+    }
+
+    /// Looks after the shard: leads if nobody does, otherwise sleeps until there is something to do. Blocks: call it
+    /// detached.
+    pub fn attend(&self) -> Attended {
+        match self.reactor.try_lock() {
+            Ok(mut reactor) => self.lead(&mut reactor),
+            // A panic in the reactor costs the connection it was at; the reactor itself goes on.
+            Err(TryLockError::Poisoned(poisoned)) => self.lead(&mut poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                self.send_answers();
+                self.park()
+            }
+        }
+    }
+
+    fn lead(&self, reactor: &mut Reactor) -> Attended {
+        self.attended.store(true, Ordering::SeqCst);
+        loop {
+            let released = reactor.round(self, true);
+            // Coming back to Python for a moment lets it free what was sent from its memory.
+            if self.is_stopped() || self.has_work() || released {
+                break;
+            }
+        }
+        self.rounds.fetch_add(1, Ordering::SeqCst);
+        self.attended.store(false, Ordering::SeqCst);
+        if self.is_stopped() {
+            return Attended::Stop;
+        }
+        self.site.watch();
+        Attended::Work
+    }
+
+    // Somebody else holds the poller, perhaps asleep in the kernel: sends what this worker answered without it.
+    fn send_answers(&self) {
+        while let Some(mut connection) = self.answered.take() {
+            connection.send();
+            let eager = connection.is_eager();
+            let wire = Arc::clone(&connection.wire);
+            self.returned.put(connection);
+            // The reactor notes a change of the socket first and looks at `returned` after; we do the reverse.
+            fence(Ordering::SeqCst);
+            if eager || wire.is_touched() || self.phase() != Phase::Serving {
+                self.waker.wake();
+            }
+        }
+    }
+
+    fn park(&self) -> Attended {
+        if self.is_stopped() {
+            return Attended::Stop;
+        }
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        let task = self.pool.1.recv();
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        match task {
+            Ok(Task::Run(exchange)) => Attended::Run(exchange),
+            Ok(Task::Relieve) => Attended::Work,
+            Ok(Task::Stop) | Err(_) => Attended::Stop,
+        }
+    }
+
+    /// The leader is held up: sends somebody else, or does what needs no application at once. From the monitor.
+    pub(super) fn relieve(&self) {
+        if self.parked.load(Ordering::SeqCst) > 0 {
+            if self.pool.1.is_empty() {
+                self.pool.put(Task::Relieve);
+            }
+            return;
+        }
+        match self.reactor.try_lock() {
+            Ok(mut reactor) => drop(reactor.round(self, false)),
+            Err(TryLockError::Poisoned(poisoned)) => drop(poisoned.into_inner().round(self, false)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// Ends what is left when every worker has gone or been given up: connections close, queues empty.
+    pub fn clear(&self) {
+        while self.ready.take().is_some() {}
+        while self.pool.take().is_some() {}
+        while self.take_answered().is_some() {}
+        if let Ok(mut reactor) = self.reactor.try_lock() {
+            reactor.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "shard_tests.rs"]
+mod tests;

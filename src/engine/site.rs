@@ -1,0 +1,69 @@
+//! What all connections of one shard share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::gateway::Reporter;
+use super::monitor::Alarm;
+use super::observe::{Observer, Record};
+use super::options::Options;
+use super::wire::Streaming;
+
+/// The surroundings of a connection.
+pub struct Site {
+    /// The operator's decisions.
+    pub options: Arc<Options>,
+    /// Responses that are being streamed.
+    pub streaming: Streaming,
+    /// Where problems are told.
+    pub reporter: Arc<dyn Reporter>,
+    observers: Arc<[Box<dyn Observer>]>,
+    stopping: AtomicBool,
+    alarm: Alarm,
+}
+
+impl Site {
+    /// The surroundings of a new shard.
+    pub fn new(options: Arc<Options>, reporter: Arc<dyn Reporter>, observers: Arc<[Box<dyn Observer>]>) -> Self {
+        Self {
+            options,
+            streaming: Streaming::default(),
+            reporter,
+            observers,
+            stopping: AtomicBool::new(false),
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// From now on every response closes its connection.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the server is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether anybody wants records.
+    pub fn is_observed(&self) -> bool {
+        !self.observers.is_empty()
+    }
+
+    /// Tells the observers.
+    pub fn finished(&self, record: &Record) {
+        for observer in self.observers.iter() {
+            observer.finished(record);
+        }
+    }
+
+    /// What the monitor sleeps on.
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    /// Sees to it that the monitor is awake: something may need it within a moment.
+    pub fn watch(&self) {
+        self.alarm.ring();
+    }
+}

@@ -1,0 +1,144 @@
+//! The part of a connection that two threads may touch: its socket, and what is to be sent on it. A worker that
+//! streams a response fills it while the poller's thread empties it; all else of a connection has one owner.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::output::{Flushed, Output};
+use crate::net::stream::Stream;
+
+/// An application that is this far ahead of its client has to wait.
+const HIGH_WATER: u64 = 1 << 20;
+/// Where it goes on.
+const LOW_WATER: u64 = 256 * 1024;
+
+/// A socket and its output.
+pub struct Wire {
+    stream: Stream,
+    output: Mutex<Output>,
+    touched: AtomicBool,
+}
+
+impl Wire {
+    /// Wraps a freshly accepted stream.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, output: Mutex::default(), touched: AtomicBool::new(false) }
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// What is to be sent.
+    pub fn output(&self) -> MutexGuard<'_, Output> {
+        // A panic inside would have cost that request already; the queue itself is valid between any two calls.
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the socket what it takes now.
+    pub fn flush(&self) -> io::Result<Flushed> {
+        self.output().flush(&self.stream)
+    }
+
+    /// Gives the socket what it takes now, unless another thread is just doing that.
+    pub fn flush_if_free(&self) {
+        if let Ok(mut output) = self.output.try_lock() {
+            // A broken connection is found by its owner, at its next write.
+            drop(output.flush(&self.stream));
+        }
+    }
+
+    /// Notes that the socket changed while somebody else owned the connection.
+    pub fn touch(&self) {
+        self.touched.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the socket changed since this was last asked, and forgets it.
+    pub fn take_touched(&self) -> bool {
+        // The load keeps the common case from writing to a line that the poller's thread may hold.
+        self.touched.load(Ordering::SeqCst) && self.touched.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether the socket changed since it was last asked.
+    pub fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::SeqCst)
+    }
+
+    /// Whether so much is queued that the application should wait for its client.
+    pub fn is_ahead(&self) -> bool {
+        self.output().pending() > HIGH_WATER
+    }
+
+    /// Blocks until the client has caught up with most of what is queued; it has `stall` for each sign of life.
+    pub fn catch_up(&self, stall: Duration) -> io::Result<()> {
+        let mut sent = self.output().sent();
+        let mut moved = Instant::now();
+        loop {
+            let (flushed, pending, total) = {
+                let mut output = self.output();
+                (output.flush(&self.stream)?, output.pending(), output.sent())
+            };
+            if flushed == Flushed::All || pending <= LOW_WATER {
+                return Ok(());
+            }
+            if total != sent {
+                sent = total;
+                moved = Instant::now();
+            }
+            let left = stall.checked_sub(moved.elapsed()).ok_or(io::ErrorKind::TimedOut)?;
+            self.stream.wait_writable(left)?;
+        }
+    }
+}
+
+/// The wires whose responses are being streamed. What they hold leaves within a moment even if their application
+/// falls silent, because the shard's monitor looks after them.
+#[derive(Default)]
+pub struct Streaming {
+    wires: Mutex<Vec<Arc<Wire>>>,
+    count: AtomicU64,
+}
+
+impl Streaming {
+    /// Begins to look after a wire.
+    pub fn add(&self, wire: Arc<Wire>) {
+        let mut wires = self.lock();
+        wires.push(wire);
+        self.count.store(wires.len() as u64, Ordering::SeqCst);
+    }
+
+    /// Ends it.
+    pub fn remove(&self, wire: &Arc<Wire>) {
+        let mut wires = self.lock();
+        if let Some(index) = wires.iter().position(|other| Arc::ptr_eq(other, wire)) {
+            wires.swap_remove(index);
+        }
+        self.count.store(wires.len() as u64, Ordering::SeqCst);
+    }
+
+    /// Whether any wire is looked after.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::SeqCst) == 0
+    }
+
+    /// Flushes all of them; `true` if any byte was sent. One that is blocked is left to the poller.
+    pub fn flush(&self) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let mut busy = false;
+        for wire in self.lock().iter() {
+            let before = wire.output().sent();
+            wire.flush_if_free();
+            busy |= wire.output().sent() != before;
+        }
+        busy
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Wire>>> {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

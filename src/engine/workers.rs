@@ -1,0 +1,95 @@
+//! Leader and followers. Every worker thread runs [`work`]: it answers what is ready, sees to the poller if nobody else
+//! does, and otherwise sleeps until it is needed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::clock::Clock;
+use super::connection::Connection;
+use super::exchange::{Exchange, Progress};
+use super::gateway::{Gateway, Severity};
+use super::shard::{Attended, Shard};
+use crate::http::reject::Reject;
+use crate::net::stream::Presence;
+
+/// Requests answered before their responses leave together: each send wakes a client on another processor.
+const BATCH: usize = 8;
+/// The longest that a response waits for the others of its batch.
+const BATCH_TIME: Duration = Duration::from_micros(300);
+/// A request that had to wait this long is worth a look whether its client is still there. A client that has closed its
+/// sending side has almost always gone; one that half-closes and is answered in time never notices this rule.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+
+/// The body of a worker thread. Returns when the shard has stopped.
+pub fn work<G: Gateway>(shard: &Shard, gateway: &mut G) {
+    let mut worker = Worker { shard, gateway, clock: Clock::new(Instant::now()) };
+    let mut pooled = false;
+    loop {
+        worker.run_batch(pooled);
+        match worker.gateway.detached(|| shard.attend()) {
+            Attended::Work => pooled = false,
+            Attended::Run(exchange) => {
+                worker.run(exchange);
+                pooled = true;
+            }
+            Attended::Stop => return,
+        }
+    }
+}
+
+struct Worker<'a, G> {
+    shard: &'a Shard,
+    gateway: &'a mut G,
+    clock: Clock,
+}
+
+impl<G: Gateway> Worker<'_, G> {
+    fn run_batch(&mut self, pooled: bool) {
+        let mut until = None;
+        for _ in 0..BATCH {
+            let Some(exchange) = self.shard.next(pooled) else { return };
+            let ended = self.run(exchange);
+            if ended > *until.get_or_insert(ended + BATCH_TIME) {
+                return;
+            }
+        }
+    }
+
+    // gateway, from taking an exchange over to giving its connection back.
+    fn run(&mut self, mut exchange: Box<Exchange>) -> Instant {
+        let Self { shard, gateway, clock } = self;
+        let began = Instant::now();
+        let waited = began.saturating_duration_since(exchange.arrived());
+        if waited > shard.site.options.queue_timeout {
+            exchange.refuse(Reject::QueueTimeout, clock);
+        } else if waited > GONE_AFTER && exchange.presence() != Presence::Here {
+            exchange.abort();
+        } else {
+            let (key, trace) = (exchange.key, exchange.trace());
+            let before = shard.learning.is_suspect(key).then(processor_time);
+            let Ok(Some(answered)) = catch_unwind(AssertUnwindSafe(|| gateway.serve(exchange, clock))) else {
+                shard.site.reporter.report(Severity::Error, "a defect of the server itself cost one request (panic)");
+                shard.lose(trace);
+                return Instant::now();
+            };
+            exchange = answered;
+            let processor = before.map(|before| processor_time().saturating_sub(before));
+            shard.learning.note(key, began.elapsed(), processor);
+            match exchange.progress() {
+                Progress::Waiting => exchange.refuse(Reject::AppFailed, clock),
+                Progress::Begun => exchange.abort(),
+                Progress::Complete | Progress::Aborted => {}
+            }
+        }
+        shard.hand_back(Connection::conclude(exchange));
+        Instant::now()
+    }
+}
+
+// What this thread has computed so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,257 @@
+//! Heads of messages. A request head owns its bytes, so that it can travel between threads; its parts are spans of them.
+
+use super::status::Status;
+use super::target::Form;
+
+/// The versions that are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+impl Version {
+    /// As it stands in a request line.
+    pub const fn as_bytes(self) -> &'static [u8] {
+        match self {
+            Self::Http10 => b"HTTP/1.0",
+            Self::Http11 => b"HTTP/1.1",
+        }
+    }
+}
+
+/// A stretch of a head's bytes. Half the size of two `usize`, so that a browser's fields fit into a few cache lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Where it begins.
+    pub start: u32,
+    /// Where it ends; this byte is not part of it.
+    pub end: u32,
+}
+
+impl Span {
+    /// Where `part` lies in `whole`. `None` if it is no part of it, or lies beyond what 32 bits can count.
+    pub fn of(part: &[u8], whole: &[u8]) -> Option<Self> {
+        let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+        let end = start.checked_add(part.len()).filter(|&end| end <= whole.len())?;
+        Some(Self { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
+    }
+
+    /// The bytes it stands for; none if it does not lie in `whole`.
+    pub fn slice(self, whole: &[u8]) -> &[u8] {
+        whole.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// The parts of a valid request line, as spans of the head that it begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestLine {
+    pub line: Span,
+    pub method: Span,
+    pub target: Span,
+    pub path: Span,
+    pub query: Span,
+    pub authority: Option<Span>,
+    pub form: Form,
+    pub version: Version,
+}
+
+/// The head of a request, as it came. Only the parser makes one, so its fields and its target are valid.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    bytes: Vec<u8>,
+    request: RequestLine,
+    fields: Vec<(Span, Span)>,
+}
+
+impl RequestHead {
+    /// A head of parts that were found to be valid; all spans are spans of `bytes`.
+    pub(crate) fn new(bytes: Vec<u8>, request: RequestLine, fields: Vec<(Span, Span)>) -> Self {
+        Self { bytes, request, fields }
+    }
+
+    /// The method, in the case it came.
+    pub fn method(&self) -> &[u8] {
+        self.request.method.slice(&self.bytes)
+    }
+
+    /// The request target as it came.
+    pub fn target(&self) -> &[u8] {
+        self.request.target.slice(&self.bytes)
+    }
+
+    /// The target's form.
+    pub fn form(&self) -> Form {
+        self.request.form
+    }
+
+    /// The request line as it came, without its line end.
+    pub fn request_line(&self) -> &[u8] {
+        self.request.line.slice(&self.bytes)
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.request.version
+    }
+
+    /// The path, not decoded. An absolute-form target without one means `/` (RFC 9110 §4.2.3); the asterisk has an
+    /// empty one.
+    pub fn path(&self) -> &[u8] {
+        match self.request.path.slice(&self.bytes) {
+            [] if self.request.form == Form::Absolute => b"/",
+            path => path,
+        }
+    }
+
+    /// The query without its question mark, not decoded; empty if there is none.
+    pub fn query(&self) -> &[u8] {
+        self.request.query.slice(&self.bytes)
+    }
+
+    /// The authority of an absolute-form target. It replaces the Host field (RFC 9112 §3.2.2).
+    pub fn authority(&self) -> Option<&[u8]> {
+        match self.request.form {
+            Form::Absolute => self.request.authority.map(|span| span.slice(&self.bytes)),
+            Form::Origin | Form::Authority | Form::Asterisk => None,
+        }
+    }
+
+    /// Names and values of the field lines, in order. Names are as they came, values without white space at their ends.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
+        self.fields.iter().map(|(name, value)| (name.slice(&self.bytes), value.slice(&self.bytes)))
+    }
+
+    /// The values of one field's lines, in order. The name's case does not matter.
+    pub fn values<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.fields().filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The value of the first line of a field.
+    pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Whether there is a line of this field.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.value(name).is_some()
+    }
+}
+
+/// The head of a response as the application wants it: its status, and its fields already as lines.
+///
+/// What goes in here goes on the wire. Whoever calls [`ResponseHead::new`] and [`ResponseHead::push`] has judged the
+/// bytes before (`interface::outgoing` does for applications).
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    status: Status,
+    // The reason phrase and the field lines behind it: one allocation.
+    bytes: Vec<u8>,
+    reason_length: usize,
+    /// The length that the application announces. It has no line: what the wire says of it is the plan's to decide.
+    pub content_length: Option<u64>,
+    /// There is a Date line.
+    pub has_date: bool,
+    /// There is a Server line.
+    pub has_server: bool,
+    /// The application asked for the connection to be closed.
+    pub close: bool,
+}
+
+impl ResponseHead {
+    /// A head without fields.
+    pub fn new(status: Status, reason: &[u8]) -> Self {
+        // Room for the fields of a usual response, so that it grows once at most.
+        let mut bytes = Vec::with_capacity(reason.len() + 240);
+        bytes.extend_from_slice(reason);
+        Self {
+            status,
+            bytes,
+            reason_length: reason.len(),
+            content_length: None,
+            has_date: false,
+            has_server: false,
+            close: false,
+        }
+    }
+
+    /// Adds a field line, and notes Date and Server.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.has_date |= name.eq_ignore_ascii_case(b"Date");
+        self.has_server |= name.eq_ignore_ascii_case(b"Server");
+        push_line(&mut self.bytes, name, value);
+    }
+
+    /// The status.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The reason phrase; may be empty.
+    pub fn reason(&self) -> &[u8] {
+        self.bytes.get(..self.reason_length).unwrap_or_default()
+    }
+
+    /// The field lines, each with its line end.
+    pub fn lines(&self) -> &[u8] {
+        self.bytes.get(self.reason_length..).unwrap_or_default()
+    }
+}
+
+/// Appends one field line.
+pub fn push_line(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    lines.reserve(name.len() + value.len() + 4);
+    lines.extend_from_slice(name);
+    lines.extend_from_slice(b": ");
+    lines.extend_from_slice(value);
+    lines.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ResponseHead, Span};
+    use crate::http::status::Status;
+
+    #[test]
+    fn span_of_a_part_gives_the_part_back() {
+        let whole = b"GET / HTTP/1.1";
+        for start in 0..=whole.len() {
+            for end in start..=whole.len() {
+                let span = Span::of(&whole[start..end], whole);
+                assert_eq!(span.map(|span| span.slice(whole)), Some(&whole[start..end]));
+            }
+        }
+    }
+
+    #[test]
+    fn span_of_foreign_bytes_is_none() {
+        let bytes = b"abcdef";
+        assert_eq!(Span::of(&bytes[..3], &bytes[1..]), None);
+        assert_eq!(Span::of(&bytes[2..], &bytes[1..4]), None);
+        assert_eq!(Span { start: 2, end: 9 }.slice(bytes), b"");
+        assert_eq!(Span { start: 4, end: 2 }.slice(bytes), b"");
+    }
+
+    #[test]
+    fn response_head_keeps_lines_in_order_and_case() {
+        let mut head = ResponseHead::new(Status::literal(404), b"Gone fishing");
+        head.push(b"X-a", b"1");
+        head.push(b"set-cookie", b"b=2");
+        head.push(b"SET-COOKIE", b"");
+        assert_eq!((head.status().code(), head.reason()), (404, &b"Gone fishing"[..]));
+        assert_eq!(head.lines(), b"X-a: 1\r\nset-cookie: b=2\r\nSET-COOKIE: \r\n");
+        assert!(!head.has_date && !head.has_server && !head.close && head.content_length.is_none());
+    }
+
+    #[test]
+    fn response_head_notes_date_and_server_in_any_case() {
+        let mut head = ResponseHead::new(Status::literal(200), b"");
+        head.push(b"dATE", b"x");
+        assert!(head.has_date && !head.has_server);
+        head.push(b"SERVER", b"y");
+        assert!(head.has_server);
+        assert_eq!(head.reason(), b"");
+    }
+}

@@ -1,0 +1,73 @@
+//! Numbers as text, without the formatting machinery: these lines are written once or more for each response.
+
+/// A number in decimal.
+#[derive(Clone, Copy, Debug)]
+pub struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    /// Formats a number; `u64::MAX` has twenty digits.
+    pub fn new(number: u64) -> Self {
+        let mut digits = [b'0'; 20];
+        let start = fill(&mut digits, number, 10);
+        Self { digits, start }
+    }
+
+    /// The digits, without leading zeros.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.digits.get(self.start..).unwrap_or_default()
+    }
+}
+
+/// A number in lower-case hexadecimal.
+#[derive(Clone, Copy, Debug)]
+pub struct Hexadecimal {
+    digits: [u8; 16],
+    start: usize,
+}
+
+impl Hexadecimal {
+    /// Formats a number; `u64::MAX` has sixteen digits.
+    pub fn new(number: u64) -> Self {
+        let mut digits = [b'0'; 16];
+        let start = fill(&mut digits, number, 16);
+        Self { digits, start }
+    }
+
+    /// The digits, without leading zeros.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.digits.get(self.start..).unwrap_or_default()
+    }
+}
+
+// Writes from the right and returns where the first digit stands.
+fn fill(digits: &mut [u8], mut number: u64, base: u64) -> usize {
+    let mut start = digits.len();
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        let value = (number % base).to_le_bytes()[0];
+        *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+        start = index;
+        number /= base;
+        if number == 0 {
+            break;
+        }
+    }
+    start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decimal, Hexadecimal};
+
+    #[test]
+    fn numbers_equal_the_standard_formatting() {
+        let edges = (0..64).flat_map(|shift| [(1_u64 << shift) - 1, 1 << shift, (1 << shift) + 1]);
+        let tens = (0..20).flat_map(|power| [10_u64.pow(power) - 1, 10_u64.pow(power)]);
+        for number in edges.chain(tens).chain([u64::MAX]) {
+            assert_eq!(Decimal::new(number).as_bytes(), number.to_string().as_bytes());
+            assert_eq!(Hexadecimal::new(number).as_bytes(), format!("{number:x}").as_bytes());
+        }
+    }
+}

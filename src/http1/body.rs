@@ -1,0 +1,229 @@
+//! The chunked body (RFC 9112 §7.1) as a state machine over bytes: it keeps no line, so its memory does not depend on
+//! what the client sends, and a split changes nothing.
+//!
+//! ```text
+//! Size -> Extension -> SizeLf -> Data -> DataCr -> DataLf -> Size …
+//!                             -> TrailerStart -> TrailerName -> TrailerValue -> TrailerLf -> TrailerStart … -> EndLf -> Over
+//! ```
+
+use crate::http::fields::{is_field_byte, is_tchar};
+use crate::http::limits::Limits;
+use crate::http::reject::Reject;
+use crate::http::target::hex_digit;
+
+/// Digits of one chunk size. Sixteen fill 64 bits; leading zeros are legal but must have an end.
+const SIZE_DIGITS: u32 = 32;
+/// Bytes of one chunk extension. No known sender uses any.
+const EXTENSION_LINE: u32 = 4096;
+/// Bytes of all extensions of one body, which no limit on its content counts.
+const EXTENSIONS: u32 = 16 * 1024;
+
+/// What a piece of the body holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'i> {
+    /// Content, never empty. There may be more in the rest of the input.
+    Data(&'i [u8]),
+    /// Everything was consumed, and the body goes on.
+    More,
+    /// The body is over; what was not consumed belongs to the next request.
+    End,
+}
+
+/// How far one call came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step<'i> {
+    /// Bytes at the front of the input that are done with.
+    pub consumed: usize,
+    /// What they held.
+    pub event: Event<'i>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    // In a chunk size.
+    Size,
+    // White space behind a chunk size, which only an extension may follow.
+    SizeSpace,
+    // In a chunk extension.
+    Extension,
+    // Behind the CR of a chunk size line.
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    // At the beginning of a trailer line, or of the empty line that ends the body.
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Over,
+    Failed(Reject),
+}
+
+/// Takes a chunked body apart. Trailer fields are checked and dropped: nothing that a body says after the fact may
+/// change what its head said (RFC 9110 §6.5.1).
+#[derive(Clone, Debug)]
+pub struct ChunkedDecoder {
+    state: State,
+    // Content that the current chunk still lacks; while its size is read, the size so far.
+    left: u64,
+    digits: u32,
+    extension: u32,
+    extensions: u32,
+    trailer_size: usize,
+    trailer_fields: usize,
+    received: u64,
+    max_body: u64,
+    max_trailer_size: usize,
+    max_trailer_fields: usize,
+}
+
+impl ChunkedDecoder {
+    /// A decoder for one body.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            state: State::Size,
+            left: 0,
+            digits: 0,
+            extension: 0,
+            extensions: 0,
+            trailer_size: 0,
+            trailer_fields: 0,
+            received: 0,
+            max_body: limits.body_size,
+            max_trailer_size: limits.header_size,
+            max_trailer_fields: limits.header_fields,
+        }
+    }
+
+    /// Content handed out so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Takes the next piece from the front of `input`. After `Data`, call again with the rest; after `More`, with what
+    /// comes next. A body that was refused stays refused, one that is over stays over.
+    pub fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Step<'i>, Reject> {
+        let mut consumed = 0;
+        loop {
+            match self.state {
+                State::Data => {
+                    let rest = input.get(consumed..).unwrap_or_default();
+                    let share = rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                    let data = rest.get(..share).unwrap_or_default();
+                    if data.is_empty() {
+                        return Ok(Step { consumed, event: Event::More });
+                    }
+                    self.left -= share as u64;
+                    self.received += share as u64;
+                    if self.left == 0 {
+                        self.state = State::DataCr;
+                    }
+                    return Ok(Step { consumed: consumed + share, event: Event::Data(data) });
+                }
+                State::Over => return Ok(Step { consumed, event: Event::End }),
+                State::Failed(reject) => return Err(reject),
+                _ => {
+                    let Some(&byte) = input.get(consumed) else { return Ok(Step { consumed, event: Event::More }) };
+                    consumed += 1;
+                    self.state = match self.advance(byte) {
+                        Ok(state) => state,
+                        Err(reject) => State::Failed(reject),
+                    };
+                }
+            }
+        }
+    }
+
+    // The state behind one byte of framing.
+    fn advance(&mut self, byte: u8) -> Result<State, Reject> {
+        match (self.state, byte) {
+            (State::Size, b'\r') if self.digits > 0 => Ok(State::SizeLf),
+            (State::Size | State::SizeSpace, b';') if self.digits > 0 => self.extend(),
+            // BWS before an extension (RFC 9112 §7.1.1). It counts like one, so that it has an end.
+            (State::Size | State::SizeSpace, b' ' | b'\t') if self.digits > 0 => {
+                self.extend()?;
+                Ok(State::SizeSpace)
+            }
+            (State::Size, b'\n') if self.digits > 0 => Err(Reject::ChunkLineEnd),
+            (State::Size, _) => self.add_digit(byte),
+            (State::SizeSpace, _) => Err(Reject::ChunkSizeMalformed),
+            (State::Extension, b'\r') => Ok(State::SizeLf),
+            (State::Extension, b'\n') => Err(Reject::ChunkLineEnd),
+            (State::Extension, _) if is_field_byte(byte) => self.extend(),
+            (State::Extension, _) => Err(Reject::ChunkExtensionMalformed),
+            (State::SizeLf, b'\n') => self.begin_chunk(),
+            (State::SizeLf, _) => Err(Reject::ChunkLineEnd),
+            (State::DataCr, b'\r') => Ok(State::DataLf),
+            (State::DataLf, b'\n') => {
+                self.left = 0;
+                self.digits = 0;
+                Ok(State::Size)
+            }
+            (State::DataCr | State::DataLf, _) => Err(Reject::ChunkDataEnd),
+            _ => self.advance_trailer(byte),
+        }
+    }
+
+    fn add_digit(&mut self, byte: u8) -> Result<State, Reject> {
+        let digit = hex_digit(byte).ok_or(Reject::ChunkSizeMalformed)?;
+        self.digits += 1;
+        let size = self.left.checked_mul(16).filter(|_| self.digits <= SIZE_DIGITS).ok_or(Reject::ChunkSizeOverflow)?;
+        // The product's last four bits are free.
+        self.left = size | u64::from(digit);
+        Ok(State::Size)
+    }
+
+    // One more byte of an extension. What it says is ignored (RFC 9112 §7.1.1).
+    fn extend(&mut self) -> Result<State, Reject> {
+        self.extension += 1;
+        self.extensions += 1;
+        if self.extension > EXTENSION_LINE || self.extensions > EXTENSIONS {
+            return Err(Reject::ChunkExtensionsTooLarge);
+        }
+        Ok(State::Extension)
+    }
+
+    // A chunk size line is complete.
+    fn begin_chunk(&mut self) -> Result<State, Reject> {
+        self.extension = 0;
+        if self.left == 0 {
+            return Ok(State::TrailerStart);
+        }
+        match self.received.checked_add(self.left) {
+            Some(total) if total <= self.max_body => Ok(State::Data),
+            _ => Err(Reject::BodyTooLarge),
+        }
+    }
+
+    // The trailer section (RFC 9112 §7.1.2), bounded as the header section is: its size counts all lines with their
+    // ends, the empty one included.
+    fn advance_trailer(&mut self, byte: u8) -> Result<State, Reject> {
+        self.trailer_size += 1;
+        if self.trailer_size > self.max_trailer_size {
+            return Err(Reject::TrailersTooLarge);
+        }
+        match (self.state, byte) {
+            (State::TrailerStart, b'\r') => Ok(State::EndLf),
+            (State::TrailerStart, _) if is_tchar(byte) => {
+                self.trailer_fields += 1;
+                if self.trailer_fields > self.max_trailer_fields {
+                    return Err(Reject::TooManyTrailers);
+                }
+                Ok(State::TrailerName)
+            }
+            (State::TrailerName, b':') => Ok(State::TrailerValue),
+            (State::TrailerName, _) if is_tchar(byte) => Ok(State::TrailerName),
+            (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
+            (State::TrailerValue, _) if is_field_byte(byte) => Ok(State::TrailerValue),
+            (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
+            (State::EndLf, b'\n') => Ok(State::Over),
+            _ => Err(Reject::TrailerMalformed),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

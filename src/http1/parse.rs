@@ -1,0 +1,262 @@
+//! Reading a request head (RFC 9112 §2 to §5) out of a buffer that grows.
+//!
+//! Laws:
+//! 1. The verdict is that of the first line that breaks a rule, however the input was split. One that is known from a
+//!    line's length, its end or its first byte falls on the same byte, too.
+//! 2. Each byte is looked at a fixed number of times: line ends are found once and remembered, and `httparse` runs once,
+//!    when the empty line is there. Lines of a head that came in pieces are judged once each while the rest is awaited.
+//! 3. A limit is enforced on the byte that breaks it, without waiting for the line's end.
+
+use httparse::{EMPTY_HEADER, Header, Status, parse_headers};
+use memchr::{memchr, memchr_iter, memrchr};
+
+use crate::http::fields::{is_field_value, is_ows, is_tchar, is_token};
+use crate::http::head::{RequestHead, RequestLine, Span, Version};
+use crate::http::limits::Limits;
+use crate::http::reject::Reject;
+use crate::http::target;
+
+/// Up to this number of field lines the parser's table lies on the stack; a browser sends 10 to 20.
+const FEW_FIELDS: usize = 32;
+
+/// The first byte of a TLS record that carries a handshake (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How far a head has been looked at. Each head begins with a fresh one.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    // Where the request line begins: 2 behind an empty line that was skipped.
+    start: usize,
+    // The request line, once it is complete.
+    request: Option<RequestLine>,
+    // Where the first field line begins.
+    fields_start: usize,
+    // Where the line begins whose end was not found yet.
+    line_start: usize,
+    // Complete field lines.
+    field_lines: usize,
+    // Field lines that begin before this were judged.
+    judged: usize,
+    // Before this there is no line end that was not seen.
+    scanned: usize,
+}
+
+/// Looks for a head at the front of `input`, which begins with the same bytes at each call for one head.
+///
+/// `Ok(None)` asks for more bytes. Otherwise the head comes with the number of bytes that it took, a skipped empty line
+/// included.
+pub fn head(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<(RequestHead, usize)>, Reject> {
+    let Some(request) = find_request_line(input, progress, limits)? else { return Ok(None) };
+    match find_head_end(input, progress, limits) {
+        Ok(Some(end)) => match parse_fields(input, progress, end) {
+            Some(fields) => {
+                let bytes = slice(input, progress.start, end).to_vec();
+                *progress = Progress::default();
+                Ok(Some((RequestHead::new(bytes, request, fields), end)))
+            }
+            None => Err(judge_lines(input, progress).err().unwrap_or(Reject::FieldNameMalformed)),
+        },
+        Ok(None) => {
+            judge_lines(input, progress)?;
+            progress.judged = progress.line_start;
+            Ok(None)
+        }
+        // What an earlier line did wrong comes first.
+        Err(reject) => Err(judge_lines(input, progress).err().unwrap_or(reject)),
+    }
+}
+
+// The request line, judged where it ends.
+fn find_request_line(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<RequestLine>, Reject> {
+    if progress.request.is_none() {
+        if !find_start(input, progress)? {
+            return Ok(None);
+        }
+        let Some(end) = find_request_line_end(input, progress, limits)? else { return Ok(None) };
+        progress.request = Some(request_line(slice(input, progress.start, end))?);
+        progress.fields_start = end + 2;
+        progress.line_start = end + 2;
+        progress.judged = end + 2;
+        progress.scanned = end + 2;
+    }
+    Ok(progress.request)
+}
+
+// Skips one empty line, which some clients send behind a body (RFC 9112 §2.2), and looks at the first byte: what cannot
+// begin a method will never become a request. `false` asks for more bytes.
+fn find_start(input: &[u8], progress: &mut Progress) -> Result<bool, Reject> {
+    let (start, first) = match input {
+        [] | [b'\r'] | [b'\r', b'\n'] => return Ok(false),
+        [b'\n', ..] | [b'\r', b'\n', b'\n', ..] => return Err(Reject::BareLf),
+        [b'\r', b'\n', b'\r', ..] => return Err(Reject::EmptyLines),
+        [b'\r', b'\n', first, ..] => (2, *first),
+        [b'\r', ..] => return Err(Reject::BareCr),
+        [first, ..] => (0, *first),
+    };
+    if first == TLS_HANDSHAKE {
+        return Err(Reject::TlsRecord);
+    }
+    if !is_tchar(first) {
+        return Err(Reject::MethodMalformed);
+    }
+    progress.start = start;
+    progress.scanned = progress.scanned.max(start);
+    Ok(true)
+}
+
+// Where the CRLF of the request line begins.
+fn find_request_line_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<usize>, Reject> {
+    let limit = limits.request_line;
+    let found = memchr(b'\n', slice(input, progress.scanned, input.len()));
+    let end = found.map_or(input.len(), |offset| progress.scanned + offset);
+    let line = slice(input, progress.start, end);
+    let has_cr = line.last() == Some(&b'\r');
+    // A CR at the end is the line's end or about to be.
+    if line.len() - usize::from(has_cr) > limit {
+        return Err(Reject::RequestLineTooLong);
+    }
+    match found {
+        Some(_) if has_cr => Ok(Some(end - 1)),
+        Some(_) => Err(Reject::BareLf),
+        None => {
+            progress.scanned = end;
+            Ok(None)
+        }
+    }
+}
+
+// method SP request-target SP HTTP-version (RFC 9112 §3), with exactly one space between each: whoever reads the line
+// more leniently sees another target.
+fn request_line(line: &[u8]) -> Result<RequestLine, Reject> {
+    if memchr(b'\r', line).is_some() {
+        return Err(Reject::BareCr);
+    }
+    let first = memchr(b' ', line).unwrap_or(line.len());
+    let last = memrchr(b' ', line).unwrap_or(line.len());
+    let method = slice(line, 0, first);
+    if !is_token(method) {
+        return Err(Reject::MethodMalformed);
+    }
+    let target = slice(line, first + 1, last);
+    if target.is_empty() || memchr(b' ', target).is_some() {
+        return Err(Reject::RequestLineMalformed);
+    }
+    // The version comes before the target, so that the preface of HTTP/2 (`PRI * HTTP/2.0`) learns what is wrong.
+    let version = version(slice(line, last + 1, line.len()))?;
+    let parts = target::parse(method, target)?;
+    // No part lies elsewhere; one behind 4 GiB, should a limit be that high, has no span.
+    let span = |part: &[u8]| match part {
+        [] => Ok(Span::default()),
+        _ => Span::of(part, line).ok_or(Reject::RequestLineTooLong),
+    };
+    Ok(RequestLine {
+        line: span(line)?,
+        method: span(method)?,
+        target: span(target)?,
+        path: span(parts.path)?,
+        query: span(parts.query)?,
+        authority: parts.authority.map(span).transpose()?,
+        form: parts.form,
+        version,
+    })
+}
+
+// HTTP-version is case-sensitive (RFC 9112 §2.3). A minor version above 1 would be ours to answer as 1.1, but none
+// exists: whoever sends one means something else.
+fn version(text: &[u8]) -> Result<Version, Reject> {
+    match text {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Reject::VersionUnsupported),
+        _ => Err(Reject::VersionMalformed),
+    }
+}
+
+// The end of the whole head: behind the empty line. Counts lines and bytes, but does not judge what the lines say.
+fn find_head_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<usize>, Reject> {
+    for offset in memchr_iter(b'\n', slice(input, progress.scanned, input.len())) {
+        let next = progress.scanned + offset + 1;
+        if next - progress.fields_start > limits.header_size {
+            return Err(Reject::HeaderTooLarge);
+        }
+        match slice(input, progress.line_start, next) {
+            b"\r\n" => return Ok(Some(next)),
+            [.., b'\r', b'\n'] => {}
+            _ => return Err(Reject::BareLf),
+        }
+        if progress.field_lines >= limits.header_fields {
+            return Err(Reject::TooManyFields);
+        }
+        progress.field_lines += 1;
+        progress.line_start = next;
+    }
+    if input.len().saturating_sub(progress.fields_start) > limits.header_size {
+        return Err(Reject::HeaderTooLarge);
+    }
+    progress.scanned = input.len();
+    Ok(None)
+}
+
+// Names and values of a complete head. `None` if a line breaks a rule; which one it is, `judge_lines` says.
+fn parse_fields(input: &[u8], progress: &Progress, end: usize) -> Option<Vec<(Span, Span)>> {
+    let whole = slice(input, progress.start, end);
+    let section = slice(input, progress.fields_start, end);
+    if progress.field_lines <= FEW_FIELDS {
+        read_fields(section, whole, &mut [EMPTY_HEADER; FEW_FIELDS])
+    } else {
+        read_fields(section, whole, &mut vec![EMPTY_HEADER; progress.field_lines])
+    }
+}
+
+fn read_fields<'b>(section: &'b [u8], whole: &[u8], table: &mut [Header<'b>]) -> Option<Vec<(Span, Span)>> {
+    match parse_headers(section, table) {
+        Ok(Status::Complete((length, headers))) if length == section.len() => {
+            let mut fields = Vec::with_capacity(headers.len());
+            for header in headers {
+                fields.push((Span::of(header.name.as_bytes(), whole)?, Span::of(header.value, whole)?));
+            }
+            Some(fields)
+        }
+        _ => None,
+    }
+}
+
+// The first rule that a complete field line breaks, of those lines that were not judged before.
+fn judge_lines(input: &[u8], progress: &Progress) -> Result<(), Reject> {
+    let mut start = progress.judged;
+    let lines = slice(input, start, progress.line_start);
+    for end in memchr_iter(b'\n', lines).map(|offset| progress.judged + offset) {
+        let line = slice(input, start, end.saturating_sub(1));
+        judge_line(line, start == progress.fields_start)?;
+        start = end + 1;
+    }
+    Ok(())
+}
+
+// field-line = field-name ":" OWS field-value OWS (RFC 9112 §5), without its CRLF.
+fn judge_line(line: &[u8], is_first: bool) -> Result<(), Reject> {
+    if memchr(b'\r', line).is_some() {
+        return Err(Reject::BareCr);
+    }
+    if line.first().is_some_and(|&byte| is_ows(byte)) {
+        return Err(if is_first { Reject::SpaceBeforeFields } else { Reject::FieldFolded });
+    }
+    let colon = memchr(b':', line).ok_or(Reject::FieldWithoutColon)?;
+    let (name, value) = (slice(line, 0, colon), slice(line, colon + 1, line.len()));
+    match name.last() {
+        None => Err(Reject::FieldNameEmpty),
+        Some(&last) if is_ows(last) => Err(Reject::SpaceBeforeColon),
+        Some(_) if !is_token(name) => Err(Reject::FieldNameMalformed),
+        Some(_) if !is_field_value(value) => Err(Reject::FieldValueMalformed),
+        Some(_) => Ok(()),
+    }
+}
+
+// Bounds that do not fit, which only an input that shrank could bring, give no bytes.
+fn slice(bytes: &[u8], start: usize, end: usize) -> &[u8] {
+    bytes.get(start..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

@@ -1,0 +1,6 @@
+//! What requests and responses mean to applications (PEP 3333), still as bytes: Python's objects are made elsewhere.
+
+#![forbid(unsafe_code)]
+
+pub mod cgi;
+pub mod outgoing;

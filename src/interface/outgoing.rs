@@ -1,0 +1,170 @@
+//! What an application hands to `start_response`, judged (PEP 3333, "The `start_response()` Callable"). Nothing that could
+//! change the framing or the lines of a response passes.
+
+use std::fmt;
+
+use crate::http::fields::{has_element, is_field_value, is_token, parse_content_length, trim_ows};
+use crate::http::head::{ResponseHead, push_line};
+use crate::http::status::Status;
+
+/// What became of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is part of the response.
+    Yes,
+    /// It is the server's to say, and was left out.
+    Stripped,
+}
+
+/// What an application did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AppError {
+    /// The status is not three digits, a space and a reason.
+    StatusMalformed,
+    /// The status is that of an interim response, which does not answer a request.
+    StatusInterim,
+    /// The reason holds a control character.
+    ReasonByte,
+    /// A field has no name.
+    FieldNameEmpty,
+    /// A field's name is no token.
+    FieldNameByte,
+    /// A field's value holds a control character.
+    FieldValueByte,
+    /// Content-Length is no plain number.
+    ContentLengthMalformed,
+    /// Content-Length was given twice, with different values.
+    ContentLengthConflict,
+}
+
+impl AppError {
+    /// Every variant.
+    pub const ALL: &[Self] = &[
+        Self::StatusMalformed,
+        Self::StatusInterim,
+        Self::ReasonByte,
+        Self::FieldNameEmpty,
+        Self::FieldNameByte,
+        Self::FieldValueByte,
+        Self::ContentLengthMalformed,
+        Self::ContentLengthConflict,
+    ];
+
+    /// Where the mistake is and what was required, without the value itself.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::StatusMalformed => {
+                "status: three digits from 200 to 999, a space and a reason are required, as in '200 OK'"
+            }
+            Self::StatusInterim => "status: a final status is required, but 100 to 199 announce an interim response",
+            Self::ReasonByte => "status: the reason must not contain control characters",
+            Self::FieldNameEmpty => "headers: a name must not be empty",
+            Self::FieldNameByte => {
+                "headers: a name must consist of ASCII letters, digits and !#$%&'*+-.^_`|~ (a token, RFC 9110 5.6.2)"
+            }
+            Self::FieldValueByte => "headers: a value must not contain control characters, line ends among them",
+            Self::ContentLengthMalformed => "headers: Content-Length must be a plain decimal number below 2**64",
+            Self::ContentLengthConflict => "headers: Content-Length was given twice, with different values",
+        }
+    }
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.message())
+    }
+}
+
+impl std::error::Error for AppError {}
+
+/// Judges a status line such as `200 OK`. The reason may be empty, but not the space before it.
+pub fn status(line: &[u8]) -> Result<ResponseHead, AppError> {
+    let [hundreds @ b'0'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' ', reason @ ..] = line else {
+        return Err(AppError::StatusMalformed);
+    };
+    let digit = |byte: &u8| u16::from(byte - b'0');
+    let code = digit(hundreds) * 100 + digit(tens) * 10 + digit(ones);
+    let status = Status::new(code).ok_or(AppError::StatusMalformed)?;
+    if status.is_informational() {
+        return Err(AppError::StatusInterim);
+    }
+    if !is_field_value(reason) {
+        return Err(AppError::ReasonByte);
+    }
+    Ok(ResponseHead::new(status, reason))
+}
+
+/// Judges one field and adds it.
+///
+/// 1. Fields that speak of this one connection are the server's (PEP 3333 forbids them to applications). They are left
+///    out instead of refused, because applications that forward another server's answer send them unawares. Of
+///    Connection, the wish to close is honoured.
+/// 2. Content-Length is noted instead of added; the same value twice is one.
+/// 3. Of Date and Server only the first line is kept: both have one value (RFC 9110 §6.6.1, §10.2.4).
+pub fn field(head: &mut ResponseHead, name: &[u8], value: &[u8]) -> Result<Kept, AppError> {
+    judge(name, value)?;
+    if is_hop_by_hop(name) {
+        head.close |= name.eq_ignore_ascii_case(b"Connection") && has_element(value, b"close");
+        return Ok(Kept::Stripped);
+    }
+    if name.eq_ignore_ascii_case(b"Content-Length") {
+        let length = parse_content_length(trim_ows(value)).ok_or(AppError::ContentLengthMalformed)?;
+        if head.content_length.is_some_and(|earlier| earlier != length) {
+            return Err(AppError::ContentLengthConflict);
+        }
+        head.content_length = Some(length);
+        return Ok(Kept::Yes);
+    }
+    if (head.has_date && name.eq_ignore_ascii_case(b"Date"))
+        || (head.has_server && name.eq_ignore_ascii_case(b"Server"))
+    {
+        return Ok(Kept::Stripped);
+    }
+    head.push(name, value);
+    Ok(Kept::Yes)
+}
+
+/// Judges one field of an early hint (103) and appends its line. Fields of the connection and Content-Length, which
+/// would speak of a body that an interim response does not have, are left out.
+pub fn early_hint(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<Kept, AppError> {
+    judge(name, value)?;
+    if is_hop_by_hop(name) || name.eq_ignore_ascii_case(b"Content-Length") {
+        return Ok(Kept::Stripped);
+    }
+    push_line(lines, name, value);
+    Ok(Kept::Yes)
+}
+
+fn judge(name: &[u8], value: &[u8]) -> Result<(), AppError> {
+    if name.is_empty() {
+        return Err(AppError::FieldNameEmpty);
+    }
+    if !is_token(name) {
+        return Err(AppError::FieldNameByte);
+    }
+    if !is_field_value(value) {
+        return Err(AppError::FieldValueByte);
+    }
+    Ok(())
+}
+
+/// The fields that RFC 9110 §7.6.1 ties to a connection, and those that RFC 2616 §13.5.1, the list that PEP 3333 means,
+/// names besides: Proxy-Authenticate, Proxy-Authorization, and Trailers, by which it calls Trailer.
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+    match name.len() {
+        2 => is(b"TE"),
+        7 => is(b"Trailer") || is(b"Upgrade"),
+        8 => is(b"Trailers"),
+        10 => is(b"Connection") || is(b"Keep-Alive"),
+        16 => is(b"Proxy-Connection"),
+        17 => is(b"Transfer-Encoding"),
+        18 => is(b"Proxy-Authenticate"),
+        19 => is(b"Proxy-Authorization"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "outgoing_tests.rs"]
+mod tests;

@@ -1,0 +1,10 @@
+//! The core of an HTTP/1.1 server for Python's WSGI applications. docs/architecture.md tells which room does what.
+
+pub mod engine;
+pub mod http;
+pub mod http1;
+pub mod interface;
+pub mod net;
+
+#[cfg(feature = "python")]
+mod bindings;

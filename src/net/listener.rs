@@ -1,0 +1,287 @@
+//! Listening sockets: opened, described, accepted from, and tidied up.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::net::SocketFlags;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::address::{Bind, Peer, resolve};
+use super::descriptor;
+use super::stream::Stream;
+
+/// How listening sockets are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Connections that the kernel holds until they are accepted.
+    pub backlog: u32,
+    /// Let several processes listen on the same address (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// Permission bits of a Unix socket; `None` leaves them to the umask.
+    pub socket_mode: Option<u32>,
+}
+
+/// Why an address could not be listened on.
+#[derive(Debug)]
+pub struct BindFailure {
+    /// What was asked for, as written.
+    pub bind: String,
+    /// The kernel's or the resolver's answer.
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bind, error } = self;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {bind}: the address is in use; stop the other server or choose another port (0 lets the system choose)"
+            ),
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "cannot listen on {bind}: permission denied; ports below 1024 need privileges, paths a writable folder")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "cannot listen on {bind}: this machine has no such address")
+            }
+            _ => write!(f, "cannot listen on {bind}: {error}"),
+        }
+    }
+}
+
+/// Where a listener really is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An IP address with the port that the kernel gave.
+    Ip(SocketAddr),
+    /// A path, or `@NAME` for an abstract one.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What came of one attempt to accept.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A client.
+    Client(Stream, Peer),
+    /// Nobody waits.
+    Nobody,
+    /// This client went away before it was accepted; ask again.
+    Vanished,
+    /// Descriptors or memory have run out: ask again later.
+    Exhausted(io::Error),
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    place: Place,
+    // The device and inode of the socket file we made, so that we never remove somebody else's.
+    file: Option<(u64, u64)>,
+}
+
+impl Listener {
+    /// Opens every socket that `binds` stand for, or none.
+    pub fn open_all(binds: &[Bind], opening: &Opening) -> Result<Vec<Self>, BindFailure> {
+        let mut listeners = Vec::new();
+        for bind in binds {
+            let failure = |error| BindFailure { bind: bind.to_string(), error };
+            match bind {
+                Bind::Tcp { host, port } => listeners.extend(open_tcp(host, *port, opening).map_err(failure)?),
+                Bind::Unix(path) => listeners.push(open_unix(path, opening).map_err(failure)?),
+                Bind::Descriptor(number) => listeners.push(adopt(*number).map_err(failure)?),
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// Where it listens.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The descriptor to be watched.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Takes one waiting client, if there is one. Never blocks.
+    pub fn accept(&self) -> Accepted {
+        match accept_stream(&self.socket) {
+            Ok((stream, peer)) => Accepted::Client(stream, peer),
+            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+                Some(rustix::io::Errno::AGAIN) => Accepted::Nobody,
+                Some(
+                    rustix::io::Errno::MFILE
+                    | rustix::io::Errno::NFILE
+                    | rustix::io::Errno::NOBUFS
+                    | rustix::io::Errno::NOMEM,
+                ) => Accepted::Exhausted(error),
+                // ECONNABORTED, EINTR, EPROTO and the network errors that Linux passes on: accept(2) says to try again.
+                _ => Accepted::Vanished,
+            },
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let (Some(ours), Place::Unix(path)) = (self.file, &self.place) {
+            if fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == ours) {
+                drop(fs::remove_file(path));
+            }
+        }
+    }
+}
+
+// One system call gives a client that is non-blocking and close-on-exec; TCP_NODELAY comes from the listener.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn accept_stream(listener: &Socket) -> io::Result<(Stream, Peer)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (descriptor, address) = rustix::net::acceptfrom_with(listener, flags)?;
+    let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Ip);
+    Ok((Stream::Socket(Socket::from(descriptor)), peer))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn accept_stream(listener: &Socket) -> io::Result<(Stream, Peer)> {
+    let (socket, address) = listener.accept()?;
+    socket.set_nonblocking(true)?;
+    Ok((Stream::Socket(socket), address.as_socket().map_or(Peer::Local, Peer::Ip)))
+}
+
+fn open_tcp(host: &str, port: u16, opening: &Opening) -> io::Result<Vec<Listener>> {
+    let addresses = resolve(host, port)?;
+    let several = addresses.len() > 1;
+    // Two addresses of one name share one port, also when the kernel chooses it; another program may hold that
+    // port on the second address, so a chosen port is worth a few tries.
+    let mut tries = if port == 0 && several { 16 } else { 1 };
+    loop {
+        tries -= 1;
+        match open_each(&addresses, opening) {
+            Err(error) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            result => return result,
+        }
+    }
+}
+
+fn open_each(addresses: &[SocketAddr], opening: &Opening) -> io::Result<Vec<Listener>> {
+    let mut opened: Vec<Listener> = Vec::with_capacity(addresses.len());
+    let mut last = None;
+    for address in addresses {
+        let mut address = *address;
+        if let (0, Some(Place::Ip(first))) = (address.port(), opened.first().map(Listener::place)) {
+            address.set_port(first.port());
+        }
+        match open_address(address, opening, addresses.len() > 1) {
+            Ok(listener) => opened.push(listener),
+            // A machine may have one IP family only: that is no error while the name's other address works.
+            Err(error) if is_missing_family(&error) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match (opened.is_empty(), last) {
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the host name has no address")),
+        (false, _) => Ok(opened),
+    }
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn open_address(address: SocketAddr, opening: &Opening, one_of_several: bool) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restarted server must not wait for the kernel to forget its predecessor's connections.
+    socket.set_reuse_address(true)?;
+    if opening.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(one_of_several || !address.ip().is_unspecified())?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(opening.backlog.try_into().unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    let place = Place::Ip(socket.local_addr()?.as_socket().unwrap_or(address));
+    Ok(Listener { socket, place, file: None })
+}
+
+fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let abstract_name = path.to_str().and_then(|text| text.strip_prefix('@'));
+    if let Some(name) = abstract_name {
+        if !cfg!(any(target_os = "linux", target_os = "android")) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "abstract Unix sockets exist on Linux only"));
+        }
+        socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+    } else {
+        remove_stale(path)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        if let Some(mode) = opening.socket_mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+    }
+    socket.listen(opening.backlog.try_into().unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    let file = match abstract_name {
+        Some(_) => None,
+        None => fs::metadata(path).ok().map(|made| (made.dev(), made.ino())),
+    };
+    Ok(Listener { socket, place: Place::Unix(path.to_owned()), file })
+}
+
+/// A socket file that nobody listens on any more is in the way; one with a living server is not ours to take.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            // A living server whose backlog is full must not make us wait.
+            probe.set_nonblocking(true)?;
+            match probe.connect(&SockAddr::unix(path)?) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+                _ => Err(io::ErrorKind::AddrInUse.into()),
+            }
+        }
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn adopt(number: i32) -> io::Result<Listener> {
+    let socket = Socket::from(descriptor::duplicate(number)?);
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a listening socket"));
+    }
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    let place = if let Some(ip) = address.as_socket() {
+        socket.set_tcp_nodelay(true)?;
+        Place::Ip(ip)
+    } else if let Some(path) = address.as_pathname() {
+        Place::Unix(path.to_owned())
+    } else if let Some(name) = address.as_abstract_namespace() {
+        Place::Unix(PathBuf::from(format!("@{}", String::from_utf8_lossy(name))))
+    } else {
+        Place::Unix(PathBuf::from("@"))
+    };
+    Ok(Listener { socket, place, file: None })
+}

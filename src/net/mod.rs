@@ -1,0 +1,7 @@
+//! Sockets: addresses, listeners, connected streams and readiness. No HTTP, no Python, no threads.
+
+pub mod address;
+pub mod descriptor;
+pub mod listener;
+pub mod poller;
+pub mod stream;

@@ -1,0 +1,244 @@
+//! A connected byte stream. TLS and other transports become further variants of [`Stream`]; a scripted double
+//! already is one, so that the corridor is tested without a kernel.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::Socket;
+
+/// What a look at the socket tells about the client, without taking a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing says that the client has gone.
+    Here,
+    /// The client has closed its sending side: it went away, or it half-closed and still reads (nobody can tell).
+    Ended,
+    /// The connection was reset.
+    Gone,
+}
+
+/// One connected, non-blocking stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP or Unix socket, plain bytes.
+    Socket(Socket),
+    /// A scripted double for tests of the rooms above.
+    #[cfg(test)]
+    Double(double::Double),
+}
+
+// A write to a connection that the client has reset must be an error value, never a SIGPIPE, whatever the
+// application did to that signal.
+#[cfg(target_os = "linux")]
+const SEND_FLAGS: i32 = rustix::net::SendFlags::NOSIGNAL.bits().cast_signed();
+#[cfg(not(target_os = "linux"))]
+const SEND_FLAGS: i32 = 0;
+
+impl Stream {
+    /// Reads what is there. `Ok(0)` is the end of the stream; `WouldBlock` means nothing yet.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Socket(socket) => retry(|| (&*socket).read(into)),
+            #[cfg(test)]
+            Self::Double(double) => double.read(into),
+        }
+    }
+
+    /// Writes as much of the slices as the socket takes, in one call.
+    pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Socket(socket) => match slices {
+                [only] => retry(|| socket.send_with_flags(only, SEND_FLAGS)),
+                _ => retry(|| socket.send_vectored_with_flags(slices, SEND_FLAGS)),
+            },
+            #[cfg(test)]
+            Self::Double(double) => double.write(slices),
+        }
+    }
+
+    /// Sends up to `count` bytes of a file from `offset`, inside the kernel where it can. `Ok(0)`: the file is shorter.
+    pub fn send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Socket(socket) => {
+                let mut position = offset;
+                retry(|| Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?))
+            }
+            #[cfg(any(test, not(target_os = "linux")))]
+            _ => {
+                use std::os::unix::fs::FileExt;
+                let mut block = vec![0; count.min(1 << 16)];
+                let read = file.read_at(&mut block, offset)?;
+                if read == 0 { Ok(0) } else { self.write(&[IoSlice::new(&block[..read])]) }
+            }
+        }
+    }
+
+    /// Looks whether the client is still there.
+    pub fn presence(&self) -> Presence {
+        match self {
+            Self::Socket(socket) => {
+                let mut byte = [MaybeUninit::uninit()];
+                match retry(|| socket.peek(&mut byte)) {
+                    Ok(0) => Presence::Ended,
+                    Ok(_) => Presence::Here,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Presence::Here,
+                    Err(_) => Presence::Gone,
+                }
+            }
+            #[cfg(test)]
+            Self::Double(_) => Presence::Here,
+        }
+    }
+
+    /// Ends the sending side; the client reads to the end of what was sent.
+    pub fn finish_writing(&self) {
+        match self {
+            // An error means that the client has gone, which the next read tells.
+            Self::Socket(socket) => drop(socket.shutdown(Shutdown::Write)),
+            #[cfg(test)]
+            Self::Double(double) => double.finish_writing(),
+        }
+    }
+
+    /// Makes the coming close a reset, so that a client cannot take what it got for a whole response.
+    pub fn reset_on_close(&self) {
+        match self {
+            // Should it fail, the connection is broken already, which is what was wanted.
+            Self::Socket(socket) => drop(socket.set_linger(Some(Duration::ZERO))),
+            #[cfg(test)]
+            Self::Double(double) => double.reset_on_close(),
+        }
+    }
+
+    /// Ends both sides at once, so that whoever waits for this stream in another thread wakes.
+    pub fn abandon(&self) {
+        match self {
+            Self::Socket(socket) => drop(socket.shutdown(Shutdown::Both)),
+            #[cfg(test)]
+            Self::Double(double) => double.finish_writing(),
+        }
+    }
+
+    /// Blocks the calling thread until bytes (or the end) can be read. `false`: `timeout` passed first.
+    pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
+        self.wait(PollFlags::IN, timeout)
+    }
+
+    /// Blocks the calling thread until the socket takes bytes again. `false`: `timeout` passed first.
+    pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
+        self.wait(PollFlags::OUT, timeout)
+    }
+
+    fn wait(&self, what: PollFlags, timeout: Duration) -> io::Result<bool> {
+        match self {
+            Self::Socket(socket) => {
+                // poll(2) counts in whole milliseconds: rounding down would spin through the last one.
+                let timeout = Timespec {
+                    tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+                    tv_nsec: timeout.subsec_nanos().into(),
+                };
+                let mut wanted = [PollFd::new(socket, what)];
+                retry(|| Ok(poll(&mut wanted, Some(&timeout))? > 0))
+            }
+            #[cfg(test)]
+            Self::Double(_) => Ok(true),
+        }
+    }
+
+    /// The descriptor to be watched for readiness, if there is one.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Socket(socket) => Some(socket.as_fd()),
+            #[cfg(test)]
+            Self::Double(_) => None,
+        }
+    }
+}
+
+/// A signal is no reason to give up a call.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod double {
+    //! A stream that plays a script: what the client sends, piece by piece, and how much the socket takes at a time.
+
+    use std::collections::VecDeque;
+    use std::io::{self, IoSlice};
+    use std::sync::{Arc, Mutex};
+
+    /// What both ends see.
+    #[derive(Debug, Default)]
+    pub struct Script {
+        /// Pieces still to be read; an empty list means "nothing yet" unless `ended`.
+        pub incoming: VecDeque<Vec<u8>>,
+        /// The client has closed its side.
+        pub ended: bool,
+        /// All that was written.
+        pub written: Vec<u8>,
+        /// How many bytes each write takes at most; `None`: all. Every second write then would block.
+        pub appetite: Option<usize>,
+        /// The server has ended its side.
+        pub finished: bool,
+        /// The server asked for a reset.
+        pub reset: bool,
+        turn: bool,
+    }
+
+    /// The server's end of the script.
+    #[derive(Clone, Debug, Default)]
+    pub struct Double(pub Arc<Mutex<Script>>);
+
+    impl Double {
+        pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+            let mut script = self.0.lock().expect("no test panics while it holds this");
+            let Some(mut piece) = script.incoming.pop_front() else {
+                return if script.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+            };
+            let taken = piece.len().min(into.len());
+            into[..taken].copy_from_slice(&piece[..taken]);
+            if taken < piece.len() {
+                script.incoming.push_front(piece.split_off(taken));
+            }
+            Ok(taken)
+        }
+
+        pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut script = self.0.lock().expect("no test panics while it holds this");
+            let limit = match script.appetite {
+                Some(_) if script.turn => {
+                    script.turn = false;
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Some(limit) => {
+                    script.turn = true;
+                    limit
+                }
+                None => usize::MAX,
+            };
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(limit).collect();
+            script.written.extend_from_slice(&bytes);
+            Ok(bytes.len())
+        }
+
+        pub(super) fn reset_on_close(&self) {
+            self.0.lock().expect("no test panics while it holds this").reset = true;
+        }
+
+        pub(super) fn finish_writing(&self) {
+            self.0.lock().expect("no test panics while it holds this").finished = true;
+        }
+    }
+}

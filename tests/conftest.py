@@ -1,0 +1,24 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wsgi
+
+
+@pytest.fixture
+def clean_imports(tmp_path: Path) -> Iterator[None]:
+    """Forgets, after the test, the modules it imported from `tmp_path` and what it put on `sys.path`."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+        if any(str(place).startswith(str(tmp_path)) for place in places):
+            del sys.modules[name]
+    vars(wsgi).pop("__getattr__", None)

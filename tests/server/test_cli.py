@@ -1,0 +1,241 @@
+"""The command `wsgi`: what it prints, how it ends, how it starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import wsgi
+from tests.support import PATIENCE, Command, RawClient, run
+from wsgi.settings import OPTIONS
+
+ROOT = Path(__file__).parents[2]
+
+HELLO = """
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+"""
+SCRIPT = Path(sysconfig.get_path("scripts")) / "wsgi"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A directory with hello.py in it."""
+    (tmp_path / "hello.py").write_text(HELLO)
+    return tmp_path
+
+
+def test_version_is_that_of_the_crate_and_of_the_distribution(site: Path) -> None:
+    manifest = (ROOT / "Cargo.toml").read_text("utf-8")
+    found = re.search(r'^version = "(.+)"$', manifest, re.MULTILINE)
+    assert found is not None
+    assert wsgi.__version__ == found[1]
+    done = run("--version", cwd=site)
+    assert (done.stdout, done.stderr, done.returncode) == (f"wsgi-server {wsgi.__version__}\n", "", 0)
+
+
+def test_help_is_grouped_and_names_the_variables(site: Path) -> None:
+    done = run("--help", cwd=site, env={"COLUMNS": "100"})
+    assert (done.stderr, done.returncode) == ("", 0)
+    headings = re.findall(r"^(\w+):$", done.stdout, re.MULTILINE)
+    assert headings == list(dict.fromkeys(option.group for option in OPTIONS.values()))
+    assert "(default 8000; WSGI_PORT or PORT)" in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: MODULE:APP"),
+        (["hello:app", "--thread", "4"], "unknown option '--thread': did you mean '--threads'?"),
+        (["--max-body=4", "hello:app"], "unknown option '--max-body': did you mean '--max-body-size'?"),
+        (["hello:app", "--frobnicate"], "unknown option '--frobnicate'"),
+        (["hello:app", "other:app"], "one application is enough: what is 'other:app'?"),
+        (["hello:app", "--port"], "argument --port: expected one argument"),
+    ],
+)
+def test_command_line_that_cannot_be_understood_ends_with_2_and_one_line(
+    arguments: Sequence[str], message: str, site: Path
+) -> None:
+    done = run(*arguments, cwd=site)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stderr == f"wsgi: {message} (wsgi --help lists the options)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "message"),
+    [
+        (["hello:app", "--backlog", "0"], {}, "backlog must be {range}, not '0' (from --backlog)"),
+        (["hello:app", "--backlog", "-1"], {}, "backlog must be {range}, not '-1' (from --backlog)"),
+        (["hello:app"], {"PORT": "x"}, "port must be a whole number from 0 to 65535, not 'x' (from PORT)"),
+        (["hello:app", "--config", "no"], {}, "config: cannot read 'no' (from --config): No such file or directory"),
+        (["hello:app", "--app-dir", "no"], {}, "app_dir must be a directory that exists, not 'no' (from --app-dir)"),
+        (["hello:ap"], {}, "cannot import 'ap' from 'hello.py': did you mean 'app'?"),
+        (["helo:app"], {}, "cannot find the module 'helo' in '{site}': did you mean 'hello'?"),
+    ],
+)
+def test_start_that_fails_ends_with_1_and_one_line(
+    arguments: Sequence[str], env: dict[str, str], message: str, site: Path
+) -> None:
+    done = run(*arguments, cwd=site, env=env)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr == f"wsgi: {message.format(site=site, range=OPTIONS['backlog'].kind.requirement)}\n"
+
+
+def test_error_of_the_application_is_shown_from_its_first_frame_on(site: Path) -> None:
+    (site / "broken.py").write_text("import near\n")
+    (site / "near.py").write_text("1 / 0\n")
+    done = run("broken:app", cwd=site)
+    assert (done.stdout, done.returncode) == ("", 1)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1] == f'  File "{site}/broken.py", line 1, in <module>'
+    assert lines[-2:] == [
+        "ZeroDivisionError: division by zero",
+        "wsgi: cannot load 'broken:app': it raised ZeroDivisionError",
+    ]
+    assert "importlib" not in done.stderr
+
+
+def test_check_config_prints_every_value_with_its_origin_in_columns(site: Path) -> None:
+    (site / "a.toml").write_text('max_body_size = "10M"\n')
+    done = run(
+        "hello:app", "--check-config", "--config", "a.toml", "--threads", "4",
+        cwd=site, env={"WSGI_KEEP_ALIVE": "5", "PORT": "5000"},
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 0)
+    rows = {line.split()[0]: re.split(r"  +", line)[1:] for line in done.stdout.splitlines()}
+    assert list(rows) == ["application", *(name for name in OPTIONS if name != "check_config")]
+    assert rows["application"] == ["hello:app", "command line"]
+    assert rows["threads"] == ["4", "--threads"]
+    assert rows["keep_alive"] == ["5 s", "WSGI_KEEP_ALIVE"]
+    assert rows["max_body_size"] == ["10 MiB", "a.toml: max_body_size"]
+    assert rows["port"] == ["5000", "PORT"]
+    assert rows["backlog"] == ["2048", "default"]
+    columns = {
+        line.index(" default") for line in done.stdout.splitlines() if line.endswith("  default") and "%" not in line
+    }
+    assert len(columns) == 1
+
+
+def test_check_config_with_a_wrong_application_ends_with_1(site: Path) -> None:
+    done = run("hello:nothing", "--check-config", cwd=site)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr == "wsgi: cannot import 'nothing' from 'hello.py'\n"
+
+
+def test_check_config_listens_nowhere(site: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("hello:app", "--check-config", "--port", str(taken.getsockname()[1]), cwd=site)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_variable_that_is_no_option_is_warned_of(site: Path) -> None:
+    done = run("hello:app", "--check-config", cwd=site, env={"WSGI_THREAD": "4"})
+    assert done.returncode == 0
+    assert done.stderr.endswith(" WARNING the variable WSGI_THREAD is no option: did you mean 'WSGI_THREADS'?\n")
+
+
+def test_import_of_the_command_leaves_the_server_and_heavy_modules_out() -> None:
+    def imported(statement: str) -> set[str]:
+        program = f"import sys; {statement}; print(*sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE
+        )
+        return set(done.stdout.split())
+
+    heavy = {"asyncio", "dataclasses", "inspect", "logging", "socket", "ssl", "tomllib", "wsgi._core", "wsgi.server"}
+    assert heavy.intersection(imported("import wsgi.cli") - imported("pass")) == set()
+
+
+STARTS = {
+    "script": [str(SCRIPT)],
+    "module": [sys.executable, "-m", "wsgi"],
+    "module-beside": [sys.executable, "-m", "wsgi_server"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_command_serves_until_it_is_stopped(start: Sequence[str], site: Path) -> None:
+    with Command("hello:app", cwd=site, start=start) as command:
+        assert re.fullmatch(
+            r"WSGIServer: Serving HTTP on http://127\.0\.0\.1:[1-9][0-9]* \(up to 16 threads, pid [0-9]+\)",
+            command.banner,
+        )
+        with RawClient(command.address) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            (response,) = client.responses("GET")
+        assert (response.status, response.body) == (200, b"hello")
+        assert command.stop() == 0
+        assert command.stderr.seen == [command.banner]
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
+def test_command_stops_quietly_at_a_signal(with_signal: int, site: Path) -> None:
+    with Command("hello:app", cwd=site) as command:
+        assert command.stop(with_signal) == 0
+        assert command.stderr.seen == [command.banner]
+
+
+def test_command_interrupted_during_the_import_ends_with_130(site: Path) -> None:
+    (site / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n")
+    done = run("slow:app", cwd=site)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 130)
+
+
+def test_command_binds_every_address_that_it_is_given(site: Path) -> None:
+    with Command("hello:app", "--bind", "127.0.0.1:0", "--bind", "unix:s.sock", cwd=site) as command:
+        assert command.addresses[1].endswith("s.sock")
+        first = command.addresses[0]
+        with RawClient(first) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive().body == b"hello"
+        with RawClient(f"unix:{site / 's.sock'}") as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive().body == b"hello"
+
+
+def test_port_in_use_is_said_in_one_line(site: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("hello:app", "--port", str(port), cwd=site)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr.startswith("wsgi: ")
+    assert done.stderr.count("\n") == 1
+    assert str(port) in done.stderr
+    assert "in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--access-log", "no/such/directory/a.log"], "access_log"),
+        (["--access-log", "-", "--access-log-format", "%~"], "%~"),
+    ],
+)
+def test_option_that_only_the_core_can_judge_is_refused_in_one_line(
+    arguments: Sequence[str], word: str, site: Path
+) -> None:
+    done = run("hello:app", "--port", "0", *arguments, cwd=site)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert re.fullmatch(rf"wsgi: .*{re.escape(word)}.*\n", done.stderr)
+
+
+def test_users_wsgi_py_that_imports_the_server_is_served(tmp_path: Path) -> None:
+    (tmp_path / "wsgi.py").write_text("from wsgi.server import WSGIServer\nassert WSGIServer\n" + HELLO)
+    path = os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])
+    with Command("wsgi:app", cwd=tmp_path, env={"PYTHONPATH": path}) as command:
+        with RawClient(command.address) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive().body == b"hello"
+        assert command.stop() == 0

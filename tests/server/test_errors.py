@@ -1,0 +1,41 @@
+"""The exceptions: one family, public names, what each is besides."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from wsgi import errors
+from wsgi.errors import BindError, WSGIServerError
+
+ALSO: dict[str, type[Exception]] = {
+    "BindError": OSError,
+    "BodyTimeout": TimeoutError,
+    "ClientDisconnected": ConnectionError,
+    "ConfigError": ValueError,
+    "LoadError": WSGIServerError,
+    "MalformedBody": OSError,
+    "RequestBodyError": OSError,
+    "WSGIServerError": Exception,
+}
+
+
+def test_errors_public_names_are_these() -> None:
+    assert errors.__all__ == list(ALSO)
+
+
+@pytest.mark.parametrize(("name", "base"), ALSO.items())
+def test_error_is_of_the_family_and_of_its_built_in_kind(name: str, base: type[Exception]) -> None:
+    error = getattr(errors, name)("what is wrong")
+    assert isinstance(error, WSGIServerError)
+    assert isinstance(error, base)
+    assert str(error) == "what is wrong"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (type(error), str(error))
+
+
+@pytest.mark.parametrize("number", [98, None])
+def test_bind_error_says_its_line_and_keeps_the_number(number: int | None) -> None:
+    error = pickle.loads(pickle.dumps(BindError("port 8000 is in use", number)))
+    assert (str(error), error.errno, error.strerror) == ("port 8000 is in use", number, "port 8000 is in use")

@@ -1,0 +1,276 @@
+"""MODULE:APP: what is found, under which name, and what is said where nothing is."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wsgi
+from tests.support import run
+from wsgi.errors import LoadError
+from wsgi.loading import load
+
+pytestmark = pytest.mark.usefixtures("clean_imports")
+
+Tree = Callable[[dict[str, str]], Path]
+
+APP = "def app(environ, start_response):\n    return [__name__.encode()]\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """Writes files and gives their directory."""
+
+    def write(files: dict[str, str]) -> Path:
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return tmp_path
+
+    return write
+
+
+def loaded(target: str, directory: Path) -> Any:
+    return load(target, directory)
+
+
+def refusal(target: str, directory: Path) -> LoadError:
+    with pytest.raises(LoadError) as caught:
+        load(target, directory)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+FACTORIES = """
+def make(*args, **kwargs):
+    return lambda environ, start_response: (args, kwargs)
+class site:
+    web = staticmethod(make)
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "result"),
+    [
+        ("mod:make()", ((), {})),
+        ("mod:make('prod', 2)", (("prod", 2), {})),
+        ("mod:make(debug=True, hosts=['a:1', 'b'])", ((), {"debug": True, "hosts": ["a:1", "b"]})),
+        ("mod:site.web(None)", ((None,), {})),
+        ("mod: make( -1 ) ", ((-1,), {})),
+    ],
+)
+def test_factory_is_called_with_its_literals(target: str, result: object, tree: Tree) -> None:
+    app = loaded(target, tree({"mod.py": FACTORIES}))
+    assert app({}, None) == result
+
+
+@pytest.mark.parametrize(
+    ("target", "files", "module"),
+    [
+        ("hello:app", {"hello.py": APP}, "hello"),
+        ("hello", {"hello.py": APP}, "hello"),
+        ("hello", {"hello.py": APP.replace("app", "application")}, "hello"),
+        ("hello:a.b", {"hello.py": APP + "class a:\n    b = staticmethod(app)\n"}, "hello"),
+        ("shop.web:app", {"shop/__init__.py": "", "shop/web.py": APP}, "shop.web"),
+        ("space.web:app", {"space/web.py": APP}, "space.web"),
+        ("mysite.wsgi:app", {"mysite/__init__.py": "", "mysite/wsgi.py": APP}, "mysite.wsgi"),
+        ("hello.py:app", {"hello.py": APP}, "hello"),
+        ("./hello.py", {"hello.py": APP}, "hello"),
+        ("sub/hello.py:app", {"sub/hello.py": "import near\n" + APP, "sub/near.py": ""}, "hello"),
+        ("sub/pkg/a.py:app", {"sub/pkg/__init__.py": "", "sub/pkg/a.py": "from . import b\n" + APP, "sub/pkg/b.py": ""},
+            "pkg.a"),
+        ("sub/pkg/__init__.py:app", {"sub/pkg/__init__.py": APP}, "pkg"),
+        # The user's file, though a module of that name is imported already.
+        ("wsgi:app", {"wsgi.py": APP}, "user_wsgi"),
+        ("wsgi", {"wsgi.py": APP}, "user_wsgi"),
+        ("wsgi.py:app", {"wsgi.py": APP}, "user_wsgi"),
+        ("deploy/wsgi.py:app", {"deploy/wsgi.py": APP}, "user_wsgi"),
+        ("wsgi:app", {"wsgi/__init__.py": "from .main import app", "wsgi/main.py": APP}, "user_wsgi.main"),
+        ("wsgi.main:app", {"wsgi/__init__.py": "", "wsgi/main.py": "from . import near\n" + APP, "wsgi/near.py": ""},
+            "user_wsgi.main"),
+        ("wsgi.main:app", {"wsgi/main.py": APP}, "user_wsgi.main"),
+        ("logging:app", {"logging.py": APP}, "user_logging"),
+        ("wsgi:app", {"wsgi.py": APP, "user_wsgi.py": ""}, "user_wsgi_"),
+    ],
+)  # fmt: skip
+def test_target_is_imported_under_a_name_that_pickle_finds(
+    target: str, files: dict[str, str], module: str, tree: Tree
+) -> None:
+    app = loaded(target, tree(files))
+    assert app({}, None) == [module.encode()]
+    assert app.__module__ == module
+    if app.__qualname__ == app.__name__ and hasattr(sys.modules[module], app.__name__):
+        assert pickle.loads(pickle.dumps(app)) is app
+
+
+def test_app_dir_is_first_on_the_path_and_once(tree: Tree) -> None:
+    directory = tree({"hello.py": APP})
+    load("hello:app", directory)
+    load("hello:app", directory)
+    assert sys.path[0] == str(directory)
+    assert sys.path.count(str(directory)) == 1
+
+
+def test_app_dir_relative_is_made_absolute(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree({"src/hello.py": APP}))
+    assert loaded("hello:app", Path("src"))({}, None) == [b"hello"]
+    assert Path(sys.path[0]).is_absolute()
+
+
+def test_app_loaded_twice_is_the_same(tree: Tree) -> None:
+    directory = tree({"wsgi.py": APP})
+    assert load("wsgi:app", directory) is load("wsgi:app", directory)
+
+
+def test_own_package_wins_inside_a_users_wsgi_py(tree: Tree) -> None:
+    content = "import wsgi.settings\nfrom wsgi.errors import LoadError\nfrom wsgi import __version__\n"
+    app = loaded("wsgi:app", tree({"wsgi.py": content + APP}))
+    module = sys.modules[app.__module__]
+    assert module.LoadError is LoadError
+    assert module.wsgi is wsgi
+
+
+def test_own_package_is_reached_beside_a_users_wsgi_py(tree: Tree) -> None:
+    directory = tree({"wsgi.py": APP})
+    assert loaded("wsgi.settings:Settings", directory).__module__ == "wsgi.settings"
+
+
+def test_other_modules_import_the_users_names_from_wsgi(tree: Tree) -> None:
+    files = {
+        "wsgi.py": "registry = {}\nimport routes\n" + APP,
+        "routes.py": "from wsgi import registry\nimport wsgi\nwsgi.registry['a'] = 1\nfrom wsgi import settings\n",
+    }
+    app = loaded("wsgi:app", tree(files))
+    assert sys.modules[app.__module__].registry == {"a": 1}
+    assert sys.modules["routes"].settings.__name__ == "wsgi.settings"
+    with pytest.raises(AttributeError):
+        _ = wsgi.nonsense  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("target", "files", "message"),
+    [
+        ("", {}, "'' does not name an application: write MODULE:APP, such as hello:app"),
+        (":app", {}, "':app' does not name an application: write MODULE:APP, such as hello:app"),
+        ("hello:", {}, "'hello:' does not name an application: write MODULE:APP, such as hello:app"),
+        ("he llo:app", {}, "'he llo' is not the name of a module: write MODULE:APP, such as hello:app"),
+        ("hello..x:app", {}, "'hello..x' is not the name of a module: write MODULE:APP, such as hello:app"),
+        ("helo:app", {"hello.py": APP}, "cannot find the module 'helo' in '{dir}': did you mean 'hello'?"),
+        ("Hello:app", {"hello.py": APP}, "cannot find the module 'Hello' in '{dir}': did you mean 'hello'?"),
+        ("zzz:app", {"hello.py": APP}, "cannot find the module 'zzz' in '{dir}'"),
+        ("shop.wbe:app", {"shop/__init__.py": "", "shop/web.py": APP},
+            "cannot find the module 'shop.wbe' in the package 'shop': did you mean 'shop.web'?"),
+        ("shp.web:app", {"shop/__init__.py": "", "shop/web.py": APP},
+            "cannot find the module 'shp' in '{dir}': did you mean 'shop'?"),
+        ("hello.app", {"hello.py": APP},
+            "cannot find the module 'hello.app', because '{dir}/hello.py' is not a package: did you mean 'hello:app'?"),
+        ("hello:ap", {"hello.py": APP}, "cannot import 'ap' from '{dir}/hello.py': did you mean 'app'?"),
+        ("hello:app.nonsense", {"hello.py": APP}, "cannot import 'nonsense' from 'app' in '{dir}/hello.py'"),
+        ("hello:app(", {"hello.py": APP}, "'app(' is neither a name nor a factory called with literals, "
+            "such as create('prod', debug=True)"),
+        ("hello:app(x)", {"hello.py": APP}, "'app(x)' is neither a name nor a factory called with literals, "
+            "such as create('prod', debug=True)"),
+        ("hello:app(**{})", {"hello.py": APP}, "'app(**{{}})' is neither a name nor a factory called with literals, "
+            "such as create('prod', debug=True)"),
+        ("hello:app['x']()", {"hello.py": APP}, "\"app['x']()\" is neither a name nor a factory called with literals, "
+            "such as create('prod', debug=True)"),
+        ("hello:app()", {"hello.py": APP}, "'app()' in '{dir}/hello.py' cannot be called so: app() missing 2 required "
+            "positional arguments: 'environ' and 'start_response'"),
+        ("hello:app()", {"hello.py": "app = 1"}, "'app' in '{dir}/hello.py' cannot be called: it is of type int"),
+        ("hello:app", {"hello.py": "app = 'text'"}, "'app' in '{dir}/hello.py' is not callable: it is of type str"),
+        ("hello:make()", {"hello.py": "def make(): pass"},
+            "'make()' in '{dir}/hello.py' is not callable: it is of type NoneType"),
+        ("hello", {"hello.py": ""}, "'{dir}/hello.py' has neither 'app' nor 'application': write MODULE:NAME"),
+        ("hello", {"hello.py": "def create_app(): pass"},
+            "'{dir}/hello.py' has neither 'app' nor 'application': did you mean 'hello:create_app()'?"),
+        ("sub/helo.py:app", {"sub/hello.py": APP}, "there is no file '{dir}/sub/helo.py': did you mean 'hello.py'?"),
+        ("nowhere/hello.py:app", {}, "there is no file '{dir}/nowhere/hello.py'"),
+        ("my-app.py:app", {"my-app.py": APP},
+            "'{dir}/my-app.py' cannot be imported: 'my-app' is not the name of a module"),
+        ("wsgi:ap", {"wsgi.py": APP}, "cannot import 'ap' from '{dir}/wsgi.py': did you mean 'app'?"),
+        ("wsgi.main:app", {"wsgi.py": APP}, "cannot find the module 'wsgi.main' in the package 'wsgi'"),
+    ],
+)  # fmt: skip
+def test_target_that_is_not_there_is_refused_with_the_nearest(
+    target: str, files: dict[str, str], message: str, tree: Tree
+) -> None:
+    directory = tree(files)
+    error = refusal(target, directory)
+    assert str(error) == message.format(dir=directory)
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("target", "files", "kind", "frames"),
+    [
+        ("hello:app", {"hello.py": "import nonsense_module\n"}, ModuleNotFoundError, ["hello.py"]),
+        ("hello:app", {"hello.py": "import hello.sub\n"}, ModuleNotFoundError, ["hello.py"]),
+        ("hello:app", {"hello.py": "import near\n", "near.py": "1 / 0\n"}, ZeroDivisionError, ["hello.py", "near.py"]),
+        ("hello:app", {"hello.py": "from os import nonsense\n"}, ImportError, ["hello.py"]),
+        ("hello:app", {"hello.py": "def app(:\n"}, SyntaxError, []),
+        ("hello:app", {"hello.py": "raise SystemExit(0)\n"}, SystemExit, ["hello.py"]),
+        ("hello:make()", {"hello.py": "def make():\n    raise TypeError('mine')\n"}, TypeError, ["hello.py"]),
+        ("hello:lazy", {"hello.py": "def __getattr__(name):\n    raise AttributeError(name)\n"}, AttributeError,
+            ["hello.py"]),
+        ("pkg.a:app", {"pkg/__init__.py": "import pkg.b", "pkg/a.py": APP}, ModuleNotFoundError, ["__init__.py"]),
+        ("wsgi:app", {"wsgi.py": "1 / 0\n"}, ZeroDivisionError, ["wsgi.py"]),
+    ],
+)  # fmt: skip
+def test_error_of_the_application_is_kept_from_its_first_frame_on(
+    target: str, files: dict[str, str], kind: type[BaseException], frames: list[str], tree: Tree
+) -> None:
+    error = refusal(target, tree(files))
+    assert str(error).startswith(f"cannot load {target!r}: it raised {kind.__name__}")
+    assert type(error.__cause__) is kind
+    found = [Path(frame.filename).name for frame in traceback.extract_tb(error.__cause__.__traceback__)]
+    assert [name for name in found if not name.startswith("<frozen")] == frames
+    assert found[:1] == frames[:1]
+
+
+def test_error_in_a_users_wsgi_py_leaves_no_half_module(tree: Tree) -> None:
+    refusal("wsgi:app", tree({"wsgi.py": "1 / 0\n"}))
+    assert "user_wsgi" not in sys.modules
+
+
+def test_error_absolute_import_of_a_users_package_called_wsgi_is_explained(tree: Tree) -> None:
+    error = refusal("wsgi:app", tree({"wsgi/__init__.py": "from wsgi.main import app", "wsgi/main.py": APP}))
+    assert "in this process 'wsgi' is the server's package" in str(error)
+
+
+def test_interrupt_during_the_import_passes(tree: Tree) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        load("hello:app", tree({"hello.py": "raise KeyboardInterrupt\n"}))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}, {"PYTHONSAFEPATH": "1"}],
+    ids=["plain", "pythonpath", "safe"],
+)
+def test_command_serves_a_users_wsgi_py(variables: dict[str, str], tree: Tree) -> None:
+    content = "import wsgi.settings\nassert wsgi.settings.Settings\n" + APP
+    done = run("wsgi:app", "--check-config", cwd=tree({"wsgi.py": content}), env=variables)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_python_m_wsgi_beside_a_users_wsgi_py_runs_that_file(tree: Tree) -> None:
+    # This is Python's rule; the documentation names the command instead.
+    directory = tree({"wsgi.py": "print('the file of the user')\n" + APP})
+    done = subprocess.run(
+        [sys.executable, "-m", "wsgi", "wsgi:app"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    assert done.stdout == "the file of the user\n"
