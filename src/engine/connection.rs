@@ -214,7 +214,11 @@ impl Connection {
 
     /// Whether there is something to do that no change of the socket will announce.
     pub fn is_eager(&self) -> bool {
-        self.unseen || self.readable || self.wire.output().pending() > 0
+        let reused = match &self.stage {
+            Stage::Answering(facts) => turn::next(facts) == Next::Reuse,
+            _ => false,
+        };
+        !reused || self.unseen || self.readable || self.wire.output().pending() > 0
     }
 
     /// Whether it waits for a request of which no byte has come.

@@ -17,6 +17,7 @@ _NOT_CODE = re.compile(
     re.VERBOSE,
 )
 _TEST_ITEM = re.compile(r"#\[cfg\((?:test|all\(test[^\]]*\))\)\]\s*(?:#\[[^\]]*\]\s*)*")
+_TEST_FILE = re.compile(r'#\[cfg\(test\)\]\s*(?:#\[path = "(?P<path>[^"]+)"\]\s*)?(?:pub )?mod (?P<name>\w+);')
 _USE = re.compile(r"\buse\s+([^;]+);")
 _INLINE = re.compile(r"\bmod\s+(\w+)\s*(?=\{)")
 _EXTERN = re.compile(r"\bextern\s+crate\s+(\w+)")
@@ -53,6 +54,17 @@ def _end_of_item(text: str, start: int) -> int:
         elif character == ";" and depth == 0:
             return index + 1
     return len(text)
+
+
+def files_for_tests(source: Path) -> set[Path]:
+    """The files that are compiled for tests alone: modules declared below `#[cfg(test)]`."""
+    return {
+        path.parent / (found["path"] or f"{found['name']}.rs")
+        if path.stem in ("mod", "lib") or found["path"]
+        else path.with_suffix("") / f"{found['name']}.rs"
+        for path in source.rglob("*.rs")
+        for found in _TEST_FILE.finditer(path.read_text("utf-8"))
+    }
 
 
 def module_of(path: Path, source: Path) -> list[str]:
