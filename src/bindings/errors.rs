@@ -29,11 +29,7 @@ static CLIENT_DISCONNECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static BODY_TIMEOUT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static MALFORMED_BODY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-fn raise(
-    cell: &'static PyOnceLock<Py<PyType>>,
-    name: &str,
-    arguments: impl pyo3::PyErrArguments + Send + Sync + 'static,
-) -> PyErr {
+fn raise(cell: &'static PyOnceLock<Py<PyType>>, name: &str, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
     Python::attach(|py| match cell.import(py, "wsgi.errors", name) {
         Ok(kind) => PyErr::from_type(kind.clone(), arguments),
         Err(error) => error,
@@ -46,9 +42,11 @@ impl From<Failure> for PyErr {
             Failure::Bind(failure) => {
                 raise(&BIND_ERROR, "BindError", (failure.to_string(), failure.error.raw_os_error()))
             }
-            Failure::Body(BodyFailure::Incomplete | BodyFailure::Refused(Reject::BodyIncomplete)) => {
-                raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the client left before its request body was complete",))
-            }
+            Failure::Body(BodyFailure::Incomplete | BodyFailure::Refused(Reject::BodyIncomplete)) => raise(
+                &CLIENT_DISCONNECTED,
+                "ClientDisconnected",
+                ("the client left before its request body was complete",),
+            ),
             Failure::Body(BodyFailure::TimedOut) => {
                 raise(&BODY_TIMEOUT, "BodyTimeout", ("the request body came too slowly",))
             }

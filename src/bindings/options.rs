@@ -70,7 +70,8 @@ impl<'py> Settings<'_, 'py> {
         let texts: Vec<String> = self.get("addresses")?;
         let mut binds = Vec::with_capacity(texts.len());
         for text in texts {
-            let bind = Bind::parse(&text).map_err(|problem| PyValueError::new_err(format!("bind {text}: {problem}")))?;
+            let bind =
+                Bind::parse(&text).map_err(|problem| PyValueError::new_err(format!("bind {text}: {problem}")))?;
             binds.push(bind);
         }
         let opened: Result<_, BindFailure> = Listener::open_all(&binds, &opening);

@@ -22,9 +22,8 @@ impl Reporter for LoggingReporter {
 /// Logs one line, with an exception's traceback if there is one.
 pub fn log(py: Python<'_>, level: u8, message: &str, error: Option<&PyErr>) {
     let exception = error.map(|error| error.value(py).clone());
-    let logged = py
-        .import("wsgi.logging")
-        .and_then(|module| module.call_method1("report", (level, message, exception)));
+    let logged =
+        py.import("wsgi.logging").and_then(|module| module.call_method1("report", (level, message, exception)));
     if let Err(problem) = logged {
         // A logging handler of the program's own failed: the last resort is standard error.
         problem.write_unraisable(py, None);

@@ -50,9 +50,7 @@ impl Server {
         self.listeners()
             .iter()
             .map(|listener| match listener.place() {
-                Place::Ip(address) => {
-                    Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any())
-                }
+                Place::Ip(address) => Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any()),
                 Place::Unix(path) => Ok(path.to_string_lossy().into_pyobject(py)?.into_any()),
             })
             .collect()
@@ -83,16 +81,14 @@ impl Server {
             reporter: Arc::clone(&self.reporter),
             observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
         };
-        let run = server::Run::start(&listeners, &plan)?;
-        Ok(Run { run, app, environs, options: Arc::clone(&self.options) })
+        let engine = server::Run::start(&listeners, &plan)?;
+        Ok(Run { engine, app, environs, options: Arc::clone(&self.options) })
     }
 
     fn close(&self, py: Python<'_>) {
         self.listeners().clear();
-        let observers = std::mem::replace(
-            &mut *self.observers.lock().unwrap_or_else(PoisonError::into_inner),
-            Arc::new([]),
-        );
+        let observers =
+            std::mem::replace(&mut *self.observers.lock().unwrap_or_else(PoisonError::into_inner), Arc::new([]));
         // The access log's last lines may take a moment.
         py.detach(|| drop(observers));
     }
@@ -101,7 +97,7 @@ impl Server {
 /// One run of a server, from `start` to `finish`.
 #[pyclass(frozen, module = "wsgi._core")]
 pub struct Run {
-    run: server::Run,
+    engine: server::Run,
     app: Py<PyAny>,
     environs: Vec<Py<PyDict>>,
     options: Arc<Options>,
@@ -111,30 +107,30 @@ pub struct Run {
 impl Run {
     #[getter]
     fn workers(&self) -> usize {
-        self.run.workers()
+        self.engine.workers()
     }
 
     #[getter]
     fn is_over(&self) -> bool {
-        self.run.is_over()
+        self.engine.is_over()
     }
 
     #[pyo3(signature = (index, /))]
     fn work(&self, py: Python<'_>, index: usize) {
         let templates = self.environs.iter().map(|environ| environ.clone_ref(py)).collect();
         let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), templates, self.options.write_timeout);
-        self.run.work(index, &mut gateway);
+        self.engine.work(index, &mut gateway);
     }
 
     fn stop(&self) {
-        self.run.stop();
+        self.engine.stop();
     }
 
     fn abort(&self) {
-        self.run.abort();
+        self.engine.abort();
     }
 
     fn finish(&self, py: Python<'_>) {
-        py.detach(|| self.run.finish());
+        py.detach(|| self.engine.finish());
     }
 }

@@ -276,11 +276,11 @@ fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dy
             .changed
             .wait_while(shared.lines(), |lines| lines.bytes.is_empty() && !lines.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        if !lines.closed {
-            drop(lines);
-            std::thread::sleep(GATHER);
-            lines = shared.lines();
-        }
+        // A moment more gathers what a busy server adds; the end does not wait for it.
+        (lines, _) = shared
+            .changed
+            .wait_timeout_while(lines, GATHER, |lines| !lines.closed)
+            .unwrap_or_else(PoisonError::into_inner);
         let bytes = std::mem::take(&mut lines.bytes);
         let lost = std::mem::take(&mut lines.lost);
         let closed = lines.closed;

@@ -75,13 +75,11 @@ impl Spool {
             self.memory = Vec::new();
             self.file = Some(file);
         }
-        match &mut self.file {
-            Some(file) => file.write_all(bytes),
-            None => {
-                self.memory.extend_from_slice(bytes);
-                Ok(())
-            }
+        if let Some(file) = &mut self.file {
+            return file.write_all(bytes);
         }
+        self.memory.extend_from_slice(bytes);
+        Ok(())
     }
 
     fn finish(self) -> io::Result<Body> {
@@ -228,14 +226,7 @@ impl BodyStream {
         stream
     }
 
-    fn new(
-        wire: Arc<Wire>,
-        options: Arc<Options>,
-        shape: Shape,
-        ready: Vec<u8>,
-        ended: bool,
-        now: Instant,
-    ) -> Self {
+    fn new(wire: Arc<Wire>, options: Arc<Options>, shape: Shape, ready: Vec<u8>, ended: bool, now: Instant) -> Self {
         Self {
             wire,
             shape,

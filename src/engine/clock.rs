@@ -34,7 +34,7 @@ impl Clock {
         if now >= self.until {
             let since = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.text = imf_fixdate(since.as_secs());
-            self.until = now + Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
+            self.until = now + Duration::from_nanos(1_000_000_000 - u64::from(since.subsec_nanos()));
         }
         &self.text
     }

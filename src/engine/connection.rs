@@ -77,10 +77,26 @@ struct Pending {
     intake: Intake,
 }
 
+/// Whether an unread body of this size is read away rather than the connection closed.
+pub(super) fn can_drain(unread: Option<u64>) -> bool {
+    unread.is_some_and(|bytes| bytes <= DRAIN_LIMIT)
+}
+
 // What one pass through the corridor's loop came to.
 enum Pass {
     On(Box<Connection>),
     Out(Step),
+}
+
+// What is known of the bytes in the socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inflow {
+    // There are none until an event says otherwise.
+    Dry,
+    // There may be some; a short read empties it.
+    Flowing,
+    // The client has closed its side: it must be read until it says so itself.
+    Ending,
 }
 
 enum Fill {
@@ -107,9 +123,7 @@ pub struct Connection {
     served: u64,
     // Bytes in `input` that the parser has not seen.
     unseen: bool,
-    // The socket may hold bytes; the client has closed its side, so that only a zero says "drained".
-    readable: bool,
-    ended: bool,
+    inflow: Inflow,
     closing: bool,
     record: Option<Box<Record>>,
 }
@@ -131,8 +145,7 @@ impl Connection {
             sent: 0,
             served: 0,
             unseen: false,
-            readable: true,
-            ended: false,
+            inflow: Inflow::Dry,
             closing: false,
             record: None,
         }
@@ -173,7 +186,7 @@ impl Connection {
                     None => Unread::Unknown,
                 };
                 // The worker read from the socket: nobody knows whether it left something.
-                connection.readable = true;
+                connection.note(true, false);
                 (unread, !remains.complete && remains.failure.is_some())
             }
             _ => (Unread::None, false),
@@ -208,8 +221,15 @@ impl Connection {
 
     /// Notes a change of the socket.
     pub fn note(&mut self, readable: bool, ended: bool) {
-        self.readable |= readable;
-        self.ended |= ended;
+        if ended {
+            self.inflow = Inflow::Ending;
+        } else if readable && self.inflow == Inflow::Dry {
+            self.inflow = Inflow::Flowing;
+        }
+    }
+
+    fn has_inflow(&self) -> bool {
+        self.inflow != Inflow::Dry
     }
 
     /// Whether there is something to do that no change of the socket will announce.
@@ -218,7 +238,7 @@ impl Connection {
             Stage::Answering(facts) => turn::next(facts) == Next::Reuse,
             _ => false,
         };
-        !reused || self.unseen || self.readable || self.wire.output().pending() > 0
+        !reused || self.unseen || self.has_inflow() || self.wire.output().pending() > 0
     }
 
     /// Whether it waits for a request of which no byte has come.
@@ -234,11 +254,6 @@ impl Connection {
     /// Makes the response the connection's last.
     pub(super) fn close_after_this(&mut self) {
         self.closing = true;
-    }
-
-    /// Whether an unread body of this size is read away rather than the connection closed.
-    pub(super) fn can_drain(&self, unread: Option<u64>) -> bool {
-        unread.is_some_and(|bytes| bytes <= DRAIN_LIMIT)
     }
 
     /// When patience with the client ends; `None` while a worker has the connection.
@@ -288,20 +303,21 @@ impl Connection {
 
     // Reads once. What came is in `turn.scratch`.
     fn fill(&mut self, turn: &mut Turn<'_>) -> Fill {
-        if !self.readable {
+        if self.inflow == Inflow::Dry {
             return Fill::Nothing;
         }
         match self.wire.stream().read(turn.scratch) {
             Ok(0) => Fill::End,
             Ok(count) => {
-                // A short read has emptied the socket: asking again would only cost a system call. The end of the stream
-                // is no byte, though, so it must be asked for.
-                self.readable = self.ended || count == turn.scratch.len();
+                // A short read has emptied the socket: asking again would only cost a system call.
+                if self.inflow == Inflow::Flowing && count < turn.scratch.len() {
+                    self.inflow = Inflow::Dry;
+                }
                 self.moved = turn.now;
                 Fill::Bytes(count)
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                self.readable = false;
+                self.inflow = Inflow::Dry;
                 Fill::Nothing
             }
             Err(_) => Fill::End,
@@ -542,7 +558,9 @@ impl Connection {
                 Pass::On(self)
             }
             // Closing on bytes that were not read would be a reset, which can destroy the response before it is read.
-            Next::Close if facts.response == Outcome::Complete && (self.unseen || self.readable) => self.begin_lingering(turn),
+            Next::Close if facts.response == Outcome::Complete && (self.unseen || self.has_inflow()) => {
+                self.begin_lingering(turn)
+            }
             Next::Linger => self.begin_lingering(turn),
             Next::Close | Next::Upgrade => Pass::Out(Step::Closed),
         }
@@ -552,7 +570,7 @@ impl Connection {
         self.wire.stream().finish_writing();
         self.enter(Stage::Lingering, turn.now);
         // Input that came before is of no interest, but the socket must be read to its end.
-        self.readable = true;
+        self.note(true, false);
         Pass::On(self)
     }
 
@@ -601,7 +619,7 @@ impl Connection {
     fn linger(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
         match self.fill(turn) {
             // One read each round: a client that floods must not hold the poller.
-            Fill::Bytes(_) if self.readable => Pass::Out(Step::Again(self)),
+            Fill::Bytes(_) if self.has_inflow() => Pass::Out(Step::Again(self)),
             Fill::Bytes(_) | Fill::Nothing => Pass::Out(Step::Wait(self)),
             Fill::End => Pass::Out(Step::Closed),
         }

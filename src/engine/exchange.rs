@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::body::{Body, BodyStream};
 use super::clock::Clock;
-use super::connection::Connection;
+use super::connection::{Connection, can_drain};
 use super::options::SERVER;
 use super::output::{FileSpan, Owned};
 use super::wire::Wire;
@@ -199,7 +199,7 @@ impl Exchange {
     // Whether what is left of the request's body can be read away, so that the connection can be used again.
     fn can_finish_body(&mut self) -> bool {
         match &mut self.body {
-            Body::Stream(stream) => !stream.forgo_continue() && self.connection.can_drain(stream.unread()),
+            Body::Stream(stream) => !stream.forgo_continue() && can_drain(stream.unread()),
             _ => true,
         }
     }
@@ -207,7 +207,7 @@ impl Exchange {
     /// A response whose head is decided now must close the connection if this much of the body is unread
     /// (`None`: an unknown amount), because the client would have to send it for nothing.
     pub fn note_unread(&mut self, unread: Option<u64>, awaited: bool) {
-        if awaited || !self.connection.can_drain(unread) {
+        if awaited || !can_drain(unread) {
             self.connection.close_after_this();
         }
     }

@@ -326,9 +326,8 @@ impl Reactor {
     fn report_exhaustion(&mut self, error: &io::Error, now: Instant) {
         if self.reported.is_none_or(|at| now.duration_since(at) >= REPORT_EVERY) {
             self.reported = Some(now);
-            let message = format!(
-                "cannot accept connections: {error}; raise the limit of open files or lower max_connections"
-            );
+            let message =
+                format!("cannot accept connections: {error}; raise the limit of open files or lower max_connections");
             self.site.reporter.report(Severity::Error, &message);
         }
     }

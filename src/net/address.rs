@@ -98,10 +98,9 @@ impl fmt::Display for Bind {
 pub fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
     match host {
         "" | "*" => Ok(vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]),
-        "localhost" => Ok(vec![
-            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-        ]),
+        "localhost" => {
+            Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))])
+        }
         _ => {
             let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
             let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();

@@ -25,7 +25,7 @@ pub fn duplicate(number: i32) -> io::Result<OwnedFd> {
 pub fn duplicate_file(number: i32) -> io::Result<Option<(File, u64)>> {
     let file = File::from(duplicate(number)?);
     let status = file.metadata()?;
-    Ok(status.is_file().then(|| (file, status.len())))
+    Ok(status.is_file().then_some((file, status.len())))
 }
 
 #[cfg(test)]

@@ -44,7 +44,10 @@ impl fmt::Display for BindFailure {
                 "cannot listen on {bind}: the address is in use; stop the other server or choose another port (0 lets the system choose)"
             ),
             io::ErrorKind::PermissionDenied => {
-                write!(f, "cannot listen on {bind}: permission denied; ports below 1024 need privileges, paths a writable folder")
+                write!(
+                    f,
+                    "cannot listen on {bind}: permission denied; ports below 1024 need privileges, paths a writable folder"
+                )
             }
             io::ErrorKind::AddrNotAvailable => {
                 write!(f, "cannot listen on {bind}: this machine has no such address")

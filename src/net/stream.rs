@@ -34,10 +34,13 @@ pub enum Stream {
 
 // A write to a connection that the client has reset must be an error value, never a SIGPIPE, whatever the
 // application did to that signal.
-#[cfg(target_os = "linux")]
-const SEND_FLAGS: i32 = rustix::net::SendFlags::NOSIGNAL.bits().cast_signed();
-#[cfg(not(target_os = "linux"))]
-const SEND_FLAGS: i32 = 0;
+fn send_flags() -> i32 {
+    #[cfg(target_os = "linux")]
+    let flags = rustix::net::SendFlags::NOSIGNAL.bits();
+    #[cfg(not(target_os = "linux"))]
+    let flags: u32 = 0;
+    i32::try_from(flags).unwrap_or(0)
+}
 
 impl Stream {
     /// Reads what is there. `Ok(0)` is the end of the stream; `WouldBlock` means nothing yet.
@@ -53,8 +56,8 @@ impl Stream {
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Socket(socket) => match slices {
-                [only] => retry(|| socket.send_with_flags(only, SEND_FLAGS)),
-                _ => retry(|| socket.send_vectored_with_flags(slices, SEND_FLAGS)),
+                [only] => retry(|| socket.send_with_flags(only, send_flags())),
+                _ => retry(|| socket.send_vectored_with_flags(slices, send_flags())),
             },
             #[cfg(test)]
             Self::Double(double) => double.write(slices),
@@ -181,6 +184,7 @@ pub mod double {
 
     /// What both ends see.
     #[derive(Debug, Default)]
+    #[expect(clippy::struct_excessive_bools, reason = "a script is a list of independent events")]
     pub struct Script {
         /// Pieces still to be read; an empty list means "nothing yet" unless `ended`.
         pub incoming: VecDeque<Vec<u8>>,

@@ -79,13 +79,12 @@ impl Gateway for WsgiGateway<'_> {
         let stream = input.get().close(py);
         let mut exchange = call.get().end()?;
         if let Err(error) = answered {
-            match stream.as_deref().and_then(BodyStream::failure) {
+            if let Some(failure) = stream.as_deref().and_then(BodyStream::failure) {
                 // The application could not read its request: that is the client's doing, and no news for the log.
-                Some(failure) => exchange.refuse(failure.reject(), clock),
-                None => {
-                    log(py, ERROR, &failed(&exchange), Some(&error));
-                    exchange.refuse(Reject::AppFailed, clock);
-                }
+                exchange.refuse(failure.reject(), clock);
+            } else {
+                log(py, ERROR, &failed(&exchange), Some(&error));
+                exchange.refuse(Reject::AppFailed, clock);
             }
         }
         if let Some(stream) = stream {

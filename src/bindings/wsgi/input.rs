@@ -178,11 +178,7 @@ impl InputStream {
         })
     }
 
-    fn with<T: Send>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&mut State) -> Result<T, Trouble> + Send,
-    ) -> PyResult<T> {
+    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut State) -> Result<T, Trouble> + Send) -> PyResult<T> {
         if let Ok(mut state) = self.state.try_lock() {
             if state.is_at_hand() {
                 return Ok(work(&mut state)?);
