@@ -4,6 +4,8 @@ from typing import Any, BinaryIO, final
 
 from wsgi.settings import Settings
 
+__all__ = ["FileWrapper", "InputStream", "Run", "Server"]
+
 @final
 class Server:
     """Listening sockets and options. Stays bound while runs come and go.
@@ -43,6 +45,9 @@ class Server:
             RuntimeError: the server is closed.
             OSError: the system has no more descriptors or threads.
         """
+
+    def close_listeners(self) -> None:
+        """Closes the listening sockets; those of a run that is still going close when it stops."""
 
     def close(self) -> None:
         """Closes the listening sockets and the access log, whose last lines are written first."""

@@ -8,6 +8,7 @@ errors alone.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -139,7 +140,12 @@ def _run(target: str, flags: dict[str, object]) -> int:
         # What the core alone can judge: an address, a log file, a format, the application's kind.
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
-    server.serve_forever()
+    server.run()
+    if server.stuck:
+        # Threads that are still inside the application would keep or break the interpreter's own end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
     return 0
 
 

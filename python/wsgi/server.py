@@ -9,24 +9,25 @@ The names of `wsgiref.simple_server` keep working, so that a program written for
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from wsgi import __version__, _core
+from wsgi import _core
+from wsgi.environ import base_environ
 from wsgi.logging import report
 from wsgi.settings import Settings
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
+    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["WSGIServer", "make_server", "serve"]
 
@@ -79,15 +80,15 @@ class WSGIServer:
         if app is not None:
             self.set_app(app)
         self._core = _core.Server(settings)
-        self._environs = [_base_environ(place, settings) for place in self._core.places]
+        self._environs = [base_environ(place, settings) for place in self._core.places]
         self.addresses: tuple[str, ...] = tuple(self._core.addresses)
-        """Every address that the server listens on, as a URL such as `http://127.0.0.1:8000` or `unix:/run/app.sock`."""
+        """Every address that the server listens on, such as `http://127.0.0.1:8000` or `unix:/run/app.sock`."""
         self.server_address: tuple[str, int] | str = self._core.places[0]
         """The first address, as `(host, port)` or as a Unix socket's path."""
         self.base_environ: dict[str, Any] = self._environs[0]
         """What every environ of the first address begins with. Changes count from the next start on."""
 
-    # -- wsgiref's names ------------------------------------------------------------------------------------------------
+    # wsgiref's names.
 
     @property
     def server_name(self) -> str:
@@ -107,7 +108,7 @@ class WSGIServer:
         """
         if not callable(app):
             raise TypeError(f"a WSGI application must be callable, not {type(app).__name__}")
-        if _is_coroutine_function(app) or _is_coroutine_function(getattr(app, "__call__", None)):
+        if _is_coroutine_function(app) or _is_coroutine_function(type(app).__call__):
             raise TypeError("this is an ASGI application (its call is a coroutine), which this server does not serve")
         self.application = app
 
@@ -139,6 +140,16 @@ class WSGIServer:
                 run.stop()
                 self._end(run)
 
+    def run(self) -> None:
+        """Serves like `serve_forever`, then closes. A signal closes the listening sockets at once, so that clients turn
+        elsewhere while the last requests are finished.
+        """
+        self._closes = True
+        try:
+            self.serve_forever()
+        finally:
+            self.server_close()
+
     def handle_request(self) -> None:
         """Takes one connection, serves one request on it, and returns; after `timeout` seconds without one, too.
 
@@ -162,7 +173,7 @@ class WSGIServer:
             run.stop()
 
     def server_close(self) -> None:
-        """Stops, if it runs, and closes the listening sockets. Waits for the stop, except where it would wait for itself."""
+        """Stops, if it runs, and closes the listening sockets. Waits for the stop, unless it would wait for itself."""
         run = self._run
         if run is not None:
             run.stop()
@@ -170,7 +181,7 @@ class WSGIServer:
                 run.ended.wait()
         self._core.close()
 
-    # -- embedding ------------------------------------------------------------------------------------------------------
+    # Embedding.
 
     def __enter__(self) -> WSGIServer:
         """Serves in the background until the block ends."""
@@ -196,6 +207,8 @@ class WSGIServer:
         return self._stuck
 
     _stuck: tuple[str, ...] = ()
+    # A signal ends the server, and not only this run of it.
+    _closes = False
 
     def _banner(self) -> str:
         threads = self.settings.threads
@@ -216,9 +229,12 @@ class WSGIServer:
                 raise KeyboardInterrupt
             if asked:
                 run.abort()
-            else:
-                asked = True
-                run.stop()
+                return
+            asked = True
+            if self._closes:
+                # Nobody will accept again: better refused now than reset at the end of the graceful stop.
+                self._core.close_listeners()
+            run.stop()
 
         before = {}
         for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
@@ -258,6 +274,8 @@ class _Run:
         # Set when a stop is asked for, and when the engine came to its end by itself.
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        # A program may end without stopping its server; the workers must be home before the interpreter goes.
+        atexit.register(self._leave)
         try:
             for index in range(core.workers):
                 # A request that never ends must not keep the program from ending: daemons.
@@ -269,6 +287,10 @@ class _Run:
             core.abort()
             self.finish()
             raise
+
+    def _leave(self) -> None:
+        self.abort()
+        self.finish()
 
     def _work(self, index: int) -> None:
         try:
@@ -309,6 +331,7 @@ class _Run:
                 if over_since is not None and time.monotonic() - over_since > _FAREWELL:
                     break
         self._core.finish()
+        atexit.unregister(self._leave)
         stuck = tuple(thread.name for thread in self._threads if thread.is_alive())
         if stuck:
             report(logging.ERROR, f"gave up waiting for requests that are still running in {', '.join(stuck)}")
@@ -339,48 +362,7 @@ def serve(app: WSGIApplication, **options: Any) -> None:
         app: the WSGI application.
         options: as for `WSGIServer`, host and port included.
     """
-    server = WSGIServer(app=app, **options)
-    try:
-        server.serve_forever()
-    finally:
-        server.server_close()
-
-
-class _Errors:
-    """`wsgi.errors`: what `sys.stderr` is at that moment, which tests and daemons replace."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text) if sys.stderr is not None else len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-
-
-def _base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, Any]:
-    # A Unix socket has neither name nor port, which PEP 3333 wants all the same, and not empty.
-    name, port = ("localhost", 80) if isinstance(place, str) else place
-    if name in ("0.0.0.0", "::"):
-        name = socket.gethostname()
-    return {
-        "GATEWAY_INTERFACE": "CGI/1.1",
-        "SERVER_NAME": name,
-        "SERVER_PORT": str(port),
-        "SERVER_SOFTWARE": f"wsgi-server/{__version__}",
-        "SCRIPT_NAME": "",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.errors": _Errors(),
-        "wsgi.multithread": settings.threads > 1,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-        "wsgi.file_wrapper": _core.FileWrapper,
-        "wsgi.input_terminated": True,
-    }
+    WSGIServer(app=app, **options).run()
 
 
 def _is_coroutine_function(function: object) -> bool:
@@ -389,7 +371,7 @@ def _is_coroutine_function(function: object) -> bool:
 
 
 def _shards() -> int:
-    """One poller for each processor where threads really run side by side; one where the interpreter lock forbids it."""
+    """One poller for each processor where threads run side by side; one where the interpreter lock forbids it."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -85,8 +85,12 @@ impl Server {
         Ok(Run { engine, app, environs, options: Arc::clone(&self.options) })
     }
 
-    fn close(&self, py: Python<'_>) {
+    fn close_listeners(&self) {
         self.listeners().clear();
+    }
+
+    fn close(&self, py: Python<'_>) {
+        self.close_listeners();
         let observers =
             std::mem::replace(&mut *self.observers.lock().unwrap_or_else(PoisonError::into_inner), Arc::new([]));
         // The access log's last lines may take a moment.

@@ -12,11 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::{Body, BodyStream, Intake};
-use super::clock::time_of_day;
-use super::exchange::{Exchange, Progress as ResponseProgress, Response};
+use super::ending;
+use super::exchange::{Exchange, Response};
 use super::observe::Record;
 use super::options::SERVER;
-use super::output::Flushed;
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::RequestHead;
@@ -26,8 +25,6 @@ use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
 use crate::http1::{parse, write};
 use crate::net::address::Peer;
 
-/// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
-const DRAIN_LIMIT: u64 = 256 * 1024;
 /// A refused client gets this long to stop sending and to read the refusal.
 const LINGER: Duration = Duration::from_secs(10);
 /// It is given up earlier if it has been silent for this long.
@@ -57,7 +54,7 @@ pub enum Step {
     Closed,
 }
 
-enum Stage {
+pub(super) enum Stage {
     // No byte of a request has come.
     Idle,
     // Some of a head has.
@@ -71,26 +68,21 @@ enum Stage {
 }
 
 // A request whose body is being taken.
-struct Pending {
+pub(super) struct Pending {
     request: RequestHead,
     framing: Framing,
     intake: Intake,
 }
 
-/// Whether an unread body of this size is read away rather than the connection closed.
-pub(super) fn can_drain(unread: Option<u64>) -> bool {
-    unread.is_some_and(|bytes| bytes <= DRAIN_LIMIT)
-}
-
 // What one pass through the corridor's loop came to.
-enum Pass {
+pub(super) enum Pass {
     On(Box<Connection>),
     Out(Step),
 }
 
 // What is known of the bytes in the socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Inflow {
+pub(super) enum Inflow {
     // There are none until an event says otherwise.
     Dry,
     // There may be some; a short read empties it.
@@ -99,7 +91,7 @@ enum Inflow {
     Ending,
 }
 
-enum Fill {
+pub(super) enum Fill {
     Bytes(usize),
     Nothing,
     End,
@@ -113,19 +105,19 @@ pub struct Connection {
     pub(super) listener: usize,
     /// Its place among the shard's connections.
     pub(super) token: usize,
-    stage: Stage,
-    input: Vec<u8>,
-    progress: parse::Progress,
+    pub(super) stage: Stage,
+    pub(super) input: Vec<u8>,
+    pub(super) progress: parse::Progress,
     // When the stage began, and when it last moved.
-    since: Instant,
-    moved: Instant,
-    sent: u64,
-    served: u64,
+    pub(super) since: Instant,
+    pub(super) moved: Instant,
+    pub(super) sent: u64,
+    pub(super) served: u64,
     // Bytes in `input` that the parser has not seen.
-    unseen: bool,
-    inflow: Inflow,
-    closing: bool,
-    record: Option<Box<Record>>,
+    pub(super) unseen: bool,
+    pub(super) inflow: Inflow,
+    pub(super) closing: bool,
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl Connection {
@@ -169,56 +161,6 @@ impl Connection {
         }
     }
 
-    /// The corridor's other end: takes the connection out of an exchange that was answered.
-    pub fn conclude(mut exchange: Box<Exchange>) -> Box<Self> {
-        exchange.end_streaming();
-        let Exchange { mut connection, request, framing, body, response, arrived, .. } = *exchange;
-        let (unread, body_broke) = match body {
-            Body::Stream(stream) => {
-                let remains = stream.remains();
-                if !remains.leftover.is_empty() {
-                    connection.input.splice(0..0, remains.leftover);
-                    connection.unseen = true;
-                }
-                let unread = match remains.unread {
-                    Some(0) => Unread::None,
-                    Some(bytes) => Unread::Bytes(bytes),
-                    None => Unread::Unknown,
-                };
-                // The worker read from the socket: nobody knows whether it left something.
-                connection.note(true, false);
-                (unread, !remains.complete && remains.failure.is_some())
-            }
-            _ => (Unread::None, false),
-        };
-        let complete = response.progress == ResponseProgress::Complete;
-        let keep_alive = response.plan.as_ref().is_some_and(|plan| plan.keep_alive) && !connection.closing;
-        connection.stage = Stage::Answering(Facts {
-            keep_alive: keep_alive && !body_broke,
-            response: if complete { Outcome::Complete } else { Outcome::Aborted },
-            unread,
-            drain_limit: DRAIN_LIMIT,
-            stopping: false,
-            upgraded: false,
-        });
-        connection.served += 1;
-        if connection.site.is_observed() {
-            let took = arrived.elapsed();
-            connection.record = Some(Box::new(Record {
-                peer: connection.peer,
-                request,
-                status: response.status,
-                body_bytes: response.content,
-                arrived: time_of_day().checked_sub(took).unwrap_or_else(time_of_day),
-                started: arrived,
-                took,
-                complete,
-            }));
-        }
-        let _ = framing;
-        connection
-    }
-
     /// Notes a change of the socket.
     pub fn note(&mut self, readable: bool, ended: bool) {
         if ended {
@@ -228,7 +170,7 @@ impl Connection {
         }
     }
 
-    fn has_inflow(&self) -> bool {
+    pub(super) fn has_inflow(&self) -> bool {
         self.inflow != Inflow::Dry
     }
 
@@ -285,16 +227,6 @@ impl Connection {
         self.advance(turn)
     }
 
-    /// Answers a complete request that cannot be taken, before it reaches a worker.
-    pub fn decline(mut exchange: Box<Exchange>, reject: Reject, turn: &mut Turn<'_>) -> Step {
-        let head_method = exchange.request.method() == b"HEAD";
-        exchange.connection.queue_refusal(reject, head_method, turn.date);
-        exchange.connection.close_after_this();
-        exchange.response.status = reject.status().code();
-        exchange.response.progress = ResponseProgress::Complete;
-        Self::conclude(exchange).advance(turn)
-    }
-
     /// Queues a refusal of the server's own, after which the connection closes.
     pub(super) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) {
         let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
@@ -302,7 +234,7 @@ impl Connection {
     }
 
     // Reads once. What came is in `turn.scratch`.
-    fn fill(&mut self, turn: &mut Turn<'_>) -> Fill {
+    pub(super) fn fill(&mut self, turn: &mut Turn<'_>) -> Fill {
         if self.inflow == Inflow::Dry {
             return Fill::Nothing;
         }
@@ -473,7 +405,7 @@ impl Connection {
         }
     }
 
-    fn keep_input(&mut self, rest: Vec<u8>) {
+    pub(super) fn keep_input(&mut self, rest: Vec<u8>) {
         self.unseen = !rest.is_empty();
         self.input = rest;
     }
@@ -500,132 +432,17 @@ impl Connection {
     }
 
     // Queues the refusal of a request that never became an exchange.
-    fn refuse(&mut self, reject: Reject, turn: &Turn<'_>) {
+    pub(super) fn refuse(&mut self, reject: Reject, turn: &Turn<'_>) {
         if reject.blame() == Blame::Server {
             self.site.reporter.report(super::gateway::Severity::Error, reject.detail());
         }
         self.queue_refusal(reject, false, turn.date);
         self.input = Vec::new();
         self.unseen = false;
-        self.enter(
-            Stage::Answering(Facts {
-                keep_alive: false,
-                response: Outcome::Complete,
-                unread: Unread::Unknown,
-                drain_limit: DRAIN_LIMIT,
-                stopping: false,
-                upgraded: false,
-            }),
-            turn.now,
-        );
+        self.enter(Stage::Answering(ending::facts(false, Outcome::Complete, Unread::Unknown)), turn.now);
     }
 
-    // flush, then turn::next.
-    fn answer(mut self: Box<Self>, facts: Facts, turn: &mut Turn<'_>) -> Pass {
-        let (flushed, sent) = {
-            let mut output = self.wire.output();
-            (output.flush(self.wire.stream()), output.sent())
-        };
-        if sent != self.sent {
-            self.sent = sent;
-            self.moved = turn.now;
-        }
-        match flushed {
-            Ok(Flushed::All) => {}
-            Ok(Flushed::Blocked) => return Pass::Out(Step::Wait(self)),
-            Ok(Flushed::Yielded) => return Pass::Out(Step::Again(self)),
-            Err(error) => {
-                // A file that became shorter leaves a response that is shorter than announced: the close tells.
-                self.wire.output().discard();
-                let _ = error;
-                self.tell(false);
-                return Pass::Out(Step::Closed);
-            }
-        }
-        self.tell(true);
-        // A request that was pipelined behind this one has been received, and is still answered when the server stops.
-        let facts = Facts { stopping: self.site.is_stopping() && !self.unseen, ..facts };
-        match turn::next(&facts) {
-            Next::Reuse => {
-                self.enter(Stage::Idle, turn.now);
-                if self.unseen {
-                    self.enter(Stage::Head, turn.now);
-                }
-                Pass::On(self)
-            }
-            Next::Drain(left) => {
-                self.enter(Stage::Draining(left), turn.now);
-                Pass::On(self)
-            }
-            // Closing on bytes that were not read would be a reset, which can destroy the response before it is read.
-            Next::Close if facts.response == Outcome::Complete && (self.unseen || self.has_inflow()) => {
-                self.begin_lingering(turn)
-            }
-            Next::Linger => self.begin_lingering(turn),
-            Next::Close | Next::Upgrade => Pass::Out(Step::Closed),
-        }
-    }
-
-    fn begin_lingering(mut self: Box<Self>, turn: &Turn<'_>) -> Pass {
-        self.wire.stream().finish_writing();
-        self.enter(Stage::Lingering, turn.now);
-        // Input that came before is of no interest, but the socket must be read to its end.
-        self.note(true, false);
-        Pass::On(self)
-    }
-
-    /// Sends what the socket takes, without the poller. What this leaves is seen to when the connection is back there.
-    pub fn send(&mut self) {
-        let (flushed, sent) = {
-            let mut output = self.wire.output();
-            (output.flush(self.wire.stream()), output.sent())
-        };
-        if sent != self.sent {
-            self.sent = sent;
-            self.moved = Instant::now();
-        }
-        if matches!(flushed, Ok(Flushed::All)) {
-            self.tell(true);
-        }
-    }
-
-    // The observers learn of the exchange once its last byte has left.
-    fn tell(&mut self, sent: bool) {
-        if let Some(mut record) = self.record.take() {
-            record.complete &= sent;
-            record.took = record.started.elapsed();
-            self.site.finished(&record);
-        }
-    }
-
-    fn drain(mut self: Box<Self>, left: u64, turn: &mut Turn<'_>) -> Pass {
-        match self.fill(turn) {
-            Fill::Bytes(count) => {
-                let own = usize::try_from(left).unwrap_or(usize::MAX).min(count);
-                let left = left - own as u64;
-                self.stage = Stage::Draining(left);
-                if left == 0 {
-                    let rest = turn.scratch[own..count].to_vec();
-                    self.keep_input(rest);
-                    self.enter(if self.unseen { Stage::Head } else { Stage::Idle }, turn.now);
-                }
-                Pass::On(self)
-            }
-            Fill::Nothing => Pass::Out(Step::Wait(self)),
-            Fill::End => Pass::Out(Step::Closed),
-        }
-    }
-
-    fn linger(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
-        match self.fill(turn) {
-            // One read each round: a client that floods must not hold the poller.
-            Fill::Bytes(_) if self.has_inflow() => Pass::Out(Step::Again(self)),
-            Fill::Bytes(_) | Fill::Nothing => Pass::Out(Step::Wait(self)),
-            Fill::End => Pass::Out(Step::Closed),
-        }
-    }
-
-    fn enter(&mut self, stage: Stage, now: Instant) {
+    pub(super) fn enter(&mut self, stage: Stage, now: Instant) {
         self.stage = stage;
         self.since = now;
         self.moved = now;

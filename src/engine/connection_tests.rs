@@ -80,7 +80,7 @@ impl Rig {
         }
         self.calls.push(String::from_utf8_lossy(&line).into_owned());
         answer(&mut exchange, &line, self.pieces, &mut Clock::new(self.now));
-        Connection::conclude(exchange)
+        Connection::conclude(exchange, self.now)
     }
 
     fn written(&self) -> String {

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use super::body::{Body, BodyStream};
 use super::clock::Clock;
-use super::connection::{Connection, can_drain};
+use super::connection::Connection;
+use super::ending::can_drain;
 use super::options::SERVER;
 use super::output::{FileSpan, Owned};
 use super::wire::Wire;
@@ -280,7 +281,7 @@ impl Exchange {
     pub fn push(&mut self) -> Result<(), Gone> {
         let wire = &self.connection.wire;
         let mut output = wire.output();
-        if output.pending() >= GATHER {
+        if output.pending() >= GATHER || output.has_failed() {
             output.flush(wire.stream()).map_err(|_| Gone)?;
         }
         let pending = output.pending();

@@ -54,6 +54,7 @@ pub struct Output {
     pending: u64,
     sent: u64,
     released: bool,
+    failed: bool,
 }
 
 impl Output {
@@ -70,6 +71,11 @@ impl Output {
     /// Whether an owner of bytes was let go since the last time this was asked.
     pub fn take_released(&mut self) -> bool {
         std::mem::take(&mut self.released)
+    }
+
+    /// Whether a flush has failed: nothing reaches the client any more. Whoever flushes need not be the one who writes.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Lets `write` append bytes behind everything that is queued.
@@ -108,6 +114,9 @@ impl Output {
     ///
     /// An error means that the connection is of no use any more; `UnexpectedEof` that a file has become shorter.
     pub fn flush(&mut self, stream: &Stream) -> io::Result<Flushed> {
+        if self.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let mut share = FLUSH_SHARE;
         while self.pending > 0 {
             if share == 0 {
@@ -116,7 +125,11 @@ impl Output {
             match self.send_some(stream) {
                 Ok(count) => share = share.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.failed = true;
+                    self.discard();
+                    return Err(error);
+                }
             }
         }
         self.front.clear();

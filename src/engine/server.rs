@@ -40,8 +40,14 @@ impl Run {
         let workers = plan.options.threads.max(1);
         let count = if plan.once { 1 } else { plan.shards.clamp(1, workers) };
         let mut shards = Vec::with_capacity(count);
+        // What the operator allows the server is shared out evenly.
+        let options = Arc::new(Options {
+            max_connections: plan.options.max_connections.div_ceil(count),
+            queue_limit: plan.options.queue_limit.div_ceil(count),
+            ..(*plan.options).clone()
+        });
         for index in 0..count {
-            let site = Site::new(Arc::clone(&plan.options), Arc::clone(&plan.reporter), Arc::clone(&plan.observers));
+            let site = Site::new(Arc::clone(&options), Arc::clone(&plan.reporter), Arc::clone(&plan.observers));
             // Every thread belongs to one shard; the first ones take what does not divide.
             let threads = (workers + count - 1 - index) / count;
             shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), threads, plan.once)?));

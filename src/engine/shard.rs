@@ -162,8 +162,7 @@ impl Shard {
         if let Some(exchange) = self.ready.take() {
             return Some(exchange);
         }
-        // What waits belongs to the parked, as long as there are any: a leader that took it would have to be relieved.
-        if !pooled && self.parked.load(Ordering::SeqCst) > 0 {
+        if !pooled && !self.is_overfull() {
             return None;
         }
         match self.pool.take()? {
@@ -213,7 +212,13 @@ impl Shard {
 
     /// Whether requests wait for the thread that leads.
     pub(super) fn has_work(&self) -> bool {
-        !self.ready.1.is_empty() || (!self.pool.1.is_empty() && self.parked.load(Ordering::SeqCst) == 0)
+        !self.ready.1.is_empty() || self.is_overfull()
+    }
+
+    // What waits belongs to the parked, as long as there are enough of them: a leader that took it would have to be
+    // relieved.
+    fn is_overfull(&self) -> bool {
+        self.pool.1.len() > self.parked.load(Ordering::SeqCst)
     }
 
     /// Whether a request or a connection is anywhere between the reactor and the workers.
@@ -275,6 +280,10 @@ impl Shard {
         self.parked.fetch_add(1, Ordering::SeqCst);
         let task = self.pool.1.recv();
         self.parked.fetch_sub(1, Ordering::SeqCst);
+        if self.is_overfull() {
+            // The leader counted on this worker for more than the one request it takes.
+            self.waker.wake();
+        }
         match task {
             Ok(Task::Run(exchange)) => Attended::Run(exchange),
             Ok(Task::Relieve) => Attended::Work,

@@ -104,8 +104,9 @@ fn many_clients_are_answered_and_the_end_is_clean() {
             }
         }
     }
-    assert_eq!(rig.witness.0.lock().unwrap().len(), 1000);
+    let witness = rig.witness.clone();
     let notebook = rig.stop();
+    assert_eq!(witness.0.lock().unwrap().len(), 1000);
     assert!(notebook.0.lock().unwrap().is_empty(), "{:?}", notebook.0.lock().unwrap());
 }
 

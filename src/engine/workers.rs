@@ -83,8 +83,9 @@ impl<G: Gateway> Worker<'_, G> {
                 Progress::Complete | Progress::Aborted => {}
             }
         }
-        shard.hand_back(Connection::conclude(exchange));
-        Instant::now()
+        let now = Instant::now();
+        shard.hand_back(Connection::conclude(exchange, now));
+        now
     }
 }
 

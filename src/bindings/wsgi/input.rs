@@ -155,11 +155,19 @@ impl InputStream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    // Whether nothing can still be arriving. Never blocks.
+    fn is_complete(&self) -> bool {
+        self.state.try_lock().is_ok_and(|state| !matches!(state.source, Source::Stream(_)))
+    }
+
     /// Looks at a body that is still arriving.
     pub fn with_stream<T>(&self, py: Python<'_>, with: impl FnOnce(&mut BodyStream) -> T + Send) -> Option<T>
     where
         T: Send,
     {
+        if self.is_complete() {
+            return None;
+        }
         // Another thread may be reading: it waits for the client without the interpreter, and so must we.
         py.detach(|| match &mut self.lock().source {
             Source::Stream(stream) => Some(with(stream)),
@@ -169,6 +177,9 @@ impl InputStream {
 
     /// Takes back a body that is still arriving; from now on the input is at its end.
     pub fn close(&self, py: Python<'_>) -> Option<Box<BodyStream>> {
+        if self.is_complete() {
+            return None;
+        }
         py.detach(|| {
             let mut state = self.lock();
             match std::mem::replace(&mut state.source, Source::Complete) {

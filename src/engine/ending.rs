@@ -1,0 +1,179 @@
+//! The corridor's far end: what was answered leaves, the observers learn of it, and the connection is used again, read
+//! away or closed.
+
+use std::io;
+use std::time::Instant;
+
+use super::body::Body;
+use super::clock::time_of_day;
+use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
+use super::exchange::{Exchange, Progress};
+use super::observe::Record;
+use super::output::Flushed;
+use crate::http::reject::Reject;
+use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
+
+/// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
+const DRAIN_LIMIT: u64 = 256 * 1024;
+
+/// Whether an unread body of this size is read away rather than the connection closed.
+pub(super) fn can_drain(unread: Option<u64>) -> bool {
+    unread.is_some_and(|bytes| bytes <= DRAIN_LIMIT)
+}
+
+/// What decides about a connection once its response has left.
+pub(super) fn facts(keep_alive: bool, response: Outcome, unread: Unread) -> Facts {
+    Facts { keep_alive, response, unread, drain_limit: DRAIN_LIMIT, stopping: false, upgraded: false }
+}
+
+impl Connection {
+    /// The corridor's other end: takes the connection out of an exchange that was answered.
+    pub fn conclude(mut exchange: Box<Exchange>, now: Instant) -> Box<Self> {
+        exchange.end_streaming();
+        let Exchange { mut connection, request, body, response, arrived, .. } = *exchange;
+        let (unread, body_broke) = match body {
+            Body::Stream(stream) => {
+                let remains = stream.remains();
+                if !remains.leftover.is_empty() {
+                    connection.input.splice(0..0, remains.leftover);
+                    connection.unseen = true;
+                }
+                let unread = match remains.unread {
+                    Some(0) => Unread::None,
+                    Some(bytes) => Unread::Bytes(bytes),
+                    None => Unread::Unknown,
+                };
+                // The worker read from the socket: nobody knows whether it left something.
+                connection.note(true, false);
+                (unread, !remains.complete && remains.failure.is_some())
+            }
+            _ => (Unread::None, false),
+        };
+        let complete = response.progress == Progress::Complete;
+        let keep_alive = response.plan.as_ref().is_some_and(|plan| plan.keep_alive) && !connection.closing;
+        let outcome = if complete { Outcome::Complete } else { Outcome::Aborted };
+        connection.enter(Stage::Answering(facts(keep_alive && !body_broke, outcome, unread)), now);
+        connection.served += 1;
+        if connection.site.is_observed() {
+            let took = now.saturating_duration_since(arrived);
+            connection.record = Some(Box::new(Record {
+                peer: connection.peer,
+                request,
+                status: response.status,
+                body_bytes: response.content,
+                arrived: time_of_day().checked_sub(took).unwrap_or_else(time_of_day),
+                started: arrived,
+                took,
+                complete,
+            }));
+        }
+        connection
+    }
+
+    /// Answers a complete request that cannot be taken, before it reaches a worker.
+    pub fn decline(mut exchange: Box<Exchange>, reject: Reject, turn: &mut Turn<'_>) -> Step {
+        let head_method = exchange.request.method() == b"HEAD";
+        exchange.connection.queue_refusal(reject, head_method, turn.date);
+        exchange.connection.close_after_this();
+        exchange.response.status = reject.status().code();
+        exchange.response.progress = Progress::Complete;
+        Self::conclude(exchange, turn.now).advance(turn)
+    }
+
+    // flush, then turn::next.
+    pub(super) fn answer(mut self: Box<Self>, facts: Facts, turn: &mut Turn<'_>) -> Pass {
+        match self.flush(turn.now) {
+            Ok(Flushed::All) => {}
+            Ok(Flushed::Blocked) => return Pass::Out(Step::Wait(self)),
+            Ok(Flushed::Yielded) => return Pass::Out(Step::Again(self)),
+            // The client has gone, or a file became shorter than was announced, which the close tells.
+            Err(_) => {
+                self.tell(false);
+                return Pass::Out(Step::Closed);
+            }
+        }
+        self.tell(true);
+        // A request that was pipelined behind this one has been received, and is still answered when the server stops.
+        let facts = Facts { stopping: self.site.is_stopping() && !self.unseen, ..facts };
+        match turn::next(&facts) {
+            Next::Reuse => {
+                self.enter(Stage::Idle, turn.now);
+                if self.unseen {
+                    self.enter(Stage::Head, turn.now);
+                }
+                Pass::On(self)
+            }
+            Next::Drain(left) => {
+                self.enter(Stage::Draining(left), turn.now);
+                Pass::On(self)
+            }
+            // Closing on bytes that were not read would be a reset, which can destroy the response before it is read.
+            Next::Close if facts.response == Outcome::Complete && (self.unseen || self.has_inflow()) => {
+                self.begin_lingering(turn)
+            }
+            Next::Linger => self.begin_lingering(turn),
+            Next::Close | Next::Upgrade => Pass::Out(Step::Closed),
+        }
+    }
+
+    fn begin_lingering(mut self: Box<Self>, turn: &Turn<'_>) -> Pass {
+        self.wire.stream().finish_writing();
+        self.enter(Stage::Lingering, turn.now);
+        // Input that came before is of no interest, but the socket must be read to its end.
+        self.note(true, false);
+        Pass::On(self)
+    }
+
+    /// Sends what the socket takes, without the poller. What this leaves is seen to when the connection is back there.
+    pub fn send(&mut self) {
+        if matches!(self.flush(Instant::now()), Ok(Flushed::All)) {
+            self.tell(true);
+        }
+    }
+
+    fn flush(&mut self, now: Instant) -> io::Result<Flushed> {
+        let mut output = self.wire.output();
+        let flushed = output.flush(self.wire.stream());
+        if output.sent() != self.sent {
+            self.sent = output.sent();
+            self.moved = now;
+        }
+        flushed
+    }
+
+    // The observers learn of the exchange once its last byte has left.
+    pub(super) fn tell(&mut self, sent: bool) {
+        if let Some(mut record) = self.record.take() {
+            record.complete &= sent;
+            record.took = record.started.elapsed();
+            self.site.finished(&record);
+        }
+    }
+
+    pub(super) fn drain(mut self: Box<Self>, left: u64, turn: &mut Turn<'_>) -> Pass {
+        match self.fill(turn) {
+            Fill::Bytes(count) => {
+                let own = usize::try_from(left).unwrap_or(usize::MAX).min(count);
+                let left = left - own as u64;
+                self.stage = Stage::Draining(left);
+                if left == 0 {
+                    let rest = turn.scratch[own..count].to_vec();
+                    self.keep_input(rest);
+                    self.enter(if self.unseen { Stage::Head } else { Stage::Idle }, turn.now);
+                }
+                Pass::On(self)
+            }
+            Fill::Nothing => Pass::Out(Step::Wait(self)),
+            Fill::End => Pass::Out(Step::Closed),
+        }
+    }
+
+    pub(super) fn linger(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
+        match self.fill(turn) {
+            // One read each round: a client that floods must not hold the poller.
+            Fill::Bytes(_) if self.has_inflow() => Pass::Out(Step::Again(self)),
+            Fill::Bytes(_) | Fill::Nothing => Pass::Out(Step::Wait(self)),
+            Fill::End => Pass::Out(Step::Closed),
+        }
+    }
+}
