@@ -302,7 +302,8 @@ impl Connection {
     }
 
     fn wait_for_head(mut self: Box<Self>, turn: &Turn<'_>) -> Pass {
-        if matches!(self.stage, Stage::Idle) {
+        // A stray line end behind a body is no request yet (RFC 9112 §2.2).
+        if matches!(self.stage, Stage::Idle) && !matches!(self.input.as_slice(), b"\r" | b"\r\n") {
             self.enter(Stage::Head, turn.now);
         }
         Pass::On(self)

@@ -85,7 +85,7 @@ fn pick(names: &[&'static [u8; 3]], index: u64) -> &'static [u8; 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::{DAYS, LAST, MONTHS, civil, common_log, imf_fixdate};
+    use super::{DAYS, LAST, MONTHS, civil, common_log, imf_fixdate, pick};
 
     #[test]
     fn known_moments_have_their_text() {
@@ -119,8 +119,8 @@ mod tests {
         for days in 0..300_000 {
             assert_eq!(civil(days), (year, month, day));
             let text = imf_fixdate(days * 86_400);
-            assert_eq!(&text[0..3], DAYS[(days as usize + 4) % 7]);
-            assert_eq!(&text[8..11], MONTHS[month as usize]);
+            assert_eq!(&text[0..3], pick(&DAYS, (days + 4) % 7));
+            assert_eq!(&text[8..11], pick(&MONTHS, month));
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let length = match month {
                 1 => 28 + u64::from(leap),

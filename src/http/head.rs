@@ -140,6 +140,38 @@ impl RequestHead {
     }
 }
 
+#[cfg(test)]
+impl RequestHead {
+    /// A head for tests of rooms that must not know the parser.
+    pub(crate) fn sample(line: &str, fields: &[(&str, &[u8])]) -> Self {
+        let mut bytes = format!("{line}\r\n").into_bytes();
+        let mut spans = Vec::new();
+        let number = |position: usize| u32::try_from(position).unwrap();
+        for (name, value) in fields {
+            let start = bytes.len();
+            push_line(&mut bytes, name.as_bytes(), value);
+            let (colon, end) = (start + name.len(), bytes.len() - 2);
+            let name = Span { start: number(start), end: number(colon) };
+            spans.push((name, Span { start: number(colon + 2), end: number(end) }));
+        }
+        bytes.extend_from_slice(b"\r\n");
+        let words: Vec<&[u8]> = bytes[..line.len()].split(|&byte| byte == b' ').collect();
+        let parts = super::target::parse(words[0], words[1]).unwrap();
+        let span = |part: &[u8]| Span::of(part, &bytes).unwrap_or_default();
+        let request = RequestLine {
+            line: span(&bytes[..line.len()]),
+            method: span(words[0]),
+            target: span(words[1]),
+            path: span(parts.path),
+            query: span(parts.query),
+            authority: parts.authority.map(span),
+            form: parts.form,
+            version: if words[2] == b"HTTP/1.0" { Version::Http10 } else { Version::Http11 },
+        };
+        Self::new(bytes, request, spans)
+    }
+}
+
 /// The head of a response as the application wants it: its status, and its fields already as lines.
 ///
 /// What goes in here goes on the wire. Whoever calls [`ResponseHead::new`] and [`ResponseHead::push`] has judged the

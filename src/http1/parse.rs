@@ -1,8 +1,8 @@
 //! Reading a request head (RFC 9112 §2 to §5) out of a buffer that grows.
 //!
 //! Laws:
-//! 1. The verdict is that of the first line that breaks a rule, however the input was split. One that is known from a
-//!    line's length, its end or its first byte falls on the same byte, too.
+//! 1. The verdict is that of the first line that breaks a rule, and it is known at the same byte however the input was
+//!    split.
 //! 2. Each byte is looked at a fixed number of times: line ends are found once and remembered, and `httparse` runs once,
 //!    when the empty line is there. Lines of a head that came in pieces are judged once each while the rest is awaited.
 //! 3. A limit is enforced on the byte that breaks it, without waiting for the line's end.

@@ -1,0 +1,342 @@
+//! Replays the corpus through the parser, the framing rules and the body decoder: whole, byte by byte, and in pieces.
+//!
+//! A corpus file is what a client sends on one connection, byte for byte. `accept/expect.tsv` says for each file which
+//! requests it holds and how the connection stands at its end; `refuse/expect.tsv` names the rule that its first
+//! request breaks.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a corpus that cannot be read must fail the test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use wsgi_core::http::limits::Limits;
+use wsgi_core::http::reject::Reject;
+use wsgi_core::http1::body::{ChunkedDecoder, Event};
+use wsgi_core::http1::framing::{BodyLength, decide};
+use wsgi_core::http1::parse::{self, Progress};
+
+/// Files up to this size are split at every offset, larger ones near their end and at offsets that are drawn.
+const SPLIT_EVERYWHERE: usize = 9000;
+/// Offsets drawn for a larger file.
+const DRAWN_SPLITS: usize = 500;
+
+/// The variants that no bytes can bring about: they need a clock, a queue, a disk or an application.
+const RAISED_BY_THE_ENGINE: [Reject; 10] = [
+    Reject::HeaderTimeout,
+    Reject::BodyTimeout,
+    Reject::BodyIncomplete,
+    Reject::QueueFull,
+    Reject::QueueTimeout,
+    Reject::Draining,
+    Reject::ConnectionLimit,
+    Reject::SpoolFailed,
+    Reject::Panic,
+    Reject::AppFailed,
+];
+
+/// A request, as the corpus tells it: method, path, length and CRC-32 of the body.
+type Request = (String, String, usize, u32);
+
+/// How a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Between two requests.
+    Clean,
+    /// Inside a request.
+    Open,
+    /// Behind the last request that it will take.
+    Close,
+    /// A request was refused.
+    Refused(Reject),
+}
+
+enum Stage {
+    Head(Progress),
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    Over(End),
+}
+
+/// A connection without a socket.
+struct Connection {
+    limits: Limits,
+    input: Vec<u8>,
+    stage: Stage,
+    persistent: bool,
+    // The request whose body is being read.
+    method: String,
+    path: String,
+    body: Vec<u8>,
+    requests: Vec<Request>,
+}
+
+impl Connection {
+    fn new() -> Self {
+        Self {
+            limits: Limits::default(),
+            input: Vec::new(),
+            stage: Stage::Head(Progress::default()),
+            persistent: true,
+            method: String::new(),
+            path: String::new(),
+            body: Vec::new(),
+            requests: Vec::new(),
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+        loop {
+            match self.advance() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(reject) => self.stage = Stage::Over(End::Refused(reject)),
+            }
+        }
+    }
+
+    /// Takes one step; `false` if that needs more bytes.
+    fn advance(&mut self) -> Result<bool, Reject> {
+        match &mut self.stage {
+            Stage::Head(progress) => {
+                let Some((head, consumed)) = parse::head(&self.input, progress, &self.limits)? else {
+                    return Ok(false);
+                };
+                let framing = decide(&head, &self.limits)?;
+                self.input.drain(..consumed);
+                self.method = String::from_utf8(head.method().to_vec()).unwrap();
+                self.path = String::from_utf8(head.path().to_vec()).unwrap();
+                self.persistent = framing.persistent;
+                self.stage = match framing.body {
+                    BodyLength::None => Stage::Length(0),
+                    BodyLength::Length(length) => Stage::Length(length),
+                    BodyLength::Chunked => Stage::Chunked(ChunkedDecoder::new(&self.limits)),
+                };
+                Ok(true)
+            }
+            Stage::Length(left) => {
+                let share = self.input.len().min(usize::try_from(*left).unwrap());
+                self.body.extend(self.input.drain(..share));
+                *left -= share as u64;
+                if *left > 0 {
+                    return Ok(false);
+                }
+                self.conclude();
+                Ok(true)
+            }
+            Stage::Chunked(decoder) => {
+                let step = decoder.decode(&self.input)?;
+                let goes_on = match step.event {
+                    Event::Data(data) => {
+                        self.body.extend_from_slice(data);
+                        Some(true)
+                    }
+                    Event::More => Some(false),
+                    Event::End => None,
+                };
+                self.input.drain(..step.consumed);
+                if goes_on.is_none() {
+                    self.conclude();
+                }
+                Ok(goes_on.unwrap_or(true))
+            }
+            Stage::Over(_) => Ok(false),
+        }
+    }
+
+    fn conclude(&mut self) {
+        let body = std::mem::take(&mut self.body);
+        let request = (std::mem::take(&mut self.method), std::mem::take(&mut self.path), body.len(), crc32(&body));
+        self.requests.push(request);
+        self.stage = if self.persistent { Stage::Head(Progress::default()) } else { Stage::Over(End::Close) };
+    }
+
+    fn finish(self) -> (Vec<Request>, End) {
+        let end = match self.stage {
+            Stage::Head(_) if self.input.is_empty() => End::Clean,
+            Stage::Head(_) | Stage::Length(_) | Stage::Chunked(_) => End::Open,
+            Stage::Over(end) => end,
+        };
+        (self.requests, end)
+    }
+}
+
+fn replay<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Request>, End) {
+    let mut connection = Connection::new();
+    for piece in pieces {
+        connection.feed(piece);
+    }
+    connection.finish()
+}
+
+/// The CRC-32 of ISO 3309, which every scripting language has at hand.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum: u32, &byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 })
+    })
+}
+
+/// Numbers that look random and are the same in every run (a linear congruential generator).
+struct Drawn(u64);
+
+impl Drawn {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+fn corpus(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder)
+}
+
+/// The rows of a folder's expectations, without the heading, cut into columns.
+fn expectations(folder: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(corpus(folder).join("expect.tsv")).unwrap();
+    text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+fn variant(name: &str) -> Reject {
+    *Reject::ALL.iter().find(|reject| format!("{reject:?}") == name).unwrap_or_else(|| panic!("no refusal {name}"))
+}
+
+/// `400 BareLf`, as the expectations write a refusal.
+fn refusal(status: &str, name: &str) -> Reject {
+    let reject = variant(name);
+    assert_eq!(reject.status().code().to_string(), status, "{name}");
+    reject
+}
+
+fn expected_end(text: &str) -> End {
+    match text {
+        "clean" => End::Clean,
+        "open" => End::Open,
+        "close" => End::Close,
+        refused => {
+            let (status, name) = refused.split_once(' ').unwrap();
+            End::Refused(refusal(status, name))
+        }
+    }
+}
+
+fn expected_request(text: &str) -> Request {
+    let columns: Vec<&str> = text.split(' ').collect();
+    let [method, path, length, sum] = columns[..] else { panic!("not a request: {text}") };
+    (method.to_owned(), path.to_owned(), length.parse().unwrap(), u32::from_str_radix(sum, 16).unwrap())
+}
+
+/// Every case of both folders: its name, its bytes, its requests and its end.
+fn cases() -> Vec<(String, Vec<u8>, Vec<Request>, End)> {
+    let accepted = expectations("accept").into_iter().map(|row| {
+        let requests = row[2..].iter().map(|request| expected_request(request)).collect();
+        ("accept", row[0].clone(), requests, expected_end(&row[1]))
+    });
+    let refused = expectations("refuse")
+        .into_iter()
+        .map(|row| ("refuse", row[0].clone(), Vec::new(), End::Refused(refusal(&row[1], &row[2]))));
+    accepted
+        .chain(refused)
+        .map(|(folder, name, requests, end)| {
+            let bytes = fs::read(corpus(folder).join(format!("{name}.http"))).unwrap();
+            (format!("{folder}/{name}"), bytes, requests, end)
+        })
+        .collect()
+}
+
+#[test]
+fn every_file_has_an_expectation_and_the_reverse() {
+    for folder in ["accept", "refuse"] {
+        let listed: Vec<String> = expectations(folder).into_iter().map(|row| row[0].clone()).collect();
+        assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len(), "{folder}: a name is listed twice");
+        let files: BTreeSet<String> = fs::read_dir(corpus(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "http"))
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), files, "{folder}");
+    }
+}
+
+#[test]
+fn every_file_whole_is_as_expected() {
+    for (name, bytes, requests, end) in cases() {
+        assert_eq!(replay([bytes.as_slice()]), (requests, end), "{name}");
+    }
+}
+
+#[test]
+fn every_file_by_byte_is_as_expected() {
+    for (name, bytes, requests, end) in cases() {
+        assert_eq!(replay(bytes.chunks(1)), (requests, end), "{name}");
+    }
+}
+
+#[test]
+fn every_file_split_in_two_is_as_expected() {
+    let mut drawn = Drawn(1);
+    for (name, bytes, requests, end) in cases() {
+        let splits: Vec<usize> = if bytes.len() <= SPLIT_EVERYWHERE {
+            (0..=bytes.len()).collect()
+        } else {
+            // The bounds of a large file lie at its end.
+            let end = bytes.len() - 100..=bytes.len();
+            (0..DRAWN_SPLITS).map(|_| drawn.below(bytes.len() + 1)).chain(end).collect()
+        };
+        for split in splits {
+            let (first, second) = bytes.split_at(split);
+            assert_eq!(replay([first, second]), (requests.clone(), end), "{name} split at {split}");
+        }
+    }
+}
+
+#[test]
+fn every_file_in_drawn_pieces_is_as_expected() {
+    let mut drawn = Drawn(2);
+    for (name, bytes, requests, end) in cases() {
+        for longest in [2, 7, 40, 1500] {
+            let mut pieces = Vec::new();
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at((drawn.below(longest) + 1).min(rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            assert_eq!(replay(pieces), (requests.clone(), end), "{name} in pieces of up to {longest}");
+        }
+    }
+}
+
+// A refused head or body is known as such before anything behind it is there.
+#[test]
+fn refused_files_never_reach_the_next_request() {
+    for (name, bytes, requests, end) in cases() {
+        let sentinel = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+        if let (End::Refused(_), Some(before)) = (end, bytes.strip_suffix(sentinel)) {
+            let (found, stand) = replay([before]);
+            // A trailer section that never ends is only refused by what follows it.
+            assert!(stand == end || name == "refuse/chunked-trailer-is-a-request", "{name}: {stand:?}");
+            assert_eq!(found, requests, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_refusal_is_brought_about_or_raised_by_the_engine() {
+    let mut covered: BTreeSet<String> = RAISED_BY_THE_ENGINE.iter().map(|reject| format!("{reject:?}")).collect();
+    for (name, _, _, end) in cases() {
+        if let End::Refused(reject) = end {
+            assert!(!RAISED_BY_THE_ENGINE.contains(&reject), "{name}");
+            covered.insert(format!("{reject:?}"));
+        }
+    }
+    let all: BTreeSet<String> = Reject::ALL.iter().map(|reject| format!("{reject:?}")).collect();
+    assert_eq!(covered, all);
+}
+
+#[test]
+fn crc32_is_the_usual_one() {
+    assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    assert_eq!(crc32(b""), 0);
+}
