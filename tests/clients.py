@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -84,7 +85,8 @@ def opened_connections(of: requests.Session, url: str) -> int:
     """How many connections a session has opened to the server of `url`."""
     adapter = of.get_adapter(url)
     assert isinstance(adapter, requests.adapters.HTTPAdapter)
-    return adapter.poolmanager.connection_from_url(url).num_connections
+    pools: Any = adapter.poolmanager.pools
+    return sum(int(pools[key].num_connections) for key in pools.keys() if f":{key.key_port}" in url)
 
 
 def client(address: str) -> httpx.Client:

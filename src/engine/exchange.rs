@@ -134,7 +134,7 @@ impl Exchange {
         self.connection.listener
     }
 
-    /// A handle that tells whether the client is still there, also when the exchange is over.
+    /// The socket and its output. To be let go when the exchange is over, or the connection stays open.
     pub fn wire(&self) -> Arc<Wire> {
         Arc::clone(&self.connection.wire)
     }

@@ -1,7 +1,7 @@
 //! The environ of one request: the listener's template, and what the request adds.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -58,7 +58,10 @@ impl Builder {
         if head.version() == Version::Http11 {
             environ.set_item(intern!(py, "wsgi.early_hints"), EarlyHints::new(call))?;
         }
-        environ.set_item(intern!(py, "wsgi.client_disconnected"), ClientDisconnected { wire: exchange.wire() })?;
+        environ.set_item(
+            intern!(py, "wsgi.client_disconnected"),
+            ClientDisconnected { wire: Arc::downgrade(&exchange.wire()) },
+        )?;
         Ok(environ)
     }
 
@@ -101,12 +104,13 @@ impl Builder {
 /// `environ["wsgi.client_disconnected"]`: called without arguments, tells whether the client has gone.
 #[pyclass(frozen, module = "wsgi._core")]
 pub struct ClientDisconnected {
-    wire: Arc<Wire>,
+    // Weak: an application that keeps its environ must not keep the connection open.
+    wire: Weak<Wire>,
 }
 
 #[pymethods]
 impl ClientDisconnected {
     fn __call__(&self) -> bool {
-        self.wire.stream().presence() != Presence::Here
+        self.wire.upgrade().is_none_or(|wire| wire.stream().presence() != Presence::Here)
     }
 }
