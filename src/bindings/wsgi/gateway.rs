@@ -195,6 +195,11 @@ impl<'py> Response<'_, 'py> {
                 return Ok(());
             }
             self.write(bytes)?;
+            // PEP 3333: enough is enough. Only the piece past the announced length shows it, so that what an application
+            // does after its last piece is not cut off.
+            if self.call.with(|exchange| exchange.has_surplus()).unwrap_or(true) {
+                return Ok(());
+            }
         }
         self.begin(BodySize::Known(0))
     }
