@@ -2,6 +2,8 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyType};
 
 use crate::engine::output::FileSpan;
 use crate::net::descriptor;
@@ -44,19 +46,44 @@ impl FileWrapper {
     }
 }
 
+static FILE_IO: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static BUFFERED_READER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static BUFFERED_RANDOM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static TEMPORARY_FILE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
 impl FileWrapper {
     /// The rest of the file from its present position on, if it is a regular file that the kernel can send. The
     /// descriptor is our own, so that the application may close its file at once.
     pub fn span(&self, py: Python<'_>) -> Option<FileSpan> {
-        let filelike = self.filelike.bind(py);
-        let number: i32 = filelike.call_method0("fileno").ok()?.extract().ok()?;
-        // A text file's position is an opaque number; what is not a number of bytes is not ours to send.
-        if filelike.hasattr("encoding").ok()? {
-            return None;
+        // Anything that goes wrong here leaves the file to be read like any other object.
+        self.find_span(py).ok().flatten()
+    }
+
+    fn find_span(&self, py: Python<'_>) -> PyResult<Option<FileSpan>> {
+        let mut file = self.filelike.bind(py).clone();
+        // Its methods only pass on to the file inside, which they keep open.
+        if file.get_type().is(TEMPORARY_FILE.import(py, "tempfile", "_TemporaryFileWrapper")?) {
+            file = file.getattr("file")?;
         }
-        let offset: u64 = filelike.call_method0("tell").ok()?.extract().ok()?;
-        let (file, size) = descriptor::duplicate_file(number).ok()??;
-        let length = size.saturating_sub(offset);
-        Some(FileSpan { file, offset, length })
+        // Many objects have a descriptor (gzip's, say) whose bytes are not the ones that reading gives. Where `read` is the
+        // built-in method of one of the io module's own classes, they are.
+        let Ok(read) = file.getattr("read")?.cast_into::<PyCFunction>() else { return Ok(None) };
+        let file = read.getattr("__self__")?;
+        let buffered = file.is_instance(BUFFERED_READER.import(py, "io", "BufferedReader")?)?
+            || file.is_instance(BUFFERED_RANDOM.import(py, "io", "BufferedRandom")?)?;
+        let file_io = FILE_IO.import(py, "io", "FileIO")?;
+        let raw = if buffered { file.getattr("raw")? } else { file.clone() };
+        let plain = if buffered { raw.get_type().is(file_io) } else { raw.is_instance(file_io)? };
+        if !plain || !raw.call_method0("readable")?.is_truthy()? {
+            return Ok(None);
+        }
+        if buffered && file.call_method0("writable")?.is_truthy()? {
+            file.call_method0("flush")?;
+        }
+        let offset: u64 = file.call_method0("tell")?.extract()?;
+        let Some((file, size)) = descriptor::duplicate_file(raw.call_method0("fileno")?.extract()?)? else {
+            return Ok(None);
+        };
+        Ok(Some(FileSpan { file, offset, length: size.saturating_sub(offset) }))
     }
 }
