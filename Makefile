@@ -30,7 +30,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: help run build test test-rust test-python test-free-threaded lint format docs clean FORCE
+.PHONY: bench help run build test test-rust test-python test-free-threaded lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -53,6 +53,14 @@ test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs agai
 test-free-threaded: ## the tests of the whole on PYTHON=/path/to/python3.13t or newer
 	UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) test-python VENV=.venv-free-threaded PYTHON="$(PYTHON)"
 
+bench: $(VENV)/.tools ## measure this server beside others, in an environment of its own (ARGS="--rounds 3"); needs wrk
+	@sh .ci/require rust
+	@test -x .venv-bench/bin/python || "$(venv_python)" -m venv .venv-bench
+	".venv-bench/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
+	".venv-bench/bin/python" -m pip install --quiet --group bench
+	".venv-bench/bin/python" -m pip install --quiet --force-reinstall --no-deps .
+	".venv-bench/bin/python" benchmarks/run.py $(ARGS)
+
 lint: $(VENV)/.tools ## formatting, clippy, ruff and types
 	cargo fmt --check
 	cargo clippy --all-targets --no-default-features -- -D warnings
@@ -70,7 +78,7 @@ docs: $(VENV)/.tools ## write docs/options.md anew from the table of options
 	PYTHONPATH=python "$(VENV)/bin/python" docs/options.py
 
 clean: ## remove everything that was built or installed
-	rm -rf target dist .venv .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target dist .venv .venv-bench .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
 	find python tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f python/wsgi/_core*.so
 
