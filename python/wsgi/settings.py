@@ -150,9 +150,9 @@ class Settings:
 
     # concurrency
     threads = Option(Integer(1, 1024), 16, "Concurrency",
-        "most threads that run the application at once; fewer start while fewer are needed")
+        "threads for the application: the most requests that run at the same time")
     max_connections = Option(Integer(1, 10_000_000), 10_000, "Concurrency",
-        "most open connections; beyond them new ones wait in the backlog")
+        "most open connections; a new one then takes the place of an idle one, or waits in the backlog")
     queue_limit = Option(Integer(1, 10_000_000), 1000, "Concurrency",
         "most requests waiting for a thread; beyond them the answer is 503")
     queue_timeout = Option(Seconds(0.001, YEAR), 30.0, "Concurrency",
