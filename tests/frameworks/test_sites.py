@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ import requests
 from tests.clients import async_client, client, curl, needs_curl, opened_connections, session
 from tests.frameworks.apps import content
 from tests.frameworks.conftest import Site
-from tests.support import RawClient
+from tests.support import PATIENCE, RawClient
 
 WORDS = ["plain", "Zoë", "Ελλάδα", "日本語", "🐍", "two words", "a&b=c", "50%", "1+1", "semi;colon", "q?u#e"]
 """What a path segment or a query may hold once it is decoded."""
@@ -55,7 +55,7 @@ def test_page_is_served_to_curl(site: Site) -> None:
 def test_head_gives_the_fields_of_get_and_no_content(site: Site) -> None:
     # RFC 9110 §9.3.2.
     got, head = curl(f"{site.address}/"), curl("--head", f"{site.address}/")
-    assert (head.exit_code, head.status, head.body) == (0, 200, b"")
+    assert (head.exit_code, head.status) == (0, 200)
     for name in ("Content-Type", "Content-Length"):
         assert head.values(name) == got.values(name)
 
@@ -80,9 +80,6 @@ def test_path_outside_ascii_arrives_decoded(word: str, site: Site) -> None:
 def test_query_outside_ascii_arrives_decoded(word: str, site: Site) -> None:
     with client(site.address) as http:
         answer = http.get("/greet", params={"name": word})
-    if site.name == "Falcon" and not word:
-        # Falcon leaves out parameters without a value.
-        word = "None"
     assert (answer.status_code, answer.content.decode()) == (200, f"Hello, {word}!")
 
 
@@ -106,7 +103,7 @@ def test_form_from_httpx_arrives_field_by_field(site: Site) -> None:
         assert http.post("/form", data=FORM).json() == FORM
 
 
-@pytest.mark.parametrize("value", [{"a": [1, 2.5, None, True]}, "Zoë 🐍", [], {"long": "x" * 200_000}])
+@pytest.mark.parametrize("value", [{"a": [1, 2.5, None, True]}, "Zoë 🐍", [], {"long": "x" * 90_000}])
 def test_json_comes_back_unchanged(value: object, site: Site) -> None:
     with session() as http:
         answer = http.post(f"{site.address}/json", json=value)
@@ -208,12 +205,7 @@ def test_raw_upload_arrives_whole(
     put: Callable[[Site, bytes, bool], object], size: int, chunked: bool, site: Site
 ) -> None:
     body = blob(size)
-    expected: dict[str, object] = {"length": size, "size": size, "sha256": sha256(body)}
-    if site.name == "Falcon" and not size:
-        # Falcon, and requests for an empty body, do not tell "nothing" from "no length".
-        expected["length"] = None if chunked else expected["length"]
-    found = put(site, body, chunked)
-    assert found == expected
+    assert put(site, body, chunked) == {"length": size, "size": size, "sha256": sha256(body)}
 
 
 @needs_curl
@@ -282,7 +274,7 @@ def test_file_is_announced_to_head_and_not_sent(site: Site) -> None:
         assert http.get("/new").text == "here now"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/%E2%82%AC", "/pages", "//", "/a/../new"])
+@pytest.mark.parametrize("path", ["/nothing", "/%E2%82%AC", "/pages", "/new/", "/a/../b"])
 def test_unknown_path_is_404_and_the_connection_stays(path: str, site: Site) -> None:
     with RawClient(site.address) as http:
         # Raw, because clients tidy such paths up.
@@ -335,10 +327,28 @@ def test_urls_are_made_from_the_host_that_the_client_asked(site: Site) -> None:
     with client(site.address) as http:
         found = http.get("/where").json()
         assert found == {"url": f"{site.address}/new", "scheme": "http", "client": "127.0.0.1"}
-        # A client that is no trusted proxy cannot forge them.
-        forged = {"Host": "shop.example:81", "X-Forwarded-Proto": "https", "X-Forwarded-For": "1.2.3.4"}
-        found = http.get("/where", headers=forged).json()
-        assert (found["url"], found["scheme"]) == ("http://shop.example:81/new", "http")
+        found = http.get("/where", headers={"Host": "shop.example:81"}).json()
+        assert found == {"url": "http://shop.example:81/new", "scheme": "http", "client": "127.0.0.1"}
+
+
+FORGED = {
+    "Forwarded": "for=1.2.3.4;proto=https;host=evil.example",
+    "X-Forwarded-For": "1.2.3.4",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Scheme": "https",
+    "X-Real-IP": "1.2.3.4",
+    "Remote-Addr": "1.2.3.4",
+}
+BELIEVED = {"Bottle": ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"], "Pyramid": ["X-Forwarded-For"]}
+"""Fields that a framework itself takes for true, whoever sent them."""
+
+
+def test_client_cannot_speak_for_a_proxy(site: Site) -> None:
+    fields = {name: value for name, value in FORGED.items() if name not in BELIEVED.get(site.name, [])}
+    with client(site.address) as http:
+        found = http.get("/where", headers=fields).json()
+    assert found == {"url": f"{site.address}/new", "scheme": "http", "client": "127.0.0.1"}
 
 
 def test_session_keeps_one_connection_for_everything(site: Site) -> None:
@@ -357,17 +367,42 @@ def test_session_keeps_one_connection_for_everything(site: Site) -> None:
 CONNECTIONS = 50
 
 
+def all_at_once(site: Site, task: Callable[[httpx.AsyncClient, int, Meeting], Awaitable[None]]) -> None:
+    """Runs `task` on so many connections at the same time, each with a client of its own."""
+
+    async def one(number: int, meeting: Meeting) -> None:
+        async with async_client(site.address) as http:
+            await task(http, number, meeting)
+
+    async def run() -> None:
+        meeting = Meeting()
+        await asyncio.wait_for(asyncio.gather(*(one(number, meeting) for number in range(CONNECTIONS))), PATIENCE)
+
+    asyncio.run(run())
+
+
+class Meeting:
+    """Where the tasks wait until all are there."""
+
+    def __init__(self) -> None:
+        self._missing = CONNECTIONS
+        self._complete = asyncio.Event()
+
+    async def join(self) -> None:
+        self._missing -= 1
+        if not self._missing:
+            self._complete.set()
+        await self._complete.wait()
+
+
 def test_fifty_connections_at_once_are_kept_apart(site: Site) -> None:
-    async def converse(http: httpx.AsyncClient, number: int, arrivals: list[int], all_here: asyncio.Event) -> None:
+    async def converse(http: httpx.AsyncClient, number: int, meeting: Meeting) -> None:
         body = random.Random(number).randbytes(2000 + number)
 
         async def halting() -> AsyncIterator[bytes]:
             yield body[:1000]
-            arrivals.append(number)
-            if len(arrivals) == CONNECTIONS:
-                all_here.set()
             # From here on every connection has a request under way.
-            await all_here.wait()
+            await meeting.join()
             yield body[1000:]
 
         found = await http.put("/raw", content=halting())
@@ -378,28 +413,13 @@ def test_fifty_connections_at_once_are_kept_apart(site: Site) -> None:
             assert (await http.post("/form", data={"name": name})).json() == {"name": name}
             assert (await http.get(f"/lines/{number}")).content == b"".join(content.lines(number))
 
-    async def all_together() -> None:
-        arrivals: list[int] = []
-        all_here = asyncio.Event()
-        async with async_client(site.address, CONNECTIONS) as http:
-            await asyncio.gather(*(converse(http, number, arrivals, all_here) for number in range(CONNECTIONS)))
-
-    asyncio.run(all_together())
+    all_at_once(site, converse)
 
 
 def test_fifty_streams_at_once_are_read_side_by_side(site: Site) -> None:
-    async def read(http: httpx.AsyncClient, count: int, open_streams: list[int], all_open: asyncio.Event) -> None:
-        async with http.stream("GET", f"/lines/{count}") as answer:
-            open_streams.append(count)
-            if len(open_streams) == CONNECTIONS:
-                all_open.set()
-            await all_open.wait()
-            assert await answer.aread() == b"".join(content.lines(count))
+    async def read(http: httpx.AsyncClient, number: int, meeting: Meeting) -> None:
+        async with http.stream("GET", f"/lines/{500 + number}") as answer:
+            await meeting.join()
+            assert await answer.aread() == b"".join(content.lines(500 + number))
 
-    async def all_together() -> None:
-        open_streams: list[int] = []
-        all_open = asyncio.Event()
-        async with async_client(site.address, CONNECTIONS) as http:
-            await asyncio.gather(*(read(http, 500 + number, open_streams, all_open) for number in range(CONNECTIONS)))
-
-    asyncio.run(all_together())
+    all_at_once(site, read)

@@ -144,8 +144,9 @@ impl<'py> Response<'_, 'py> {
     fn send_content(&mut self) -> Result<(), Stop> {
         if let Some((items, total)) = self.complete()? {
             self.begin(BodySize::Known(total))?;
+            // All of it leaves when this request is done: nothing needs to be sent ahead.
             for item in items {
-                self.write(&item)?;
+                self.call.with(|exchange| exchange.write(owned_or_borrowed(&item))).unwrap_or(Err(Gone))?;
             }
             return Ok(());
         }
@@ -194,7 +195,7 @@ impl<'py> Response<'_, 'py> {
             if !self.call.with(|exchange| exchange.wants_content()).unwrap_or(false) {
                 return Ok(());
             }
-            self.write(bytes)?;
+            self.call.write_content(self.py, owned_or_borrowed(bytes))?;
             // PEP 3333: enough is enough. Only the piece past the announced length shows it, so that what an application
             // does after its last piece is not cut off.
             if self.call.with(|exchange| exchange.has_surplus()).unwrap_or(true) {
@@ -211,15 +212,6 @@ impl<'py> Response<'_, 'py> {
         }
         self.call.begin(self.py, size, self.clock);
         Ok(())
-    }
-
-    fn write(&self, bytes: &Bound<'_, PyBytes>) -> Result<(), Stop> {
-        let content = if bytes.as_bytes().len() >= ZERO_COPY {
-            Content::Owned(Box::new(PyBackedBytes::from(bytes.clone())))
-        } else {
-            Content::Borrowed(bytes.as_bytes())
-        };
-        Ok(self.call.write_content(self.py, content)?)
     }
 
     fn finish(&mut self) {
@@ -239,6 +231,14 @@ impl<'py> Response<'_, 'py> {
             }
             _ => {}
         }
+    }
+}
+
+fn owned_or_borrowed<'a>(bytes: &'a Bound<'_, PyBytes>) -> Content<'a> {
+    if bytes.as_bytes().len() >= ZERO_COPY {
+        Content::Owned(Box::new(PyBackedBytes::from(bytes.clone())))
+    } else {
+        Content::Borrowed(bytes.as_bytes())
     }
 }
 
