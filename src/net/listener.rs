@@ -269,9 +269,20 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn is_listening(socket: &Socket) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+// Where the system cannot be asked, listening once more says the same: it fails for a socket that cannot.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn is_listening(socket: &Socket) -> io::Result<bool> {
+    socket.listen(i32::from(i16::MAX)).map(|()| true)
+}
+
 fn adopt(number: i32) -> io::Result<Listener> {
     let socket = Socket::from(descriptor::duplicate(number)?);
-    if !socket.is_listener()? {
+    if !is_listening(&socket)? {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a listening socket"));
     }
     socket.set_nonblocking(true)?;
