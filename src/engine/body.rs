@@ -6,6 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ending::can_drain;
 use super::options::Options;
 use super::wire::Wire;
 use crate::http::reject::Reject;
@@ -246,9 +247,11 @@ impl BodyStream {
         self.expects = true;
     }
 
-    /// The final response has begun, so that `100 Continue` must not be sent any more.
-    pub fn forgo_continue(&mut self) -> bool {
-        std::mem::take(&mut self.expects)
+    /// The final response begins: `100 Continue` must not be sent any more. Returns whether what is left of the body can
+    /// be read away, so that the connection can be used again.
+    pub fn settle(&mut self) -> bool {
+        let awaited = std::mem::take(&mut self.expects);
+        !awaited && self.failure.is_none() && can_drain(self.unread())
     }
 
     /// Takes what has already come; never blocks. 0 means nothing has, or the body is over.
@@ -350,11 +353,6 @@ impl BodyStream {
                 }
             }
         }
-    }
-
-    /// Whether the client still waits to be asked for the body.
-    pub fn is_awaited(&self) -> bool {
-        self.expects
     }
 
     /// Why reading failed, if it did.

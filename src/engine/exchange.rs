@@ -9,7 +9,6 @@ use std::time::Instant;
 use super::body::{Body, BodyStream};
 use super::clock::Clock;
 use super::connection::Connection;
-use super::ending::can_drain;
 use super::options::SERVER;
 use super::output::{FileSpan, Owned};
 use super::wire::Wire;
@@ -184,8 +183,12 @@ impl Exchange {
             version: self.request.version(),
             persistent: self.framing.persistent,
         };
-        let must_close = self.connection.must_close() || !self.can_finish_body();
-        let plan = plan::response(&asked, head, size, must_close);
+        if let Body::Stream(stream) = &mut self.body {
+            if !stream.settle() {
+                self.connection.close_after_this();
+            }
+        }
+        let plan = plan::response(&asked, head, size, self.connection.must_close());
         let date = *clock.date(Instant::now());
         self.connection.wire.output().append(|out| write::head(out, head, &plan, &date, SERVER));
         self.response.left = match plan.framing {
@@ -197,20 +200,9 @@ impl Exchange {
         self.response.progress = Progress::Begun;
     }
 
-    // Whether what is left of the request's body can be read away, so that the connection can be used again.
-    fn can_finish_body(&mut self) -> bool {
-        match &mut self.body {
-            Body::Stream(stream) => !stream.forgo_continue() && can_drain(stream.unread()),
-            _ => true,
-        }
-    }
-
-    /// A response whose head is decided now must close the connection if this much of the body is unread
-    /// (`None`: an unknown amount), because the client would have to send it for nothing.
-    pub fn note_unread(&mut self, unread: Option<u64>, awaited: bool) {
-        if awaited || !can_drain(unread) {
-            self.connection.close_after_this();
-        }
+    /// Makes this the connection's last response, because what is left of the request cannot be read away.
+    pub fn close_connection(&mut self) {
+        self.connection.close_after_this();
     }
 
     /// Queues content. Never blocks; [`Exchange::is_ahead`] then tells whether the application should wait, with

@@ -9,6 +9,7 @@ use pyo3::types::{PyAny, PyBytes, PyList, PyString, PyTuple};
 
 use crate::bindings::errors::Failure;
 use crate::bindings::ffi::with_latin1;
+use crate::engine::body::BodyStream;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Exchange, Gone, Progress};
 use crate::http::head::ResponseHead;
@@ -74,11 +75,11 @@ impl Call {
         if self.has_begun() {
             return;
         }
-        let unread = self.input.get().with_stream(py, |stream| (stream.unread(), stream.forgo_continue()));
+        let reusable = self.input.get().with_stream(py, BodyStream::settle).unwrap_or(true);
         let mut state = self.lock();
         let State { exchange: Some(exchange), head: Some(head), .. } = &mut *state else { return };
-        if let Some((unread, awaited)) = unread {
-            exchange.note_unread(unread, awaited);
+        if !reusable {
+            exchange.close_connection();
         }
         exchange.begin(head, size, clock);
     }
