@@ -29,6 +29,8 @@ use crate::net::address::Peer;
 const LINGER: Duration = Duration::from_secs(10);
 /// It is given up earlier if it has been silent for this long.
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// A new connection is left this long for its first request before it can be closed in favour of another.
+const NEWCOMER: Duration = Duration::from_secs(1);
 /// What a `503` asks the client to wait, in seconds.
 const RETRY_AFTER: u32 = 1;
 
@@ -186,6 +188,11 @@ impl Connection {
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Idle)
+    }
+
+    /// Whether it can be closed for the sake of another client: it has had its turn, or let it pass.
+    pub fn is_spare(&self, now: Instant) -> bool {
+        self.is_idle() && (self.served > 0 || now.saturating_duration_since(self.since) >= NEWCOMER)
     }
 
     /// Whether the response must be the connection's last.

@@ -134,6 +134,7 @@ impl Reactor {
             self.go_on(shard, now);
             self.accept(shard, now);
             self.expire(shard, now);
+            self.decline_overdue(shard, now);
             // Seen after the events, so that a worker that gave a connection back meanwhile need not wake us.
             self.take_back(shard, now);
         }
@@ -192,6 +193,17 @@ impl Reactor {
         }
     }
 
+    // Also while every worker is inside the application: the monitor goes round then.
+    fn decline_overdue(&mut self, shard: &Shard, now: Instant) {
+        while let Some(exchange) = shard.take_overdue(now) {
+            let token = exchange.connection.token;
+            let date = *self.clock.date(now);
+            let mut turn = Turn { now, date: &date, scratch: &mut self.scratch };
+            let step = Connection::decline(exchange, Reject::QueueTimeout, &mut turn);
+            self.place(token, Some(step));
+        }
+    }
+
     // The corridor, with everything around it: a panic costs the connection it happened on, and no more.
     fn move_along(
         &mut self,
@@ -218,6 +230,10 @@ impl Reactor {
             self.forget(token);
             return;
         };
+        self.place(token, step);
+    }
+
+    fn place(&mut self, token: usize, step: Option<Step>) {
         match step {
             // With a worker now.
             None => {}
@@ -297,11 +313,16 @@ impl Reactor {
                     break;
                 }
                 // Idle connections never starve new clients: the one that comes up next makes room.
-                if self.connections() >= self.site.options.max_connections && !self.evict() {
+                let full = self.connections() >= self.site.options.max_connections;
+                let spare = if full { self.find_idle(now) } else { None };
+                if full && spare.is_none() {
                     return;
                 }
                 match self.doors[index].listener.accept() {
                     Accepted::Client(stream, peer) => {
+                        if let Some(token) = spare {
+                            self.forget(token);
+                        }
                         self.welcome(stream, peer, index, now);
                         if self.once {
                             shard.site.stop();
@@ -312,8 +333,9 @@ impl Reactor {
                     Accepted::Nobody => self.doors[index].open = false,
                     Accepted::Vanished => {}
                     Accepted::Exhausted(error) => {
-                        if !self.evict() {
-                            self.accept_after = Some(now + ACCEPT_PAUSE);
+                        match self.find_idle(now) {
+                            Some(token) => self.forget(token),
+                            None => self.accept_after = Some(now + ACCEPT_PAUSE),
                         }
                         self.report_exhaustion(&error, now);
                         return;
@@ -348,17 +370,15 @@ impl Reactor {
         Some(token)
     }
 
-    // Closes an idle connection, going round so that each gets its turn.
-    fn evict(&mut self) -> bool {
+    // A connection that can make room for another, going round so that each gets its turn.
+    fn find_idle(&mut self, now: Instant) -> Option<usize> {
         for _ in 0..self.slots.len() {
             self.hand = (self.hand + 1) % self.slots.len();
-            let idle = self.slots[self.hand].connection.as_ref().is_some_and(|connection| connection.is_idle());
-            if idle {
-                self.forget(self.hand);
-                return true;
+            if self.slots[self.hand].connection.as_ref().is_some_and(|connection| connection.is_spare(now)) {
+                return Some(self.hand);
             }
         }
-        false
+        None
     }
 
     fn follow_phase(&mut self, shard: &Shard, now: Instant) {

@@ -5,9 +5,11 @@
 //! known to wait goes to a parked worker at once. If the leader is held up by a call, the monitor sends a parked worker to
 //! take over the poller and the queue, or, with none left, sees to the poller itself until somebody is free.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -20,8 +22,9 @@ use crate::net::listener::Listener;
 use crate::net::poller::Waker;
 
 /// Word to a parked worker.
-enum Task {
-    Run(Box<Exchange>),
+enum Word {
+    /// A request that waits is in line.
+    Run,
     Relieve,
     Stop,
 }
@@ -69,6 +72,44 @@ impl<T> Queue<T> {
     }
 }
 
+/// Complete requests in the order they came.
+#[derive(Default)]
+struct Line {
+    exchanges: Mutex<VecDeque<Box<Exchange>>>,
+    // Read far more often than the line changes.
+    length: AtomicUsize,
+}
+
+impl Line {
+    fn len(&self) -> usize {
+        self.length.load(Ordering::SeqCst)
+    }
+
+    fn put(&self, exchange: Box<Exchange>) {
+        let mut exchanges = self.lock();
+        exchanges.push_back(exchange);
+        self.length.store(exchanges.len(), Ordering::SeqCst);
+    }
+
+    fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut exchanges = self.lock();
+        let taken = if wanted(exchanges.front()?) { exchanges.pop_front() } else { None };
+        self.length.store(exchanges.len(), Ordering::SeqCst);
+        taken
+    }
+
+    fn take(&self) -> Option<Box<Exchange>> {
+        self.take_if(|_| true)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Exchange>>> {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One poller, its connections, and its workers.
 pub struct Shard {
     /// What its connections share.
@@ -76,10 +117,11 @@ pub struct Shard {
     /// Which requests wait.
     pub learning: Learning,
     reactor: Mutex<Reactor>,
-    // Complete requests, for whoever leads.
-    ready: Queue<Box<Exchange>>,
-    // Complete requests and other word for parked workers.
-    pool: Queue<Task>,
+    // Requests for whoever leads, and those that wait, for the parked workers.
+    ready: Line,
+    pool: Line,
+    // What parked workers listen to.
+    bell: Queue<Word>,
     // Connections whose requests were answered, in two states: their output not yet sent, and looked after already.
     answered: Queue<Box<Connection>>,
     returned: Queue<Box<Connection>>,
@@ -103,8 +145,9 @@ impl Shard {
             learning: Learning::default(),
             waker: reactor.waker(),
             reactor: Mutex::new(reactor),
-            ready: Queue::new(),
-            pool: Queue::new(),
+            ready: Line::default(),
+            pool: Line::default(),
+            bell: Queue::new(),
             answered: Queue::new(),
             returned: Queue::new(),
             lost: Queue::new(),
@@ -149,7 +192,7 @@ impl Shard {
         self.site.stop();
         if phase == Phase::Stopped {
             for _ in 0..self.threads {
-                self.pool.put(Task::Stop);
+                self.bell.put(Word::Stop);
             }
         }
         self.waker.wake();
@@ -159,21 +202,17 @@ impl Shard {
     /// A request for a worker that is about to run one. `pooled`: it has just answered one that waits, and may as well
     /// take the next of that kind.
     pub fn next(&self, pooled: bool) -> Option<Box<Exchange>> {
-        if let Some(exchange) = self.ready.take() {
-            return Some(exchange);
+        if pooled {
+            return self.pool.take();
         }
-        if !pooled && !self.is_overfull() {
-            return None;
-        }
-        match self.pool.take()? {
-            Task::Run(exchange) => Some(exchange),
-            // Whoever takes this is awake and will look after the shard anyway.
-            Task::Relieve => None,
-            Task::Stop => {
-                self.pool.put(Task::Stop);
-                None
-            }
-        }
+        self.ready.take().or_else(|| if self.is_overfull() { self.pool.take() } else { None })
+    }
+
+    /// A request that has been in line for longer than it may.
+    pub(super) fn take_overdue(&self, now: Instant) -> Option<Box<Exchange>> {
+        let patience = self.site.options.queue_timeout;
+        let overdue = |exchange: &Exchange| now.saturating_duration_since(exchange.arrived()) > patience;
+        self.ready.take_if(overdue).or_else(|| self.pool.take_if(overdue))
     }
 
     /// Gives back a connection whose request was answered. It is sent off when somebody next attends the shard.
@@ -195,11 +234,12 @@ impl Shard {
 
     /// A complete request, from the reactor. `Err`: the queue is full.
     pub(super) fn admit(&self, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
-        if self.ready.1.len() + self.pool.1.len() >= self.site.options.queue_limit {
+        if self.ready.len() + self.pool.len() >= self.site.options.queue_limit {
             return Err(exchange);
         }
         if self.threads > 1 && self.learning.waits(exchange.key) {
-            self.pool.put(Task::Run(exchange));
+            self.pool.put(exchange);
+            self.bell.put(Word::Run);
         } else {
             self.ready.put(exchange);
         }
@@ -212,18 +252,18 @@ impl Shard {
 
     /// Whether requests wait for the thread that leads.
     pub(super) fn has_work(&self) -> bool {
-        !self.ready.1.is_empty() || self.is_overfull()
+        self.ready.len() > 0 || self.is_overfull()
     }
 
     // What waits belongs to the parked, as long as there are enough of them: a leader that took it would have to be
     // relieved.
     fn is_overfull(&self) -> bool {
-        self.pool.1.len() > self.parked.load(Ordering::SeqCst)
+        self.pool.len() > self.parked.load(Ordering::SeqCst)
     }
 
     /// Whether a request or a connection is anywhere between the reactor and the workers.
     pub(super) fn is_quiet(&self) -> bool {
-        self.ready.1.is_empty() && self.answered.1.is_empty() && self.returned.1.is_empty()
+        self.ready.len() == 0 && self.pool.len() == 0 && self.answered.1.is_empty() && self.returned.1.is_empty()
     }
 
     /// Looks after the shard: leads if nobody does, otherwise sleeps until there is something to do. Blocks: call it
@@ -278,24 +318,26 @@ impl Shard {
             return Attended::Stop;
         }
         self.parked.fetch_add(1, Ordering::SeqCst);
-        let task = self.pool.1.recv();
+        let word = self.bell.1.recv();
+        // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
+        let exchange = if matches!(word, Ok(Word::Run)) { self.pool.take() } else { None };
         self.parked.fetch_sub(1, Ordering::SeqCst);
         if self.is_overfull() {
             // The leader counted on this worker for more than the one request it takes.
             self.waker.wake();
         }
-        match task {
-            Ok(Task::Run(exchange)) => Attended::Run(exchange),
-            Ok(Task::Relieve) => Attended::Work,
-            Ok(Task::Stop) | Err(_) => Attended::Stop,
+        match (word, exchange) {
+            (_, Some(exchange)) => Attended::Run(exchange),
+            (Ok(Word::Run | Word::Relieve), None) => Attended::Work,
+            (Ok(Word::Stop) | Err(_), None) => Attended::Stop,
         }
     }
 
     /// The leader is held up: sends somebody else, or does what needs no application at once. From the monitor.
     pub(super) fn relieve(&self) {
         if self.parked.load(Ordering::SeqCst) > 0 {
-            if self.pool.1.is_empty() {
-                self.pool.put(Task::Relieve);
+            if self.bell.1.is_empty() {
+                self.bell.put(Word::Relieve);
             }
             return;
         }
@@ -310,6 +352,7 @@ impl Shard {
     pub fn clear(&self) {
         while self.ready.take().is_some() {}
         while self.pool.take().is_some() {}
+        while self.bell.take().is_some() {}
         while self.take_answered().is_some() {}
         if let Ok(mut reactor) = self.reactor.try_lock() {
             reactor.clear();

@@ -62,9 +62,7 @@ impl<G: Gateway> Worker<'_, G> {
         let Self { shard, gateway, clock } = self;
         let began = Instant::now();
         let waited = began.saturating_duration_since(exchange.arrived());
-        if waited > shard.site.options.queue_timeout {
-            exchange.refuse(Reject::QueueTimeout, clock);
-        } else if waited > GONE_AFTER && exchange.presence() != Presence::Here {
+        if waited > GONE_AFTER && exchange.presence() != Presence::Here {
             exchange.abort();
         } else {
             let (key, trace) = (exchange.key, exchange.trace());
