@@ -199,12 +199,8 @@ impl Shard {
         self.site.watch();
     }
 
-    /// A request for a worker that is about to run one. `pooled`: it has just answered one that waits, and may as well
-    /// take the next of that kind.
-    pub fn next(&self, pooled: bool) -> Option<Box<Exchange>> {
-        if pooled {
-            return self.pool.take();
-        }
+    /// The next request for a worker that leads.
+    pub fn next(&self) -> Option<Box<Exchange>> {
         self.ready.take().or_else(|| if self.is_overfull() { self.pool.take() } else { None })
     }
 
@@ -275,7 +271,8 @@ impl Shard {
             Err(TryLockError::Poisoned(poisoned)) => self.lead(&mut poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => {
                 self.send_answers();
-                self.park()
+                // Whoever is awake anyway saves another the waking.
+                self.pool.take().map_or_else(|| self.park(), Attended::Run)
             }
         }
     }

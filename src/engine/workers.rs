@@ -25,15 +25,11 @@ const GONE_AFTER: Duration = Duration::from_secs(1);
 /// The body of a worker thread. Returns when the shard has stopped.
 pub fn work<G: Gateway>(shard: &Shard, gateway: &mut G) {
     let mut worker = Worker { shard, gateway, clock: Clock::new(Instant::now()) };
-    let mut pooled = false;
     loop {
-        worker.run_batch(pooled);
         match worker.gateway.detached(|| shard.attend()) {
-            Attended::Work => pooled = false,
-            Attended::Run(exchange) => {
-                worker.run(exchange);
-                pooled = true;
-            }
+            Attended::Work => worker.run_batch(),
+            // One that waits is sent off at once: the next may take long, too.
+            Attended::Run(exchange) => drop(worker.run(exchange)),
             Attended::Stop => return,
         }
     }
@@ -46,19 +42,19 @@ struct Worker<'a, G> {
 }
 
 impl<G: Gateway> Worker<'_, G> {
-    fn run_batch(&mut self, pooled: bool) {
-        let mut until = None;
+    fn run_batch(&mut self) {
+        let mut took = Duration::ZERO;
         for _ in 0..BATCH {
-            let Some(exchange) = self.shard.next(pooled) else { return };
-            let ended = self.run(exchange);
-            if ended > *until.get_or_insert(ended + BATCH_TIME) {
+            let Some(exchange) = self.shard.next() else { return };
+            took += self.run(exchange);
+            if took > BATCH_TIME {
                 return;
             }
         }
     }
 
-    // gateway, from taking an exchange over to giving its connection back.
-    fn run(&mut self, mut exchange: Box<Exchange>) -> Instant {
+    // gateway, from taking an exchange over to giving its connection back. Returns how long that took.
+    fn run(&mut self, mut exchange: Box<Exchange>) -> Duration {
         let Self { shard, gateway, clock } = self;
         let began = Instant::now();
         let waited = began.saturating_duration_since(exchange.arrived());
@@ -70,7 +66,7 @@ impl<G: Gateway> Worker<'_, G> {
             let Ok(Some(answered)) = catch_unwind(AssertUnwindSafe(|| gateway.serve(exchange, clock))) else {
                 shard.site.reporter.report(Severity::Error, "a defect of the server itself cost one request (panic)");
                 shard.lose(trace);
-                return Instant::now();
+                return began.elapsed();
             };
             exchange = answered;
             let processor = before.map(|before| processor_time().saturating_sub(before));
@@ -83,7 +79,7 @@ impl<G: Gateway> Worker<'_, G> {
         }
         let now = Instant::now();
         shard.hand_back(Connection::conclude(exchange, now));
-        now
+        now - began
     }
 }
 
