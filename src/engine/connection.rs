@@ -29,6 +29,8 @@ use crate::net::address::Peer;
 const LINGER: Duration = Duration::from_secs(10);
 /// It is given up earlier if it has been silent for this long.
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// And still earlier when the server stops.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// A new connection is left this long for its first request before it can be closed in favour of another.
 const NEWCOMER: Duration = Duration::from_secs(1);
 /// What a `503` asks the client to wait, in seconds.
@@ -118,7 +120,9 @@ pub struct Connection {
     // Bytes in `input` that the parser has not seen.
     pub(super) unseen: bool,
     pub(super) inflow: Inflow,
+    // The response is the last: by our decision, or because the client asked for that.
     pub(super) closing: bool,
+    pub(super) parting: bool,
     pub(super) record: Option<Box<Record>>,
 }
 
@@ -141,6 +145,7 @@ impl Connection {
             unseen: false,
             inflow: Inflow::Dry,
             closing: false,
+            parting: false,
             record: None,
         }
     }
@@ -172,6 +177,11 @@ impl Connection {
         }
     }
 
+    // Whether everything that came was looked at.
+    pub(super) fn is_dry(&self) -> bool {
+        !self.unseen && !self.has_inflow()
+    }
+
     pub(super) fn has_inflow(&self) -> bool {
         self.inflow != Inflow::Dry
     }
@@ -182,7 +192,7 @@ impl Connection {
             Stage::Answering(facts) => turn::next(facts) == Next::Reuse,
             _ => false,
         };
-        !reused || self.unseen || self.has_inflow() || self.wire.output().pending() > 0
+        !reused || !self.is_dry() || self.wire.output().pending() > 0
     }
 
     /// Whether it waits for a request of which no byte has come.
@@ -213,7 +223,10 @@ impl Connection {
             Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
             Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
             Stage::Answering(_) => Some(self.moved + options.write_timeout),
-            Stage::Draining(_) | Stage::Lingering => Some((self.since + LINGER).min(self.moved + LINGER_SILENCE)),
+            Stage::Draining(_) | Stage::Lingering => {
+                let silence = if self.site.is_stopping() { FAREWELL } else { LINGER_SILENCE };
+                Some((self.since + LINGER).min(self.moved + silence))
+            }
             Stage::Serving => None,
         }
     }

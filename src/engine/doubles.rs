@@ -36,7 +36,7 @@ impl Observer for Witness {
 /// The surroundings of a test's connections.
 pub fn site(options: Options, witness: &Witness) -> Arc<Site> {
     let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
-    Arc::new(Site::new(Arc::new(options), Arc::<Notebook>::default(), observers))
+    Arc::new(Site::new(0, Arc::new(options), Arc::<Notebook>::default(), observers))
 }
 
 /// The whole body, or an empty one if it cannot be read.

@@ -30,7 +30,7 @@ impl Connection {
     /// The corridor's other end: takes the connection out of an exchange that was answered.
     pub fn conclude(mut exchange: Box<Exchange>, now: Instant) -> Box<Self> {
         exchange.end_streaming();
-        let Exchange { mut connection, request, body, response, arrived, .. } = *exchange;
+        let Exchange { mut connection, request, framing, body, response, arrived, .. } = *exchange;
         let (unread, body_broke) = match body {
             Body::Stream(stream) => {
                 let remains = stream.remains();
@@ -53,6 +53,7 @@ impl Connection {
         let keep_alive = response.plan.as_ref().is_some_and(|plan| plan.keep_alive) && !connection.closing;
         let outcome = if complete { Outcome::Complete } else { Outcome::Aborted };
         connection.enter(Stage::Answering(facts(keep_alive && !body_broke, outcome, unread)), now);
+        connection.parting = !framing.persistent;
         connection.served += 1;
         if connection.site.is_observed() {
             let took = now.saturating_duration_since(arrived);
@@ -107,8 +108,9 @@ impl Connection {
                 self.enter(Stage::Draining(left), turn.now);
                 Pass::On(self)
             }
-            // Closing on bytes that were not read would be a reset, which can destroy the response before it is read.
-            Next::Close if facts.response == Outcome::Complete && (self.unseen || self.has_inflow()) => {
+            // Closing on bytes that were not read would be a reset, which can destroy the response before it is read. Only a
+            // client that asked for the close itself sends nothing more.
+            Next::Close if facts.response == Outcome::Complete && !(self.parting && self.is_dry()) => {
                 self.begin_lingering(turn)
             }
             Next::Linger => self.begin_lingering(turn),

@@ -340,6 +340,11 @@ impl Exchange {
         self.connection.wire.stream().presence()
     }
 
+    /// The number of the shard that it came from and goes back to.
+    pub(super) fn shard(&self) -> usize {
+        self.connection.site.shard
+    }
+
     /// What is needed to tidy up if this exchange is lost.
     pub(super) fn trace(&self) -> Trace {
         Trace { token: self.connection.token, wire: Arc::clone(&self.connection.wire) }

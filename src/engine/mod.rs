@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod body;
 pub mod clock;
 pub mod connection;
+pub mod crew;
 mod ending;
 pub mod exchange;
 pub mod gateway;

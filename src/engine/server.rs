@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::crew::Crew;
 use super::gateway::{Gateway, Reporter};
 use super::monitor;
 use super::observe::Observer;
@@ -40,18 +41,17 @@ impl Run {
         let workers = plan.options.threads.max(1);
         let count = if plan.once { 1 } else { plan.shards.clamp(1, workers) };
         let mut shards = Vec::with_capacity(count);
-        // What the operator allows the server is shared out evenly.
+        // Every shard takes its share of the connections.
         let options = Arc::new(Options {
             max_connections: plan.options.max_connections.div_ceil(count),
-            queue_limit: plan.options.queue_limit.div_ceil(count),
             ..(*plan.options).clone()
         });
+        let crew = Arc::new(Crew::new(workers, count));
         for index in 0..count {
-            let site = Site::new(Arc::clone(&options), Arc::clone(&plan.reporter), Arc::clone(&plan.observers));
-            // Every thread belongs to one shard; the first ones take what does not divide.
-            let threads = (workers + count - 1 - index) / count;
-            shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), threads, plan.once)?));
+            let site = Site::new(index, Arc::clone(&options), Arc::clone(&plan.reporter), Arc::clone(&plan.observers));
+            shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), Arc::clone(&crew), plan.once)?));
         }
+        crew.enlist(shards.iter().map(|shard| shard.waker()).collect());
         let run = Self { shards, workers, monitors: Mutex::default() };
         for (index, shard) in run.shards.iter().enumerate() {
             let shard = Arc::clone(shard);
@@ -75,9 +75,7 @@ impl Run {
 
     /// The body of worker thread `index`. Returns when the run is over.
     pub fn work<G: Gateway>(&self, index: usize, gateway: &mut G) {
-        if let Some(shard) = self.shards.get(index % self.shards.len().max(1)) {
-            workers::work(shard, gateway);
-        }
+        workers::work(&self.shards, index % self.shards.len().max(1), gateway);
     }
 
     /// Asks for a graceful end: nobody new, idle connections close, what runs is finished within the graceful timeout.

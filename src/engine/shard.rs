@@ -1,19 +1,17 @@
 //! A shard: one poller with its connections, the queues between it and the workers, and who leads.
 //!
-//! Any thread may do any of the work. Whoever holds the reactor leads: it reads, parses and queues complete requests. While
+//! Any worker may do any of the work. Whoever holds the reactor leads: it reads, parses and queues complete requests. While
 //! the application is quick the leader answers them itself, one after the other, and no request is handed over. A request
 //! known to wait goes to a parked worker at once. If the leader is held up by a call, the monitor sends a parked worker to
 //! take over the poller and the queue, or, with none left, sees to the poller itself until somebody is free.
 
-use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-
 use super::connection::Connection;
+use super::crew::{Crew, Line, Queue, Word};
 use super::exchange::{Exchange, Trace};
 use super::learning::Learning;
 use super::reactor::Reactor;
@@ -21,20 +19,14 @@ use super::site::Site;
 use crate::net::listener::Listener;
 use crate::net::poller::Waker;
 
-/// Word to a parked worker.
-enum Word {
-    /// A request that waits is in line.
-    Run,
-    Relieve,
-    Stop,
-}
-
-/// What a worker is to do after it looked after the shard.
+/// What a worker is to do after it looked after a shard.
 pub enum Attended {
     /// Look at the queue.
     Work,
     /// Answer this.
     Run(Box<Exchange>),
+    /// See to another shard.
+    Go(usize),
     /// Go home.
     Stop,
 }
@@ -53,110 +45,49 @@ pub enum Phase {
     Stopped,
 }
 
-/// A queue of which both ends are ours.
-struct Queue<T>(Sender<T>, Receiver<T>);
-
-impl<T> Queue<T> {
-    fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        Self(sender, receiver)
-    }
-
-    fn put(&self, item: T) {
-        // Both ends live as long as the queue: it cannot be disconnected.
-        drop(self.0.send(item));
-    }
-
-    fn take(&self) -> Option<T> {
-        self.1.try_recv().ok()
-    }
-}
-
-/// Complete requests in the order they came.
-#[derive(Default)]
-struct Line {
-    exchanges: Mutex<VecDeque<Box<Exchange>>>,
-    // Read far more often than the line changes.
-    length: AtomicUsize,
-}
-
-impl Line {
-    fn len(&self) -> usize {
-        self.length.load(Ordering::SeqCst)
-    }
-
-    fn put(&self, exchange: Box<Exchange>) {
-        let mut exchanges = self.lock();
-        exchanges.push_back(exchange);
-        self.length.store(exchanges.len(), Ordering::SeqCst);
-    }
-
-    fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
-        if self.len() == 0 {
-            return None;
-        }
-        let mut exchanges = self.lock();
-        let taken = if wanted(exchanges.front()?) { exchanges.pop_front() } else { None };
-        self.length.store(exchanges.len(), Ordering::SeqCst);
-        taken
-    }
-
-    fn take(&self) -> Option<Box<Exchange>> {
-        self.take_if(|_| true)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Exchange>>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One poller, its connections, and its workers.
+/// One poller and its connections.
 pub struct Shard {
     /// What its connections share.
     pub site: Arc<Site>,
     /// Which requests wait.
     pub learning: Learning,
+    crew: Arc<Crew>,
     reactor: Mutex<Reactor>,
-    // Requests for whoever leads, and those that wait, for the parked workers.
+    // Requests for whoever leads.
     ready: Line,
-    pool: Line,
-    // What parked workers listen to.
-    bell: Queue<Word>,
     // Connections whose requests were answered, in two states: their output not yet sent, and looked after already.
     answered: Queue<Box<Connection>>,
     returned: Queue<Box<Connection>>,
     // Exchanges that a panic swallowed.
     lost: Queue<Trace>,
     waker: Waker,
-    threads: usize,
-    parked: AtomicUsize,
-    attended: AtomicBool,
     rounds: AtomicU64,
     phase: AtomicU8,
 }
 
 impl Shard {
-    /// A shard that accepts from `listeners` and is served by `threads` workers. With `once`, it takes one connection,
-    /// serves one request on it and stops.
-    pub fn new(site: Arc<Site>, listeners: Vec<Arc<Listener>>, threads: usize, once: bool) -> io::Result<Self> {
+    /// A shard that accepts from `listeners` and is served by `crew`. With `once`, it takes one connection, serves one
+    /// request on it and stops.
+    pub fn new(site: Arc<Site>, listeners: Vec<Arc<Listener>>, crew: Arc<Crew>, once: bool) -> io::Result<Self> {
         let reactor = Reactor::new(Arc::clone(&site), listeners, once)?;
         Ok(Self {
             site,
             learning: Learning::default(),
+            crew,
             waker: reactor.waker(),
             reactor: Mutex::new(reactor),
             ready: Line::default(),
-            pool: Line::default(),
-            bell: Queue::new(),
             answered: Queue::new(),
             returned: Queue::new(),
             lost: Queue::new(),
-            threads,
-            parked: AtomicUsize::new(0),
-            attended: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Serving as u8),
         })
+    }
+
+    /// Wakes whoever waits for this shard's poller.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Where the shard is in its life.
@@ -176,7 +107,7 @@ impl Shard {
 
     /// Whether somebody sees to the poller right now.
     pub fn is_attended(&self) -> bool {
-        self.attended.load(Ordering::SeqCst)
+        self.crew.is_attended(self.site.shard)
     }
 
     /// How often somebody has.
@@ -191,9 +122,7 @@ impl Shard {
         }
         self.site.stop();
         if phase == Phase::Stopped {
-            for _ in 0..self.threads {
-                self.bell.put(Word::Stop);
-            }
+            self.crew.dismiss_from_one();
         }
         self.waker.wake();
         self.site.watch();
@@ -201,14 +130,15 @@ impl Shard {
 
     /// The next request for a worker that leads.
     pub fn next(&self) -> Option<Box<Exchange>> {
-        self.ready.take().or_else(|| if self.is_overfull() { self.pool.take() } else { None })
+        self.ready.take().or_else(|| if self.crew.is_overfull() { self.crew.pool.take() } else { None })
     }
 
     /// A request that has been in line for longer than it may.
     pub(super) fn take_overdue(&self, now: Instant) -> Option<Box<Exchange>> {
         let patience = self.site.options.queue_timeout;
         let overdue = |exchange: &Exchange| now.saturating_duration_since(exchange.arrived()) > patience;
-        self.ready.take_if(overdue).or_else(|| self.pool.take_if(overdue))
+        let ours = |exchange: &Exchange| exchange.shard() == self.site.shard && overdue(exchange);
+        self.ready.take_if(overdue).or_else(|| self.crew.pool.take_if(ours))
     }
 
     /// Gives back a connection whose request was answered. It is sent off when somebody next attends the shard.
@@ -230,12 +160,11 @@ impl Shard {
 
     /// A complete request, from the reactor. `Err`: the queue is full.
     pub(super) fn admit(&self, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
-        if self.ready.len() + self.pool.len() >= self.site.options.queue_limit {
+        if self.ready.len() * self.crew.shards() + self.crew.pool.len() >= self.site.options.queue_limit {
             return Err(exchange);
         }
-        if self.threads > 1 && self.learning.waits(exchange.key) {
-            self.pool.put(exchange);
-            self.bell.put(Word::Run);
+        if self.crew.has_followers() && self.learning.waits(exchange.key) {
+            self.crew.give(exchange);
         } else {
             self.ready.put(exchange);
         }
@@ -248,23 +177,20 @@ impl Shard {
 
     /// Whether requests wait for the thread that leads.
     pub(super) fn has_work(&self) -> bool {
-        self.ready.len() > 0 || self.is_overfull()
-    }
-
-    // What waits belongs to the parked, as long as there are enough of them: a leader that took it would have to be
-    // relieved.
-    fn is_overfull(&self) -> bool {
-        self.pool.len() > self.parked.load(Ordering::SeqCst)
+        self.ready.len() > 0 || self.crew.is_overfull()
     }
 
     /// Whether a request or a connection is anywhere between the reactor and the workers.
     pub(super) fn is_quiet(&self) -> bool {
-        self.ready.len() == 0 && self.pool.len() == 0 && self.answered.1.is_empty() && self.returned.1.is_empty()
+        self.ready.len() == 0 && self.answered.is_empty() && self.returned.is_empty()
     }
 
     /// Looks after the shard: leads if nobody does, otherwise sleeps until there is something to do. Blocks: call it
     /// detached.
     pub fn attend(&self) -> Attended {
+        if self.is_stopped() {
+            return if self.crew.is_dismissed() { Attended::Stop } else { self.park() };
+        }
         match self.reactor.try_lock() {
             Ok(mut reactor) => self.lead(&mut reactor),
             // A panic in the reactor costs the connection it was at; the reactor itself goes on.
@@ -272,13 +198,13 @@ impl Shard {
             Err(TryLockError::WouldBlock) => {
                 self.send_answers();
                 // Whoever is awake anyway saves another the waking.
-                self.pool.take().map_or_else(|| self.park(), Attended::Run)
+                self.crew.pool.take().map_or_else(|| self.park(), Attended::Run)
             }
         }
     }
 
     fn lead(&self, reactor: &mut Reactor) -> Attended {
-        self.attended.store(true, Ordering::SeqCst);
+        self.crew.set_attended(self.site.shard, true);
         loop {
             let released = reactor.round(self, true);
             // Coming back to Python for a moment lets it free what was sent from its memory.
@@ -287,10 +213,7 @@ impl Shard {
             }
         }
         self.rounds.fetch_add(1, Ordering::SeqCst);
-        self.attended.store(false, Ordering::SeqCst);
-        if self.is_stopped() {
-            return Attended::Stop;
-        }
+        self.crew.set_attended(self.site.shard, false);
         self.site.watch();
         Attended::Work
     }
@@ -311,32 +234,25 @@ impl Shard {
     }
 
     fn park(&self) -> Attended {
-        if self.is_stopped() {
-            return Attended::Stop;
-        }
-        self.parked.fetch_add(1, Ordering::SeqCst);
-        let word = self.bell.1.recv();
-        // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
-        let exchange = if matches!(word, Ok(Word::Run)) { self.pool.take() } else { None };
-        self.parked.fetch_sub(1, Ordering::SeqCst);
-        if self.is_overfull() {
-            // The leader counted on this worker for more than the one request it takes.
-            self.waker.wake();
-        }
-        match (word, exchange) {
+        match self.crew.park() {
             (_, Some(exchange)) => Attended::Run(exchange),
-            (Ok(Word::Run | Word::Relieve), None) => Attended::Work,
-            (Ok(Word::Stop) | Err(_), None) => Attended::Stop,
+            (Word::Relieve(shard), None) => Attended::Go(shard),
+            (Word::Run, None) => Attended::Work,
+            (Word::Stop, None) => Attended::Stop,
         }
     }
 
     /// The leader is held up: sends somebody else, or does what needs no application at once. From the monitor.
     pub(super) fn relieve(&self) {
-        if self.parked.load(Ordering::SeqCst) > 0 {
-            if self.bell.1.is_empty() {
-                self.bell.put(Word::Relieve);
-            }
+        if self.crew.call_to(self.site.shard) {
             return;
+        }
+        // The leader's queue is for whoever becomes free first now, in any shard.
+        while let Some(exchange) = self.ready.take() {
+            self.crew.pool.put(exchange);
+        }
+        if self.crew.is_overfull() {
+            self.crew.wake_idle_leaders();
         }
         match self.reactor.try_lock() {
             Ok(mut reactor) => drop(reactor.round(self, false)),
@@ -348,8 +264,7 @@ impl Shard {
     /// Ends what is left when every worker has gone or been given up: connections close, queues empty.
     pub fn clear(&self) {
         while self.ready.take().is_some() {}
-        while self.pool.take().is_some() {}
-        while self.bell.take().is_some() {}
+        self.crew.clear();
         while self.take_answered().is_some() {}
         if let Ok(mut reactor) = self.reactor.try_lock() {
             reactor.clear();

@@ -11,6 +11,8 @@ use super::wire::Streaming;
 
 /// The surroundings of a connection.
 pub struct Site {
+    /// The shard's number.
+    pub shard: usize,
     /// The operator's decisions.
     pub options: Arc<Options>,
     /// Responses that are being streamed.
@@ -24,8 +26,14 @@ pub struct Site {
 
 impl Site {
     /// The surroundings of a new shard.
-    pub fn new(options: Arc<Options>, reporter: Arc<dyn Reporter>, observers: Arc<[Box<dyn Observer>]>) -> Self {
+    pub fn new(
+        shard: usize,
+        options: Arc<Options>,
+        reporter: Arc<dyn Reporter>,
+        observers: Arc<[Box<dyn Observer>]>,
+    ) -> Self {
         Self {
+            shard,
             options,
             streaming: Streaming::default(),
             reporter,

@@ -2,6 +2,7 @@
 //! does, and otherwise sleeps until it is needed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -22,32 +23,36 @@ const BATCH_TIME: Duration = Duration::from_micros(300);
 /// sending side has almost always gone; one that half-closes and is answered in time never notices this rule.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
-/// The body of a worker thread. Returns when the shard has stopped.
-pub fn work<G: Gateway>(shard: &Shard, gateway: &mut G) {
-    let mut worker = Worker { shard, gateway, clock: Clock::new(Instant::now()) };
-    loop {
+/// The body of a worker thread, which begins at the shard number `home`. Returns when all have stopped.
+pub fn work<G: Gateway>(shards: &[Arc<Shard>], home: usize, gateway: &mut G) {
+    let mut worker = Worker { shards, at: home, gateway, clock: Clock::new(Instant::now()) };
+    while let Some(shard) = shards.get(worker.at) {
         match worker.gateway.detached(|| shard.attend()) {
-            Attended::Work => worker.run_batch(),
+            Attended::Work => worker.run_batch(shard),
             // One that waits is sent off at once: the next may take long, too.
             Attended::Run(exchange) => drop(worker.run(exchange)),
+            Attended::Go(elsewhere) => worker.at = elsewhere,
             Attended::Stop => return,
         }
     }
 }
 
 struct Worker<'a, G> {
-    shard: &'a Shard,
+    shards: &'a [Arc<Shard>],
+    // The shard that this worker sees to when it has nothing to answer.
+    at: usize,
     gateway: &'a mut G,
     clock: Clock,
 }
 
 impl<G: Gateway> Worker<'_, G> {
-    fn run_batch(&mut self) {
+    fn run_batch(&mut self, shard: &Shard) {
         let mut took = Duration::ZERO;
         for _ in 0..BATCH {
-            let Some(exchange) = self.shard.next() else { return };
+            let Some(exchange) = shard.next() else { return };
+            let ours = exchange.shard() == shard.site.shard;
             took += self.run(exchange);
-            if took > BATCH_TIME {
+            if took > BATCH_TIME || !ours {
                 return;
             }
         }
@@ -55,8 +60,11 @@ impl<G: Gateway> Worker<'_, G> {
 
     // gateway, from taking an exchange over to giving its connection back. Returns how long that took.
     fn run(&mut self, mut exchange: Box<Exchange>) -> Duration {
-        let Self { shard, gateway, clock } = self;
         let began = Instant::now();
+        // What is answered must be sent off where it came from.
+        self.at = exchange.shard();
+        let Some(shard) = self.shards.get(self.at) else { return Duration::ZERO };
+        let Self { gateway, clock, .. } = self;
         let waited = began.saturating_duration_since(exchange.arrived());
         if waited > GONE_AFTER && exchange.presence() != Presence::Here {
             exchange.abort();

@@ -1,0 +1,216 @@
+//! What all shards of a server have in common: the workers that nobody needs at the moment, and the requests that are
+//! theirs. A worker leads one shard at a time, and goes wherever it is called.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::exchange::Exchange;
+use crate::net::poller::Waker;
+
+/// Word to a parked worker.
+pub(super) enum Word {
+    /// A request that waits is in line.
+    Run,
+    /// Nobody sees to this shard.
+    Relieve(usize),
+    /// Go home.
+    Stop,
+}
+
+/// A queue of which both ends are ours.
+pub(super) struct Queue<T>(Sender<T>, Receiver<T>);
+
+impl<T> Queue<T> {
+    pub fn new() -> Self {
+        let (sender, receiver) = unbounded();
+        Self(sender, receiver)
+    }
+
+    pub fn put(&self, item: T) {
+        // Both ends live as long as the queue: it cannot be disconnected.
+        drop(self.0.send(item));
+    }
+
+    pub fn take(&self) -> Option<T> {
+        self.1.try_recv().ok()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.1.is_empty()
+    }
+
+    fn wait(&self) -> Option<T> {
+        self.1.recv().ok()
+    }
+}
+
+/// Complete requests in the order they came.
+#[derive(Default)]
+pub(super) struct Line {
+    exchanges: Mutex<VecDeque<Box<Exchange>>>,
+    // Read far more often than the line changes.
+    length: AtomicUsize,
+}
+
+impl Line {
+    pub fn len(&self) -> usize {
+        self.length.load(Ordering::SeqCst)
+    }
+
+    pub fn put(&self, exchange: Box<Exchange>) {
+        let mut exchanges = self.lock();
+        exchanges.push_back(exchange);
+        self.length.store(exchanges.len(), Ordering::SeqCst);
+    }
+
+    pub fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut exchanges = self.lock();
+        let taken = if wanted(exchanges.front()?) { exchanges.pop_front() } else { None };
+        self.length.store(exchanges.len(), Ordering::SeqCst);
+        taken
+    }
+
+    pub fn take(&self) -> Option<Box<Exchange>> {
+        self.take_if(|_| true)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Exchange>>> {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the others reach a shard.
+pub(super) struct Post {
+    pub waker: Waker,
+    attended: AtomicBool,
+}
+
+/// The workers between two tasks.
+pub struct Crew {
+    /// Requests that are not their leader's to answer.
+    pub(super) pool: Line,
+    threads: usize,
+    shards: usize,
+    bell: Queue<Word>,
+    parked: AtomicUsize,
+    running: AtomicUsize,
+    posts: OnceLock<Vec<Post>>,
+}
+
+impl Crew {
+    /// The crew of `shards` shards, `threads` in number.
+    pub fn new(threads: usize, shards: usize) -> Self {
+        Self {
+            pool: Line::default(),
+            threads,
+            shards,
+            bell: Queue::new(),
+            parked: AtomicUsize::new(0),
+            running: AtomicUsize::new(shards),
+            posts: OnceLock::new(),
+        }
+    }
+
+    /// Tells the crew how to reach its shards, in their order.
+    pub fn enlist(&self, wakers: Vec<Waker>) {
+        let post = |waker| Post { waker, attended: AtomicBool::new(false) };
+        self.posts.get_or_init(|| wakers.into_iter().map(post).collect());
+    }
+
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Whether there is more than the one worker that leads.
+    pub(super) fn has_followers(&self) -> bool {
+        self.threads > self.shards
+    }
+
+    /// Whether nothing is left to do for anybody.
+    pub fn is_dismissed(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether somebody sees to this shard's poller right now.
+    pub(super) fn is_attended(&self, shard: usize) -> bool {
+        self.post(shard).is_some_and(|post| post.attended.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn set_attended(&self, shard: usize, attended: bool) {
+        if let Some(post) = self.post(shard) {
+            post.attended.store(attended, Ordering::SeqCst);
+        }
+    }
+
+    fn post(&self, shard: usize) -> Option<&Post> {
+        self.posts.get()?.get(shard)
+    }
+
+    /// A request for whichever parked worker wakes first.
+    pub(super) fn give(&self, exchange: Box<Exchange>) {
+        self.pool.put(exchange);
+        self.bell.put(Word::Run);
+    }
+
+    /// Whether more requests are in line than there are parked workers for them. As long as there are enough, what waits is
+    /// theirs: a leader that took it would have to be relieved.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.pool.len() > self.parked.load(Ordering::SeqCst)
+    }
+
+    /// Calls a parked worker to a shard. `false`: there is none.
+    pub(super) fn call_to(&self, shard: usize) -> bool {
+        if self.parked.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        if self.bell.is_empty() {
+            self.bell.put(Word::Relieve(shard));
+        }
+        true
+    }
+
+    /// Wakes the leaders that have nothing to do, so that they find what is in line.
+    pub(super) fn wake_idle_leaders(&self) {
+        for post in self.posts.get().into_iter().flatten() {
+            if post.attended.load(Ordering::SeqCst) {
+                post.waker.wake();
+            }
+        }
+    }
+
+    /// A shard has come to its end; with the last one, everybody goes home.
+    pub(super) fn dismiss_from_one(&self) {
+        if self.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            for _ in 0..self.threads {
+                self.bell.put(Word::Stop);
+            }
+        }
+    }
+
+    /// Sleeps until there is word. Gives the request along with it, if it is one.
+    pub(super) fn park(&self) -> (Word, Option<Box<Exchange>>) {
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        let word = self.bell.wait().unwrap_or(Word::Stop);
+        // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
+        let exchange = if matches!(word, Word::Run) { self.pool.take() } else { None };
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        if self.is_overfull() {
+            // A leader counted on this worker for more than the one request it takes.
+            self.wake_idle_leaders();
+        }
+        (word, exchange)
+    }
+
+    /// Forgets what nobody took.
+    pub(super) fn clear(&self) {
+        while self.pool.take().is_some() {}
+        while self.bell.take().is_some() {}
+    }
+}
