@@ -93,8 +93,10 @@ pub(super) struct Post {
 
 /// The workers between two tasks.
 pub struct Crew {
-    /// Requests that are not their leader's to answer.
-    pub(super) pool: Line,
+    // Requests that are not their leader's to answer.
+    pool: Line,
+    // Requests in line, here and with the shards.
+    queued: AtomicUsize,
     threads: usize,
     shards: usize,
     bell: Queue<Word>,
@@ -108,6 +110,7 @@ impl Crew {
     pub fn new(threads: usize, shards: usize) -> Self {
         Self {
             pool: Line::default(),
+            queued: AtomicUsize::new(0),
             threads,
             shards,
             bell: Queue::new(),
@@ -123,9 +126,33 @@ impl Crew {
         self.posts.get_or_init(|| wakers.into_iter().map(post).collect());
     }
 
-    /// How many shards there are.
-    pub(super) fn shards(&self) -> usize {
-        self.shards
+    /// Counts one more request in line. `false`: there are `limit` already.
+    pub(super) fn admit(&self, limit: usize) -> bool {
+        let admitted = self.queued.fetch_add(1, Ordering::SeqCst) < limit;
+        if !admitted {
+            self.queued.fetch_sub(1, Ordering::SeqCst);
+        }
+        admitted
+    }
+
+    /// Counts one less, if a request was taken out of a line.
+    pub(super) fn taken(&self, exchange: Option<Box<Exchange>>) -> Option<Box<Exchange>> {
+        exchange.inspect(|_| drop(self.queued.fetch_sub(1, Ordering::SeqCst)))
+    }
+
+    /// Takes the first request that is not its leader's, if it is `wanted`.
+    pub(super) fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
+        self.taken(self.pool.take_if(wanted))
+    }
+
+    /// Takes the first request that is not its leader's.
+    pub(super) fn take(&self) -> Option<Box<Exchange>> {
+        self.take_if(|_| true)
+    }
+
+    /// Takes over a request from a leader that is held up.
+    pub(super) fn take_over(&self, exchange: Box<Exchange>) {
+        self.pool.put(exchange);
     }
 
     /// Whether there is more than the one worker that leads.
@@ -199,7 +226,7 @@ impl Crew {
         self.parked.fetch_add(1, Ordering::SeqCst);
         let word = self.bell.wait().unwrap_or(Word::Stop);
         // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
-        let exchange = if matches!(word, Word::Run) { self.pool.take() } else { None };
+        let exchange = if matches!(word, Word::Run) { self.take() } else { None };
         self.parked.fetch_sub(1, Ordering::SeqCst);
         if self.is_overfull() {
             // A leader counted on this worker for more than the one request it takes.
@@ -210,7 +237,7 @@ impl Crew {
 
     /// Forgets what nobody took.
     pub(super) fn clear(&self) {
-        while self.pool.take().is_some() {}
+        while self.take().is_some() {}
         while self.bell.take().is_some() {}
     }
 }

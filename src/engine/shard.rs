@@ -130,7 +130,11 @@ impl Shard {
 
     /// The next request for a worker that leads.
     pub fn next(&self) -> Option<Box<Exchange>> {
-        self.ready.take().or_else(|| if self.crew.is_overfull() { self.crew.pool.take() } else { None })
+        self.take_ready(|_| true).or_else(|| if self.crew.is_overfull() { self.crew.take() } else { None })
+    }
+
+    fn take_ready(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
+        self.crew.taken(self.ready.take_if(wanted))
     }
 
     /// A request that has been in line for longer than it may.
@@ -138,7 +142,7 @@ impl Shard {
         let patience = self.site.options.queue_timeout;
         let overdue = |exchange: &Exchange| now.saturating_duration_since(exchange.arrived()) > patience;
         let ours = |exchange: &Exchange| exchange.shard() == self.site.shard && overdue(exchange);
-        self.ready.take_if(overdue).or_else(|| self.crew.pool.take_if(ours))
+        self.take_ready(overdue).or_else(|| self.crew.take_if(ours))
     }
 
     /// Gives back a connection whose request was answered. It is sent off when somebody next attends the shard.
@@ -160,7 +164,7 @@ impl Shard {
 
     /// A complete request, from the reactor. `Err`: the queue is full.
     pub(super) fn admit(&self, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
-        if self.ready.len() * self.crew.shards() + self.crew.pool.len() >= self.site.options.queue_limit {
+        if !self.crew.admit(self.site.options.queue_limit) {
             return Err(exchange);
         }
         if self.crew.has_followers() && self.learning.waits(exchange.key) {
@@ -198,7 +202,7 @@ impl Shard {
             Err(TryLockError::WouldBlock) => {
                 self.send_answers();
                 // Whoever is awake anyway saves another the waking.
-                self.crew.pool.take().map_or_else(|| self.park(), Attended::Run)
+                self.crew.take().map_or_else(|| self.park(), Attended::Run)
             }
         }
     }
@@ -249,7 +253,7 @@ impl Shard {
         }
         // The leader's queue is for whoever becomes free first now, in any shard.
         while let Some(exchange) = self.ready.take() {
-            self.crew.pool.put(exchange);
+            self.crew.take_over(exchange);
         }
         if self.crew.is_overfull() {
             self.crew.wake_idle_leaders();
@@ -263,7 +267,7 @@ impl Shard {
 
     /// Ends what is left when every worker has gone or been given up: connections close, queues empty.
     pub fn clear(&self) {
-        while self.ready.take().is_some() {}
+        while self.take_ready(|_| true).is_some() {}
         self.crew.clear();
         while self.take_answered().is_some() {}
         if let Ok(mut reactor) = self.reactor.try_lock() {
