@@ -137,7 +137,10 @@ impl Crew {
 
     /// Counts one less, if a request was taken out of a line.
     pub(super) fn taken(&self, exchange: Option<Box<Exchange>>) -> Option<Box<Exchange>> {
-        exchange.inspect(|_| drop(self.queued.fetch_sub(1, Ordering::SeqCst)))
+        if exchange.is_some() {
+            self.queued.fetch_sub(1, Ordering::SeqCst);
+        }
+        exchange
     }
 
     /// Takes the first request that is not its leader's, if it is `wanted`.
