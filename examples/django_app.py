@@ -16,7 +16,9 @@ settings.configure(
 
 
 def index(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(f"Hello from Django, {request.GET.get('name', 'stranger')}!\n", content_type="text/plain")
+    return HttpResponse(
+        f"Hello from Django, {request.GET.get('name', 'stranger')}!\n", content_type="text/plain; charset=utf-8"
+    )
 
 
 def echo(request: HttpRequest) -> JsonResponse:

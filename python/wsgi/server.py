@@ -10,6 +10,7 @@ The names of `wsgiref.simple_server` keep working, so that a program written for
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
 import signal
@@ -17,7 +18,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -177,26 +179,27 @@ class WSGIServer:
         run = self._run
         if run is not None:
             run.stop()
-            if not run.is_mine():
+            if run.is_mine():
+                pass
+            elif run.background:
+                self._end(run)
+            else:
                 run.ended.wait()
         self._core.close()
 
     # Embedding.
 
     def __enter__(self) -> WSGIServer:
-        """Serves in the background until the block ends."""
-        self._start()
+        """Serves in the background until the block ends. One that `make_server` made only closes then, as wsgiref's."""
+        if self._serves_in_context:
+            self._start(background=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stops gracefully and closes."""
-        run = self._run
-        if run is not None:
-            run.stop()
-            self._end(run)
-        self._core.close()
+        self.server_close()
 
     def __repr__(self) -> str:
         return f"<WSGIServer on {', '.join(self.addresses)}>"
@@ -209,6 +212,7 @@ class WSGIServer:
     _stuck: tuple[str, ...] = ()
     # A signal ends the server, and not only this run of it.
     _closes = False
+    _serves_in_context = True
 
     def _banner(self) -> str:
         threads = self.settings.threads
@@ -246,7 +250,7 @@ class WSGIServer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _start(self, *, once: bool = False) -> _Run:
+    def _start(self, *, once: bool = False, background: bool = False) -> _Run:
         with self._lock:
             if self._run is not None:
                 raise RuntimeError("the server is running already")
@@ -254,43 +258,56 @@ class WSGIServer:
                 raise RuntimeError("the server has no application: pass app=… or call set_app()")
             core = self._core.start(self.application, self._environs, shards=_shards(), once=once)
             self._stuck = ()
-            self._run = _Run(core)
-            return self._run
+            run = self._run = _Run(core, background=background)
+        # Known before its first thread starts: from then on the application may ask for a stop.
+        try:
+            run.begin()
+        except BaseException:
+            # The system has no more threads, or Ctrl-C came just now.
+            run.abort()
+            self._end(run)
+            raise
+        return run
 
     def _end(self, run: _Run) -> None:
-        self._stuck = run.finish()
+        stuck = run.finish()
         with self._lock:
-            self._run = None
+            if self._run is run:
+                self._run = None
+                self._stuck = stuck
         run.ended.set()
 
 
 class _Run:
     """One run of a server: its worker threads, and the wait for them."""
 
-    def __init__(self, core: _core.Run) -> None:
+    def __init__(self, core: _core.Run, *, background: bool) -> None:
         self.ended = threading.Event()
+        # Nobody waits in `wait`; whoever closes the server waits for the end.
+        self.background = background
         self._core = core
-        self._waiter = 0
-        # Set when a stop is asked for, and when the engine came to its end by itself.
-        self._stopping = threading.Event()
+        self._process = os.getpid()
+        self._waiter = 0 if background else threading.get_ident()
+        # Gets an item when a stop is asked for, and when the engine came to its end by itself. Unlike an Event, it
+        # bears that a signal handler calls `put` in the midst of another one.
+        self._stopping: SimpleQueue[None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+
+    def begin(self) -> None:
+        """Starts the worker threads."""
         # A program may end without stopping its server; the workers must be home before the interpreter goes.
         atexit.register(self._leave)
-        try:
-            for index in range(core.workers):
-                # A request that never ends must not keep the program from ending: daemons.
-                thread = threading.Thread(target=self._work, args=(index,), name=f"wsgi-worker-{index}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
-        except BaseException:
-            # The system has no more threads, or Ctrl-C came just now.
-            core.abort()
-            self.finish()
-            raise
+        for index in range(self._core.workers):
+            # A request that never ends must not keep the program from ending: daemons.
+            thread = threading.Thread(target=self._work, args=(index,), name=f"wsgi-worker-{index}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _leave(self) -> None:
-        self.abort()
-        self.finish()
+        # A forked child inherits the registration, but neither the threads nor the right to the connections.
+        if os.getpid() == self._process:
+            self.abort()
+            self.finish()
 
     def _work(self, index: int) -> None:
         try:
@@ -299,15 +316,17 @@ class _Run:
             report(logging.CRITICAL, "a worker thread ended by a defect of the server itself", error)
         finally:
             if self._core.is_over:
-                self._stopping.set()
+                self._stopping.put(None)
 
     def stop(self) -> None:
-        self._core.stop()
-        self._stopping.set()
+        if os.getpid() == self._process:
+            self._core.stop()
+            self._stopping.put(None)
 
     def abort(self) -> None:
-        self._core.abort()
-        self._stopping.set()
+        if os.getpid() == self._process:
+            self._core.abort()
+            self._stopping.put(None)
 
     def is_mine(self) -> bool:
         """Whether the calling thread is one that the end of this run waits for."""
@@ -316,12 +335,13 @@ class _Run:
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until a stop is asked for. Signal handlers run meanwhile."""
-        self._waiter = threading.get_ident()
-        self._stopping.wait(timeout)
+        with suppress(Empty):
+            self._stopping.get(timeout=timeout)
 
     def finish(self) -> tuple[str, ...]:
         """Waits for the workers; gives the names of those that were given up."""
-        self._waiter = threading.get_ident()
+        if os.getpid() != self._process:
+            return ()
         over_since = None
         for thread in self._threads:
             while thread.is_alive():
@@ -352,7 +372,9 @@ def make_server(
         server_class: what makes the server.
         options: as for `WSGIServer`.
     """
-    return server_class(host, port, app, **options)
+    server = server_class(host, port, app, **options)
+    server._serves_in_context = False
+    return server
 
 
 def serve(app: WSGIApplication, **options: Any) -> None:
@@ -366,6 +388,8 @@ def serve(app: WSGIApplication, **options: Any) -> None:
 
 
 def _is_coroutine_function(function: object) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     return code is not None and bool(code.co_flags & _CO_COROUTINE)
 

@@ -47,7 +47,9 @@ impl Server {
     /// Where the server really listens: `(host, port)` for IP, a path or `@name` for Unix sockets.
     #[getter]
     fn places<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        self.listeners()
+        // Python objects are not made under the lock: a collection may run, and want it.
+        let listeners = self.listeners().clone();
+        listeners
             .iter()
             .map(|listener| match listener.place() {
                 Place::Ip(address) => Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any()),

@@ -190,7 +190,10 @@ pub struct BodyStream {
     leftover: Vec<u8>,
     ended: bool,
     expects: bool,
-    pace: Pace,
+    // How long its reader has waited for the client in all, and what that brought: the client does not answer for the time
+    // that the application takes.
+    waited: Duration,
+    received: u64,
     failure: Option<BodyFailure>,
     options: Arc<Options>,
 }
@@ -212,22 +215,22 @@ const BLOCK: usize = 16 * 1024;
 
 impl BodyStream {
     /// A body of `length` bytes of which `ready` have come.
-    pub fn of_length(wire: Arc<Wire>, options: Arc<Options>, length: u64, ready: Vec<u8>, now: Instant) -> Self {
+    pub fn of_length(wire: Arc<Wire>, options: Arc<Options>, length: u64, ready: Vec<u8>) -> Self {
         let left = length - ready.len() as u64;
-        Self::new(wire, options, Shape::Length(left), ready, left == 0, now)
+        Self::new(wire, options, Shape::Length(left), ready, left == 0)
     }
 
     /// A chunked body of which `raw` has come; what of it is content is found at the first read.
-    pub fn chunked(wire: Arc<Wire>, options: Arc<Options>, raw: &[u8], now: Instant) -> Self {
+    pub fn chunked(wire: Arc<Wire>, options: Arc<Options>, raw: &[u8]) -> Self {
         let decoder = ChunkedDecoder::new(&options.limits);
-        let mut stream = Self::new(wire, options, Shape::Chunked(decoder), Vec::new(), false, now);
+        let mut stream = Self::new(wire, options, Shape::Chunked(decoder), Vec::new(), false);
         if let Err(failure) = stream.decode(raw) {
             stream.failure = Some(failure);
         }
         stream
     }
 
-    fn new(wire: Arc<Wire>, options: Arc<Options>, shape: Shape, ready: Vec<u8>, ended: bool, now: Instant) -> Self {
+    fn new(wire: Arc<Wire>, options: Arc<Options>, shape: Shape, ready: Vec<u8>, ended: bool) -> Self {
         Self {
             wire,
             shape,
@@ -236,7 +239,8 @@ impl BodyStream {
             leftover: Vec::new(),
             ended,
             expects: false,
-            pace: Pace::new(now),
+            waited: Duration::ZERO,
+            received: 0,
             failure: None,
             options,
         }
@@ -318,24 +322,34 @@ impl BodyStream {
     }
 
     fn wait_and_read(&mut self, into: &mut [u8]) -> Result<usize, BodyFailure> {
+        let mut silent = Duration::ZERO;
         loop {
             match self.wire.stream().read(into) {
                 Ok(0) => return Err(BodyFailure::Incomplete),
                 Ok(count) => {
-                    self.pace.note(count, Instant::now());
+                    self.received += count as u64;
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let patience = self.pace.deadline(&self.options).saturating_duration_since(Instant::now());
-                    let came = !patience.is_zero()
-                        && self.wire.stream().wait_readable(patience).map_err(|_| BodyFailure::Incomplete)?;
-                    if !came {
+                    let patience = self.patience().min(self.options.body_timeout.saturating_sub(silent));
+                    if patience.is_zero() {
                         return Err(BodyFailure::TimedOut);
                     }
+                    let began = Instant::now();
+                    self.wire.stream().wait_readable(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    let waited = began.elapsed();
+                    silent += waited;
+                    self.waited += waited;
                 }
                 Err(_) => return Err(BodyFailure::Incomplete),
             }
         }
+    }
+
+    // What the minimum rate leaves of the client's time.
+    fn patience(&self) -> Duration {
+        let earned = self.received.checked_div(self.options.body_min_rate).map_or(Duration::MAX, Duration::from_secs);
+        self.options.body_timeout.saturating_add(earned).saturating_sub(self.waited)
     }
 
     fn decode(&mut self, mut raw: &[u8]) -> Result<(), BodyFailure> {

@@ -36,6 +36,9 @@ const NEWCOMER: Duration = Duration::from_secs(1);
 /// What a `503` asks the client to wait, in seconds.
 const RETRY_AFTER: u32 = 1;
 
+/// Bytes that one connection reads in one turn at most.
+pub const SHARE: usize = 256 * 1024;
+
 /// What the poller's thread lends to each connection in turn.
 pub struct Turn<'a> {
     /// The instant this round of events began.
@@ -44,6 +47,8 @@ pub struct Turn<'a> {
     pub date: &'a [u8; 29],
     /// Where bytes are read into; a connection keeps only what it could not use at once.
     pub scratch: &'a mut [u8],
+    /// Bytes that this connection may still read before others get their turn.
+    pub share: usize,
 }
 
 /// What a connection wants after it was moved along.
@@ -102,6 +107,7 @@ pub(super) enum Fill {
 }
 
 /// One client's connection.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 pub struct Connection {
     pub(super) wire: Arc<Wire>,
     pub(super) site: Arc<Site>,
@@ -123,6 +129,8 @@ pub struct Connection {
     // The response is the last: by our decision, or because the client asked for that.
     pub(super) closing: bool,
     pub(super) parting: bool,
+    // The end of the connection is the end of the response.
+    pub(super) until_close: bool,
     pub(super) record: Option<Box<Record>>,
 }
 
@@ -146,6 +154,7 @@ impl Connection {
             inflow: Inflow::Dry,
             closing: false,
             parting: false,
+            until_close: false,
             record: None,
         }
     }
@@ -161,6 +170,12 @@ impl Connection {
                 Stage::Lingering => self.linger(turn),
                 Stage::Serving => return Step::Wait(self),
             };
+            if turn.share == 0 {
+                // A client that floods must not hold the poller.
+                if let Pass::On(connection) = pass {
+                    return Step::Again(connection);
+                }
+            }
             match pass {
                 Pass::On(connection) => self = connection,
                 Pass::Out(step) => return step,
@@ -192,12 +207,17 @@ impl Connection {
             Stage::Answering(facts) => turn::next(facts) == Next::Reuse,
             _ => false,
         };
-        !reused || !self.is_dry() || self.wire.output().pending() > 0
+        !reused || self.wire.output().has_failed() || !self.is_dry() || self.wire.output().pending() > 0
     }
 
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Idle)
+    }
+
+    /// Whether a response is on its way.
+    pub fn is_answering(&self) -> bool {
+        matches!(self.stage, Stage::Answering(_)) && self.wire.output().pending() > 0
     }
 
     /// Whether it can be closed for the sake of another client: it has had its turn, or let it pass.
@@ -238,8 +258,7 @@ impl Connection {
             Stage::Head => self.refuse(Reject::HeaderTimeout, turn),
             Stage::Body(_) => self.refuse(Reject::BodyTimeout, turn),
             Stage::Answering(_) => {
-                self.wire.output().discard();
-                self.tell(false);
+                self.give_up();
                 return Step::Closed;
             }
             _ => return Step::Closed,
@@ -248,9 +267,18 @@ impl Connection {
     }
 
     /// Queues a refusal of the server's own, after which the connection closes.
-    pub(super) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) {
+    /// Returns the size of its content.
+    pub(super) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) -> u64 {
         let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
-        self.wire.output().append(|out| write::reject(out, &reject, date, SERVER, head_method, retry_after));
+        let mut content = 0;
+        self.wire.output().append(|out| {
+            let before = out.len();
+            write::reject(out, &reject, date, SERVER, head_method, retry_after);
+            let response = &out[before..];
+            let head = memchr::memmem::find(response, b"\r\n\r\n").map_or(response.len(), |at| at + 4);
+            content = (response.len() - head) as u64;
+        });
+        content
     }
 
     // Reads once. What came is in `turn.scratch`.
@@ -261,6 +289,7 @@ impl Connection {
         match self.wire.stream().read(turn.scratch) {
             Ok(0) => Fill::End,
             Ok(count) => {
+                turn.share = turn.share.saturating_sub(count);
                 // A short read has emptied the socket: asking again would only cost a system call.
                 if self.inflow == Inflow::Flowing && count < turn.scratch.len() {
                     self.inflow = Inflow::Dry;
@@ -281,6 +310,10 @@ impl Connection {
         if !self.unseen {
             let count = match self.fill(turn) {
                 Fill::Bytes(count) => count,
+                // A stop may begin just when a response has left.
+                Fill::Nothing if self.is_idle() && self.served > 0 && self.site.is_stopping() => {
+                    return Pass::Out(Step::Closed);
+                }
                 Fill::Nothing => return Pass::Out(Step::Wait(self)),
                 // Nobody waits for an answer to half a head.
                 Fill::End => return Pass::Out(Step::Closed),
@@ -354,7 +387,7 @@ impl Connection {
                 let own = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
                 let next = rest.split_off(own);
                 let has_begun = !rest.is_empty();
-                let mut stream = BodyStream::of_length(Arc::clone(&self.wire), options, length, rest, turn.now);
+                let mut stream = BodyStream::of_length(Arc::clone(&self.wire), options, length, rest);
                 if framing.expect_continue && !has_begun {
                     stream.expect_continue();
                 }
@@ -363,7 +396,7 @@ impl Connection {
                 return Pass::Out(Step::Ready(self.ready(request, framing, body, Some(length), turn.now)));
             }
             BodyLength::Chunked if options.stream_chunked => {
-                let mut stream = BodyStream::chunked(Arc::clone(&self.wire), options, &rest, turn.now);
+                let mut stream = BodyStream::chunked(Arc::clone(&self.wire), options, &rest);
                 if framing.expect_continue && rest.is_empty() {
                     stream.expect_continue();
                 }

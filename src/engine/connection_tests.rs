@@ -51,7 +51,7 @@ impl Rig {
             let Some(mut connection) = self.connection.take() else { return };
             connection.note(true, false);
             let date = [b'd'; 29];
-            let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch };
+            let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: SHARE };
             match connection.advance(&mut turn) {
                 Step::Wait(connection) => {
                     let blocked = connection.wire.output().pending() > 0;
@@ -99,7 +99,7 @@ impl Rig {
         let connection = self.connection.take().expect("the connection is open");
         self.now = connection.deadline().expect("somebody waits");
         let date = [b'd'; 29];
-        let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch };
+        let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: SHARE };
         if let Step::Wait(connection) = connection.expire(&mut turn) {
             self.connection = Some(connection);
         }

@@ -42,6 +42,10 @@ impl<T> Queue<T> {
         self.1.is_empty()
     }
 
+    fn len(&self) -> usize {
+        self.1.len()
+    }
+
     fn wait(&self) -> Option<T> {
         self.1.recv().ok()
     }
@@ -179,6 +183,11 @@ impl Crew {
         }
     }
 
+    /// Whether the leader of another shard has nothing to do.
+    pub(super) fn has_idle_neighbour(&self, shard: usize) -> bool {
+        (0..self.shards).any(|other| other != shard && self.is_attended(other))
+    }
+
     fn post(&self, shard: usize) -> Option<&Post> {
         self.posts.get()?.get(shard)
     }
@@ -186,7 +195,10 @@ impl Crew {
     /// A request for whichever parked worker wakes first.
     pub(super) fn give(&self, exchange: Box<Exchange>) {
         self.pool.put(exchange);
-        self.bell.put(Word::Run);
+        // A word for each sleeper at most: whoever is awake looks at the line before it parks.
+        if self.parked.load(Ordering::SeqCst) > self.bell.len() {
+            self.bell.put(Word::Run);
+        }
     }
 
     /// Whether more requests are in line than there are parked workers for them. As long as there are enough, what waits is
@@ -227,6 +239,11 @@ impl Crew {
     /// Sleeps until there is word. Gives the request along with it, if it is one.
     pub(super) fn park(&self) -> (Word, Option<Box<Exchange>>) {
         self.parked.fetch_add(1, Ordering::SeqCst);
+        // What came into line before this worker counted as parked was not announced.
+        if let Some(exchange) = self.take() {
+            self.parked.fetch_sub(1, Ordering::SeqCst);
+            return (Word::Run, Some(exchange));
+        }
         let word = self.bell.wait().unwrap_or(Word::Stop);
         // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
         let exchange = if matches!(word, Word::Run) { self.take() } else { None };
@@ -241,6 +258,5 @@ impl Crew {
     /// Forgets what nobody took.
     pub(super) fn clear(&self) {
         while self.take().is_some() {}
-        while self.bell.take().is_some() {}
     }
 }

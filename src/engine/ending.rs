@@ -11,6 +11,7 @@ use super::exchange::{Exchange, Progress};
 use super::observe::Record;
 use super::output::Flushed;
 use crate::http::reject::Reject;
+use crate::http1::plan::ResponseFraming;
 use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
 
 /// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
@@ -53,6 +54,7 @@ impl Connection {
         let keep_alive = response.plan.as_ref().is_some_and(|plan| plan.keep_alive) && !connection.closing;
         let outcome = if complete { Outcome::Complete } else { Outcome::Aborted };
         connection.enter(Stage::Answering(facts(keep_alive && !body_broke, outcome, unread)), now);
+        connection.until_close = response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose);
         connection.parting = !framing.persistent;
         connection.served += 1;
         if connection.site.is_observed() {
@@ -73,11 +75,7 @@ impl Connection {
 
     /// Answers a complete request that cannot be taken, before it reaches a worker.
     pub fn decline(mut exchange: Box<Exchange>, reject: Reject, turn: &mut Turn<'_>) -> Step {
-        let head_method = exchange.request.method() == b"HEAD";
-        exchange.connection.queue_refusal(reject, head_method, turn.date);
-        exchange.connection.close_after_this();
-        exchange.response.status = reject.status().code();
-        exchange.response.progress = Progress::Complete;
+        exchange.answer_refusal(reject, turn.date);
         Self::conclude(exchange, turn.now).advance(turn)
     }
 
@@ -89,6 +87,9 @@ impl Connection {
             Ok(Flushed::Yielded) => return Pass::Out(Step::Again(self)),
             // The client has gone, or a file became shorter than was announced, which the close tells.
             Err(_) => {
+                if self.until_close {
+                    self.wire.stream().reset_on_close();
+                }
                 self.tell(false);
                 return Pass::Out(Step::Closed);
             }
@@ -99,9 +100,6 @@ impl Connection {
         match turn::next(&facts) {
             Next::Reuse => {
                 self.enter(Stage::Idle, turn.now);
-                if self.unseen {
-                    self.enter(Stage::Head, turn.now);
-                }
                 Pass::On(self)
             }
             Next::Drain(left) => {
@@ -114,7 +112,13 @@ impl Connection {
                 self.begin_lingering(turn)
             }
             Next::Linger => self.begin_lingering(turn),
-            Next::Close | Next::Upgrade => Pass::Out(Step::Closed),
+            Next::Close | Next::Upgrade => {
+                if facts.response == Outcome::Complete {
+                    // A process that the application has forked may hold the descriptor: closing alone would not end it.
+                    self.wire.stream().finish_writing();
+                }
+                Pass::Out(Step::Closed)
+            }
         }
     }
 
@@ -143,6 +147,14 @@ impl Connection {
         flushed
     }
 
+    /// What is still queued will never be sent. The reset tells the client, also where the end of the connection would be
+    /// the end of the content, and lets the kernel forget what it holds.
+    pub(super) fn give_up(&mut self) {
+        self.wire.output().discard();
+        self.wire.stream().reset_on_close();
+        self.tell(false);
+    }
+
     // The observers learn of the exchange once its last byte has left.
     pub(super) fn tell(&mut self, sent: bool) {
         if let Some(mut record) = self.record.take() {
@@ -161,7 +173,10 @@ impl Connection {
                 if left == 0 {
                     let rest = turn.scratch[own..count].to_vec();
                     self.keep_input(rest);
-                    self.enter(if self.unseen { Stage::Head } else { Stage::Idle }, turn.now);
+                    self.enter(Stage::Idle, turn.now);
+                    if self.site.is_stopping() && !self.unseen {
+                        return self.begin_lingering(turn);
+                    }
                 }
                 Pass::On(self)
             }
@@ -172,9 +187,8 @@ impl Connection {
 
     pub(super) fn linger(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
         match self.fill(turn) {
-            // One read each round: a client that floods must not hold the poller.
-            Fill::Bytes(_) if self.has_inflow() => Pass::Out(Step::Again(self)),
-            Fill::Bytes(_) | Fill::Nothing => Pass::Out(Step::Wait(self)),
+            Fill::Bytes(_) => Pass::On(self),
+            Fill::Nothing => Pass::Out(Step::Wait(self)),
             Fill::End => Pass::Out(Step::Closed),
         }
     }

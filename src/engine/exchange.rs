@@ -178,6 +178,10 @@ impl Exchange {
 
     /// Decides how the response is framed and queues its head. `size` is what is known of its content.
     pub fn begin(&mut self, head: &ResponseHead, size: BodySize, clock: &mut Clock) {
+        // Two threads of the application may both be the first to write: one head leaves.
+        if self.response.progress != Progress::Waiting {
+            return;
+        }
         let asked = Asked {
             head_method: self.request.method() == b"HEAD",
             version: self.request.version(),
@@ -208,6 +212,10 @@ impl Exchange {
     /// Queues content. Never blocks; [`Exchange::is_ahead`] then tells whether the application should wait, with
     /// [`Wire::catch_up`].
     pub fn write(&mut self, content: Content<'_>) -> Result<(), Gone> {
+        // Behind the end of a response everything would be taken for the next one.
+        if self.response.progress != Progress::Begun {
+            return Err(Gone);
+        }
         let Some(plan) = &self.response.plan else { return Ok(()) };
         let framing = plan.framing;
         if framing == ResponseFraming::NoBody || content.len() == 0 {
@@ -244,6 +252,9 @@ impl Exchange {
 
     /// Queues a stretch of a file as content.
     pub fn write_file(&mut self, mut span: FileSpan) {
+        if self.response.progress != Progress::Begun {
+            return;
+        }
         let Some(plan) = &self.response.plan else { return };
         if plan.framing == ResponseFraming::NoBody {
             return;
@@ -315,24 +326,33 @@ impl Exchange {
             return;
         }
         self.response.progress = Progress::Aborted;
-        if self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose) {
+        if self.is_until_close() {
             self.connection.wire.stream().reset_on_close();
         }
+    }
+
+    fn is_until_close(&self) -> bool {
+        self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose)
     }
 
     /// Answers with a refusal of the server's own, or aborts what was begun.
     pub fn refuse(&mut self, reject: Reject, clock: &mut Clock) {
         match self.response.progress {
             Progress::Waiting => {
-                let head_method = self.request.method() == b"HEAD";
-                self.connection.queue_refusal(reject, head_method, clock.date(Instant::now()));
-                self.response.status = reject.status().code();
-                self.response.progress = Progress::Complete;
-                self.connection.close_after_this();
+                self.answer_refusal(reject, clock.date(Instant::now()));
             }
             Progress::Begun => self.abort(),
             Progress::Complete | Progress::Aborted => {}
         }
+    }
+
+    /// Queues a refusal as the whole response, the connection's last.
+    pub(super) fn answer_refusal(&mut self, reject: Reject, date: &[u8; 29]) {
+        let head_method = self.request.method() == b"HEAD";
+        self.response.content = self.connection.queue_refusal(reject, head_method, date);
+        self.response.status = reject.status().code();
+        self.response.progress = Progress::Complete;
+        self.connection.close_after_this();
     }
 
     /// Whether the client still seems to be there.

@@ -5,6 +5,7 @@ pub mod body;
 pub mod clock;
 pub mod connection;
 pub mod crew;
+mod doors;
 mod ending;
 pub mod exchange;
 pub mod gateway;

@@ -132,18 +132,19 @@ impl Output {
                 }
             }
         }
-        self.front.clear();
+        // Idle connections keep no buffer.
+        self.front = Vec::new();
         self.at = 0;
-        self.rest.clear();
+        self.rest = VecDeque::new();
         Ok(Flushed::All)
     }
 
     /// Forgets what was not sent.
     pub fn discard(&mut self) {
         self.released |= self.rest.iter().any(|segment| matches!(segment, Segment::Owned { .. }));
-        self.front.clear();
+        self.front = Vec::new();
         self.at = 0;
-        self.rest.clear();
+        self.rest = VecDeque::new();
         self.pending = 0;
     }
 
@@ -203,7 +204,7 @@ impl Output {
         self.at += of_front;
         sent -= of_front;
         if self.at == self.front.len() {
-            self.front.clear();
+            self.front = Vec::new();
             self.at = 0;
         }
         while let Some(segment) = self.rest.front_mut() {

@@ -8,67 +8,56 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::connection::{Connection, Step, Turn};
+use super::connection::{Connection, SHARE, Step, Turn};
+use super::doors::{ACCEPT_PAUSE, Door};
 use super::gateway::Severity;
 use super::shard::{Phase, Shard};
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::reject::Reject;
-use crate::net::address::Peer;
 use crate::net::listener::{Accepted, Listener};
 use crate::net::poller::{Poller, Readiness, Waker};
-use crate::net::stream::Stream;
 
 /// Changes of readiness taken from the kernel at a time.
 const EVENTS: usize = 256;
 /// The shared receive buffer; a connection keeps bytes of its own only while a request is incomplete.
 const SCRATCH: usize = 64 * 1024;
-/// Clients accepted before those that are here get their turn.
-const ACCEPTS: usize = 64;
+/// Clients accepted at the most when the server stops: more than the kernel's queue usually holds.
+const DRAIN_ACCEPTS: usize = 16 * 1024;
 /// While requests are queued, the kernel is asked for more at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(1);
-/// How long accepting pauses when descriptors have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often running out of descriptors is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// How soon the deadline of a connection is looked at again that is with a worker.
 const RECHECK: Duration = Duration::from_secs(5);
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
 
 #[derive(Default)]
-struct Slot {
+pub(super) struct Slot {
     // Present as long as the connection lives.
-    wire: Option<Arc<Wire>>,
+    pub wire: Option<Arc<Wire>>,
     // Absent while a worker has it.
-    connection: Option<Box<Connection>>,
+    pub connection: Option<Box<Connection>>,
     // When the timer queue will next mention it.
     scheduled: Option<Instant>,
 }
 
-struct Door {
-    listener: Arc<Listener>,
-    // Clients may be waiting: the kernel says so only once.
-    open: bool,
-}
-
 /// One poller and its connections.
 pub struct Reactor {
-    site: Arc<Site>,
-    poller: Poller,
+    pub(super) site: Arc<Site>,
+    pub(super) poller: Poller,
     events: Vec<Readiness>,
-    doors: Vec<Door>,
-    slots: Vec<Slot>,
-    free: Vec<usize>,
+    pub(super) doors: Vec<Door>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) free: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     again: Vec<usize>,
     scratch: Box<[u8]>,
     clock: Clock,
     polled: Instant,
-    accept_after: Option<Instant>,
-    reported: Option<Instant>,
-    hand: usize,
-    once: bool,
+    pub(super) accept_after: Option<Instant>,
+    pub(super) reported: Option<Instant>,
+    pub(super) hand: usize,
+    pub(super) once: bool,
     drain_until: Option<Instant>,
     released: bool,
 }
@@ -107,7 +96,7 @@ impl Reactor {
         self.poller.waker()
     }
 
-    fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
@@ -132,7 +121,11 @@ impl Reactor {
             self.polled = now;
             self.handle_events(shard, now);
             self.go_on(shard, now);
-            self.accept(shard, now);
+            self.take_back(shard, now);
+            // Where the workers of this shard are all busy, clients are left to a shard that can serve them.
+            if may_wait || !shard.has_idle_neighbour() {
+                self.accept(shard, now);
+            }
             self.expire(shard, now);
             self.decline_overdue(shard, now);
             // Seen after the events, so that a worker that gave a connection back meanwhile need not wake us.
@@ -144,7 +137,10 @@ impl Reactor {
 
     fn patience(&self, now: Instant) -> Option<Duration> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        [timer, self.accept_after, self.drain_until]
+        // No event says that a connection can now make room for the clients that wait outside.
+        let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
+        let look = full.then_some(now + ACCEPT_PAUSE);
+        [timer, look, self.accept_after, self.drain_until]
             .into_iter()
             .flatten()
             .min()
@@ -153,8 +149,8 @@ impl Reactor {
 
     fn take_back(&mut self, shard: &Shard, now: Instant) {
         while let Some(mut connection) = shard.take_answered() {
-            let touched = connection.wire.take_touched();
-            connection.note(touched, false);
+            let (touched, ended) = connection.wire.take_touched();
+            connection.note(touched, ended);
             self.move_along(shard, connection, now, Connection::advance);
         }
         while let Some(token) = shard.take_lost() {
@@ -176,9 +172,10 @@ impl Reactor {
                 connection.note(event.readable, event.ended);
                 self.move_along(shard, connection, now, Connection::advance);
             } else if let Some(wire) = &slot.wire {
-                wire.touch();
+                wire.touch(event.ended);
                 if event.writable {
-                    wire.flush_if_free();
+                    // A broken connection is found by its owner, at its next write.
+                    drop(wire.flush());
                 }
             }
         }
@@ -198,7 +195,7 @@ impl Reactor {
         while let Some(exchange) = shard.take_overdue(now) {
             let token = exchange.connection.token;
             let date = *self.clock.date(now);
-            let mut turn = Turn { now, date: &date, scratch: &mut self.scratch };
+            let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
             let step = Connection::decline(exchange, Reject::QueueTimeout, &mut turn);
             self.place(token, Some(step));
         }
@@ -214,7 +211,7 @@ impl Reactor {
     ) {
         let token = connection.token;
         let date = *self.clock.date(now);
-        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch };
+        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
         let step = catch_unwind(AssertUnwindSafe(|| {
             let step = through(connection, &mut turn);
             match step {
@@ -247,7 +244,7 @@ impl Reactor {
         }
     }
 
-    fn keep(&mut self, token: usize, connection: Box<Connection>) {
+    pub(super) fn keep(&mut self, token: usize, connection: Box<Connection>) {
         self.released |= connection.wire.output().take_released();
         let deadline = connection.deadline();
         let Some(slot) = self.slots.get_mut(token) else { return };
@@ -262,7 +259,7 @@ impl Reactor {
         }
     }
 
-    fn forget(&mut self, token: usize) {
+    pub(super) fn forget(&mut self, token: usize) {
         let Some(slot) = self.slots.get_mut(token) else { return };
         if let Some(wire) = slot.wire.take() {
             self.released |= wire.output().take_released();
@@ -296,91 +293,6 @@ impl Reactor {
         }
     }
 
-    fn may_accept(&self, now: Instant) -> bool {
-        self.accept_after.is_none_or(|after| after <= now)
-            && self.doors.iter().any(|door| door.open)
-            && self.connections() < self.site.options.max_connections
-    }
-
-    fn accept(&mut self, shard: &Shard, now: Instant) {
-        if self.accept_after.is_some_and(|after| after > now) {
-            return;
-        }
-        self.accept_after = None;
-        for index in 0..self.doors.len() {
-            for _ in 0..ACCEPTS {
-                if !self.doors.get(index).is_some_and(|door| door.open) {
-                    break;
-                }
-                // Idle connections never starve new clients: the one that comes up next makes room.
-                let full = self.connections() >= self.site.options.max_connections;
-                let spare = if full { self.find_idle(now) } else { None };
-                if full && spare.is_none() {
-                    return;
-                }
-                match self.doors[index].listener.accept() {
-                    Accepted::Client(stream, peer) => {
-                        if let Some(token) = spare {
-                            self.forget(token);
-                        }
-                        self.welcome(stream, peer, index, now);
-                        if self.once {
-                            shard.site.stop();
-                            self.close_doors();
-                            return;
-                        }
-                    }
-                    Accepted::Nobody => self.doors[index].open = false,
-                    Accepted::Vanished => {}
-                    Accepted::Exhausted(error) => {
-                        match self.find_idle(now) {
-                            Some(token) => self.forget(token),
-                            None => self.accept_after = Some(now + ACCEPT_PAUSE),
-                        }
-                        self.report_exhaustion(&error, now);
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    fn report_exhaustion(&mut self, error: &io::Error, now: Instant) {
-        if self.reported.is_none_or(|at| now.duration_since(at) >= REPORT_EVERY) {
-            self.reported = Some(now);
-            let message =
-                format!("cannot accept connections: {error}; raise the limit of open files or lower max_connections");
-            self.site.reporter.report(Severity::Error, &message);
-        }
-    }
-
-    fn welcome(&mut self, stream: Stream, peer: Peer, listener: usize, now: Instant) -> Option<usize> {
-        let token = self.free.last().copied().unwrap_or(self.slots.len());
-        if let Some(descriptor) = stream.descriptor() {
-            // Only a kernel without memory refuses this; the client is turned away.
-            self.poller.watch(descriptor, token).ok()?;
-        }
-        if self.free.pop().is_none() {
-            self.slots.push(Slot::default());
-        }
-        let wire = Arc::new(Wire::new(stream));
-        self.slots[token].wire = Some(Arc::clone(&wire));
-        let connection = Connection::new(wire, Arc::clone(&self.site), peer, listener, token, now);
-        self.keep(token, Box::new(connection));
-        Some(token)
-    }
-
-    // A connection that can make room for another, going round so that each gets its turn.
-    fn find_idle(&mut self, now: Instant) -> Option<usize> {
-        for _ in 0..self.slots.len() {
-            self.hand = (self.hand + 1) % self.slots.len();
-            if self.slots[self.hand].connection.as_ref().is_some_and(|connection| connection.is_spare(now)) {
-                return Some(self.hand);
-            }
-        }
-        None
-    }
-
     fn follow_phase(&mut self, shard: &Shard, now: Instant) {
         match shard.phase() {
             Phase::Serving => {
@@ -408,7 +320,10 @@ impl Reactor {
     fn begin_draining(&mut self, shard: &Shard, now: Instant) {
         self.drain_until = Some(now + self.site.options.graceful_timeout);
         for index in 0..self.doors.len() {
-            while self.connections() < self.site.options.max_connections {
+            for _ in 0..DRAIN_ACCEPTS {
+                if self.connections() >= self.site.options.max_connections {
+                    break;
+                }
                 match self.doors[index].listener.accept() {
                     Accepted::Client(stream, peer) => drop(self.welcome(stream, peer, index, now)),
                     Accepted::Vanished => {}
@@ -429,12 +344,6 @@ impl Reactor {
         }
     }
 
-    fn close_doors(&mut self) {
-        for door in self.doors.drain(..) {
-            self.poller.forget(door.listener.descriptor());
-        }
-    }
-
     fn abort(&mut self, shard: &Shard) {
         let left = self.connections();
         if left > 0 {
@@ -449,8 +358,13 @@ impl Reactor {
     pub fn clear(&mut self) {
         self.close_doors();
         for slot in &mut self.slots {
-            if let (Some(wire), None) = (&slot.wire, &slot.connection) {
-                wire.stream().abandon();
+            match (&slot.wire, &mut slot.connection) {
+                (Some(_), Some(connection)) if connection.is_answering() => connection.give_up(),
+                (Some(wire), None) => {
+                    wire.stream().reset_on_close();
+                    wire.stream().abandon();
+                }
+                _ => {}
             }
         }
         self.slots.clear();

@@ -117,10 +117,11 @@ impl Shard {
 
     /// Moves the shard's life on; it never goes back. Safe from any thread and from a signal handler of Python's.
     pub fn enter(&self, phase: Phase) {
+        // Before anybody sees the phase: what is answered from now on closes its connection.
+        self.site.stop();
         if self.phase.fetch_max(phase as u8, Ordering::SeqCst) >= phase as u8 {
             return;
         }
-        self.site.stop();
         if phase == Phase::Stopped {
             self.crew.dismiss_from_one();
         }
@@ -182,6 +183,11 @@ impl Shard {
     /// Whether requests wait for the thread that leads.
     pub(super) fn has_work(&self) -> bool {
         self.ready.len() > 0 || self.crew.is_overfull()
+    }
+
+    /// Whether another shard's leader has nothing to do.
+    pub(super) fn has_idle_neighbour(&self) -> bool {
+        self.crew.has_idle_neighbour(self.site.shard)
     }
 
     /// Whether a request or a connection is anywhere between the reactor and the workers.
@@ -270,8 +276,10 @@ impl Shard {
         while self.take_ready(|_| true).is_some() {}
         self.crew.clear();
         while self.take_answered().is_some() {}
-        if let Ok(mut reactor) = self.reactor.try_lock() {
-            reactor.clear();
+        match self.reactor.try_lock() {
+            Ok(mut reactor) => reactor.clear(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clear(),
+            Err(TryLockError::WouldBlock) => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 //! streams a response fills it while the poller's thread empties it; all else of a connection has one owner.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,20 @@ const HIGH_WATER: u64 = 1 << 20;
 /// Where it goes on.
 const LOW_WATER: u64 = 256 * 1024;
 
+const TOUCHED: u8 = 1;
+const ENDED: u8 = 2;
+
 /// A socket and its output.
 pub struct Wire {
     stream: Stream,
     output: Mutex<Output>,
-    touched: AtomicBool,
+    touched: AtomicU8,
 }
 
 impl Wire {
     /// Wraps a freshly accepted stream.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, output: Mutex::default(), touched: AtomicBool::new(false) }
+        Self { stream, output: Mutex::default(), touched: AtomicU8::new(0) }
     }
 
     /// The socket.
@@ -43,28 +46,24 @@ impl Wire {
         self.output().flush(&self.stream)
     }
 
-    /// Gives the socket what it takes now, unless another thread is just doing that.
-    pub fn flush_if_free(&self) {
-        if let Ok(mut output) = self.output.try_lock() {
-            // A broken connection is found by its owner, at its next write.
-            drop(output.flush(&self.stream));
-        }
+    /// Notes that the socket changed while somebody else owned the connection, and whether the client closed its side.
+    pub fn touch(&self, ended: bool) {
+        self.touched.fetch_or(if ended { TOUCHED | ENDED } else { TOUCHED }, Ordering::SeqCst);
     }
 
-    /// Notes that the socket changed while somebody else owned the connection.
-    pub fn touch(&self) {
-        self.touched.store(true, Ordering::SeqCst);
-    }
-
-    /// Whether the socket changed since this was last asked, and forgets it.
-    pub fn take_touched(&self) -> bool {
+    /// Whether the socket changed since this was last asked, and whether the client closed its side; forgets it.
+    pub fn take_touched(&self) -> (bool, bool) {
         // The load keeps the common case from writing to a line that the poller's thread may hold.
-        self.touched.load(Ordering::SeqCst) && self.touched.swap(false, Ordering::SeqCst)
+        if !self.is_touched() {
+            return (false, false);
+        }
+        let touched = self.touched.swap(0, Ordering::SeqCst);
+        (touched & TOUCHED != 0, touched & ENDED != 0)
     }
 
     /// Whether the socket changed since it was last asked.
     pub fn is_touched(&self) -> bool {
-        self.touched.load(Ordering::SeqCst)
+        self.touched.load(Ordering::SeqCst) != 0
     }
 
     /// Whether so much is queued that the application should wait for its client.
@@ -131,9 +130,11 @@ impl Streaming {
         }
         let mut busy = false;
         for wire in self.lock().iter() {
-            let before = wire.output().sent();
-            wire.flush_if_free();
-            busy |= wire.output().sent() != before;
+            let mut output = wire.output();
+            let before = output.sent();
+            // A broken connection is found by its owner, at its next write.
+            drop(output.flush(&wire.stream));
+            busy |= output.sent() != before;
         }
         busy
     }

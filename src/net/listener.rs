@@ -41,7 +41,8 @@ impl fmt::Display for BindFailure {
         match error.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
-                "cannot listen on {bind}: the address is in use; stop the other server or choose another port (0 lets the system choose)"
+                "cannot listen on {bind}: the address is in use; stop the other server or choose another {}",
+                if bind.starts_with("unix:") { "path" } else { "port (0 lets the system choose)" }
             ),
             io::ErrorKind::PermissionDenied => {
                 write!(
@@ -84,7 +85,7 @@ pub enum Accepted {
     Nobody,
     /// This client went away before it was accepted; ask again.
     Vanished,
-    /// Descriptors or memory have run out: ask again later.
+    /// Descriptors or memory have run out, or the socket is of no use: ask again later.
     Exhausted(io::Error),
 }
 
@@ -93,8 +94,18 @@ pub enum Accepted {
 pub struct Listener {
     socket: Socket,
     place: Place,
-    // The device and inode of the socket file we made, so that we never remove somebody else's.
-    file: Option<(u64, u64)>,
+    file: Option<SocketFile>,
+}
+
+/// The socket file that a listener made, to be removed by it and nobody else.
+#[derive(Debug)]
+struct SocketFile {
+    // Absolute: the program may change its directory.
+    path: PathBuf,
+    // Device and inode: another server may have put its own file there.
+    identity: (u64, u64),
+    // A forked child has inherited the listener, but not the file.
+    process: u32,
 }
 
 impl Listener {
@@ -128,14 +139,20 @@ impl Listener {
             Ok((stream, peer)) => Accepted::Client(stream, peer),
             Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::AGAIN) => Accepted::Nobody,
+                // accept(2): the client has gone, or Linux passes on an error of the network; try again.
                 Some(
-                    rustix::io::Errno::MFILE
-                    | rustix::io::Errno::NFILE
-                    | rustix::io::Errno::NOBUFS
-                    | rustix::io::Errno::NOMEM,
-                ) => Accepted::Exhausted(error),
-                // ECONNABORTED, EINTR, EPROTO and the network errors that Linux passes on: accept(2) says to try again.
-                _ => Accepted::Vanished,
+                    rustix::io::Errno::CONNABORTED
+                    | rustix::io::Errno::INTR
+                    | rustix::io::Errno::PROTO
+                    | rustix::io::Errno::NETDOWN
+                    | rustix::io::Errno::NOPROTOOPT
+                    | rustix::io::Errno::HOSTDOWN
+                    | rustix::io::Errno::HOSTUNREACH
+                    | rustix::io::Errno::OPNOTSUPP
+                    | rustix::io::Errno::NETUNREACH,
+                ) => Accepted::Vanished,
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM; or somebody else has shut the socket down: at once it would not help.
+                _ => Accepted::Exhausted(error),
             },
         }
     }
@@ -143,10 +160,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let (Some(ours), Place::Unix(path)) = (self.file, &self.place) {
-            if fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == ours) {
-                drop(fs::remove_file(path));
-            }
+        let Some(file) = &self.file else { return };
+        let ours = |found: fs::Metadata| (found.dev(), found.ino()) == file.identity;
+        if file.process == std::process::id() && fs::metadata(&file.path).is_ok_and(ours) {
+            drop(fs::remove_file(&file.path));
         }
     }
 }
@@ -246,7 +263,11 @@ fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let file = match abstract_name {
         Some(_) => None,
-        None => fs::metadata(path).ok().map(|made| (made.dev(), made.ino())),
+        None => fs::metadata(path).ok().map(|made| SocketFile {
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            identity: (made.dev(), made.ino()),
+            process: std::process::id(),
+        }),
     };
     Ok(Listener { socket, place: Place::Unix(path.to_owned()), file })
 }
@@ -260,7 +281,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             probe.set_nonblocking(true)?;
             match probe.connect(&SockAddr::unix(path)?) {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-                _ => Err(io::ErrorKind::AddrInUse.into()),
+                _ => Err(rustix::io::Errno::ADDRINUSE.into()),
             }
         }
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket")),

@@ -84,6 +84,7 @@ impl FileWrapper {
         let Some((file, size)) = descriptor::duplicate_file(raw.call_method0("fileno")?.extract()?)? else {
             return Ok(None);
         };
-        Ok(Some(FileSpan { file, offset, length: size.saturating_sub(offset) }))
+        // Files of /proc have content and no size.
+        Ok((size > offset).then(|| FileSpan { file, offset, length: size - offset }))
     }
 }

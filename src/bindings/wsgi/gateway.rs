@@ -172,7 +172,7 @@ impl<'py> Response<'_, 'py> {
         let mut total = 0;
         let mut contents = Vec::with_capacity(items.len());
         for item in items {
-            let bytes = content(&item)?.clone();
+            let bytes = content(&item)?;
             total += bytes.as_bytes().len() as u64;
             contents.push(bytes);
         }
@@ -183,7 +183,12 @@ impl<'py> Response<'_, 'py> {
         if self.result.is_instance_of::<PyBytes>() || self.result.is_instance_of::<PyString>() {
             return Err(Stop::Error(not_iterable(self.result)));
         }
-        let Ok(iterator) = self.result.try_iter() else { return Err(Stop::Error(not_iterable(self.result))) };
+        let iterator = match self.result.try_iter() {
+            Ok(iterator) => iterator,
+            // What the application's own __iter__ raises is its error.
+            Err(error) if self.result.hasattr("__iter__")? => return Err(Stop::Error(error)),
+            Err(_) => return Err(Stop::Error(not_iterable(self.result))),
+        };
         for item in iterator {
             let item = item?;
             let bytes = content(&item)?;
@@ -195,7 +200,7 @@ impl<'py> Response<'_, 'py> {
             if !self.call.with(|exchange| exchange.wants_content()).unwrap_or(false) {
                 return Ok(());
             }
-            self.call.write_content(self.py, owned_or_borrowed(bytes))?;
+            self.call.write_content(self.py, owned_or_borrowed(&bytes))?;
             // PEP 3333: enough is enough. Only the piece past the announced length shows it, so that what an application
             // does after its last piece is not cut off.
             if self.call.with(|exchange| exchange.has_surplus()).unwrap_or(true) {
@@ -242,11 +247,16 @@ fn owned_or_borrowed<'a>(bytes: &'a Bound<'_, PyBytes>) -> Content<'a> {
     }
 }
 
-fn content<'a, 'py>(item: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyBytes>> {
-    item.cast::<PyBytes>().map_err(|_| {
-        let kind = item.get_type();
-        Failure::Type(format!("the application's response must consist of bytes, not {kind}")).into()
-    })
+fn content<'py>(item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if let Ok(bytes) = item.cast_exact::<PyBytes>() {
+        return Ok(bytes.clone());
+    }
+    if let Ok(bytes) = item.cast::<PyBytes>() {
+        // A subclass may run code of its own when it is let go, wherever that is.
+        return Ok(PyBytes::new(item.py(), bytes.as_bytes()));
+    }
+    let kind = item.get_type();
+    Err(Failure::Type(format!("the application's response must consist of bytes, not {kind}")).into())
 }
 
 fn not_iterable(result: &Bound<'_, PyAny>) -> PyErr {
