@@ -111,6 +111,13 @@ class RawClient:
         if rest:
             raise ProtocolError(f"bytes where the stream should end: {rest[:200]!r}")
 
+    def has_ended(self) -> bool:
+        """Waits for the next byte or the end of the stream, and tells whether it is the end."""
+        if not self._buffer:
+            with contextlib.suppress(ConnectionResetError):
+                self._buffer = self.socket.recv(65536)
+        return not self._buffer
+
     def _head(self) -> Response:
         found = self._match(_STATUS_LINE, b"\r\n", "status line")
         fields = []
@@ -238,6 +245,7 @@ class Command:
         cwd: the directory to start in.
         env: variables for the process.
         start: the words that start the command.
+        pass_fds: descriptors that the process inherits.
     """
 
     def __init__(
@@ -246,6 +254,7 @@ class Command:
         cwd: Path,
         env: Mapping[str, str] | None = None,
         start: Sequence[str] = (sys.executable, "-m", "wsgi_server"),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         place = [] if any(word in arguments for word in ("--port", "--bind")) else ["--port", "0"]
         self.process = subprocess.Popen(
@@ -255,6 +264,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=pass_fds,
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None

@@ -1,0 +1,570 @@
+"""The access log: every field of it exactly, nothing in it that a client could forge, and no line lost.
+
+A line is written once the last byte of its response has left, or when it is known that no more will. The log is read
+after the server has stopped, which writes what is left.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.recording import (
+    CHUNKED,
+    GET,
+    HEAD,
+    LAST,
+    POST,
+    Environ,
+    Gate,
+    Start,
+    answer,
+    eventually,
+    get,
+    reset,
+    talk,
+)
+from tests.support import PATIENCE, Command, RawClient, serve
+from wsgi.server import WSGIServer
+
+App = Callable[[Environ, Start], Any]
+
+
+def hello(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    return answer(start_response, b"hello")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the log is written."""
+    return tmp_path / "access.log"
+
+
+def logged(path: Path, app: App, *exchanges: bytes, **options: Any) -> list[str]:
+    """The lines after each of `exchanges` was sent on a connection of its own and answered to the end."""
+    with serve(app, access_log=str(path), **options) as server:
+        for exchange in exchanges:
+            talk(server.addresses[0], exchange)
+    text = path.read_bytes().decode("ascii")
+    assert not text or text.endswith("\n")
+    return text.splitlines()
+
+
+def closing(*lines: bytes, line: bytes = b"GET /e HTTP/1.1") -> bytes:
+    """A request after which the connection closes."""
+    return b"\r\n".join([line, b"Host: a", *lines, b"Connection: close", b"", b""])
+
+
+# -- The combined format -----------------------------------------------------------------------------------------------
+
+COMBINED = re.compile(
+    r'(?P<host>[^ ]+) - - \[(?P<time>[^\]]+)\] "(?P<request>.*)" (?P<status>[0-9]{3}) (?P<size>-|[0-9]+) '
+    r'"(?P<referer>.*)" "(?P<agent>.*)"'
+)
+
+
+def test_combined_format_is_the_default_and_exact(path: Path) -> None:
+    before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    (line,) = logged(
+        path,
+        hello,
+        closing(b"Referer: http://b/?c", b"User-Agent: Test/1.0 (x; y)", line=b"POST /a/b?c=d%20e HTTP/1.1"),
+    )
+    after = datetime.datetime.now(datetime.timezone.utc)
+    found = COMBINED.fullmatch(line)
+    assert found, line
+    time = found["time"]
+    assert line == (f'127.0.0.1 - - [{time}] "POST /a/b?c=d%20e HTTP/1.1" 200 5 "http://b/?c" "Test/1.0 (x; y)"')
+    assert re.fullmatch(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}(:[0-9]{2}){3} \+0000", time)
+    assert before <= datetime.datetime.strptime(time, "%d/%b/%Y:%H:%M:%S %z") <= after
+
+
+def test_combined_format_without_fields_has_dashes(path: Path) -> None:
+    (line,) = logged(path, hello, b"GET / HTTP/1.0\r\n\r\n")
+    assert line.endswith('"GET / HTTP/1.0" 200 5 "-" "-"')
+
+
+def test_combined_format_with_empty_fields_has_dashes(path: Path) -> None:
+    (line,) = logged(path, hello, closing(b"Referer:", b"User-Agent: "))
+    assert line.endswith('"GET /e HTTP/1.1" 200 5 "-" "-"')
+
+
+def test_line_of_a_unix_socket_names_no_address(path: Path, tmp_path: Path) -> None:
+    (line,) = logged(path, hello, closing(), bind=[f"unix:{tmp_path / 's'}"])
+    found = COMBINED.fullmatch(line)
+    assert found
+    assert found["host"] in ("unix", "-")
+
+
+# -- What a client cannot do to it -------------------------------------------------------------------------------------
+
+# What stands in a field, and how it stands in the log: as Apache writes it, in a form that ends neither item nor line.
+ESCAPED: list[tuple[bytes, str]] = [
+    (b'"', r"\""),
+    (b"\\", r"\\"),
+    (b'\\"', r"\\\""),
+    (b'" 200 5 "-" "forged', r"\" 200 5 \"-\" \"forged"),
+    (b"\t", r"\x09"),
+    (b"\xe9", r"\xe9"),
+    (b"\xff", r"\xff"),
+    (b"\xc3\xa9", r"\xc3\xa9"),
+    # The C1 controls, which some terminals obey.
+    (b"\x80\x9b31m", r"\x80\x9b31m"),
+    (b"plain ~!@#$%^&*()[]{}<>", "plain ~!@#$%^&*()[]{}<>"),
+]
+
+
+@pytest.mark.parametrize(("value", "shown"), ESCAPED)
+@pytest.mark.parametrize(("name", "group"), [(b"Referer", "referer"), (b"User-Agent", "agent")])
+def test_field_is_escaped(name: bytes, group: str, value: bytes, shown: str, path: Path) -> None:
+    (line,) = logged(path, hello, closing(name + b": a" + value + b"b"))
+    found = COMBINED.fullmatch(line)
+    assert found, line
+    assert found[group] == f"a{shown}b"
+
+
+def test_request_line_is_escaped_and_not_decoded(path: Path) -> None:
+    # What is percent-encoded stays so: decoded, it could be a line end.
+    (line,) = logged(path, hello, closing(line=b'GET /a%0d%0aX%22"\\b?"%00 HTTP/1.1'))
+    found = COMBINED.fullmatch(line)
+    assert found, line
+    assert found["request"] == r"GET /a%0d%0aX%22\"\\b?\"%00 HTTP/1.1"
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_no_byte_of_a_client_can_forge_a_line(byte: int, path: Path) -> None:
+    # Whatever is let through leaves one line of printable ASCII for each request; what is refused leaves at most one.
+    sent = bytes([byte])
+    lines = logged(path, hello, closing(b"User-Agent: a" + sent + b"b"), closing(line=b"GET /a" + sent + b"b HTTP/1.1"))
+    assert len(lines) <= 2
+    for line in lines:
+        assert line.isascii()
+        assert line.isprintable()
+        assert COMBINED.fullmatch(line), line
+
+
+# -- Atoms -------------------------------------------------------------------------------------------------------------
+
+REQUEST = closing(b"X-A: 1", b"x-a: 2", b"Cookie: c=1", b"Referer: r", line=b"POST /a%20b?c=d&e HTTP/1.1")
+
+# A format, and the line it makes of that request; a pattern where the value is not known before.
+ATOMS: dict[str, tuple[str, str]] = {
+    "text": ("just text", "just text"),
+    "percent": ("100%% %%h", "100% %h"),
+    "non-ascii-text": ("caf\xe9 %m", "caf\xe9 POST"),
+    "host": ("%h %a", r"127\.0\.0\.1 127\.0\.0\.1"),
+    "logname-and-user": ("%l %u", "- -"),
+    "time": ("%t", r"\[[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9:]{8} \+0000\]"),
+    "request-line": ("%r", r"POST /a%20b\?c=d&e HTTP/1\.1"),
+    "method": ("%m", "POST"),
+    "path": ("%U", "/a%20b"),
+    "query": ("%q", r"\?c=d&e"),
+    "protocol": ("%H", r"HTTP/1\.1"),
+    "status": ("%s %>s", "200 200"),
+    "size": ("%b %B", "5 5"),
+    "time-taken": ("%D %T", "[0-9]+ [0-9]+"),
+    "time-taken-in-units": ("%{us}T %{ms}T %{s}T", "[0-9]+ [0-9]+ [0-9]+"),
+    "remote-port": ("%{remote}p", "[1-9][0-9]*"),
+    "connection-status": ("%X", r"[+-]"),
+    "field": ("%{Referer}i", "r"),
+    "field-in-any-case": ("%{rEFERER}i", "r"),
+    "field-absent": ("%{X-B}i", "-"),
+    "field-of-request": ("%{Host}i", "a"),
+    "several": ("%m%U%q", r"POST/a%20b\?c=d&e"),
+}
+
+
+@pytest.mark.parametrize("name", ATOMS)
+def test_atom_gives_its_value(name: str, path: Path) -> None:
+    log_format, pattern = ATOMS[name]
+    with serve(hello, access_log=str(path), access_log_format=log_format) as server:
+        talk(server.addresses[0], REQUEST)
+    (line,) = path.read_text("utf-8").splitlines()
+    assert re.fullmatch(pattern, line), line
+
+
+def test_atom_query_of_a_request_without_one_is_empty(path: Path) -> None:
+    lines = logged(
+        path, hello, closing(line=b"GET / HTTP/1.1"), closing(line=b"GET /? HTTP/1.1"), access_log_format="<%q>"
+    )
+    assert lines == ["<>", "<>"]
+
+
+def test_atom_size_of_nothing_is_a_dash_or_0(path: Path) -> None:
+    def nothing(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response("204 No Content", [])
+        return []
+
+    assert logged(path, nothing, closing(), access_log_format="%s %b %B") == ["204 - 0"]
+
+
+def test_atom_remote_port_is_the_clients(path: Path) -> None:
+    options = {"access_log": str(path), "access_log_format": "%{remote}p"}
+    with serve(hello, **options) as server, RawClient(server.addresses[0]) as client:
+        port = client.socket.getsockname()[1]
+        client.send(LAST)
+        client.responses("GET")
+    assert path.read_text() == f"{port}\n"
+
+
+def test_atom_time_taken_holds_the_applications(path: Path) -> None:
+    def slow(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        # Time is the subject.
+        threading.Event().wait(0.05)
+        return answer(start_response)
+
+    (line,) = logged(path, slow, closing(), access_log_format="%D %{ms}T %{s}T")
+    micro, milli, seconds = (int(part) for part in line.split(" "))
+    assert micro >= 50_000
+    assert (milli, seconds) == (micro // 1000, micro // 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "log_format",
+    ["%y", "%h %z", "%", "a%", "%{", "%{X", "%{X}", "%{X}z", "%{}i", "%{x}T", "%{local}p", "%>h", "%{X}o", "%\xe9"],
+)
+def test_atom_that_is_unknown_is_refused_at_construction(log_format: str, path: Path) -> None:
+    with pytest.raises(ValueError, match="access_log_format"):
+        WSGIServer(port=0, app=hello, access_log=str(path), access_log_format=log_format)
+
+
+def test_log_that_cannot_be_opened_is_refused_at_construction(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="access_log") as caught:
+        WSGIServer(port=0, app=hello, access_log=str(tmp_path / "missing" / "log"))
+    assert "missing" in str(caught.value)
+
+
+# -- Status and size ---------------------------------------------------------------------------------------------------
+
+
+def of(status: str, content: Any, *headers: tuple[str, str]) -> App:
+    def app(environ: Environ, start_response: Start) -> Any:
+        start_response(status, list(headers))
+        return content() if callable(content) else content
+
+    return app
+
+
+def raising(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    raise ValueError("an error of the application")
+
+
+def cut(environ: Environ, start_response: Start) -> Iterator[bytes]:
+    start_response("200 OK", [])
+    yield b"abc"
+    raise ValueError("an error of the application")
+
+
+def written(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    start_response("200 OK", [])(b"abc")
+    return [b"de"]
+
+
+def wrapped(environ: Environ, start_response: Start) -> Any:
+    start_response("200 OK", [])
+    return environ["wsgi.file_wrapper"](Path(__file__).open("rb"))
+
+
+INTERNAL_ERROR = len(b"Internal server error.\n")
+
+# Application, request, and `%s %B %X`: Apache's %B is "size of response in bytes, excluding HTTP headers", and %X is X
+# for a response that was aborted.
+OUTCOMES: dict[str, tuple[App, bytes, str]] = {
+    "get": (hello, closing(), "200 5 +"),
+    "head": (hello, closing(line=b"HEAD /e HTTP/1.1"), "200 0 +"),
+    "head-of-list": (of("200 OK", [b"hello"]), closing(line=b"HEAD /e HTTP/1.1"), "200 0 +"),
+    "not-found": (of("404 Not Found", [b"no"]), closing(), "404 2 +"),
+    "own-status": (of("299 Odd", [b"no"]), closing(), "299 2 +"),
+    "not-modified": (of("304 Not Modified", [b"x"], ("Content-Length", "5")), closing(), "304 0 +"),
+    "no-content": (of("204 No Content", [b"x"]), closing(), "204 0 +"),
+    "empty": (of("200 OK", []), closing(), "200 0 +"),
+    # The content, without the framing of its chunks.
+    "chunked": (of("200 OK", lambda: iter([b"abc", b"de"])), closing(), "200 5 +"),
+    "write": (written, closing(), "200 5 +"),
+    "file": (wrapped, closing(), f"200 {Path(__file__).stat().st_size} +"),
+    "large": (of("200 OK", [b"x" * 3_000_000]), closing(), "200 3000000 +"),
+    "longer-than-announced": (of("200 OK", [b"hello"], ("Content-Length", "2")), closing(), "200 2 +"),
+    "http10": (of("200 OK", lambda: iter([b"abc"])), b"GET /e HTTP/1.0\r\n\r\n", "200 3 +"),
+    "expectation": (
+        hello,
+        POST + b"Connection: close\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx",
+        "200 5 +",
+    ),
+    # The server's own answer.
+    "failed": (raising, closing(), f"500 {INTERNAL_ERROR} +"),
+    "failed-head": (raising, closing(line=b"HEAD /e HTTP/1.1"), "500 0 +"),
+    "never-started": (lambda environ, start_response: [b"x"], closing(), f"500 {INTERNAL_ERROR} +"),
+    # Broken off: the status is the one that was sent.
+    "cut": (cut, closing(), "200 3 X"),
+    "shorter-than-announced": (of("200 OK", [b"abc"], ("Content-Length", "5")), closing(), "200 3 X"),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_outcome_status_size_and_end_are_logged(name: str, path: Path) -> None:
+    app, request, line = OUTCOMES[name]
+    assert logged(path, app, request, access_log_format="%s %B %X") == [line]
+
+
+def test_outcome_of_a_queue_that_is_full_is_503(path: Path) -> None:
+    gate = Gate()
+    options = {"access_log": str(path), "access_log_format": "%U %s %B %X"}
+    with serve(gate, threads=1, queue_limit=1, **options) as server:
+        clients = [RawClient(server.addresses[0]) for _ in range(3)]
+        clients[0].send(get("/slow", "Connection: close"))
+        gate.wait_for_one()
+        for client, name in zip(clients[1:], ("/1", "/2"), strict=True):
+            client.send(get(name, "Connection: close"))
+        # One of them waits, the other is refused while every thread is inside the application.
+        refused = next(iter(first_answered(clients[1:])))
+        (response,) = refused.responses("GET")
+        gate.opened.set()
+        for client in clients:
+            if client is not refused:
+                client.responses("GET")
+            client.socket.close()
+    assert response.status == 503
+    lines = path.read_text().splitlines()
+    assert sorted(line.split(" ", 1)[1] for line in lines) == ["200 2 +", "200 5 +", f"503 {len(response.body)} +"]
+
+
+def first_answered(clients: list[RawClient]) -> list[RawClient]:
+    readable = select.select([client.socket for client in clients], [], [], PATIENCE)[0]
+    return [client for client in clients if client.socket in readable]
+
+
+def test_outcome_of_a_body_too_slow_for_the_application_is_408(path: Path) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        return answer(start_response, environ["wsgi.input"].read())
+
+    lines = logged(
+        path,
+        app,
+        POST + b"Content-Length: 10\r\n\r\nhello",
+        body_buffer=0,
+        body_timeout=0.1,
+        access_log_format="%s %B %X",
+    )
+    text = b"The request did not arrive in time.\n"
+    assert lines == [f"408 {len(text)} +"]
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_outcome_of_a_client_that_left_is_aborted(resets: bool, path: Path) -> None:
+    gone, closed = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        try:
+            yield b"begun"
+            assert gone.wait(PATIENCE)
+            for _ in range(500):
+                yield b"x" * 100_000
+        finally:
+            closed.set()
+
+    with serve(app, access_log=str(path), access_log_format="%m %s %X") as server:
+        client = RawClient(server.addresses[0])
+        client.send(GET + b"\r\n")
+        assert client.socket.recv(1, socket.MSG_PEEK)
+        if resets:
+            reset(client)
+        client.socket.close()
+        gone.set()
+        assert closed.wait(PATIENCE)
+    assert path.read_text() == "GET 200 X\n"
+
+
+def test_outcome_of_a_client_that_does_not_read_is_aborted(path: Path) -> None:
+    app = of("200 OK", [b"x" * 50_000_000])
+    options = {"access_log": str(path), "access_log_format": "%s %X", "write_timeout": 0.2}
+    with serve(app, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(LAST)
+        # Written although the client never takes its response.
+        eventually(lambda: path.read_text() != "", "a line")
+    assert path.read_text() == "200 X\n"
+
+
+def test_request_that_never_became_one_is_not_in_the_log_as_another(path: Path) -> None:
+    lines = logged(
+        path,
+        hello,
+        b"BAD\r\n\r\n",
+        closing() + b"BAD\r\n\r\n",
+        CHUNKED + b"g\r\n",
+        access_log_format="%m %s",
+    )
+    assert [line for line in lines if line.endswith("200")] == ["GET 200"]
+    # Refusals may be logged, by their own status.
+    assert {line.rpartition(" ")[2] for line in lines} <= {"200", "400"}
+
+
+# -- Excluded paths ----------------------------------------------------------------------------------------------------
+
+# Patterns, and which of the paths below are left.
+PATHS = ["/", "/health", "/health/", "/healthy", "/static/a.css", "/static/b/c", "/Health"]
+EXCLUDED: dict[str, tuple[list[str], list[str]]] = {
+    "none": ([], PATHS),
+    "exact": (["/health"], ["/", "/health/", "/healthy", "/static/a.css", "/static/b/c", "/Health"]),
+    "prefix": (["/static/*"], ["/", "/health", "/health/", "/healthy", "/Health"]),
+    "prefix-of-names": (["/heal*"], ["/", "/static/a.css", "/static/b/c", "/Health"]),
+    "several": (["/health", "/static/*", "/"], ["/health/", "/healthy", "/Health"]),
+    "everything": (["/*"], []),
+}
+
+
+@pytest.mark.parametrize("name", EXCLUDED)
+def test_excluded_paths_are_not_logged(name: str, path: Path) -> None:
+    patterns, left = EXCLUDED[name]
+    requests = [closing(line=f"GET {each} HTTP/1.1".encode()) for each in PATHS]
+    lines = logged(path, hello, *requests, access_log_exclude=patterns, access_log_format="%U")
+    assert lines == left
+
+
+def test_excluded_path_is_so_with_any_query(path: Path) -> None:
+    lines = logged(path, hello, closing(line=b"GET /health?x=1 HTTP/1.1"), access_log_exclude=["/health"])
+    assert lines == []
+
+
+# -- Where it goes -----------------------------------------------------------------------------------------------------
+
+
+def test_file_is_appended_to(path: Path) -> None:
+    path.write_text("before\n")
+    for _ in range(2):
+        logged(path, hello, closing(), access_log_format="%U")
+    assert path.read_text() == "before\n/e\n/e\n"
+
+
+def test_lines_appear_while_the_server_runs(path: Path) -> None:
+    with serve(hello, access_log=str(path), access_log_format="%U") as server:
+        talk(server.addresses[0], closing())
+        eventually(lambda: path.read_text() == "/e\n", "the line")
+
+
+def test_no_log_is_written_where_none_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    with serve(hello) as server:
+        talk(server.addresses[0], closing())
+    assert capfd.readouterr().out == ""
+
+
+APPLICATION = """
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def test_standard_output_of_the_command_is_a_log(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION)
+    with Command("app:app", "--access-log", "-", cwd=tmp_path) as command:
+        talk(command.address, closing(b"User-Agent: test"))
+        line = command.stdout.wait_for("GET")
+    assert COMBINED.fullmatch(line)
+    assert line.endswith('"GET /e HTTP/1.1" 200 2 "-" "test"')
+
+
+def test_format_and_patterns_of_the_command_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION)
+    arguments = ["--access-log", "-", "--access-log-format", "%m %U %s", "--access-log-exclude", "/health"]
+    with Command("app:app", *arguments, cwd=tmp_path) as command:
+        for target in (b"/health", b"/other"):
+            talk(command.address, closing(line=b"GET %s HTTP/1.1" % target))
+        command.stdout.wait_for("/other")
+    assert command.stdout.seen == ["GET /other 200"]
+
+
+def test_unknown_atom_of_the_command_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "wsgi_server",
+            "app:app",
+            "--access-log",
+            "-",
+            "--access-log-format",
+            "%y",
+            "--port",
+            "0",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "%y" in done.stderr
+
+
+# -- Nothing is lost ---------------------------------------------------------------------------------------------------
+
+
+def test_every_request_has_its_line_after_a_graceful_stop(path: Path) -> None:
+    clients, each = 8, 250
+
+    def ask(number: int) -> None:
+        with RawClient(server.addresses[0]) as client:
+            for turn in range(each):
+                client.send(get(f"/{number}/{turn}"))
+                client.receive()
+
+    with serve(hello, access_log=str(path), access_log_format="%U") as server:
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(f"/{number}/{turn}" for number in range(clients) for turn in range(each))
+
+
+def test_request_that_runs_while_the_server_stops_has_its_line(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import os, signal, threading\n"
+        "def app(environ, start_response):\n"
+        "    if environ['PATH_INFO'] == '/stop':\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    start_response('200 OK', [('Content-Length', '2')])\n"
+        "    return [b'ok']\n"
+    )
+    with Command("app:app", "--access-log", "access.log", "--access-log-format", "%U %s %X", cwd=tmp_path) as command:
+        with RawClient(command.address) as client:
+            client.send(get("/first") + get("/stop"))
+            client.receive()
+            client.receive()
+        assert command.process.wait(PATIENCE) == 0
+    assert (tmp_path / "access.log").read_text() == "/first 200 +\n/stop 200 +\n"
+
+
+def test_lines_of_one_connection_are_in_order(path: Path) -> None:
+    count = 500
+    requests = b"".join(get(f"/{number}") for number in range(count))
+    with serve(hello, access_log=str(path), access_log_format="%U") as server, RawClient(server.addresses[0]) as client:
+        client.send(requests)
+        for _ in range(count):
+            client.receive()
+    assert path.read_text().splitlines() == [f"/{number}" for number in range(count)]
+
+
+def test_head_and_get_of_one_connection_are_told_apart(path: Path) -> None:
+    with (
+        serve(hello, access_log=str(path), access_log_format="%m %B") as server,
+        RawClient(server.addresses[0]) as client,
+    ):
+        client.send(HEAD + b"\r\n" + GET + b"\r\n" + LAST)
+        client.responses("HEAD", "GET", "GET")
+    assert path.read_text() == "HEAD 0\nGET 5\nGET 5\n"

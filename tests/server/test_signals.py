@@ -1,0 +1,463 @@
+"""Ctrl-C and SIGTERM at every moment: what runs is finished, nothing new begins, and the exit code says so."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE, Command, RawClient, Response
+
+GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
+
+APP = """
+import os, select, socket
+
+def gate():
+    # The test is at the other end: it sees who is inside, and closes to let go.
+    return socket.create_connection(("127.0.0.1", int(os.environ["GATE"])))
+
+def pieces(count):
+    yield b"first "
+    with gate() as held:
+        held.recv(1)
+    for number in range(count):
+        yield b"%d " % number
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    fields = [("Content-Type", "text/plain")]
+    if path == "/hold":
+        with gate() as held:
+            held.recv(1)
+    if path == "/compute":
+        with gate() as held:
+            while not select.select([held], [], [], 0)[0]:
+                pass
+    if path == "/stream":
+        start_response("200 OK", fields)
+        return pieces(100)
+    if path == "/large":
+        start_response("200 OK", fields)
+        return [b"x" * 8_000_000]
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", fields)
+    return [b"done " + str(len(body)).encode()]
+"""
+
+
+@dataclass
+class Site:
+    """The running application, and the gates its requests wait before."""
+
+    command: Command
+    gates: socket.socket
+    clients: contextlib.ExitStack
+    _held: list[socket.socket] = field(default_factory=list)
+
+    def connect(self, *parts: bytes) -> RawClient:
+        """A new connection that has sent something."""
+        client = self.clients.enter_context(RawClient(self.command.address))
+        client.send(*parts)
+        return client
+
+    def idle(self) -> RawClient:
+        """A connection that has been answered and could ask again."""
+        client = self.connect(GET % b"/")
+        assert client.receive().status == 200
+        return client
+
+    def hold(self, path: bytes = b"/hold") -> RawClient:
+        """A connection whose request is inside of the application."""
+        client = self.connect(GET % path)
+        self.wait_inside()
+        return client
+
+    def wait_inside(self) -> None:
+        """Returns once one more request waits before its gate."""
+        self._held.append(self.clients.enter_context(self.gates.accept()[0]))
+
+    def let_go(self) -> None:
+        """Opens the gates of all that wait."""
+        while self._held:
+            self._held.pop().close()
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, and returns when the stop has begun: connections that idle are closed then."""
+        with self.idle() as idle:
+            self.command.process.send_signal(number)
+            idle.expect_end()
+
+    def exit_code(self) -> int:
+        """Waits for the end of the process."""
+        return self.command.process.wait(PATIENCE)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *options: str, program: str | None = None) -> Iterator[Site]:
+    (folder / "site_app.py").write_text(APP)
+    with socket.create_server(("127.0.0.1", 0)) as gates, contextlib.ExitStack() as clients:
+        gates.settimeout(PATIENCE)
+        env = {"GATE": str(gates.getsockname()[1])}
+        if program is None:
+            command = Command("site_app:app", *options, cwd=folder, env=env)
+        else:
+            (folder / "program.py").write_text(program)
+            command = Command(cwd=folder, env=env, start=[sys.executable, "program.py"])
+        with command:
+            yield Site(command, gates, clients)
+        errors = command.stderr.seen[command.stderr.seen.index(command.banner) + 1 :]
+        assert not any("Traceback" in line or "defect" in line for line in errors), errors
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """The application served by the command."""
+    with serving(tmp_path) as site:
+        yield site
+
+
+both = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+
+
+def only(client: RawClient, method: str = "GET") -> Response:
+    """The one response that comes before the end of the connection, which the client closes then as well."""
+    with client:
+        (response,) = client.responses(method)
+    return response
+
+
+def last(client: RawClient, method: str = "GET") -> bytes:
+    """The content of a response that says that it is its connection's last one (RFC 9112 §9.6)."""
+    response = only(client, method)
+    assert (response.status, response["Connection"]) == (200, "close")
+    return response.body
+
+
+# -- moments ----------------------------------------------------------------------------------------------------------
+
+
+@both
+def test_signal_at_once_ends_with_0(number: int, site: Site) -> None:
+    assert site.command.stop(number) == 0
+    assert site.command.stderr.seen == [site.command.banner]
+
+
+@both
+def test_signal_while_idle_closes_idle_connections_and_ends_with_0(number: int, site: Site) -> None:
+    idle = [site.idle() for _ in range(5)] + [site.connect() for _ in range(5)]
+    site.command.process.send_signal(number)
+    for client in idle:
+        client.expect_end()
+    assert site.exit_code() == 0
+
+
+@both
+@pytest.mark.parametrize("path", [b"/hold", b"/compute"])
+def test_signal_while_a_request_is_inside_lets_it_finish(number: int, path: bytes, site: Site) -> None:
+    client = site.hold(path)
+    site.signal(number)
+    assert site.command.process.poll() is None
+    site.let_go()
+    assert last(client) == b"done 0"
+    assert site.exit_code() == 0
+
+
+@both
+def test_signal_while_requests_are_queued_lets_them_all_finish(number: int, tmp_path: Path) -> None:
+    with serving(tmp_path, "--threads", "2") as site:
+        inside = [site.hold() for _ in range(1)]
+        idle = site.idle()
+        inside.append(site.hold())
+        queued = [site.connect(GET % b"/") for _ in range(20)]
+        site.command.process.send_signal(number)
+        idle.expect_end()
+        site.let_go()
+        for client in (*inside, *queued):
+            assert last(client) == b"done 0"
+        assert site.exit_code() == 0
+
+
+ARRIVALS: dict[str, list[bytes]] = {
+    "half a head": [b"GET / HTTP/1.1\r\nHo", b"st: a\r\n\r\n"],
+    "half a small body": [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500, b"x" * 500],
+    "half a large body": [
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000,
+        b"x" * 100_000,
+    ],
+    "half a chunk": [
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n" + b"x" * 100,
+        b"x" * 3996 + b"\r\n0\r\n\r\n",
+    ],
+}
+
+
+@both
+@pytest.mark.parametrize("parts", ARRIVALS.values(), ids=ARRIVALS)
+def test_signal_while_a_request_arrives_lets_it_arrive(number: int, parts: list[bytes], site: Site) -> None:
+    client = site.connect(parts[0])
+    # Both have been noticed by the time that the idle one is answered and closed.
+    site.signal(number)
+    client.send(parts[1])
+    assert last(client, "POST").startswith(b"done ")
+    assert site.exit_code() == 0
+
+
+@both
+def test_signal_while_a_response_is_streamed_lets_it_stream_to_its_end(number: int, site: Site) -> None:
+    client = site.hold(b"/stream")
+    site.signal(number)
+    site.let_go()
+    # The head was gone before the stop began: it may say keep-alive, but then comes the end.
+    assert only(client).body == b"first " + b"".join(b"%d " % number for number in range(100))
+    assert site.exit_code() == 0
+
+
+@both
+def test_signal_while_a_client_reads_slowly_lets_it_read_everything(number: int, site: Site) -> None:
+    client = site.connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    client.send(GET % b"/large")
+    select.select([client.socket], [], [], PATIENCE)
+    site.signal(number)
+    assert len(only(client).body) == 8_000_000
+    assert site.exit_code() == 0
+
+
+@both
+def test_signal_turns_new_clients_away_while_the_last_requests_finish(number: int, site: Site) -> None:
+    # Better refused, so that they or their balancer turn elsewhere, than reset in the end.
+    client = site.hold()
+    site.signal(number)
+    host, port = site.command.address.removeprefix("http://").split(":")
+    with socket.socket() as new:
+        assert new.connect_ex((host, int(port))) == errno.ECONNREFUSED
+    site.let_go()
+    assert last(client) == b"done 0"
+    assert site.exit_code() == 0
+
+
+def test_pipelined_requests_behind_the_running_one_are_not_lost_silently(site: Site) -> None:
+    client = site.connect((GET % b"/hold") + (GET % b"/"))
+    site.wait_inside()
+    site.signal(signal.SIGTERM)
+    site.let_go()
+    # RFC 9112 §9.6: what the server does not answer, it announces by closing after the last answer.
+    assert last(client) == b"done 0"
+    assert site.exit_code() == 0
+
+
+# -- impatience -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_stops_at_once(first: int, second: int, site: Site) -> None:
+    client = site.hold()
+    site.signal(first)
+    assert site.command.process.poll() is None
+    site.command.process.send_signal(second)
+    client.expect_end()
+    # Not 0: a request was given up.
+    assert site.exit_code() == 1
+
+
+def test_graceful_timeout_ends_the_patience_and_names_the_thread(tmp_path: Path) -> None:
+    with serving(tmp_path, "--threads", "1", "--graceful-timeout", "200ms") as site:
+        client = site.hold()
+        site.command.process.send_signal(signal.SIGTERM)
+        client.expect_end()
+        site.command.stderr.wait_for("wsgi-worker-0")
+        assert site.exit_code() == 1
+
+
+def test_graceful_timeout_of_a_client_that_does_not_read_ends_the_patience(tmp_path: Path) -> None:
+    with serving(tmp_path, "--graceful-timeout", "200ms") as site:
+        client = site.connect()
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.send(GET % b"/large")
+        select.select([client.socket], [], [], PATIENCE)
+        site.command.process.send_signal(signal.SIGTERM)
+        # No thread is inside of the application, so nothing is stuck.
+        assert site.exit_code() == 0
+
+
+def test_graceful_timeout_of_0_waits_for_nobody(tmp_path: Path) -> None:
+    with serving(tmp_path, "--graceful-timeout", "0") as site:
+        client = site.hold()
+        site.command.process.send_signal(signal.SIGTERM)
+        client.expect_end()
+        assert site.exit_code() == 1
+
+
+# -- programs of their own --------------------------------------------------------------------------------------------
+
+HANDLERS_AFTER = """
+import signal
+from site_app import app
+from wsgi.server import WSGIServer
+
+server = WSGIServer(port=0, app=app)
+before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+server.serve_forever()
+assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+print("after", flush=True)
+server.serve_forever()
+"""
+
+
+@both
+def test_handlers_are_put_back_when_the_run_is_over(number: int, tmp_path: Path) -> None:
+    with serving(tmp_path, program=HANDLERS_AFTER) as site:
+        site.command.process.send_signal(number)
+        site.command.stdout.wait_for("after")
+        # A second run, with handlers of its own.
+        site.command.stderr.wait_for("Serving HTTP")
+        assert site.idle()
+        site.command.process.send_signal(number)
+        assert site.exit_code() == 0
+
+
+OWN_HANDLER = """
+import signal
+from site_app import app
+from wsgi.server import WSGIServer
+
+def mine(number, frame):
+    print("mine", signal.Signals(number).name, flush=True)
+
+signal.signal(signal.{name}, mine)
+WSGIServer(port=0, app=app).serve_forever()
+"""
+
+OTHER = {"SIGINT": signal.SIGTERM, "SIGTERM": signal.SIGINT}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_handler_of_the_program_is_respected(name: str, tmp_path: Path) -> None:
+    with serving(tmp_path, program=OWN_HANDLER.format(name=name)) as site:
+        for _ in range(2):
+            site.command.process.send_signal(signal.Signals[name])
+            site.command.stdout.wait_for(f"mine {name}")
+            # The program wanted to be asked, and nothing else.
+            assert site.idle()
+        site.command.process.send_signal(OTHER[name])
+        assert site.exit_code() == 0
+
+
+IGNORED = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from site_app import app
+from wsgi.server import WSGIServer
+
+WSGIServer(port=0, app=app).serve_forever()
+"""
+
+
+def test_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    # As in a shell's background job.
+    with serving(tmp_path, program=IGNORED) as site:
+        site.command.process.send_signal(signal.SIGINT)
+        assert site.idle()
+        assert site.command.stop(signal.SIGTERM) == 0
+
+
+EXITING = """
+import signal, sys
+from site_app import app
+from wsgi.server import WSGIServer
+
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+WSGIServer(port=0, app=app).serve_forever()
+"""
+
+
+def test_handler_that_exits_gets_its_exit_code_after_the_last_request(tmp_path: Path) -> None:
+    with serving(tmp_path, program=EXITING) as site:
+        client = site.hold()
+        site.signal(signal.SIGTERM)
+        site.let_go()
+        assert last(client) == b"done 0"
+        assert site.exit_code() == 7
+
+
+OTHER_THREAD = """
+import sys, threading
+from site_app import app
+from wsgi.server import WSGIServer
+
+server = WSGIServer(port=0, app=app)
+thread = threading.Thread(target=server.serve_forever)
+thread.start()
+try:
+    threading.Event().wait()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+server.shutdown()
+thread.join()
+"""
+
+
+def test_signal_is_the_programs_own_where_the_server_runs_in_another_thread(tmp_path: Path) -> None:
+    with serving(tmp_path, program=OTHER_THREAD) as site:
+        client = site.hold()
+        site.signal(signal.SIGINT)
+        site.command.stdout.wait_for("interrupted")
+        site.let_go()
+        assert last(client) == b"done 0"
+        assert site.exit_code() == 0
+
+
+CONTEXT = """
+import sys, threading
+from site_app import app
+from wsgi.server import WSGIServer
+
+with WSGIServer(port=0, app=app) as server:
+    print(f"WSGIServer: Serving HTTP on {server.addresses[0]} (in the background)", file=sys.stderr, flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+print("closed", flush=True)
+"""
+
+
+def test_signal_in_a_context_is_the_programs_own(tmp_path: Path) -> None:
+    with serving(tmp_path, program=CONTEXT) as site:
+        client = site.hold()
+        site.signal(signal.SIGINT)
+        site.command.stdout.wait_for("interrupted")
+        site.let_go()
+        assert last(client) == b"done 0"
+        site.command.stdout.wait_for("closed")
+        assert site.exit_code() == 0
+
+
+SERVE = """
+from site_app import app
+from wsgi.server import serve
+
+serve(app, port=0)
+print("closed", flush=True)
+"""
+
+
+@both
+def test_function_that_serves_returns_after_a_signal(number: int, tmp_path: Path) -> None:
+    with serving(tmp_path, program=SERVE) as site:
+        client = site.hold()
+        site.signal(number)
+        site.let_go()
+        assert last(client) == b"done 0"
+        site.command.stdout.wait_for("closed")
+        assert site.exit_code() == 0
