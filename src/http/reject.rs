@@ -189,14 +189,8 @@ rejects! {
     QueueFull: 503 Server, "The server is busy.", "the request queue is full";
     /// The request waited too long for a worker.
     QueueTimeout: 503 Server, "The server is busy.", "the request waited too long for a worker";
-    /// The server is stopping.
-    Draining: 503 Server, "The server is shutting down.", "the server is shutting down";
-    /// As many connections as allowed are open.
-    ConnectionLimit: 503 Server, "The server is busy.", "the connection limit is reached";
     /// A body could not be written to its temporary file.
     SpoolFailed: 500 Server, "Internal server error.", "the request body could not be spooled to a temporary file";
-    /// A worker panicked.
-    Panic: 500 Server, "Internal server error.", "a worker panicked";
     /// The application raised, or answered with what no response can be made of.
     AppFailed: 500 App, "Internal server error.", "the application failed before its response began";
 }
