@@ -96,7 +96,13 @@ impl Server {
         let observers =
             std::mem::replace(&mut *self.observers.lock().unwrap_or_else(PoisonError::into_inner), Arc::new([]));
         // The access log's last lines may take a moment.
-        py.detach(|| drop(observers));
+        py.detach(|| {
+            // A run that is still held somewhere, by a traceback say, keeps its observers.
+            for observer in observers.iter() {
+                observer.flush();
+            }
+            drop(observers);
+        });
     }
 }
 

@@ -192,8 +192,18 @@ impl Excluded {
 struct Lines {
     bytes: Vec<u8>,
     lost: u64,
-    closed: bool,
-    done: bool,
+    writing: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    // Somebody waits for what is there to be written.
+    Hurried,
+    Closed,
+    Done,
 }
 
 #[derive(Default)]
@@ -248,20 +258,31 @@ impl Observer for AccessLog {
             self.shared.changed.notify_all();
         }
     }
+
+    fn flush(&self) {
+        self.ask(State::Hurried, |lines| lines.bytes.is_empty() && !lines.writing);
+    }
+}
+
+impl AccessLog {
+    // Asks the writer for something, and waits until that is so.
+    fn ask(&self, state: State, until: impl Fn(&Lines) -> bool) -> bool {
+        let mut lines = self.shared.lines();
+        lines.state = state;
+        self.shared.changed.notify_all();
+        let waiting = |lines: &mut Lines| !until(lines);
+        let (mut lines, _) =
+            self.shared.changed.wait_timeout_while(lines, PATIENCE, waiting).unwrap_or_else(PoisonError::into_inner);
+        if lines.state == State::Hurried {
+            lines.state = State::Open;
+        }
+        until(&lines)
+    }
 }
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        let mut lines = self.shared.lines();
-        lines.closed = true;
-        self.shared.changed.notify_all();
-        let (lines, _) = self
-            .shared
-            .changed
-            .wait_timeout_while(lines, PATIENCE, |lines| !lines.done)
-            .unwrap_or_else(PoisonError::into_inner);
-        let done = lines.done;
-        drop(lines);
+        let done = self.ask(State::Closed, |lines| lines.state == State::Done);
         if let (true, Some(writer)) = (done, self.writer.take()) {
             // Its panic, should there be one, has been reported by the panic itself.
             drop(writer.join());
@@ -274,16 +295,17 @@ fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dy
     loop {
         let mut lines = shared
             .changed
-            .wait_while(shared.lines(), |lines| lines.bytes.is_empty() && !lines.closed)
+            .wait_while(shared.lines(), |lines| lines.bytes.is_empty() && lines.state != State::Closed)
             .unwrap_or_else(PoisonError::into_inner);
         // A moment more gathers what a busy server adds; the end does not wait for it.
         (lines, _) = shared
             .changed
-            .wait_timeout_while(lines, GATHER, |lines| !lines.closed)
+            .wait_timeout_while(lines, GATHER, |lines| lines.state == State::Open)
             .unwrap_or_else(PoisonError::into_inner);
         let bytes = std::mem::take(&mut lines.bytes);
         let lost = std::mem::take(&mut lines.lost);
-        let closed = lines.closed;
+        let closed = lines.state == State::Closed;
+        lines.writing = true;
         drop(lines);
         let result = target.write_all(&bytes).and_then(|()| target.flush());
         if let Err(error) = &result {
@@ -295,9 +317,15 @@ fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dy
         if lost > 0 {
             reporter.report(Severity::Warning, &format!("{lost} lines of the access log were lost: it is too slow"));
         }
-        if closed && bytes.is_empty() {
-            shared.lines().done = true;
-            shared.changed.notify_all();
+        let mut lines = shared.lines();
+        lines.writing = false;
+        let done = closed && lines.bytes.is_empty();
+        if done {
+            lines.state = State::Done;
+        }
+        drop(lines);
+        shared.changed.notify_all();
+        if done {
             return;
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -107,6 +108,7 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
+    reported: Mutex<Option<Instant>>,
 }
 
 impl Crew {
@@ -121,6 +123,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
+            reported: Mutex::new(None),
         }
     }
 
@@ -253,6 +256,16 @@ impl Crew {
             self.wake_idle_leaders();
         }
         (word, exchange)
+    }
+
+    /// Whether a trouble that goes on is worth another report: once in each `interval`, whichever shard meets it.
+    pub(super) fn may_report(&self, now: Instant, interval: Duration) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = reported.is_none_or(|at| now.saturating_duration_since(at) >= interval);
+        if due {
+            *reported = Some(now);
+        }
+        due
     }
 
     /// Forgets what nobody took.

@@ -69,7 +69,7 @@ impl Reactor {
                             Some(token) => self.forget(token),
                             None => self.accept_after = Some(now + ACCEPT_PAUSE),
                         }
-                        self.report_exhaustion(&error, now);
+                        self.report_exhaustion(shard, &error, now);
                         return;
                     }
                 }
@@ -77,9 +77,8 @@ impl Reactor {
         }
     }
 
-    fn report_exhaustion(&mut self, error: &io::Error, now: Instant) {
-        if self.reported.is_none_or(|at| now.duration_since(at) >= REPORT_EVERY) {
-            self.reported = Some(now);
+    fn report_exhaustion(&self, shard: &Shard, error: &io::Error, now: Instant) {
+        if shard.may_report(now, REPORT_EVERY) {
             let message = format!(
                 "cannot accept connections: {error}; if files have run out, raise their limit or lower max_connections"
             );

@@ -29,4 +29,7 @@ pub struct Record {
 pub trait Observer: Send + Sync {
     /// Called once for each exchange, on whichever thread sent its last byte. Must not block.
     fn finished(&self, record: &Record);
+
+    /// Brings what was told so far to where it belongs. May block for a moment.
+    fn flush(&self) {}
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import select
 import signal
 import socket
@@ -237,9 +236,15 @@ def test_signal_turns_new_clients_away_while_the_last_requests_finish(number: in
     # Better refused, so that they or their balancer turn elsewhere, than reset in the end.
     client = site.hold()
     site.signal(number)
-    host, port = site.command.address.removeprefix("http://").split(":")
-    with socket.socket() as new:
-        assert new.connect_ex((host, int(port))) == errno.ECONNREFUSED
+    # The idle connection may have been closed a moment before the door; who slips in then is answered.
+    for _ in range(1000):
+        try:
+            late = site.connect(GET % b"/")
+        except ConnectionRefusedError:
+            break
+        assert last(late) == b"done 0"
+    else:
+        pytest.fail("new clients are let in for ever")
     site.let_go()
     assert last(client) == b"done 0"
     assert site.exit_code() == 0
