@@ -37,6 +37,9 @@ __all__ = ["WSGIServer", "make_server", "serve"]
 _CO_COROUTINE = 0x80
 # After the engine is over, a worker needs a moment to come home. One that does not is inside the application.
 _FAREWELL = 1.0
+# A signal that comes just before the main thread begins to sleep does not wake it: Python only notes it. So the sleep
+# is broken off this often, in seconds.
+_HEARING = 1.0
 # How often the end of a stop is looked for.
 _TICK = 0.05
 
@@ -335,8 +338,13 @@ class _Run:
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until a stop is asked for. Signal handlers run meanwhile."""
-        with suppress(Empty):
-            self._stopping.get(timeout=timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        left = _HEARING if timeout is None else min(_HEARING, timeout)
+        while left > 0:
+            with suppress(Empty):
+                self._stopping.get(timeout=left)
+                return
+            left = _HEARING if end is None else min(_HEARING, end - time.monotonic())
 
     def finish(self) -> tuple[str, ...]:
         """Waits for the workers; gives the names of those that were given up."""

@@ -6,6 +6,7 @@ import contextlib
 import select
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, Command, RawClient, Response
+from tests.support import PATIENCE, Command, RawClient, Response, environment
 
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -148,6 +149,37 @@ def last(client: RawClient, method: str = "GET") -> bytes:
 def test_signal_at_once_ends_with_0(number: int, site: Site) -> None:
     assert site.command.stop(number) == 0
     assert site.command.stderr.seen == [site.command.banner]
+
+
+EARLY = """
+import io, random, signal, sys
+from wsgi.server import WSGIServer
+
+class Banner(io.StringIO):
+    # Said at the end of the start: the signal comes within the next moments, before or after the wait has begun.
+    def flush(self):
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-5))
+
+random.seed(1)
+sys.stderr = Banner()
+server = WSGIServer(port=0, app=print, threads=1)
+signal.signal(signal.SIGALRM, lambda number, frame: server.shutdown())
+for _ in range(150):
+    server.serve_forever()
+"""
+
+
+def test_signal_at_any_moment_of_a_start_is_heard() -> None:
+    # A handler of Python's runs when the main thread next runs Python: a wait that begins just then must not delay it.
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY],
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @both
