@@ -207,6 +207,15 @@ def _connect(address: str, patience: float) -> socket.socket:
     return connection
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 loopback."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def serve(app: Any, **options: Any) -> Iterator[WSGIServer]:
     """A server for `app` on a free port, in a background thread of this process, stopped at the end."""

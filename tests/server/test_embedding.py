@@ -460,7 +460,6 @@ def test_handle_request_returns_after_its_timeout(sent: bytes | None) -> None:
             client.send(sent)
             server.handle_request()
             # Nobody who has not asked is kept waiting either.
-            client.socket.setblocking(True)
             assert b" 200 " not in client.socket.recv(1000)
         server.timeout = None
         # It can be asked again.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.clients import curl, needs_curl
-from tests.support import Command, RawClient, run, serve
+from tests.support import Command, RawClient, has_ipv6, run, serve
 from wsgi.errors import BindError, WSGIServerError
 from wsgi.server import WSGIServer
 
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 ROOT = Path(__file__).parents[2]
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
