@@ -1,25 +1,36 @@
-"""The smallest program: a plain WSGI application and a server for it. Run it with `python examples/app.py`."""
+"""The tutorial program: an application with three pages, and a server for it. Run it with `python examples/app.py`.
 
-from __future__ import annotations
+Then look at http://localhost:8000/, /page, /json and /u/42.
+"""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
+from wsgi.application import WSGIApplication
+from wsgi.application.request import Request
+from wsgi.application.response import HTMLResponse, JSONResponse, PlainTextResponse
 from wsgi.server import WSGIServer
 
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+app = WSGIApplication()
 
 
-def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    if environ["PATH_INFO"] == "/":
-        status, text = "200 OK", "Hello, world!\n"
-    else:
-        status, text = "404 Not Found", "There is nothing here.\n"
-    body = text.encode()
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
-    return [body]
+@app.route("/")
+def index(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(body="Hello, world!\n")
+
+
+@app.route("/page")
+def page(request: Request) -> HTMLResponse:
+    return HTMLResponse(body="<!doctype html><title>Hello</title><h1>Hello, world!</h1>")
+
+
+@app.route("/json")
+def json(request: Request) -> JSONResponse:
+    return JSONResponse(body={"message": "Hello, world!"})
+
+
+@app.route("/u/<int:i>")
+def user(request: Request, i: int) -> JSONResponse:
+    return JSONResponse(body={"user": i})
 
 
 if __name__ == "__main__":
-    WSGIServer(host="localhost", port=8000, app=app).serve_forever()
+    server = WSGIServer(host="localhost", port=8000, app=app)
+    server.serve_forever()

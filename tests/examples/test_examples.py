@@ -63,7 +63,12 @@ def look_at_app(command: Command) -> None:
         for address in command.addresses:
             answer = http.get(f"{address}/")
             assert (answer.status_code, answer.text) == (200, "Hello, world!\n")
-            assert http.get(f"{address}/else").status_code == 404
+            assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+            assert "<h1>Hello, world!</h1>" in http.get(f"{address}/page").text
+            assert http.get(f"{address}/json").json() == {"message": "Hello, world!"}
+            assert http.get(f"{address}/u/42").json() == {"user": 42}
+            assert http.get(f"{address}/u/me").status_code == 404
+            assert http.post(f"{address}/").headers["Allow"] == "GET, HEAD, OPTIONS"
             assert http.head(f"{address}/").headers["Content-Length"] == "14"
 
 

@@ -1,0 +1,345 @@
+"""The application: declares routes, and takes a request through them.
+
+The life of a request is `WSGIApplication._serve`: a `Request` is made of the environ; the application's middleware
+runs around `_dispatch`, which finds the route; the middleware of its groups runs around the handler; the `Response`
+sends itself. Every step turns an error into a response at once, so that the step around it always sees a response.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from wsgi.application import mount
+from wsgi.application.errors import BadRequest, HTTPError, InternalServerError, MethodNotAllowed, NotFound, RouteError
+from wsgi.application.groups import CallNext, Declaration, ErrorHandler, Group, Middleware, Routes
+from wsgi.application.problems import error_response
+from wsgi.application.request import PATH_CHARACTERS, Limits, Request, State
+from wsgi.application.response import (
+    HandlerResult,
+    RedirectResponse,
+    Response,
+    StartResponse,
+    as_response,
+    close_content,
+)
+from wsgi.application.routing import CONVERTERS, Converter, Route, Router, caller, parse_path
+
+if TYPE_CHECKING:
+    from wsgi.application.testing import TestClient
+
+__all__ = ["WSGIApplication"]
+
+_log = logging.getLogger("wsgi.application")
+
+
+class WSGIApplication(Routes):
+    """A WSGI application (PEP 3333).
+
+        app = WSGIApplication()
+
+        @app.route("/")
+        def index(request):
+            return PlainTextResponse(body="Hello, world!")
+
+    Parameters:
+        debug: whether errors show their traceback to the client, with source and variables: for development alone.
+        middleware: what every request goes through, the outermost first.
+        converters: further kinds of path parameters, by the name they have in paths.
+        limits: how much of a request is taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        debug: bool = False,
+        middleware: Iterable[Middleware] = (),
+        converters: Mapping[str, type[Converter[Any]]] | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__(middleware)
+        self.debug = debug
+        self.limits = limits
+        self.state = State()
+        self._converters = {**CONVERTERS, **(converters or {})}
+        self._router = Router()
+        self._mounts: list[tuple[str, CallNext, tuple[Group, ...]]] = []
+        self._scopes: dict[Route, tuple[Group, ...]] = {}
+        self._areas: dict[str, tuple[Group, ...]] = {}
+        self._building = threading.Lock()
+        self._serving = False
+        self._answer: CallNext = self._build_and_answer
+        self._wsgi: mount.WSGIApp = self._serve
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answers a request (PEP 3333); any number of threads may call it at once."""
+        return self._wsgi(environ, start_response)
+
+    def wrap(self, middleware: Callable[..., mount.WSGIApp], /, *arguments: Any, **options: Any) -> None:
+        """Puts a WSGI middleware around the whole application: `app.wrap(ProxyFix, x_for=1)`.
+
+        Parameters:
+            middleware: called with the WSGI application that it wraps, and the rest.
+            arguments: what else it takes.
+            options: what else it takes by name.
+        """
+        self._wsgi = middleware(self._wsgi, *arguments, **options)
+
+    def url_for(self, name: str, /, **parameters: object) -> str:
+        """The path of a route below the application; `Request.url_for` puts the application's own path before it.
+
+        Parameters:
+            name: the route's.
+            parameters: those of the path; others become the query, None ones are left out.
+
+        Raises:
+            RouteError: no such route, or a parameter is missing or does not fit.
+        """
+        return self._router.by_name(name).url(parameters)
+
+    def test_client(self, **options: Any) -> TestClient:
+        """A client that calls this application without a server; see `TestClient` for the options."""
+        from wsgi.application.testing import TestClient
+
+        return TestClient(self, **options)
+
+    def run(self, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
+        """Serves until it is stopped, with the server of `wsgi.server`.
+
+        Parameters:
+            host: where to listen; `0.0.0.0` for every address.
+            port: where to listen.
+            options: what `wsgi.server.serve` takes.
+
+        Raises:
+            RuntimeError: that server is not installed.
+        """
+        try:
+            # By name: the application knows no server, and runs on any.
+            server = importlib.import_module("wsgi.server")
+        except ImportError as error:
+            raise RuntimeError(
+                "app.run() needs the server of the package wsgi-server; any other WSGI server can serve the application"
+            ) from error
+        server.serve(self, host=host, port=port, **options)
+
+    # Putting it together
+
+    def _declare(self, declaration: Declaration) -> None:
+        if declaration.methods is None:
+            self._mount(declaration)
+            return
+        name = declaration.name or getattr(declaration.target, "__name__", None) or declaration.path
+        route = Route(
+            declaration.path, declaration.target, declaration.methods, name, declaration.origin, self._converters
+        )
+        self._router.add(route, named=declaration.name is not None)
+        self._scopes[route] = declaration.groups
+        prefix = ""
+        for index, group in reversed(list(enumerate(declaration.groups))):
+            prefix += group.prefix
+            if prefix and "<" not in prefix:
+                self._areas.setdefault(prefix, declaration.groups[index:])
+
+    def _mount(self, declaration: Declaration) -> None:
+        prefix = declaration.path.rstrip("/")
+        if any(not isinstance(part, str) for segment in parse_path(prefix or "/", None) for part in segment):
+            raise RouteError(f"the path {prefix!r} of a mounted application must have no parameters")
+        if any(prefix == other for other, _, _ in self._mounts):
+            raise RouteError(f"another application is mounted at {prefix!r} already")
+        if not callable(declaration.target):
+            raise RouteError(f"what is mounted at {prefix!r} must be a WSGI application")
+        app = declaration.target
+
+        def answer(request: Request) -> Response:
+            environ = dict(request.environ)
+            path = environ.get("PATH_INFO", "")
+            # The prefix as the environ has it: UTF-8 in latin-1 (PEP 3333).
+            shift = len(prefix.encode())
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path[:shift]
+            environ["PATH_INFO"] = path[shift:]
+            return mount.call(app, environ)
+
+        self._mounts.append((prefix, answer, declaration.groups))
+        # The longest first, so that one may stand below another.
+        self._mounts.sort(key=lambda mounted: -len(mounted[0]))
+
+    def _refuse_when_serving(self) -> None:
+        if self._serving:
+            raise RuntimeError(
+                f"the application has begun to serve: declare everything before its first request (at {caller()})"
+            )
+
+    def _build_and_answer(self, request: Request) -> Response:
+        """Stands in for the steps of a request until the first one comes, when everything has been declared."""
+        with self._building:
+            if not self._serving:
+                self._serving = True
+                for route, groups in self._scopes.items():
+                    route.answer = self._around(self._guarded(_handler_step(route), groups, route.handler), groups)
+                self._mounts = [
+                    (prefix, self._around(self._guarded(answer, groups, answer), groups), groups)
+                    for prefix, answer, groups in self._mounts
+                ]
+                self._answer = self._around(self._dispatch, (self,))
+        return self._answer(request)
+
+    def _around(self, step: CallNext, scopes: tuple[Routes, ...]) -> CallNext:
+        """The middleware of these scopes around a step; the innermost scope comes first."""
+        for index, scope in enumerate(scopes):
+            groups = tuple(other for other in scopes[index:] if isinstance(other, Group))
+            for middleware in reversed(scope._middleware):
+                step = self._guarded(_middleware_step(middleware, step), groups, middleware)
+        return step
+
+    def _guarded(
+        self, step: Callable[[Request], HandlerResult], groups: tuple[Group, ...], author: Callable[..., Any]
+    ) -> CallNext:
+        """A step whose result becomes a response, and whose errors do."""
+        failed = self._failed
+
+        def guard(request: Request) -> Response:
+            try:
+                result = step(request)
+                return result if isinstance(result, Response) else as_response(result, author)
+            except Exception as error:
+                return failed(request, error, groups)
+
+        return guard
+
+    # Serving
+
+    def _serve(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ, self)
+        response = self._answer(request)
+        try:
+            content = response(environ, start_response)
+        except Exception as error:
+            # It could not even begin: a file that vanished, fields that the server refuses.
+            content = self._failed(request, error, ())(environ, _again(start_response))
+        if request.opened:
+            return _Closing(content, request)
+        return content
+
+    def _dispatch(self, request: Request) -> Response:
+        """Finds the route and takes the request there."""
+        environ = request.environ
+        try:
+            path = environ.get("PATH_INFO") or "/"
+            if not path.isascii():
+                path = _decoded(path)
+            route, values = self._router.find(path, environ["REQUEST_METHOD"])
+            if route is None:
+                return self._astray(request, path)
+        except Exception as error:
+            return self._failed(request, error, self._groups_at(request.path))
+        request.route = route.name
+        if values:
+            request.parameters = dict(zip(route.names, values))  # noqa: B905 - as many by construction
+        return route.answer(request)  # type: ignore[no-any-return]
+
+    def _astray(self, request: Request, path: str) -> Response:
+        """What to do where no route answers."""
+        allowed = self._router.allowed(path)
+        if allowed:
+            allowed.add("OPTIONS")
+            if request.method == "OPTIONS":
+                return Response(status=204, headers={"Allow": ", ".join(sorted(allowed))})
+            raise MethodNotAllowed(allowed=allowed)
+        for prefix, answer, _ in self._mounts:
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return answer(request)
+        if request.method == "OPTIONS" and path == "*":
+            # RFC 9110 §9.3.7: about the server as a whole.
+            return Response(status=204)
+        other = path[:-1] if path.endswith("/") else f"{path}/"
+        # A path that begins with two slashes would lead to another host.
+        if not other.startswith("//") and self._router.allowed(other):
+            query = f"?{request.query_string}" if request.query_string else ""
+            return RedirectResponse(quote(request.root_path + other, safe=PATH_CHARACTERS) + query, 308)
+        raise NotFound
+
+    def _groups_at(self, path: str) -> tuple[Group, ...]:
+        """The groups that a path without a route belongs to by its prefix."""
+        prefixes = [prefix for prefix in self._areas if f"{path}/".startswith(f"{prefix}/")]
+        return self._areas[max(prefixes, key=len)] if prefixes else ()
+
+    def _failed(self, request: Request, error: Exception, groups: tuple[Group, ...]) -> Response:
+        """The response to an error."""
+        known = isinstance(error, HTTPError)
+        handler: ErrorHandler | None = None
+        for scope in (*groups, self):
+            handler = scope._handler_for(error)
+            if handler:
+                break
+        if not known and not handler:
+            _log.error("%s %s failed", request.method, ascii(request.environ.get("PATH_INFO", "")), exc_info=error)
+            request.environ["wsgi.application.error"] = error
+            if not self.debug:
+                handlers = (scope._error_handlers.get(500) for scope in (*groups, self))
+                handler = next(filter(None, handlers), None)
+        try:
+            response = self._error_response(request, error, handler)
+        except Exception as another:
+            _log.exception("the handler of an error failed itself")
+            request.environ["wsgi.application.error"] = another
+            response = error_response(request, InternalServerError())
+        response.error = error
+        return response
+
+    def _error_response(self, request: Request, error: Exception, handler: ErrorHandler | None) -> Response:
+        if handler:
+            return as_response(handler(request, error), handler)
+        if isinstance(error, HTTPError):
+            return error_response(request, error)
+        if self.debug:
+            from wsgi.application.debug import traceback_page
+
+            return traceback_page(error, request)
+        return error_response(request, InternalServerError())
+
+
+def _decoded(path: str) -> str:
+    """A path that PEP 3333 gives as latin-1, as the UTF-8 that it is."""
+    try:
+        return path.encode("latin-1").decode()
+    except UnicodeError:
+        raise BadRequest("the path is not UTF-8") from None
+
+
+def _handler_step(route: Route) -> Callable[[Request], HandlerResult]:
+    handler = route.handler
+    return (lambda request: handler(request, **request.parameters)) if route.names else handler
+
+
+def _middleware_step(middleware: Middleware, call_next: CallNext) -> Callable[[Request], HandlerResult]:
+    return lambda request: middleware(request, call_next)
+
+
+def _again(start_response: StartResponse) -> StartResponse:
+    """Replaces what may have been started (PEP 3333, "The start_response() Callable")."""
+    return lambda status, headers: start_response(status, headers, sys.exc_info())
+
+
+class _Closing:
+    """Content that takes the request's files with it when it has been sent."""
+
+    __slots__ = ("_content", "_request")
+
+    def __init__(self, content: Iterable[bytes], request: Request) -> None:
+        self._content = content
+        self._request = request
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._content)
+
+    def close(self) -> None:
+        try:
+            close_content(self._content)
+        finally:
+            self._request.close()

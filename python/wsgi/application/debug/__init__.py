@@ -1,0 +1,71 @@
+"""What developers see where an error was not expected: for `WSGIApplication(debug=True)`, never in production."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wsgi.application.debug.frames import calls, ends, every
+from wsgi.application.debug.page import page, report
+from wsgi.application.debug.redaction import Redactor, is_sensitive, is_surely_secret
+from wsgi.application.request import Request
+from wsgi.application.response import Response
+
+__all__ = ["traceback_page"]
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    # Whatever slipped through the escaping finds a page that runs and loads nothing.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def traceback_page(error: BaseException, request: Request) -> Response:
+    """A response that shows an error with its tracebacks, sources, local variables and the request.
+
+    What is secret by its name (passwords, tokens, keys, cookies, sessions, authorization) is left out, and so are
+    these values where they stand under other names. It is HTML for clients that ask for HTML, and text for others.
+    Never raises.
+
+    Parameters:
+        error: what was raised, with its traceback.
+        request: what was asked for.
+    """
+    try:
+        redactor = Redactor(_secrets(error, request))
+        if request.accepts("text/plain", "text/html") == "text/html":
+            return Response(page(error, request, redactor), 500, _HEADERS, media_type="text/html; charset=utf-8")
+        return Response(report(error, request, redactor), 500, _HEADERS)
+    except Exception as second:
+        text = f"{type(error).__name__} was raised, and then {type(second).__name__} when its page was made.\n"
+        return Response(text, 500, _HEADERS)
+
+
+def _secrets(error: BaseException, request: Request) -> Iterator[str]:
+    """The values that must not be shown anywhere."""
+    for name, value in request.headers.items():
+        if is_sensitive(name):
+            yield value
+            yield value.partition(" ")[2]  # what follows the scheme of Authorization
+    yield from request.cookies.values()
+    yield from _secret_members(request.parameters)
+    with contextlib.suppress(Exception):  # a malformed query is shown nowhere
+        yield from _secret_members(dict(request.query))
+    for each in every(error):
+        first, _, last = ends(calls(each.__traceback__))
+        for call in (*first, *last):
+            variables = call.trace.tb_frame.f_locals
+            yield from _secret_members(variables)
+            for value in variables.values():
+                if isinstance(value, dict):
+                    yield from _secret_members(value)
+
+
+def _secret_members(values: Mapping[Any, object]) -> list[str]:
+    return [
+        value
+        for name, value in list(values.items())
+        if isinstance(name, str) and isinstance(value, str) and is_surely_secret(name)
+    ]

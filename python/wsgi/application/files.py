@@ -1,0 +1,552 @@
+"""Files as responses: ranges, conditions (RFC 9110 §13, §14), and directories of static files.
+
+A `FileResponse` holds no descriptor until it is sent: what middleware replaces or drops leaks nothing. The file is
+opened once, and what is said about it (length, validators) is read from that descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+from wsgi.application.errors import Forbidden, NotFound, reason_phrase
+from wsgi.application.headers import Headers, HeadersLike, entity_tags, http_date, list_items, parse_http_date
+from wsgi.application.response import RedirectResponse, Response
+
+if TYPE_CHECKING:
+    from wsgi.application.request import Request
+
+__all__ = ["FileResponse", "StaticFiles"]
+
+_BLOCK = 64 * 1024
+
+# Never a wait at a FIFO, never a terminal that becomes ours, never inherited. Not every system has all of them.
+_OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
+
+# No such file, whichever way the system puts it.
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO})
+
+# RFC 9110 §15.4.5: a 304 says nothing about the content that the client has, beyond what keeps a cache right.
+_NOT_IN_304 = frozenset(
+    {
+        *("accept-ranges", "content-disposition", "content-encoding", "content-language", "content-length"),
+        *("content-range", "content-type"),
+    }
+)
+# What describes the file, and not the refusal that is sent in its place; nor may that be kept as long as the file.
+_OF_THE_FILE = _NOT_IN_304 | {"cache-control", "content-location", "etag", "expires", "last-modified"}
+
+# RFC 9110 §14.1.2: first and last position, or how many from the end.
+_RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)").fullmatch
+
+Range = tuple[int, int]
+"""The first position, and the one behind the last."""
+
+
+class FileResponse(Response):
+    """A file, whole or the range a client asks for; 304 to those who have it already.
+
+    From a path it has `Last-Modified`, a strong `ETag` (of modification time, size and inode), ranges, and leaves by
+    `wsgi.file_wrapper` where the server has one, so that it can be sent by the kernel. Conditions and ranges are for
+    GET (conditions for HEAD, too) and for status 200.
+
+    Parameters:
+        file: the path of a regular file, or a binary file, which is sent from its beginning if it is seekable, and
+            closed when it was sent. A file that cannot seek is streamed without length and ranges. Open files have no
+            validators but those among `headers`.
+        status: 200 to 599; default 200.
+        headers: further fields; they go before those that are made here.
+        media_type: default: what the ending of the file's name says, else `application/octet-stream`. Text gets
+            `charset=utf-8` unless another charset is given. Compressed files are what they are: `application/gzip`.
+        filename: the name for saving it (RFC 6266); default: that of the path, and none in `inline` responses.
+        inline: shown by the browser (default), or, if False, offered for saving. Say False for what users uploaded.
+        max_age: seconds for which it may be used without asking again, for `Cache-Control`; default: not said.
+        etag: whether an `ETag` is made; without it, servers that share no disk agree on what is unchanged.
+
+    Raises:
+        NotFound: no regular file is there; also when it is sent, if it vanished meanwhile.
+        Forbidden: the system does not let this process read it.
+        TypeError: neither a path nor a binary file.
+        ValueError: a negative `max_age`, or fields that cannot be sent.
+    """
+
+    __slots__ = ("_etag", "_file", "_path")
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str] | IO[bytes],
+        *,
+        status: int = 200,
+        headers: HeadersLike | None = None,
+        media_type: str | None = None,
+        filename: str | None = None,
+        inline: bool = True,
+        max_age: int | None = None,
+        etag: bool = True,
+    ) -> None:
+        self._path: str | None = None
+        self._file: IO[bytes] | None = None
+        if isinstance(file, (str, os.PathLike)):
+            self._path = os.fspath(file)
+            name = os.path.basename(self._path)
+            _look(self._path)
+        elif not _is_binary(file):
+            raise TypeError(f"a FileResponse needs a path or a file opened in binary mode, not {type(file).__name__}")
+        else:
+            self._file = file
+            name = getattr(file, "name", "")
+            name = os.path.basename(name) if isinstance(name, str) else ""
+        self._etag = etag
+        if max_age is not None and max_age < 0:
+            raise ValueError(f"the max_age of a FileResponse must be 0 or more seconds, not {max_age}")
+        media_type = media_type or _media_type(filename or name)
+        if media_type.startswith("text/") and "charset" not in media_type.lower():
+            media_type = f"{media_type}; charset=utf-8"
+        super().__init__(b"", status, headers, media_type=media_type)
+        if filename or not inline:
+            disposition = _content_disposition("inline" if inline else "attachment", filename or name)
+            self.headers.setdefault("Content-Disposition", disposition)
+        if max_age is not None:
+            self.headers.setdefault("Cache-Control", f"max-age={int(max_age)}")
+        # A browser that guesses may take an upload for a page.
+        self.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Sends the file, or says why not (PEP 3333).
+
+        Raises:
+            NotFound: it vanished since this response was made; nothing has been sent then.
+            Forbidden: it can no longer be read.
+        """
+        if self.status in (204, 205, 304):
+            if self._file is not None:
+                self._file.close()
+            return super().__call__(environ, start_response)
+        content = _Content.of_path(self._path, self._etag) if self._path is not None else _Content.of_file(self._file)
+        try:
+            return self._send(content, environ, start_response)
+        except BaseException:
+            content.close()
+            raise
+
+    def _send(self, content: _Content, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        head = Headers(self.headers)
+        head.discard("Content-Length")
+        etag = head.setdefault("ETag", content.etag) if content.etag else head.get("ETag")
+        changed = head.setdefault("Last-Modified", content.changed) if content.changed else head.get("Last-Modified")
+        status, method, size, wanted = self.status, environ["REQUEST_METHOD"], content.size, None
+        if status == 200 and method in ("GET", "HEAD"):
+            outcome = _evaluate(environ, etag, changed)
+            if outcome == 304:
+                content.close()
+                dropped = _NOT_IN_304 | {"last-modified"} if etag else _NOT_IN_304
+                return Response(b"", 304, _without(head, dropped))(environ, start_response)
+            if outcome == 412:
+                content.close()
+                return self._refuse(412, (), environ, start_response)
+            if size is not None:
+                head.setdefault("Accept-Ranges", "bytes")
+                # RFC 9110 §14.2: ranges are defined for GET alone.
+                if method == "GET" and _if_range(environ, etag, changed):
+                    wanted = _wanted_range(environ.get("HTTP_RANGE", ""), size)
+        if size is not None:
+            start, stop = wanted or (0, size)
+            if wanted is not None:
+                if start >= stop:
+                    content.close()
+                    return self._refuse(416, [("Content-Range", f"bytes */{size}")], environ, start_response)
+                status = 206
+                head["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+            head["Content-Length"] = str(stop - start)
+        else:
+            start, stop = 0, None
+        start_response(f"{status} {reason_phrase(status)}", head.items())
+        if method == "HEAD" or start == stop:
+            content.close()
+            return []
+        return content.leave(start, stop, environ.get("wsgi.file_wrapper"))
+
+    def _refuse(
+        self,
+        status: int,
+        fields: Iterable[tuple[str, str]],
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
+    ) -> Iterable[bytes]:
+        # Answered here and not raised: what middleware put on this response (CORS, cookies) has to go along.
+        response = Response(f"{reason_phrase(status)}\n", status, [*_without(self.headers, _OF_THE_FILE), *fields])
+        return response(environ, start_response)
+
+
+def _is_binary(file: object) -> bool:
+    return callable(getattr(file, "read", None)) and not isinstance(file, io.TextIOBase)
+
+
+def _without(headers: Headers, names: frozenset[str]) -> list[tuple[str, str]]:
+    return [pair for pair in headers.items() if pair[0].lower() not in names]
+
+
+class _Content:
+    """An open file with what is known about it."""
+
+    __slots__ = ("_raw", "changed", "etag", "file", "size")
+
+    def __init__(self, file: IO[bytes] | io.FileIO, size: int | None, *, raw: bool) -> None:
+        self.file = file
+        self.size = size
+        self.etag: str | None = None
+        self.changed: str | None = None
+        # Whether its descriptor stands where it is read, so that the kernel may send it.
+        self._raw = raw
+
+    @classmethod
+    def of_path(cls, path: str, etag: bool) -> _Content:
+        """Opens a path, and learns everything from the descriptor: what has the path's name may change at any time."""
+        try:
+            descriptor = os.open(path, _OPEN_FLAGS)
+        except (OSError, ValueError) as error:
+            _refuse(error)
+        try:
+            facts = os.fstat(descriptor)
+            _check_regular(facts)
+            # Without a buffer: where it is read is where the descriptor stands.
+            content = cls(io.FileIO(descriptor, "rb"), facts.st_size, raw=True)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if etag:
+            content.etag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}-{facts.st_ino:x}"'
+        # RFC 9110 §8.8.2.1: never a date in the future.
+        content.changed = http_date(min(facts.st_mtime, time.time()))
+        return content
+
+    @classmethod
+    def of_file(cls, file: IO[bytes] | None) -> _Content:
+        """Takes a file that is open already."""
+        assert file is not None
+        try:
+            # Not every file that can seek says so, or what `seek` led to.
+            file.seek(0, os.SEEK_END)
+            size: int | None = file.tell()
+            file.seek(0)
+        except (AttributeError, OSError, ValueError):
+            if getattr(file, "closed", False):
+                raise
+            size = None
+        return cls(file, size, raw=False)
+
+    def leave(
+        self, start: int, stop: int | None, file_wrapper: Callable[..., Iterable[bytes]] | None
+    ) -> Iterable[bytes]:
+        """What a server iterates over and closes."""
+        if self.size is not None and start:
+            self.file.seek(start)
+        blocks = _Blocks(self.file, None if stop is None else stop - start)
+        if file_wrapper is None:
+            return blocks
+        # Up to its end, a server may send the file itself. Everything else is read through what knows the end; an open
+        # file might be more than its descriptor (buffered, decompressed).
+        return file_wrapper(self.file if self._raw and stop == self.size else blocks, _BLOCK)
+
+    def close(self) -> None:
+        """Frees the descriptor."""
+        close = getattr(self.file, "close", None)
+        if close is not None:
+            close()
+
+
+class _Blocks:
+    """A part of a file: what `wsgi.file_wrapper` reads, and an iterable of its own where there is none (PEP 3333)."""
+
+    __slots__ = ("_file", "_left")
+
+    def __init__(self, file: IO[bytes] | io.FileIO, length: int | None) -> None:
+        self._file = file
+        self._left = length
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads up to `size` bytes, and never past the end of the part."""
+        if self._left is None:
+            return self._file.read(size) or b""
+        data = self._file.read(self._left if size < 0 else min(size, self._left)) or b""
+        self._left -= len(data)
+        return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        data = self.read(_BLOCK)
+        if not data:
+            raise StopIteration
+        return data
+
+    def close(self) -> None:
+        """Closes the file."""
+        close = getattr(self._file, "close", None)
+        if close is not None:
+            close()
+
+
+def _look(path: str) -> None:
+    """Whether a path can be served, before anything is opened: opening a device may move it."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError) as error:
+        _refuse(error)
+    _check_regular(facts)
+
+
+def _check_regular(facts: os.stat_result) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise NotFound
+
+
+def _refuse(error: Exception) -> NoReturn:
+    # The path stays out of the answer; the log has it in the cause.
+    if isinstance(error, PermissionError):
+        raise Forbidden from error
+    # ValueError: NUL, or what has no form in the file system's encoding.
+    if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno in _MISSING):
+        raise NotFound from error
+    raise error
+
+
+def _evaluate(environ: dict[str, Any], etag: str | None, changed: str | None) -> int:
+    """What the conditions of a GET or HEAD come to: 200, 304 or 412 (RFC 9110 §13.2.2, steps 1 to 4)."""
+    moment = parse_http_date(changed) if changed else None
+    if_match = environ.get("HTTP_IF_MATCH")
+    if if_match is not None:
+        # RFC 9110 §13.1.1: the strong comparison.
+        tags = entity_tags(if_match)
+        if tags != ["*"] and (etag is None or etag.startswith("W/") or etag not in tags):
+            return 412
+    else:
+        limit = parse_http_date(environ.get("HTTP_IF_UNMODIFIED_SINCE", ""))
+        if limit is not None and moment is not None and moment > limit:
+            return 412
+    if_none_match = environ.get("HTTP_IF_NONE_MATCH")
+    if if_none_match is not None:
+        # RFC 9110 §13.1.2: the weak comparison.
+        tags = entity_tags(if_none_match)
+        if tags == ["*"] or (etag is not None and _opaque(etag) in map(_opaque, tags)):
+            return 304
+    else:
+        limit = parse_http_date(environ.get("HTTP_IF_MODIFIED_SINCE", ""))
+        if limit is not None and moment is not None and moment <= limit:
+            return 304
+    return 200
+
+
+def _opaque(tag: str) -> str:
+    return tag.removeprefix("W/")
+
+
+def _if_range(environ: dict[str, Any], etag: str | None, changed: str | None) -> bool:
+    """Whether a range may be sent: the client's part is of this very file (RFC 9110 §13.1.5)."""
+    value = environ.get("HTTP_IF_RANGE")
+    if value is None:
+        return True
+    value = value.strip()
+    if value.startswith(('"', "W/")):
+        return bool(value == etag and not value.startswith("W/"))
+    moment = parse_http_date(changed) if changed else None
+    # RFC 9110 §8.8.2.2: a date tells two versions apart only once its second is over.
+    return moment is not None and parse_http_date(value) == moment and moment + 1 <= time.time()
+
+
+def _wanted_range(field: str, size: int) -> Range | None:
+    """The part that a `Range` field asks for (RFC 9110 §14.1.2, §14.2), empty if it cannot be had; None: everything.
+
+    Several ranges are answered with everything, as the RFC permits: they cost more than they save. So is any range of
+    an empty file, of which no part can be named.
+    """
+    unit, equals, ranges = field.partition("=")
+    if not equals or unit.strip().lower() != "bytes" or not size:
+        return None
+    items = list_items(ranges)
+    match = _RANGE(items[0]) if len(items) == 1 else None
+    if match is None:
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        return max(0, size - _number(suffix)), size
+    start = _number(first)
+    if last and _number(last) < start:
+        return None
+    return start, min(_number(last) + 1, size) if last else size
+
+
+def _number(digits: str) -> int:
+    # No file has more bytes than 19 digits can say, and int() refuses thousands of them.
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) < 20 else 10**19
+
+
+def _content_disposition(kind: str, filename: str) -> str:
+    """The value of `Content-Disposition` (RFC 6266), which no file name can break out of."""
+    # Line breaks and their like cannot be sent; a name has no directories (§4.3).
+    name = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", filename)
+    name = re.sub(r"[/\\]", "_", name)
+    if not name:
+        return kind
+    # Appendix D: what clients read in different ways stands in the second form only.
+    plain = re.sub(r'[^\x20-\x7e]|["%]', "_", name)
+    value = f'{kind}; filename="{plain}"'
+    return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+
+
+# What browsers need to be told, and what the tables of Python's versions and of systems do not agree on.
+_MEDIA_TYPES = {
+    ".7z": "application/x-7z-compressed",
+    ".avif": "image/avif",
+    ".br": "application/octet-stream",
+    ".bz2": "application/x-bzip2",
+    ".css": "text/css",
+    ".csv": "text/csv",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".epub": "application/epub+zip",
+    ".flac": "audio/flac",
+    ".gz": "application/gzip",
+    ".htm": "text/html",
+    ".html": "text/html",
+    ".ico": "image/vnd.microsoft.icon",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".jsonld": "application/ld+json",
+    ".log": "text/plain",
+    ".m4a": "audio/mp4",
+    ".map": "application/json",
+    ".md": "text/markdown",
+    ".mjs": "text/javascript",
+    ".mp3": "audio/mpeg",
+    ".mp4": "video/mp4",
+    ".oga": "audio/ogg",
+    ".ogg": "audio/ogg",
+    ".ogv": "video/ogg",
+    ".opus": "audio/ogg",
+    ".otf": "font/otf",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".rtf": "application/rtf",
+    ".svg": "image/svg+xml",
+    ".tgz": "application/gzip",
+    ".toml": "application/toml",
+    ".ttf": "font/ttf",
+    ".txt": "text/plain",
+    ".wasm": "application/wasm",
+    ".wav": "audio/wav",
+    ".weba": "audio/webm",
+    ".webm": "video/webm",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".xz": "application/x-xz",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".z": "application/x-compress",
+    ".zst": "application/zstd",
+}
+
+
+@functools.cache
+def _other_media_types() -> dict[str, str]:
+    # Its own object: the module's functions take a name for a URL, and mix in what the system's files say.
+    import mimetypes
+
+    known = mimetypes.MimeTypes()
+    return {**known.types_map[False], **known.types_map[True]}
+
+
+def _media_type(name: str) -> str:
+    """What the ending of a file name says."""
+    ending = os.path.splitext(name)[1].lower()
+    return _MEDIA_TYPES.get(ending) or _other_media_types().get(ending) or "application/octet-stream"
+
+
+class StaticFiles:
+    """A handler that serves the files of a directory, and nothing else.
+
+    Refused with 404, whatever is there: what is outside the directory, by `..` or by a symbolic link; names that begin
+    with a dot, but for `/.well-known/` (RFC 8615); everything that is no regular file.
+
+    Thread-safe.
+
+    Parameters:
+        directory: the directory; it is looked up once.
+        max_age: seconds for which clients may use a file without asking again; default: not said.
+        index: the name of the file that stands for its directory, such as `index.html`; default: directories are not
+            served.
+
+    Raises:
+        NotADirectoryError: there is no such directory.
+        ValueError: a negative `max_age`.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, max_age: int | None = None, index: str | None = None
+    ) -> None:
+        self.directory = os.path.realpath(directory)
+        if not os.path.isdir(self.directory):
+            raise NotADirectoryError(f"the directory of static files does not exist: {self.directory}")
+        if max_age is not None and max_age < 0:
+            raise ValueError(f"the max_age of static files must be 0 or more seconds, not {max_age}")
+        self.max_age = max_age
+        self.index = index
+
+    def __call__(self, request: Request, path: str = "") -> Response:
+        """Answers with the file at a path below the directory, decoded and without a slash in front.
+
+        Raises:
+            NotFound: nothing that may be served is there.
+            Forbidden: the system does not let this process read it.
+        """
+        found = self._find(path.removesuffix("/"))
+        if not os.path.isdir(found):
+            if path.endswith("/"):
+                raise NotFound
+            return FileResponse(found, max_age=self.max_age)
+        if self.index is None:
+            raise NotFound
+        index = FileResponse(self._find(f"{path.removesuffix('/')}/{self.index}".lstrip("/")), max_age=self.max_age)
+        if request.path.endswith("/"):
+            return index
+        # The links of the page would lead beside its directory.
+        location = quote(f"{request.root_path}{request.path}/", safe="/:@!$&'()*+,;=~")
+        return RedirectResponse(f"{location}?{request.query_string}" if request.query_string else location, 308)
+
+    def _find(self, path: str) -> str:
+        """Where a path leads, all links followed."""
+        segments = path.split("/") if path else []
+        if not _is_public(segments) or "\\" in path or "\0" in path:
+            raise NotFound
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise NotFound from error
+        found = os.path.realpath(os.path.join(self.directory, *segments))
+        if found == self.directory:
+            return found
+        top = self.directory if self.directory.endswith(os.sep) else f"{self.directory}{os.sep}"
+        if not found.startswith(top) or not _is_public(found[len(top) :].split(os.sep)):
+            raise NotFound
+        return found
+
+    def __repr__(self) -> str:
+        return f"<StaticFiles {self.directory!r}>"
+
+
+def _is_public(segments: list[str]) -> bool:
+    return all(
+        segment and (not segment.startswith(".") or (segment == ".well-known" and not index))
+        for index, segment in enumerate(segments)
+    )

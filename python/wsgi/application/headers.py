@@ -1,0 +1,376 @@
+"""Header fields, values with several entries per name, and the grammars that fields share (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from email.utils import formatdate, parsedate_to_datetime
+from typing import Any, Generic, TypeVar, Union
+
+__all__ = [
+    "EnvironHeaders",
+    "Headers",
+    "HeadersLike",
+    "MultiDict",
+    "entity_tags",
+    "http_date",
+    "list_items",
+    "parse_http_date",
+    "parse_options",
+    "preferred_coding",
+    "preferred_language",
+    "preferred_media_type",
+]
+
+HeadersLike = Union[Mapping[str, str], Iterable[tuple[str, str]], "Headers"]
+"""What fields may be given as: a mapping, pairs, or `Headers`."""
+
+V = TypeVar("V", covariant=True)
+
+# RFC 9110 §5.6.2 and §5.5: a token; any visible character, space and tab.
+_TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_NAME = re.compile(_TOKEN).fullmatch
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+# RFC 9110 §5.6.6: a parameter with a token or a quoted string.
+_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))')
+_LIST_ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_WEIGHT = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)").fullmatch
+
+
+class Headers:
+    """The fields of a response, in their order; names compare without case, and one may stand several times.
+
+    Not thread-safe; a response belongs to one thread.
+
+    Parameters:
+        fields: what to begin with.
+
+    Raises:
+        ValueError: a name that is no token, or a value with control characters or beyond latin-1 (RFC 9110 §5). The
+            message has the name, never the value.
+    """
+
+    __slots__ = ("fields",)
+
+    fields: list[tuple[str, str]]
+    """The name-value pairs, as `start_response` takes them."""
+
+    def __init__(self, fields: HeadersLike | None = None) -> None:
+        self.fields = []
+        if fields is not None:
+            for name, value in _pairs(fields):
+                self.add(name, value)
+
+    def add(self, name: str, value: str) -> None:
+        """Adds a field and leaves others of that name alone."""
+        self.fields.append(_checked(name, value))
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value of a name."""
+        name = name.lower()
+        for field, value in self.fields:
+            if field.lower() == name:
+                return value
+        return default
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of a name, in order."""
+        name = name.lower()
+        return [value for field, value in self.fields if field.lower() == name]
+
+    def setdefault(self, name: str, value: str) -> str:
+        """The first value of a name, which becomes `value` if there is none."""
+        found = self.get(name)
+        if found is None:
+            self.add(name, value)
+            return value
+        return found
+
+    def update(self, fields: HeadersLike) -> None:
+        """Replaces the fields of the names given; a name that stands several times keeps all its new values."""
+        checked = [_checked(name, value) for name, value in _pairs(fields)]
+        for name, _ in checked:
+            self.discard(name)
+        self.fields.extend(checked)
+
+    def discard(self, name: str) -> None:
+        """Removes every field of a name, if there is any."""
+        name = name.lower()
+        self.fields[:] = [pair for pair in self.fields if pair[0].lower() != name]
+
+    def vary(self, *names: str) -> None:
+        """Adds request fields that the response depends on to `Vary` (RFC 9110 §12.5.5), each once."""
+        standing = [item for value in self.get_all("Vary") for item in list_items(value)]
+        known = {item.lower() for item in standing}
+        if "*" in known:
+            return
+        standing += [name for name in names if name.lower() not in known]
+        self["Vary"] = ", ".join(standing)
+
+    def items(self) -> list[tuple[str, str]]:
+        """All pairs, in order."""
+        return list(self.fields)
+
+    def __getitem__(self, name: str) -> str:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __setitem__(self, name: str, value: str) -> None:
+        pair = _checked(name, value)
+        lower = name.lower()
+        for index, (field, _) in enumerate(self.fields):
+            if field.lower() == lower:
+                rest = [pair for pair in self.fields[index + 1 :] if pair[0].lower() != lower]
+                self.fields[index:] = [pair, *rest]
+                return
+        self.fields.append(pair)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self.discard(name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for name, _ in self.fields))
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return [(n.lower(), v) for n, v in self.fields] == [(n.lower(), v) for n, v in other.fields]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        # Values may be secrets (cookies), and a repr ends up in logs.
+        return f"<Headers {', '.join(self)}>"
+
+
+def _pairs(fields: HeadersLike) -> Iterable[tuple[str, str]]:
+    if isinstance(fields, (Mapping, Headers)):
+        return fields.items()
+    return fields
+
+
+def _checked(name: str, value: str) -> tuple[str, str]:
+    if not isinstance(name, str) or not _NAME(name):
+        raise ValueError(f"not the name of a header field: {name!r:.100}")
+    if not isinstance(value, str):
+        raise ValueError(f"the value of the header field {name} must be str, not {type(value).__name__}")
+    if not _VALUE(value):
+        raise ValueError(f"the value of the header field {name} holds a control character or one beyond latin-1")
+    return name, value
+
+
+class EnvironHeaders(Mapping[str, str]):
+    """The fields of a request, read from a WSGI environ; names compare without case.
+
+    Several fields of a name are one value, joined by commas, as the server joined them (PEP 3333).
+    """
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        # `_` and `-` are the same in an environ: a name with `_` is never what a client meant.
+        key = name.upper().replace("-", "_")
+        if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            value = self._environ.get(key)
+            if not value:  # PEP 3333: it may be empty or missing.
+                raise KeyError(name)
+        else:
+            value = self._environ.get(f"HTTP_{key}")
+            if value is None:
+                raise KeyError(name)
+        return str(value)
+
+    def __iter__(self) -> Iterator[str]:
+        for key, value in self._environ.items():
+            if key.startswith("HTTP_"):
+                yield key[5:].replace("_", "-").title()
+            elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
+                yield key.replace("_", "-").title()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<EnvironHeaders {', '.join(self)}>"
+
+
+class MultiDict(Mapping[str, V], Generic[V]):
+    """Names with one or more values each, read-only: the query, a form, uploaded files.
+
+    As a mapping it gives the first value of a name.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[str, V]] = ()) -> None:
+        self._values: dict[str, list[V]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> V:
+        return self._values[name][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get_all(self, name: str) -> list[V]:
+        """Every value of a name, in order; none for a name that is missing."""
+        return list(self._values.get(name, ()))
+
+    def pairs(self) -> list[tuple[str, V]]:
+        """Every name with every value, grouped by name."""
+        return [(name, value) for name, values in self._values.items() for value in values]
+
+    def __repr__(self) -> str:
+        return f"MultiDict({self.pairs()!r})"
+
+
+def list_items(value: str) -> list[str]:
+    """The members of a comma-separated field value (RFC 9110 §5.6.1); commas in quoted strings do not separate."""
+    return [item for item in map(str.strip, _LIST_ITEM.findall(value)) if item]
+
+
+def parse_options(value: str) -> tuple[str, dict[str, str]]:
+    """A value and its parameters: `text/html; charset="utf-8"` gives `("text/html", {"charset": "utf-8"})`.
+
+    The value and the parameters' names come in lower case; of a repeated parameter the first counts.
+    """
+    head, _, _ = value.partition(";")
+    options: dict[str, str] = {}
+    for name, quoted, token in _PARAMETER.findall(value[len(head) :]):
+        options.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) if quoted else token.strip())
+    return head.strip().lower(), options
+
+
+def entity_tags(value: str) -> list[str]:
+    """The entity tags of `If-Match` or `If-None-Match` (RFC 9110 §13.1), weak ones with their `W/`, or `["*"]`."""
+    return ["*"] if value.strip() == "*" else _ENTITY_TAG.findall(value)
+
+
+def http_date(moment: float | datetime | None = None) -> str:
+    """An IMF-fixdate (RFC 9110 §5.6.7).
+
+    Parameters:
+        moment: seconds since the epoch, or a datetime (one without a zone is UTC); default: now.
+    """
+    if isinstance(moment, datetime):
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    return formatdate(time.time() if moment is None else moment, usegmt=True)
+
+
+def parse_http_date(value: str) -> float | None:
+    """Seconds since the epoch of an HTTP date, or None where it is none (RFC 9110 §5.6.7)."""
+    try:
+        moment = parsedate_to_datetime(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+# Content negotiation (RFC 9110 §12.5). Every preference has a weight; an offer gets the weight of the most specific
+# preference that matches it; the offer of the greatest weight wins, the first of equals; weight 0 excludes.
+
+
+def _preferences(field: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    for item in list_items(field):
+        value, options = parse_options(item)
+        weight = options.pop("q", "1")
+        # A weight that is none cannot be guessed; the preference is passed over.
+        if _WEIGHT(weight):
+            yield value, options, float(weight)
+
+
+def _preferred(
+    field: str, offers: Sequence[str], specificity: Callable[[str, dict[str, str], str], int], unnamed: float = 0
+) -> str | None:
+    preferences = list(_preferences(field))
+    best, best_weight = None, 0.0
+    for offer in offers:
+        matches = [(specificity(value, options, offer), weight) for value, options, weight in preferences]
+        rank, weight = max(matches, key=lambda match: match[0], default=(0, 0.0))
+        if not rank:
+            weight = unnamed
+        if weight > best_weight:
+            best, best_weight = offer, weight
+    return best
+
+
+def _media_range(value: str, options: dict[str, str], offer: str) -> int:
+    media_type, parameters = parse_options(offer)
+    if value == media_type:
+        if not options:
+            return 3
+        return 4 + len(options) if all(parameters.get(k, "").lower() == v.lower() for k, v in options.items()) else 0
+    if value == "*/*":
+        return 1
+    return 2 if value.endswith("/*") and media_type.startswith(value[:-1]) else 0
+
+
+def preferred_media_type(accept: str | None, offers: Sequence[str]) -> str | None:
+    """The offer that a client likes best (RFC 9110 §12.5.1); None if it accepts none.
+
+    Parameters:
+        accept: the value of `Accept`; without one, everything is welcome.
+        offers: media types, the server's own favourite first.
+    """
+    if not (accept and accept.strip()):
+        return offers[0] if offers else None
+    return _preferred(accept, offers, _media_range)
+
+
+def preferred_coding(accept_encoding: str | None, offers: Sequence[str]) -> str | None:
+    """The content coding that a client likes best (RFC 9110 §12.5.3); None if it has to be sent as it is.
+
+    Parameters:
+        accept_encoding: the value of `Accept-Encoding`; without one, nothing is encoded.
+        offers: content codings, the server's own favourite first.
+    """
+    if not accept_encoding:
+        return None
+
+    def specificity(value: str, options: dict[str, str], offer: str) -> int:
+        return 2 if value == offer or (value, offer) == ("x-gzip", "gzip") else int(value == "*")
+
+    return _preferred(accept_encoding, offers, specificity)
+
+
+def preferred_language(accept_language: str | None, offers: Sequence[str]) -> str | None:
+    """The language that a client likes best (RFC 9110 §12.5.4); None if it understands none.
+
+    A preference for `en` matches the offer `en-GB` (RFC 4647 §3.3.1), and one for `en-GB` the offer `en`, less well.
+
+    Parameters:
+        accept_language: the value of `Accept-Language`; without one, every language will do.
+        offers: language tags, the server's own favourite first.
+    """
+    if not (accept_language and accept_language.strip()):
+        return offers[0] if offers else None
+
+    def specificity(value: str, options: dict[str, str], offer: str) -> int:
+        tag = offer.lower()
+        if tag == value:
+            return 1000
+        if tag.startswith(f"{value}-"):
+            return 100 + len(value)
+        return 2 if value.startswith(f"{tag}-") else int(value == "*")
+
+    return _preferred(accept_language, offers, specificity)

@@ -1,0 +1,85 @@
+"""Other WSGI applications as parts of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from wsgi.application.errors import ResponseError
+from wsgi.application.headers import Headers
+from wsgi.application.response import Response, StartResponse, StreamingResponse, close_content
+
+__all__ = ["WSGIApp", "WSGIResponse", "call"]
+
+WSGIApp = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+
+class WSGIResponse(StreamingResponse):
+    """What another WSGI application answered; its iterable goes to the server as it is: it may be a `file_wrapper`."""
+
+    __slots__ = ("line",)
+
+    line: str
+    """The status with the phrase that the application chose."""
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Sends this response (PEP 3333)."""
+        if self.line[:3] != str(self.status):
+            return super().__call__(environ, start_response)
+        start_response(self.line, self.headers.items())
+        return self.content  # type: ignore[return-value]
+
+
+def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
+    """Calls a WSGI application and gives its answer as a response, so that middleware can see to it.
+
+    It is called as far as it takes until it has called `start_response`, which it may do with its first piece.
+
+    Raises:
+        ResponseError: it never did.
+    """
+    started: list[Any] = []
+    written: list[bytes] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        if started and not exc_info:
+            raise AssertionError("start_response was called twice without exc_info")
+        started[:] = [status, headers]
+        return written.append
+
+    content = app(environ, start_response)
+    try:
+        first: list[bytes] = []
+        if not started or written:
+            pieces = iter(content)
+            while not started:
+                piece = next(pieces, None)
+                if piece is None:
+                    raise ResponseError(f"the mounted application {app!r:.100} did not call start_response")
+                first.append(piece)
+            content = _Continued(chain(written, first, pieces), content)
+        line, headers = started
+        response = WSGIResponse(content, int(line[:3]))
+        response.line = line
+        response.headers = Headers(headers)
+    except BaseException:
+        close_content(content)
+        raise
+    return response
+
+
+class _Continued:
+    """An iterable that was begun: what came first, then the rest, with its own `close()`."""
+
+    __slots__ = ("_content", "_pieces")
+
+    def __init__(self, pieces: Iterator[bytes], content: Iterable[bytes]) -> None:
+        self._pieces = pieces
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        close_content(self._content)

@@ -1,0 +1,440 @@
+"""The request, read from a WSGI environ (PEP 3333) and only as far as a handler asks."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import parse_qsl, quote
+
+from wsgi.application.cookies import parse_cookies
+from wsgi.application.errors import BadRequest, ContentTooLarge, UnsupportedMediaType
+from wsgi.application.forms import UploadedFile, read_form
+from wsgi.application.headers import (
+    EnvironHeaders,
+    MultiDict,
+    parse_options,
+    preferred_coding,
+    preferred_language,
+    preferred_media_type,
+)
+from wsgi.application.lazy import lazy
+
+if TYPE_CHECKING:
+    from wsgi.application.app import WSGIApplication
+    from wsgi.application.middleware.sessions import Session
+
+__all__ = ["PATH_CHARACTERS", "Client", "Limits", "Request", "State"]
+
+_NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
+_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# What RFC 3986 §3.3 lets stand in a path as it is.
+PATH_CHARACTERS = "/:@!$&'()*+,;=~"
+
+
+class Client(NamedTuple):
+    """Who asks: the peer of the connection."""
+
+    host: str
+    port: int | None
+
+
+class State(SimpleNamespace):
+    """A place for things under names of one's own choosing."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a request is taken; more is answered with 413.
+
+    Parameters:
+        body: bytes of a body that is read whole (`body`, `text`, `json()`, a form without files).
+        form: bytes of a multipart form with its files.
+        fields: fields and files of a form, and of the query.
+        spool: bytes of an uploaded file that stay in memory; a larger one goes to a temporary file.
+    """
+
+    body: int = 16 * 1024 * 1024
+    form: int = 128 * 1024 * 1024
+    fields: int = 1000
+    spool: int = 64 * 1024
+
+
+class Request:
+    """One request.
+
+    Not thread-safe; it belongs to the thread that serves it, until its response has been sent.
+
+    Parameters:
+        environ: the WSGI environ.
+        app: the application that answers.
+    """
+
+    def __init__(self, environ: dict[str, Any], app: WSGIApplication) -> None:
+        self.environ = environ
+        self.app = app
+
+    parameters: Mapping[str, Any] = _NO_PARAMETERS
+    """What the path's parameters stand for."""
+
+    route: str | None = None
+    """The name of the route that was found."""
+
+    # What was asked for
+
+    @property
+    def method(self) -> str:
+        """The method, as the client wrote it."""
+        return cast("str", self.environ["REQUEST_METHOD"])
+
+    @lazy
+    def path(self) -> str:
+        """The path below the application, decoded; it begins with `/`.
+
+        One that is not UTF-8 is refused with 400 before any handler; error handlers see it with replacement characters.
+        """
+        return _decoded(self.environ.get("PATH_INFO", "")) or "/"
+
+    @lazy
+    def root_path(self) -> str:
+        """The path of the application itself (`SCRIPT_NAME`), decoded; empty at the root."""
+        return _decoded(self.environ.get("SCRIPT_NAME", "")).rstrip("/")
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return cast("str", self.environ["wsgi.url_scheme"])
+
+    @lazy
+    def host(self) -> str:
+        """Host and port as the client named them; the port only where it is not the scheme's own.
+
+        The client chose it: where it matters, compare it with the names you know.
+
+        Raises:
+            BadRequest: it is no host.
+        """
+        host = self.environ.get("HTTP_HOST") or f"{self.environ['SERVER_NAME']}:{self.environ['SERVER_PORT']}"
+        if not _HOST(host):
+            raise BadRequest("the Host field is not a host name with an optional port")
+        return cast("str", host).removesuffix(_DEFAULT_PORTS.get(self.scheme, "")).removesuffix(":")
+
+    @property
+    def base_url(self) -> str:
+        """Scheme, host and path of the application, without a slash at the end."""
+        return f"{self.scheme}://{self.host}{quote(self.root_path, safe=PATH_CHARACTERS)}"
+
+    @property
+    def url(self) -> str:
+        """The whole URL, as far as a server knows it."""
+        query = f"?{self.query_string}" if self.query_string else ""
+        return f"{self.base_url}{quote(self.path, safe=PATH_CHARACTERS)}{query}"
+
+    @property
+    def query_string(self) -> str:
+        """The query as it came, without the `?`."""
+        return cast("str", self.environ.get("QUERY_STRING", ""))
+
+    @lazy
+    def query(self) -> MultiDict[str]:
+        """The query's fields, blank values kept.
+
+        Raises:
+            BadRequest: it is not UTF-8, or has more than `Limits.fields` fields.
+        """
+        return MultiDict(_parse_query(self.query_string, self.app.limits.fields))
+
+    @lazy
+    def headers(self) -> EnvironHeaders:
+        """The fields of the head, by name without case."""
+        return EnvironHeaders(self.environ)
+
+    @lazy
+    def cookies(self) -> dict[str, str]:
+        """The cookies that came."""
+        return parse_cookies(self.environ.get("HTTP_COOKIE", ""))
+
+    @property
+    def client(self) -> Client | None:
+        """The peer of the connection; None where it has no address (a Unix socket)."""
+        host, port = self.environ.get("REMOTE_ADDR"), str(self.environ.get("REMOTE_PORT", ""))
+        return Client(host, int(port) if port.isdecimal() else None) if host else None
+
+    def is_disconnected(self) -> bool:
+        """Whether the client is known to have gone, on servers that tell; False on others."""
+        ask = self.environ.get("wsgi.client_disconnected") or self.environ.get("waitress.client_disconnected")
+        return bool(ask and ask())
+
+    # What came with it
+
+    @property
+    def content_type(self) -> str:
+        """The value of `Content-Type`, empty without one."""
+        return cast("str", self.environ.get("CONTENT_TYPE") or "")
+
+    @property
+    def media_type(self) -> str:
+        """The media type in lower case without its parameters, empty without one."""
+        return parse_options(self.content_type)[0]
+
+    @property
+    def charset(self) -> str:
+        """The charset that the client named, in lower case; `utf-8` if it named none."""
+        return parse_options(self.content_type)[1].get("charset", "utf-8").lower()
+
+    @property
+    def content_length(self) -> int | None:
+        """The length of the body in bytes; None if it is not known beforehand, or there is none.
+
+        Raises:
+            BadRequest: it is no number.
+        """
+        value = self.environ.get("CONTENT_LENGTH")
+        if not value:
+            return None
+        if not (value.isascii() and value.isdecimal()):
+            raise BadRequest("the Content-Length field is not a number")
+        return int(value)
+
+    @lazy
+    def stream(self) -> io.BufferedIOBase:
+        """The body as a binary file, for what is too large to be read whole. It ends where the body ends.
+
+        Raises:
+            RuntimeError: a form was read from it before.
+        """
+        if "_form" in self.__dict__:
+            raise RuntimeError("the body of this request was read as a form")
+        return self._open()
+
+    def _open(self) -> io.BufferedIOBase:
+        if "_body" in self.__dict__:
+            return io.BytesIO(self._body)
+        return io.BufferedReader(_Body(self.environ, self.content_length), 64 * 1024)
+
+    @property
+    def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            ContentTooLarge: it has more than `Limits.body` bytes.
+            BadRequest: it did not arrive whole.
+            RuntimeError: it was read as a stream or a form before.
+        """
+        return self._body
+
+    @lazy
+    def _body(self) -> bytes:
+        if "stream" in self.__dict__ or "_form" in self.__dict__:
+            raise RuntimeError("the body of this request was read as a stream or a form")
+        limit, length = self.app.limits.body, self.content_length
+        if length is None or length <= limit:
+            body = _Body(self.environ, length).read_whole(limit)
+            if body is not None:
+                return body
+        raise ContentTooLarge(f"the body must not be longer than {limit} bytes")
+
+    @property
+    def text(self) -> str:
+        """The body as text, in the charset that `Content-Type` names, UTF-8 by default.
+
+        Raises:
+            BadRequest: it is not in that charset.
+            UnsupportedMediaType: a charset that Python does not know.
+        """
+        charset = self.charset
+        try:
+            return self.body.decode(charset)
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"the body is not {charset}: byte {error.start} cannot be decoded") from None
+        except (LookupError, ValueError):
+            raise UnsupportedMediaType(f"the charset of the body is not known: {charset!r:.50}") from None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body says that it is JSON (RFC 8259, RFC 6839 §3.1)."""
+        media_type = self.media_type
+        return media_type == "application/json" or media_type.endswith("+json")
+
+    def json(self) -> Any:
+        """The body's JSON.
+
+        Raises:
+            UnsupportedMediaType: `Content-Type` says that it is something else.
+            BadRequest: it is not JSON, with the place where it ceases to be.
+        """
+        if not self.is_json:
+            raise UnsupportedMediaType(
+                f"the body must be JSON with Content-Type: application/json, not {self.media_type or 'untyped'!r:.50}"
+            )
+        return self._json
+
+    @lazy
+    def _json(self) -> Any:
+        try:
+            # RFC 8259 §8.1: always UTF-8, and a byte order mark may be ignored.
+            return json.loads(self.body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"the body is not JSON: byte {error.start} is not UTF-8") from None
+        except json.JSONDecodeError as error:
+            raise BadRequest(
+                f"the body is not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}"
+            ) from None
+        except RecursionError:
+            raise BadRequest("the body is not JSON that can be read: it is nested too deeply") from None
+        except ValueError as error:
+            # An integer of thousands of digits, NaN.
+            raise BadRequest(f"the body is not JSON that can be read: {error}") from None
+
+    @property
+    def form(self) -> MultiDict[str]:
+        """The fields of a form (`application/x-www-form-urlencoded` or `multipart/form-data`).
+
+        Raises:
+            UnsupportedMediaType: the body is no form.
+            BadRequest: it is malformed.
+            ContentTooLarge: it passes one of `Limits`.
+        """
+        return self._form[0]
+
+    @property
+    def files(self) -> MultiDict[UploadedFile]:
+        """The files of a form; they are closed when the response has been sent.
+
+        Raises:
+            HTTPError: as for `form`.
+        """
+        return self._form[1]
+
+    @lazy
+    def _form(self) -> tuple[MultiDict[str], MultiDict[UploadedFile]]:
+        if "stream" in self.__dict__ and "_body" not in self.__dict__:
+            raise RuntimeError("the body of this request was read as a stream")
+        form, files = read_form(self._open(), self.content_type, self.content_length, self.app.limits)
+        self.opened = [file for _, file in files.pairs()]
+        return form, files
+
+    opened: Sequence[UploadedFile] = ()
+    """What has to be closed when the response has been sent."""
+
+    def close(self) -> None:
+        """Closes what the request opened; the application calls it when the response has been sent."""
+        for file in self.opened:
+            file.close()
+
+    # What the client would like
+
+    def accepts(self, *media_types: str) -> str | None:
+        """The media type that the client likes best of those offered, the first of equals; None if it accepts none."""
+        return preferred_media_type(self.environ.get("HTTP_ACCEPT"), media_types)
+
+    def accepts_encoding(self, *codings: str) -> str | None:
+        """The content coding that the client likes best of those offered; None: send it as it is."""
+        return preferred_coding(self.environ.get("HTTP_ACCEPT_ENCODING"), codings)
+
+    def accepts_language(self, *tags: str) -> str | None:
+        """The language that the client likes best of those offered; None if it understands none."""
+        return preferred_language(self.environ.get("HTTP_ACCEPT_LANGUAGE"), tags)
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether the client would rather have JSON than a page: it says so, or it sent JSON and does not mind."""
+        kinds = ("application/json", "application/problem+json")
+        if self.is_json:
+            return self.accepts(*kinds, "text/html", "text/plain") in kinds
+        return self.accepts("text/plain", "text/html", *kinds) in kinds
+
+    # What goes along with it
+
+    @lazy
+    def state(self) -> State:
+        """Things that handlers and middleware leave for one another."""
+        return State()
+
+    @lazy
+    def session(self) -> Session:
+        """The session of this client.
+
+        Raises:
+            RuntimeError: the application has no `SessionMiddleware`.
+        """
+        raise RuntimeError("request.session needs SessionMiddleware: app.add_middleware(SessionMiddleware(secret_key))")
+
+    def url_for(self, name: str, /, **parameters: object) -> str:
+        """The path of a route from the root of the host; see `WSGIApplication.url_for`."""
+        return quote(self.root_path, safe=PATH_CHARACTERS) + self.app.url_for(name, **parameters)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.method} {self.environ.get('PATH_INFO', '')!r}>"
+
+
+def _decoded(text: str) -> str:
+    """Text that PEP 3333 gives as latin-1, as the UTF-8 that it is."""
+    return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _parse_query(query: str, limit: int) -> list[tuple[str, str]]:
+    try:
+        # A query that was not encoded as it should be came as bytes, too.
+        text = query if query.isascii() else query.encode("latin-1").decode()
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=limit)
+    except UnicodeError:
+        raise BadRequest("the query is not UTF-8") from None
+    except ValueError:
+        raise BadRequest(f"the query has more than {limit} fields") from None
+
+
+def _refuse_constant(name: str) -> None:
+    # RFC 8259 §6: numbers that are none cannot stand in JSON, though Python's reader would take them.
+    raise ValueError(f"{name} is not a value of JSON")
+
+
+class _Body(io.RawIOBase):
+    """`wsgi.input`, never read past the end of the body: not every server stops there (PEP 3333)."""
+
+    def __init__(self, environ: dict[str, Any], length: int | None) -> None:
+        self._input = environ["wsgi.input"]
+        # Where the length is not known, only a server that promises an end can be read.
+        ends = environ.get("wsgi.input_terminated")
+        self._length = length
+        self._left = length if length is not None else None if ends else 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def read_whole(self, limit: int) -> bytes | None:
+        """All that comes; None if it is more than the limit."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := self._read(limit + 1 - size):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                return None
+        return b"".join(pieces)
+
+    def _read(self, size: int) -> bytes:
+        if self._left is not None:
+            size = min(size, self._left)
+            if not size:
+                return b""
+        try:
+            piece: bytes = self._input.read(size)
+        except OSError as error:
+            # The client broke off, was too slow, or sent nonsense: the servers differ in what they raise.
+            raise BadRequest("the body did not arrive whole") from error
+        if self._left is not None:
+            self._left -= len(piece)
+            if not piece:
+                raise BadRequest(f"the body ended {self._left} bytes short of the {self._length} that were announced")
+        return piece

@@ -1,0 +1,487 @@
+"""Routing: from a path to a handler, and back.
+
+A route's path is text with parameters in it: `/users/<int:user>/notes/<name>.txt`. The router is a tree with one level
+for each segment of the path. At every level literal text is tried first, then segments that are text in part, then
+parameters, and last a `path` that takes all the rest; where a branch leads nowhere, the next is tried.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+from wsgi.application.errors import RouteError
+from wsgi.application.response import describe
+
+__all__ = ["CONVERTERS", "Converter", "Route", "Router", "caller", "parse_path"]
+
+T = TypeVar("T")
+
+
+class Converter(Generic[T]):
+    """Turns a part of a path into a value and back. Subclass it for a kind of parameter of your own:
+
+        class Year(Converter[int]):
+            pattern = "[0-9]{4}"
+
+            def parse(self, text: str) -> int:
+                return int(text)
+
+        app = WSGIApplication(converters={"year": Year})
+
+    One object serves all threads.
+    """
+
+    pattern: ClassVar[str] = "[^/]+"
+    """What its text looks like, as a regular expression; only what matches whole is given to `parse`."""
+
+    matcher: ClassVar[re.Pattern[str]] = re.compile(pattern)
+
+    def __init_subclass__(cls) -> None:
+        cls.matcher = re.compile(cls.pattern)
+
+    def convert(self, text: str) -> T:
+        """`parse` for what matches the pattern.
+
+        Raises:
+            ValueError: it does not, or stands for no value.
+        """
+        if not self.matcher.fullmatch(text):
+            raise ValueError(text)
+        return self.parse(text)
+
+    def parse(self, text: str) -> T:
+        """The value that a text stands for; default: the text itself.
+
+        Raises:
+            ValueError: none; another route may take it.
+        """
+        return text  # type: ignore[return-value]
+
+    def format(self, value: T) -> str:
+        """The text that stands for a value.
+
+        Raises:
+            ValueError: the value has no text of this kind.
+        """
+        return str(value)
+
+
+class StringConverter(Converter[str]):
+    """`<name>` or `<str:name>`: one segment, or a part of one."""
+
+    def convert(self, text: str) -> str:
+        # The same as the pattern, and a third of its price.
+        if not text:
+            raise ValueError(text)
+        return text
+
+
+class IntConverter(Converter[int]):
+    """`<int:i>`: decimal digits; no sign."""
+
+    pattern = "[0-9]+"
+
+    def convert(self, text: str) -> int:
+        # The same as the pattern, and a third of its price.
+        if not (text.isdecimal() and text.isascii()):
+            raise ValueError(text)
+        return int(text)
+
+    def parse(self, text: str) -> int:
+        return int(text)
+
+
+class FloatConverter(Converter[float]):
+    """`<float:x>`: decimal digits with an optional fraction; no sign."""
+
+    pattern = r"[0-9]+(?:\.[0-9]+)?"
+
+    def parse(self, text: str) -> float:
+        return float(text)
+
+    def format(self, value: float) -> str:
+        # No exponent: `parse` takes none.
+        return f"{value:f}".rstrip("0").rstrip(".") if "e" in repr(float(value)) else str(value)
+
+
+class UUIDConverter(Converter[UUID]):
+    """`<uuid:key>`: the form with hyphens (RFC 9562 §4)."""
+
+    pattern = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+
+    def parse(self, text: str) -> UUID:
+        return UUID(text)
+
+
+class PathConverter(Converter[str]):
+    """`<path:rest>`: all the rest of the path, slashes included; it must come last."""
+
+    pattern = "(?s:.+)"
+
+
+CONVERTERS: Mapping[str, type[Converter[Any]]] = {
+    "str": StringConverter,
+    "int": IntConverter,
+    "float": FloatConverter,
+    "uuid": UUIDConverter,
+    "path": PathConverter,
+}
+
+
+class Parameter(NamedTuple):
+    """A parameter in a path."""
+
+    name: str
+    kind: str
+    converter: Converter[Any]
+
+
+Segment = list[str | Parameter]
+"""Text and parameters that stand beside each other between two slashes; only text: `[""]` or `["users"]`."""
+
+# Identifiers of ASCII, since they become keyword arguments.
+_PARAMETER = re.compile(r"<(?:([A-Za-z_][A-Za-z0-9_]*):)?([A-Za-z_][A-Za-z0-9_]*)>")
+
+
+def parse_path(path: str, converters: Mapping[str, type[Converter[Any]]] | None) -> list[Segment]:
+    """The segments of a route's path.
+
+    Parameters:
+        path: the path, with its parameters.
+        converters: the kinds of parameters; None: any.
+
+    Raises:
+        RouteError: it is malformed.
+    """
+    if not path.startswith("/"):
+        raise RouteError(f"the path {path!r} must begin with '/'")
+    if "//" in path:
+        raise RouteError(f"the path {path!r} has an empty segment")
+    if "?" in path or "#" in path:
+        raise RouteError(f"the path {path!r} must have no query and no fragment")
+    names: set[str] = set()
+    segments = []
+    for text in path[1:].split("/"):
+        segment: Segment = []
+        position = 0
+        for match in _PARAMETER.finditer(text):
+            kind, name = match[1] or "str", match[2]
+            converter = CONVERTERS.get(kind, Converter) if converters is None else converters.get(kind)
+            if converter is None:
+                raise RouteError(
+                    f"the path {path!r} names the unknown converter {kind!r};"
+                    f" there are {', '.join(sorted(converters or ()))}"
+                )
+            if name in names:
+                raise RouteError(f"the path {path!r} names the parameter {name!r} twice")
+            if name == "request":
+                raise RouteError(f"the path {path!r} names a parameter 'request', which every handler has already")
+            names.add(name)
+            if match.start() > position:
+                segment.append(text[position : match.start()])
+            elif segment:
+                raise RouteError(f"the path {path!r} has two parameters with nothing between them")
+            segment.append(Parameter(name, kind, converter()))
+            position = match.end()
+        if position < len(text) or not segment:
+            segment.append(text[position:])
+        if any(isinstance(part, str) and ("<" in part or ">" in part) for part in segment):
+            raise RouteError(f"the path {path!r} is malformed: parameters are written <name> or <converter:name>")
+        segments.append(segment)
+    for index, segment in enumerate(segments):
+        for part in segment:
+            last = index == len(segments) - 1 and len(segment) == 1
+            if isinstance(part, Parameter) and isinstance(part.converter, PathConverter) and not last:
+                raise RouteError(f"the path {path!r} must end with its parameter <{part.kind}:{part.name}>")
+    return segments
+
+
+class Route:
+    """A path with the handler that answers there.
+
+    Parameters:
+        path: the whole path, with its parameters.
+        handler: called with the request, and the parameters by name.
+        methods: those it answers.
+        name: for `url_for`.
+        origin: where it was declared, for messages.
+        converters: the kinds of parameters; None: any kind, for a look at the rest.
+
+    Raises:
+        RouteError: the path is malformed, or the handler cannot be called with what it gives.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        handler: Callable[..., Any],
+        methods: frozenset[str],
+        name: str,
+        origin: str,
+        converters: Mapping[str, type[Converter[Any]]] | None,
+    ) -> None:
+        self.path = path
+        self.handler = handler
+        self.name = name
+        self.origin = origin
+        self.methods = methods
+        if not self.methods:
+            raise RouteError(f"the route {path!r} has no methods")
+        self.segments = parse_path(path, converters)
+        self.parameters = [part for segment in self.segments for part in segment if isinstance(part, Parameter)]
+        self.names = tuple(parameter.name for parameter in self.parameters)
+        _check_handler(handler, self.names, path)
+        self.answer: Callable[[Any], Any] = handler
+
+    def url(self, values: Mapping[str, object]) -> str:
+        """The path with values for its parameters; other values become the query.
+
+        Raises:
+            RouteError: a value is missing, or does not fit its parameter.
+        """
+        rest = dict(values)
+        texts = []
+        for segment in self.segments:
+            text = ""
+            for part in segment:
+                if isinstance(part, str):
+                    text += quote(part, safe=_SEGMENT_CHARACTERS)
+                    continue
+                if part.name not in rest:
+                    raise RouteError(f"the URL of the route {self.name!r} needs a value for {part.name!r}")
+                text += self._format(part, rest.pop(part.name))
+            texts.append(text)
+        query = {name: value for name, value in rest.items() if value is not None}
+        return f"/{'/'.join(texts)}" + (f"?{urlencode(query, doseq=True)}" if query else "")
+
+    def _format(self, part: Parameter, value: object) -> str:
+        try:
+            text = part.converter.format(value)
+            fits = part.converter.matcher.fullmatch(text)
+        except (TypeError, ValueError):
+            fits = None
+        if not fits:
+            raise RouteError(f"the URL of the route {self.name!r} cannot have {value!r:.100} for {part.name!r}")
+        safe = f"{_SEGMENT_CHARACTERS}/" if isinstance(part.converter, PathConverter) else _SEGMENT_CHARACTERS
+        return quote(text, safe=safe)
+
+
+# RFC 3986 §3.3: what a segment of a path may hold as it is.
+_SEGMENT_CHARACTERS = ":@!$&'()*+,;=~"
+
+
+def _check_handler(handler: Callable[..., Any], names: tuple[str, ...], path: str) -> None:
+    if not callable(handler):
+        raise RouteError(f"the handler of {path!r} must be callable, not {type(handler).__name__}")
+    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+        raise RouteError(f"{describe(handler)} of {path!r} is async; a WSGI application needs an ordinary function")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        # Some callables made in C do not say what they take.
+        return
+    try:
+        signature.bind(object(), **dict.fromkeys(names))
+    except TypeError as error:
+        given = ", ".join(["request", *(f"{name}=…" for name in names)])
+        raise RouteError(f"{describe(handler)} of {path!r} cannot be called as handler({given}): {error}") from None
+
+
+class _Node:
+    """One level of the tree: what may come next."""
+
+    __slots__ = ("literals", "mixed", "rest", "routes", "single")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.mixed: list[tuple[str, re.Pattern[str], list[Converter[Any]], _Node]] = []
+        self.single: list[tuple[Converter[Any], _Node]] = []
+        self.rest: list[tuple[Converter[Any], _Node]] = []
+        self.routes: dict[str, Route] = {}
+
+
+# Narrower kinds first; kinds that an application made stand between the narrow ones and text.
+_BREADTH = {UUIDConverter: 0, IntConverter: 1, FloatConverter: 2, StringConverter: 4}
+
+
+class Router:
+    """All routes of an application.
+
+    Routes are added while the application is put together; after that any number of threads may look for them.
+    """
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._literal: dict[str, dict[str, Route]] = {}
+        self._names: dict[str, tuple[Route, bool]] = {}
+        self._methods: set[str] = set()
+        self.routes: list[Route] = []
+
+    def add(self, route: Route, *, named: bool) -> None:
+        """Adds a route.
+
+        Parameters:
+            route: the route.
+            named: whether its name was chosen on purpose; of others that meet, the first keeps it.
+
+        Raises:
+            RouteError: another route answers there, or has the name.
+        """
+        node = self._node(route)
+        for method in sorted(route.methods):
+            other = node.routes.get(method)
+            if other is not None and method in other.methods:
+                raise RouteError(
+                    f"{method} {route.path!r} is answered already by {other.path!r} (declared at {other.origin})"
+                )
+        taken = self._names.get(route.name)
+        if taken and named and taken[1]:
+            raise RouteError(
+                f"the name {route.name!r} belongs already to {taken[0].path!r} (declared at {taken[0].origin})"
+            )
+        if not taken or (named and not taken[1]):
+            self._names[route.name] = route, named
+        self._methods |= route.methods
+        for method in route.methods:
+            node.routes[method] = route
+        if "GET" in route.methods:
+            # RFC 9110 §9.3.2: HEAD is GET without the content, unless a route says otherwise.
+            node.routes.setdefault("HEAD", route)
+            self._methods.add("HEAD")
+        if not route.names:
+            self._literal[route.path] = node.routes
+        self.routes.append(route)
+
+    def _node(self, route: Route) -> _Node:
+        node = self._root
+        for segment in route.segments:
+            first = segment[0]
+            if len(segment) == 1 and isinstance(first, str):
+                node = node.literals.setdefault(first, _Node())
+            elif len(segment) == 1 and isinstance(first, Parameter):
+                branches = node.rest if isinstance(first.converter, PathConverter) else node.single
+                node = _branch(branches, first.converter)
+            else:
+                node = _mixed_branch(node.mixed, segment)
+        return node
+
+    def find(self, path: str, method: str) -> tuple[Route | None, list[Any]]:
+        """The route for a path and a method, with the values of its parameters in the path's order."""
+        routes = self._literal.get(path)
+        if routes is not None:
+            route = routes.get(method)
+            if route is not None:
+                return route, []
+        values: list[Any] = []
+        return _find(self._root, path.split("/"), 1, method, values), values
+
+    def allowed(self, path: str) -> set[str]:
+        """The methods that a path has routes for."""
+        return {method for method in self._methods if path.startswith("/") and self.find(path, method)[0] is not None}
+
+    def by_name(self, name: str) -> Route:
+        """The route of a name.
+
+        Raises:
+            RouteError: there is none.
+        """
+        found = self._names.get(name)
+        if found is None:
+            close = difflib.get_close_matches(name, self._names, 1)
+            raise RouteError(f"there is no route named {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        return found[0]
+
+
+def _find(node: _Node, segments: list[str], index: int, method: str, values: list[Any]) -> Route | None:
+    """The route below a node for the segments from an index on; appends the values of its parameters."""
+    if index == len(segments):
+        return node.routes.get(method)
+    segment = segments[index]
+    index += 1
+    child = node.literals.get(segment)
+    if child is not None:
+        route = _find(child, segments, index, method, values)
+        if route is not None:
+            return route
+    depth = len(values)
+    for _, pattern, converters, child in node.mixed:
+        match = pattern.fullmatch(segment)
+        if match:
+            try:
+                values += [converter.parse(match[f"p{at}"]) for at, converter in enumerate(converters)]
+            except ValueError:
+                continue
+            route = _find(child, segments, index, method, values)
+            if route is not None:
+                return route
+            del values[depth:]
+    for converter, child in node.single:
+        try:
+            values.append(converter.convert(segment))
+        except ValueError:
+            continue
+        route = _find(child, segments, index, method, values)
+        if route is not None:
+            return route
+        del values[depth:]
+    for converter, child in node.rest:
+        try:
+            values.append(converter.convert("/".join(segments[index - 1 :])))
+        except ValueError:
+            continue
+        route = child.routes.get(method)
+        if route is not None:
+            return route
+        del values[depth:]
+    return None
+
+
+def _branch(branches: list[tuple[Converter[Any], _Node]], converter: Converter[Any]) -> _Node:
+    """The node behind a parameter of this kind, which stands in its place among the kinds."""
+    for other, node in branches:
+        if type(other) is type(converter):
+            return node
+    node = _Node()
+    branches.append((converter, node))
+    branches.sort(key=lambda branch: _BREADTH.get(type(branch[0]), 3))
+    return node
+
+
+def _mixed_branch(branches: list[tuple[str, re.Pattern[str], list[Converter[Any]], _Node]], segment: Segment) -> _Node:
+    """The node behind a segment of text and parameters; the more text, the earlier it is tried."""
+    shape = "".join(part if isinstance(part, str) else f"<{type(part.converter).__qualname__}>" for part in segment)
+    for other, _, _, node in branches:
+        if other == shape:
+            return node
+    node = _Node()
+    source = ""
+    converters: list[Converter[Any]] = []
+    for part in segment:
+        if isinstance(part, str):
+            source += re.escape(part)
+        else:
+            # By name, because the converter's own pattern may have groups.
+            source += f"(?P<p{len(converters)}>{part.converter.pattern})"
+            converters.append(part.converter)
+    branches.append((shape, re.compile(source), converters, node))
+    branches.sort(key=lambda branch: -len(re.sub("<[^>]*>", "", branch[0])))
+    return node
+
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def caller() -> str:
+    """FILE:LINE of the nearest frame outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
