@@ -15,10 +15,11 @@ outdated := $(if $(standing),$(if $(wanted),$(filter-out $(standing),$(wanted)),
 
 # What is missing is said before anything is made, in one line.
 goals := $(filter-out help clean,$(MAKECMDGOALS))
-needed := $(if $(goals),$(if $(filter docs,$(goals)),,rust))
+needed := $(if $(filter-out docs test-container,$(goals)),rust)
 needed += $(if $(filter lint format,$(goals)),rust-lint)
-needed += $(if $(goals),$(if $(outdated),python))
+needed += $(if $(goals),$(if $(outdated)$(filter test-container,$(goals)),python))
 needed += $(if $(filter test-free-threaded,$(goals)),free-threaded)
+needed += $(if $(filter test-container,$(goals)),container)
 problem := $(strip $(foreach tool,$(needed),$(shell sh .ci/require $(tool) "$(PYTHON)" 2>&1)))
 ifneq ($(problem),)
 $(error $(problem))
@@ -30,7 +31,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: bench help run build test test-rust test-python test-free-threaded lint format docs clean FORCE
+.PHONY: bench bench-frameworks help run build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -53,6 +54,9 @@ test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs agai
 test-free-threaded: ## the tests of the whole on PYTHON=/path/to/python3.13t or newer
 	UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) test-python VENV=.venv-free-threaded PYTHON="$(PYTHON)"
 
+test-container: ## build the image of the Dockerfile on a base made of Debian packages, and test it; needs root
+	@"$(PYTHON)" tests/container/run.py
+
 bench: $(VENV)/.tools ## measure this server beside others, in an environment of its own (ARGS="--rounds 3"); needs wrk
 	@sh .ci/require rust
 	@test -x .venv-bench/bin/python || "$(venv_python)" -m venv .venv-bench
@@ -60,6 +64,9 @@ bench: $(VENV)/.tools ## measure this server beside others, in an environment of
 	".venv-bench/bin/python" -m pip install --quiet --group bench
 	".venv-bench/bin/python" -m pip install --quiet --force-reinstall --no-deps .
 	".venv-bench/bin/python" benchmarks/run.py $(ARGS)
+
+bench-frameworks: $(VENV)/.built ## measure wsgi.application beside other frameworks, in one process (ARGS="--rounds 30")
+	"$(VENV)/bin/python" benchmarks/frameworks.py $(ARGS)
 
 lint: $(VENV)/.tools ## formatting, clippy, ruff and types
 	cargo fmt --check

@@ -172,6 +172,19 @@ def sample(app: WSGIApp, path: str, calls: int) -> float:
     return (time.thread_time_ns() - begun) / calls / 1000
 
 
+def table(times: dict[str, dict[str, list[float]]]) -> str:
+    """Medians, and how they compare with the first framework's: the median of the ratios of each round."""
+    first = next(iter(times.values()))
+    lines = ["| CPU µs per request (ratio) | " + " | ".join(PATHS) + " |", "|---" * (len(PATHS) + 1) + "|"]
+    for name, kinds in times.items():
+        cells = []
+        for kind, samples in kinds.items():
+            ratio = statistics.median(sample / other for sample, other in zip(samples, first[kind], strict=True))
+            cells.append(f"{statistics.median(samples):.2f} ({ratio:.2f})")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=15, help="how often each framework is measured (default 15)")
@@ -192,9 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         for kind, path in PATHS.items():
             for name, app in apps.items():
                 times[name][kind].append(sample(app, path, options.calls))
-    print(f"{'CPU µs per request, medians':30}" + "".join(f"{kind:>16}" for kind in PATHS))
-    for name, kinds in times.items():
-        print(f"{name:30}" + "".join(f"{statistics.median(samples):16.2f}" for samples in kinds.values()))
+    print(table(times))
     if options.json:
         options.json.write_text(json.dumps(times, indent=1) + "\n", "utf-8")
 

@@ -41,10 +41,14 @@ def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
     """
     started: list[Any] = []
     written: list[bytes] = []
+    handed_on = False
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         if started and not exc_info:
-            raise AssertionError("start_response was called twice without exc_info")
+            raise ResponseError(f"the mounted application {app!r:.100} called start_response twice without exc_info")
+        if handed_on:
+            # The head may have been sent: the error has to end the response.
+            raise exc_info[1].with_traceback(exc_info[2])
         started[:] = [status, headers]
         return written.append
 
@@ -66,6 +70,7 @@ def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
     except BaseException:
         close_content(content)
         raise
+    handed_on = True
     return response
 
 

@@ -119,7 +119,10 @@ class Request:
         Raises:
             BadRequest: it is no host.
         """
-        host = self.environ.get("HTTP_HOST") or f"{self.environ['SERVER_NAME']}:{self.environ['SERVER_PORT']}"
+        host = self.environ.get("HTTP_HOST")
+        if not host:
+            name = self.environ["SERVER_NAME"]
+            host = f"{f'[{name}]' if ':' in name else name}:{self.environ['SERVER_PORT']}"
         if not _HOST(host):
             raise BadRequest("the Host field is not a host name with an optional port")
         return cast("str", host).removesuffix(_DEFAULT_PORTS.get(self.scheme, "")).removesuffix(":")
@@ -197,8 +200,8 @@ class Request:
         value = self.environ.get("CONTENT_LENGTH")
         if not value:
             return None
-        if not (value.isascii() and value.isdecimal()):
-            raise BadRequest("the Content-Length field is not a number")
+        if not (value.isascii() and value.isdecimal() and len(value) < 19):
+            raise BadRequest("the Content-Length field is not the number of a length")
         return int(value)
 
     @lazy
@@ -278,7 +281,7 @@ class Request:
     def _json(self) -> Any:
         try:
             # RFC 8259 §8.1: always UTF-8, and a byte order mark may be ignored.
-            return json.loads(self.body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+            return json.loads(self.body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite)
         except UnicodeDecodeError as error:
             raise BadRequest(f"the body is not JSON: byte {error.start} is not UTF-8") from None
         except json.JSONDecodeError as error:
@@ -392,6 +395,13 @@ def _parse_query(query: str, limit: int) -> list[tuple[str, str]]:
 def _refuse_constant(name: str) -> None:
     # RFC 8259 §6: numbers that are none cannot stand in JSON, though Python's reader would take them.
     raise ValueError(f"{name} is not a value of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text:.40} is too large")
+    return number
 
 
 class _Body(io.RawIOBase):

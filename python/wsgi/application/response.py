@@ -42,7 +42,7 @@ _status_lines = {status: f"{status} {reason_phrase(status)}" for status in range
 
 def _checked_status(status: int) -> int:
     # Where no line is at hand: no number, an informational status, or one of more than three digits.
-    if status not in _status_lines:
+    if not isinstance(status, int) or status not in _status_lines:
         raise ValueError(f"the status of a response must be from 200 to 599, not {status!r:.50}")
     return int(status)
 
@@ -168,7 +168,7 @@ class Response:
         status, body, fields = self.status, self.body, self.headers.fields
         if status in _NO_CONTENT:
             return self._send_head(start_response)
-        if len(fields) > 1:
+        if len(fields) != 1 or fields[0][0] != "Content-Type":
             # A handler for HEAD may know the length of what it does not make.
             if environ["REQUEST_METHOD"] == "HEAD" and not body and "Content-Length" in self.headers:
                 return self._send_head(start_response)
@@ -397,9 +397,12 @@ def as_response(result: object, handler: object) -> Response:
     if isinstance(result, tuple) and len(result) in (2, 3) and not isinstance(result[0], tuple):
         body, status, *headers = result
         response = as_response(body, handler)
-        response.status = _checked_status(status)
-        if headers and headers[0] is not None:
-            response.headers.update(headers[0])
+        try:
+            response.status = _checked_status(status)
+            if headers:
+                response.headers.update(headers[0])
+        except (TypeError, ValueError) as error:
+            raise ResponseError(f"{describe(handler)} returned a tuple that is no response: {error}") from None
         return response
     if isinstance(result, Iterator):
         return StreamingResponse(result)

@@ -12,6 +12,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
@@ -109,7 +110,7 @@ class FloatConverter(Converter[float]):
 
     def format(self, value: float) -> str:
         # No exponent: `parse` takes none.
-        return f"{value:f}".rstrip("0").rstrip(".") if "e" in repr(float(value)) else str(value)
+        return format(Decimal(str(value if isinstance(value, int) else float(value))), "f")
 
 
 class UUIDConverter(Converter[UUID]):
@@ -259,8 +260,11 @@ class Route:
                     raise RouteError(f"the URL of the route {self.name!r} needs a value for {part.name!r}")
                 text += self._format(part, rest.pop(part.name))
             texts.append(text)
+        path = f"/{'/'.join(texts)}"
+        if path.startswith("//"):
+            raise RouteError(f"the URL of the route {self.name!r} would begin with '//' and lead to another host")
         query = {name: value for name, value in rest.items() if value is not None}
-        return f"/{'/'.join(texts)}" + (f"?{urlencode(query, doseq=True)}" if query else "")
+        return path + (f"?{urlencode(query, doseq=True)}" if query else "")
 
     def _format(self, part: Parameter, value: object) -> str:
         try:
@@ -281,7 +285,8 @@ _SEGMENT_CHARACTERS = ":@!$&'()*+,;=~"
 def _check_handler(handler: Callable[..., Any], names: tuple[str, ...], path: str) -> None:
     if not callable(handler):
         raise RouteError(f"the handler of {path!r} must be callable, not {type(handler).__name__}")
-    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+    called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
+    if any(inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) for code in (handler, called)):
         raise RouteError(f"{describe(handler)} of {path!r} is async; a WSGI application needs an ordinary function")
     try:
         signature = inspect.signature(handler)
