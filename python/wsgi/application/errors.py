@@ -95,6 +95,16 @@ class HTTPError(Exception):
         self.extensions = extensions
         super().__init__(f"{self.status} {self.title}" + (f": {detail}" if detail else ""))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied and pickled by its `args`, which are its message here.
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(kind: type[HTTPError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> HTTPError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
+
 
 class _StatusError(HTTPError):
     """An error whose class is its status, so that the detail comes first."""

@@ -47,9 +47,6 @@ _OF_THE_FILE = _NOT_IN_304 | {"cache-control", "content-location", "etag", "expi
 # RFC 9110 §14.1.2: first and last position, or how many from the end.
 _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)").fullmatch
 
-Range = tuple[int, int]
-"""The first position, and the one behind the last."""
-
 
 class FileResponse(Response):
     """A file, whole or the range a client asks for; 304 to those who have it already.
@@ -213,7 +210,7 @@ class _Content:
         try:
             descriptor = os.open(path, _OPEN_FLAGS)
         except (OSError, ValueError) as error:
-            _refuse(error)
+            _raise_for(error)
         try:
             facts = os.fstat(descriptor)
             _check_regular(facts)
@@ -301,7 +298,7 @@ def _look(path: str) -> None:
     try:
         facts = os.stat(path)
     except (OSError, ValueError) as error:
-        _refuse(error)
+        _raise_for(error)
     _check_regular(facts)
 
 
@@ -310,7 +307,7 @@ def _check_regular(facts: os.stat_result) -> None:
         raise NotFound
 
 
-def _refuse(error: Exception) -> NoReturn:
+def _raise_for(error: Exception) -> NoReturn:
     # The path stays out of the answer; the log has it in the cause.
     if isinstance(error, PermissionError):
         raise Forbidden from error
@@ -322,28 +319,31 @@ def _refuse(error: Exception) -> NoReturn:
 
 def _evaluate(environ: dict[str, Any], etag: str | None, changed: str | None) -> int:
     """What the conditions of a GET or HEAD come to: 200, 304 or 412 (RFC 9110 §13.2.2, steps 1 to 4)."""
-    moment = parse_http_date(changed) if changed else None
     if_match = environ.get("HTTP_IF_MATCH")
     if if_match is not None:
         # RFC 9110 §13.1.1: the strong comparison.
         tags = entity_tags(if_match)
         if tags != ["*"] and (etag is None or etag.startswith("W/") or etag not in tags):
             return 412
-    else:
-        limit = parse_http_date(environ.get("HTTP_IF_UNMODIFIED_SINCE", ""))
-        if limit is not None and moment is not None and moment > limit:
-            return 412
+    elif _is_newer(changed, environ.get("HTTP_IF_UNMODIFIED_SINCE")) is True:
+        return 412
     if_none_match = environ.get("HTTP_IF_NONE_MATCH")
     if if_none_match is not None:
         # RFC 9110 §13.1.2: the weak comparison.
         tags = entity_tags(if_none_match)
         if tags == ["*"] or (etag is not None and _opaque(etag) in map(_opaque, tags)):
             return 304
-    else:
-        limit = parse_http_date(environ.get("HTTP_IF_MODIFIED_SINCE", ""))
-        if limit is not None and moment is not None and moment <= limit:
-            return 304
+    elif _is_newer(changed, environ.get("HTTP_IF_MODIFIED_SINCE")) is False:
+        return 304
     return 200
+
+
+def _is_newer(changed: str | None, than: str | None) -> bool | None:
+    """Whether one date is after another; None, which decides nothing, if one of them is missing or no date."""
+    if not changed or not than:
+        return None
+    moment, limit = parse_http_date(changed), parse_http_date(than)
+    return None if moment is None or limit is None else moment > limit
 
 
 def _opaque(tag: str) -> str:
@@ -363,8 +363,10 @@ def _if_range(environ: dict[str, Any], etag: str | None, changed: str | None) ->
     return moment is not None and parse_http_date(value) == moment and moment + 1 <= time.time()
 
 
-def _wanted_range(field: str, size: int) -> Range | None:
-    """The part that a `Range` field asks for (RFC 9110 §14.1.2, §14.2), empty if it cannot be had; None: everything.
+def _wanted_range(field: str, size: int) -> tuple[int, int] | None:
+    """The part that a `Range` field asks for (RFC 9110 §14.1.2, §14.2); None: everything is to be sent.
+
+    It goes from its first position to the one behind its last; there is nothing between them if it cannot be had.
 
     Several ranges are answered with everything, as the RFC permits: they cost more than they save. So is any range of
     an empty file, of which no part can be named.

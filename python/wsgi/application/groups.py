@@ -36,7 +36,9 @@ class Routes:
     """
 
     def __init__(self, middleware: Iterable[Middleware]) -> None:
-        self._middleware = list(middleware)
+        self._middleware: list[Middleware] = []
+        for function in middleware:
+            self._add_middleware(function)
         self._error_handlers: dict[int | type[Exception], ErrorHandler] = {}
         self._declarations: list[Declaration] = []
 
@@ -157,6 +159,9 @@ class Routes:
     def add_middleware(self, middleware: Middleware) -> None:
         """`middleware` as a call, for those that are objects."""
         self._refuse_when_serving()
+        self._add_middleware(middleware)
+
+    def _add_middleware(self, middleware: Middleware) -> None:
         if not callable(middleware) or isinstance(middleware, type):
             raise TypeError(f"a middleware is called with (request, call_next), which {middleware!r:.100} cannot be")
         self._middleware.append(middleware)

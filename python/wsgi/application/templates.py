@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,6 @@ class Templates:
             import jinja2
         except ImportError as error:
             raise ImportError("templates need Jinja: pip install 'wsgi-server[templates]'") from error
-        self.app = app
         self.environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(directory),
             autoescape=_is_markup,
@@ -63,7 +62,7 @@ class Templates:
             auto_reload=app is None or app.debug,
         )
         self.environment.globals.update(
-            url_for=jinja2.pass_context(self._url_for), csrf_token=jinja2.pass_context(_csrf_token)
+            url_for=jinja2.pass_context(_url_for(app)), csrf_token=jinja2.pass_context(_csrf_token)
         )
         self.environment.globals.update(globals or {})
 
@@ -106,13 +105,17 @@ class Templates:
         text = self.render(name, **{"request": request, **(context or {}), **variables})
         return HTMLResponse(text, status, headers)
 
-    def _url_for(self, context: Context, name: str, /, **parameters: Any) -> str:
+
+def _url_for(app: WSGIApplication | None) -> Callable[..., str]:
+    def url_for(context: Context, name: str, /, **parameters: Any) -> str:
         request = context.get("request")
         if isinstance(request, Request):
             return request.url_for(name, **parameters)
-        if self.app is None:
+        if app is None:
             raise RuntimeError("url_for needs a request: render with Templates.response, or make Templates with app=…")
-        return self.app.url_for(name, **parameters)
+        return app.url_for(name, **parameters)
+
+    return url_for
 
 
 def _is_markup(name: str | None) -> bool:

@@ -36,8 +36,11 @@ def traceback_page(error: BaseException, request: Request) -> Response:
     try:
         redactor = Redactor(_secrets(error, request))
         if request.accepts("text/plain", "text/html") == "text/html":
-            return Response(page(error, request, redactor), 500, _HEADERS, media_type="text/html; charset=utf-8")
-        return Response(report(error, request, redactor), 500, _HEADERS)
+            text, media_type = page(error, request, redactor), "text/html; charset=utf-8"
+        else:
+            text, media_type = report(error, request, redactor), "text/plain; charset=utf-8"
+        # Messages may hold what UTF-8 cannot: names of files that are not UTF-8 come as surrogates.
+        return Response(text.encode(errors="backslashreplace"), 500, _HEADERS, media_type=media_type)
     except Exception as second:
         text = f"{type(error).__name__} was raised, and then {type(second).__name__} when its page was made.\n"
         return Response(text, 500, _HEADERS)
@@ -64,8 +67,10 @@ def _secrets(error: BaseException, request: Request) -> Iterator[str]:
 
 
 def _secret_members(values: Mapping[Any, object]) -> list[str]:
+    # Somebody's own kind of dictionary may fail where they do not.
+    pairs = dict.items(values) if isinstance(values, dict) else values.items()
     return [
         value
-        for name, value in list(values.items())
+        for name, value in list(pairs)
         if isinstance(name, str) and isinstance(value, str) and is_surely_secret(name)
     ]

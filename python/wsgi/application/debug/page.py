@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import platform
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import groupby, islice
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, ModuleType, TracebackType
 
 from wsgi.application.debug.frames import MOST_CALLS, calls, chain, ends, group
 from wsgi.application.debug.redaction import REDACTED, Redactor, is_sensitive
@@ -28,7 +29,7 @@ _LONGEST_REPORT = 200_000  # characters, the last ones
 def report(error: BaseException, request: Request, redactor: Redactor) -> str:
     """What is to say as text; of a deep traceback, the innermost calls."""
     lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-MOST_CALLS)
-    return f"{request.method} {_path(request, redactor)}\n\n{redactor.text(''.join(lines)[-_LONGEST_REPORT:])}"
+    return f"{request.method} {_path(request, redactor)}\n\n{redactor.text(''.join(lines))[-_LONGEST_REPORT:]}"
 
 
 def page(error: BaseException, request: Request, redactor: Redactor) -> str:
@@ -79,9 +80,11 @@ def _heading(error: BaseException, redactor: Redactor, level: int) -> str:
     # The interpreter's own way also knows the place of a SyntaxError, notes, and messages that cannot be made.
     message = "".join(traceback.format_exception_only(kind, error)).strip()
     message = message.removeprefix(name).removeprefix(":").strip()
+    # Cut after the secrets are out, for half a secret is not known as one.
+    message = redactor.text(message[: 10 * _LONGEST_MESSAGE])
     if len(message) > _LONGEST_MESSAGE:
         message = f"{message[:_LONGEST_MESSAGE]}…"
-    return f'<h{level}>{escape(name)}</h{level}><pre class="message">{escape(redactor.text(message))}</pre>'
+    return f'<h{level}>{escape(name)}</h{level}><pre class="message">{escape(message)}</pre>'
 
 
 def _traceback(trace: TracebackType | None, redactor: Redactor) -> Iterator[str]:
@@ -110,13 +113,19 @@ def _module(trace: TracebackType) -> str:
 
 
 def _call(trace: TracebackType, redactor: Redactor, variables: str = "", *, is_open: bool = False) -> str:
-    code = trace.tb_frame.f_code
-    directory, name = os.path.split(_short(code.co_filename))
+    directory, name = os.path.split(_short(trace.tb_frame.f_code.co_filename))
     return (
-        f'<details class="call"{" open" * is_open}><summary><b>{escape(getattr(code, "co_qualname", code.co_name))}</b>'
-        f' <span class="place">{escape(os.path.join(directory, ""))}<i>{escape(name)}:{trace.tb_lineno}</i></span>'
-        f"</summary>{_source(trace, redactor)}{variables}</details>"
+        f'<details class="call"{" open" * is_open}><summary><b>{escape(_name(trace))}</b> <span class="place">'
+        f"{escape(os.path.join(directory, ''))}<i>{escape(name)}:{trace.tb_lineno}</i></span></summary>"
+        f"{_source(trace, redactor)}{variables}</details>"
     )
+
+
+def _name(trace: TracebackType) -> str:
+    code = trace.tb_frame.f_code
+    name = getattr(code, "co_qualname", code.co_name)  # from Python 3.11
+    # Jinja renames what it makes of a template, and leaves the long name.
+    return name if name.endswith(code.co_name) else code.co_name
 
 
 def _short(path: str) -> str:
@@ -127,9 +136,11 @@ def _short(path: str) -> str:
 
 
 def _source(trace: TracebackType, redactor: Redactor) -> str:
-    filename, current = trace.tb_frame.f_code.co_filename, trace.tb_lineno
-    linecache.checkcache(filename)
-    lines = linecache.getlines(filename, trace.tb_frame.f_globals)
+    filename, current = trace.tb_frame.f_code.co_filename, trace.tb_lineno or 0
+    lines: list[str] = []
+    with contextlib.suppress(Exception):  # somebody's own loader may fail
+        linecache.checkcache(filename)
+        lines = linecache.getlines(filename, trace.tb_frame.f_globals)
     first = max(1, current - _AROUND)
     shown = []
     for number, line in enumerate(map(str.rstrip, lines[first - 1 : current + _AROUND]), first):
@@ -145,8 +156,10 @@ def _source(trace: TracebackType, redactor: Redactor) -> str:
 def _columns(trace: TracebackType, line: str) -> tuple[int, int]:
     """Where in its line the expression stands that was evaluated (PEP 657, from Python 3.11)."""
     indent = len(line) - len(line.lstrip())
-    positions = getattr(trace.tb_frame.f_code, "co_positions", None)
-    if positions is not None and trace.tb_lasti >= 0:
+    code = trace.tb_frame.f_code
+    positions = getattr(code, "co_positions", None)
+    # A template has lines, but the columns are those of the code that was made of it.
+    if positions is not None and trace.tb_lasti >= 0 and code.co_filename.endswith(".py"):
         start_line, end_line, start, end = next(islice(positions(), trace.tb_lasti // 2, None), (None,) * 4)
         if start_line == trace.tb_lineno and start is not None and end is not None:
             encoded = line.encode()  # the columns count bytes of UTF-8
@@ -156,7 +169,12 @@ def _columns(trace: TracebackType, line: str) -> tuple[int, int]:
 
 
 def _locals(trace: TracebackType, redactor: Redactor, *, is_open: bool) -> str:
-    names = [name for name in trace.tb_frame.f_locals if not name.startswith("__")]
+    # What a module or a template knows beside its data would hide the data.
+    names = [
+        name
+        for name, value in trace.tb_frame.f_locals.items()
+        if not name.startswith("__") and not isinstance(value, (ModuleType, FunctionType, type))
+    ]
     if not names:
         return ""
     shown = [(name, redactor.value(name, trace.tb_frame.f_locals[name])) for name in names[:_MOST_LOCALS]]

@@ -23,7 +23,7 @@ _SHORTEST_SECRET = 6  # characters; something shorter would stand in every secon
 
 _PAIR = re.compile(
     # `password='x'`, `"token": "x"`, `('Cookie', 'x')`, `secret=x&`
-    rf"""((?:{_SENSITIVE})[\w.-]*(?:['"]?\s*[=:]|['"]\s*,)\s*)"""
+    rf"""((?:{_SENSITIVE})[\w.-]{{0,40}}(?:['"]?\s*[=:]|['"]\s*,)\s*)"""
     r"""([bru]{0,2}'(?:\\.|[^'\\])*'?|[bru]{0,2}"(?:\\.|[^"\\])*"?|[^\s,;&)\]}>]+)""",
     re.IGNORECASE,
 )

@@ -68,7 +68,7 @@ class GzipMiddleware:
 
     def _is_compressible(self, response: Response) -> bool:
         headers = response.headers
-        if response.status < 200 or response.status in (204, 206, 304) or "Content-Encoding" in headers:
+        if response.status < 200 or response.status in (204, 205, 206, 304) or "Content-Encoding" in headers:
             return False
         if "no-transform" in (item.lower() for item in list_items(headers.get("Cache-Control") or "")):
             return False

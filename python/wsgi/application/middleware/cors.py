@@ -87,16 +87,17 @@ class CORSMiddleware:
         return response
 
     def _allow_origin(self, response: Response, origin: str | None) -> bool:
-        allowed = origin is not None and (
-            self.any_origin
-            or origin in self.origins
-            or (self.origin_pattern is not None and self.origin_pattern.fullmatch(origin) is not None)
-        )
-        if origin is not None and allowed:
-            response.headers["Access-Control-Allow-Origin"] = "*" if self.any_origin else origin
-            if self.credentials:
-                response.headers["Access-Control-Allow-Credentials"] = "true"
-        return allowed
+        if self.any_origin:
+            # Also without an origin: a cache that keeps this answer may give it to a page that has one.
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            return True
+        matches = self.origin_pattern.fullmatch if self.origin_pattern is not None else lambda origin: None
+        if origin is None or not (origin in self.origins or matches(origin)):
+            return False
+        response.headers["Access-Control-Allow-Origin"] = origin
+        if self.credentials:
+            response.headers["Access-Control-Allow-Credentials"] = "true"
+        return True
 
     def _allow_preflight(self, request: Request, response: Response, origin: str) -> None:
         response.headers.vary("Access-Control-Request-Method", "Access-Control-Request-Headers")

@@ -31,7 +31,7 @@ def encoded(json: Any, data: bytes | str | Fields | None, files: Files | None) -
         return json_module.dumps(json).encode(), "application/json"
     if isinstance(data, (bytes, str)):
         if files is not None:
-            raise ValueError("beside files, data must be the fields of a form")
+            raise ValueError("a request has one body: beside files, data must be the fields of a form")
         return (data, "") if isinstance(data, bytes) else (data.encode(), "")
     if files is not None:
         return _multipart(pairs(data or ()), files)
