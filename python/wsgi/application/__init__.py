@@ -41,9 +41,9 @@ from wsgi.application.errors import (
 )
 from wsgi.application.events import EventStreamResponse, ServerSentEvent
 from wsgi.application.files import FileResponse
-from wsgi.application.forms import UploadedFile
 from wsgi.application.groups import CallNext, ErrorHandler, Group, Middleware
-from wsgi.application.headers import Headers, MultiDict
+from wsgi.application.headers import Headers
+from wsgi.application.multidict import MissingField, MultiDict
 from wsgi.application.problems import problem_response
 from wsgi.application.request import Client, Limits, Request, State
 from wsgi.application.response import (
@@ -57,6 +57,7 @@ from wsgi.application.response import (
     redirect,
 )
 from wsgi.application.routing import Converter
+from wsgi.application.uploads import UploadedFile
 
 __all__ = [
     "BadRequest",
@@ -80,6 +81,7 @@ __all__ = [
     "Limits",
     "MethodNotAllowed",
     "Middleware",
+    "MissingField",
     "MultiDict",
     "NotAcceptable",
     "NotFound",

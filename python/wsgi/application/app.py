@@ -12,19 +12,20 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from wsgi.application import mount
 from wsgi.application.errors import BadRequest, HTTPError, InternalServerError, MethodNotAllowed, NotFound, RouteError
 from wsgi.application.groups import CallNext, Declaration, ErrorHandler, Group, Middleware, Routes
 from wsgi.application.problems import error_response
-from wsgi.application.request import PATH_CHARACTERS, Limits, Request, State
+from wsgi.application.request import Limits, Request, State
 from wsgi.application.response import (
     HandlerResult,
     RedirectResponse,
     Response,
     StartResponse,
+    StreamingResponse,
     as_response,
     close_content,
 )
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from wsgi.application.testing import TestClient
 
 __all__ = ["WSGIApplication"]
+
+ERROR = "wsgi.application.error"
+"""The key of an environ under which an error that nobody expected lies, for whoever tests the application."""
 
 _log = logging.getLogger("wsgi.application")
 
@@ -71,6 +75,7 @@ class WSGIApplication(Routes):
         self._mounts: list[tuple[str, CallNext, tuple[Group, ...]]] = []
         self._scopes: dict[Route, tuple[Group, ...]] = {}
         self._areas: dict[str, tuple[Group, ...]] = {}
+        self._astray: dict[tuple[Group, ...], CallNext] = {}
         self._building = threading.Lock()
         self._serving = False
         self._answer: CallNext = self._build_and_answer
@@ -134,11 +139,9 @@ class WSGIApplication(Routes):
         if declaration.methods is None:
             self._mount(declaration)
             return
-        name = declaration.name or getattr(declaration.target, "__name__", None) or declaration.path
-        route = Route(
-            declaration.path, declaration.target, declaration.methods, name, declaration.origin, self._converters
-        )
-        self._router.add(route, named=declaration.name is not None)
+        path, target, name = declaration.path, declaration.target, declaration.name
+        route = Route(path, target, declaration.methods, name, declaration.origin, self._converters)
+        self._router.add(route, named=declaration.named)
         self._scopes[route] = declaration.groups
         prefix = ""
         for index, group in reversed(list(enumerate(declaration.groups))):
@@ -163,7 +166,12 @@ class WSGIApplication(Routes):
             shift = len(prefix.encode())
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path[:shift]
             environ["PATH_INFO"] = path[shift:]
-            return mount.call(app, environ)
+            try:
+                return mount.call(app, environ)
+            finally:
+                # What a mounted application of this kind tells tests reaches them through this one.
+                if ERROR in environ:
+                    request.environ[ERROR] = environ[ERROR]
 
         self._mounts.append((prefix, answer, declaration.groups))
         # The longest first, so that one may stand below another.
@@ -186,6 +194,8 @@ class WSGIApplication(Routes):
                     (prefix, self._around(self._guarded(answer, groups, answer), groups), groups)
                     for prefix, answer, groups in self._mounts
                 ]
+                for groups in {(), *self._scopes.values(), *self._areas.values()}:
+                    self._astray[groups] = self._around(self._guarded(self._find_another, groups, self), groups)
                 self._answer = self._around(self._dispatch, (self,))
         return self._answer(request)
 
@@ -206,9 +216,13 @@ class WSGIApplication(Routes):
         def guard(request: Request) -> Response:
             try:
                 result = step(request)
-                return result if isinstance(result, Response) else as_response(result, author)
+                response = result if isinstance(result, Response) else as_response(result, author)
             except Exception as error:
                 return failed(request, error, groups)
+            if isinstance(response, StreamingResponse) and response not in request.opened:
+                # A middleware may put another one in its place.
+                request.opened = [*request.opened, response]
+            return response
 
         return guard
 
@@ -221,9 +235,11 @@ class WSGIApplication(Routes):
             content = response(environ, start_response)
         except Exception as error:
             # It could not even begin: a file that vanished, fields that the server refuses.
-            content = self._failed(request, error, ())(environ, _again(start_response))
-        if request.opened:
-            return _Closing(content, request)
+            response = self._failed(request, error, ())
+            content = response(environ, _again(start_response))
+        if type(response) is StreamingResponse or any(thing is not response for thing in request.opened):
+            # What streams may read a form while it does, and what it was made of may be open.
+            return _Closing(content, request, response)
         return content
 
     def _dispatch(self, request: Request) -> Response:
@@ -235,19 +251,30 @@ class WSGIApplication(Routes):
                 path = _decoded(path)
             route, values = self._router.find(path, environ["REQUEST_METHOD"])
             if route is None:
-                return self._astray(request, path)
+                return self._astray[self._groups_at(path)](request)
         except Exception as error:
-            return self._failed(request, error, self._groups_at(request.path))
+            return self._failed(request, error, self._groups_above(request.path))
         request.route = route.name
         if values:
             request.parameters = dict(zip(route.names, values))  # noqa: B905 - as many by construction
         return route.answer(request)  # type: ignore[no-any-return]
 
-    def _astray(self, request: Request, path: str) -> Response:
+    def _groups_at(self, path: str) -> tuple[Group, ...]:
+        """The groups that a request without a route belongs to: those of the path's other methods, or by the prefix."""
+        for route in self._router.allowed(path).values():
+            return self._scopes[route]
+        return self._groups_above(path)
+
+    def _groups_above(self, path: str) -> tuple[Group, ...]:
+        """The groups whose prefix a path has."""
+        prefixes = [prefix for prefix in self._areas if f"{path}/".startswith(f"{prefix}/")]
+        return self._areas[max(prefixes, key=len)] if prefixes else ()
+
+    def _find_another(self, request: Request) -> Response:
         """What to do where no route answers."""
-        allowed = self._router.allowed(path)
-        if allowed:
-            allowed.add("OPTIONS")
+        path = request.path
+        allowed = {*self._router.allowed(path), "OPTIONS"}
+        if len(allowed) > 1:
             if request.method == "OPTIONS":
                 return Response(status=204, headers={"Allow": ", ".join(sorted(allowed))})
             raise MethodNotAllowed(allowed=allowed)
@@ -260,14 +287,8 @@ class WSGIApplication(Routes):
         other = path[:-1] if path.endswith("/") else f"{path}/"
         # A path that begins with two slashes would lead to another host.
         if not other.startswith("//") and self._router.allowed(other):
-            query = f"?{request.query_string}" if request.query_string else ""
-            return RedirectResponse(quote(request.root_path + other, safe=PATH_CHARACTERS) + query, 308)
+            return RedirectResponse(request.moved_to(other), 308)
         raise NotFound
-
-    def _groups_at(self, path: str) -> tuple[Group, ...]:
-        """The groups that a path without a route belongs to by its prefix."""
-        prefixes = [prefix for prefix in self._areas if f"{path}/".startswith(f"{prefix}/")]
-        return self._areas[max(prefixes, key=len)] if prefixes else ()
 
     def _failed(self, request: Request, error: Exception, groups: tuple[Group, ...]) -> Response:
         """The response to an error."""
@@ -279,7 +300,7 @@ class WSGIApplication(Routes):
                 break
         if not known and not handler:
             _log.error("%s %s failed", request.method, ascii(request.environ.get("PATH_INFO", "")), exc_info=error)
-            request.environ["wsgi.application.error"] = error
+            request.environ[ERROR] = error
             if not self.debug:
                 handlers = (scope._error_handlers.get(500) for scope in (*groups, self))
                 handler = next(filter(None, handlers), None)
@@ -287,7 +308,7 @@ class WSGIApplication(Routes):
             response = self._error_response(request, error, handler)
         except Exception as another:
             _log.exception("the handler of an error failed itself")
-            request.environ["wsgi.application.error"] = another
+            request.environ[ERROR] = another
             response = error_response(request, InternalServerError())
         response.error = error
         return response
@@ -327,19 +348,22 @@ def _again(start_response: StartResponse) -> StartResponse:
 
 
 class _Closing:
-    """Content that takes the request's files with it when it has been sent."""
+    """Content that takes along what else was opened for the request when it has been sent."""
 
-    __slots__ = ("_content", "_request")
+    __slots__ = ("_content", "_request", "_response")
 
-    def __init__(self, content: Iterable[bytes], request: Request) -> None:
+    def __init__(self, content: Iterable[bytes], request: Request, response: Response) -> None:
         self._content = content
         self._request = request
+        self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._content)
 
     def close(self) -> None:
-        try:
-            close_content(self._content)
-        finally:
-            self._request.close()
+        with ExitStack() as stack:
+            # All of them, whatever one raises.
+            for thing in self._request.opened:
+                if thing is not self._response:
+                    stack.callback(thing.close)
+            stack.callback(close_content, self._content)

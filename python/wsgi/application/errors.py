@@ -2,6 +2,7 @@
 
 HTTPError                   answers with its status; raise one, or `abort(status)`
 ├── BadRequest … ServiceUnavailable, one class for each status that applications raise
+    │   └── MissingField (KeyError), in `multidict`
 RouteError (ValueError)     a route that cannot stand, refused when it is declared
 ResponseError (TypeError)   a handler returned something that is no response
 """

@@ -1,4 +1,4 @@
-"""Files as responses: ranges, conditions (RFC 9110 §13, §14), and directories of static files.
+"""Files as responses, whole or in part.
 
 A `FileResponse` holds no descriptor until it is sent: what middleware replaces or drops leaks nothing. The file is
 opened once, and what is said about it (length, validators) is read from that descriptor.
@@ -7,24 +7,22 @@ opened once, and what is said about it (length, validators) is read from that de
 from __future__ import annotations
 
 import errno
-import functools
 import io
 import os
 import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any, NoReturn
 from urllib.parse import quote
 
+from wsgi.application.conditions import evaluate, if_range, wanted_range
 from wsgi.application.errors import Forbidden, NotFound, reason_phrase
-from wsgi.application.headers import Headers, HeadersLike, entity_tags, http_date, list_items, parse_http_date
-from wsgi.application.response import RedirectResponse, Response
+from wsgi.application.headers import Headers, HeadersLike, http_date
+from wsgi.application.media_types import media_type_of
+from wsgi.application.response import Response
 
-if TYPE_CHECKING:
-    from wsgi.application.request import Request
-
-__all__ = ["FileResponse", "StaticFiles"]
+__all__ = ["FileResponse"]
 
 _BLOCK = 64 * 1024
 
@@ -43,9 +41,6 @@ _NOT_IN_304 = frozenset(
 )
 # What describes the file, and not the refusal that is sent in its place; nor may that be kept as long as the file.
 _OF_THE_FILE = _NOT_IN_304 | {"cache-control", "content-location", "etag", "expires", "last-modified"}
-
-# RFC 9110 §14.1.2: first and last position, or how many from the end.
-_RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)").fullmatch
 
 
 class FileResponse(Response):
@@ -104,7 +99,7 @@ class FileResponse(Response):
         self._etag = etag
         if max_age is not None and max_age < 0:
             raise ValueError(f"the max_age of a FileResponse must be 0 or more seconds, not {max_age}")
-        media_type = media_type or _media_type(filename or name)
+        media_type = media_type or media_type_of(filename or name)
         if media_type.startswith("text/") and "charset" not in media_type.lower():
             media_type = f"{media_type}; charset=utf-8"
         super().__init__(b"", status, headers, media_type=media_type)
@@ -141,7 +136,7 @@ class FileResponse(Response):
         changed = head.setdefault("Last-Modified", content.changed) if content.changed else head.get("Last-Modified")
         status, method, size, wanted = self.status, environ["REQUEST_METHOD"], content.size, None
         if status == 200 and method in ("GET", "HEAD"):
-            outcome = _evaluate(environ, etag, changed)
+            outcome = evaluate(environ, etag, changed)
             if outcome == 304:
                 content.close()
                 dropped = _NOT_IN_304 | {"last-modified"} if etag else _NOT_IN_304
@@ -152,8 +147,8 @@ class FileResponse(Response):
             if size is not None:
                 head.setdefault("Accept-Ranges", "bytes")
                 # RFC 9110 §14.2: ranges are defined for GET alone.
-                if method == "GET" and _if_range(environ, etag, changed):
-                    wanted = _wanted_range(environ.get("HTTP_RANGE", ""), size)
+                if method == "GET" and if_range(environ, etag, changed):
+                    wanted = wanted_range(environ.get("HTTP_RANGE", ""), size)
         if size is not None:
             start, stop = wanted or (0, size)
             if wanted is not None:
@@ -317,82 +312,6 @@ def _raise_for(error: Exception) -> NoReturn:
     raise error
 
 
-def _evaluate(environ: dict[str, Any], etag: str | None, changed: str | None) -> int:
-    """What the conditions of a GET or HEAD come to: 200, 304 or 412 (RFC 9110 §13.2.2, steps 1 to 4)."""
-    if_match = environ.get("HTTP_IF_MATCH")
-    if if_match is not None:
-        # RFC 9110 §13.1.1: the strong comparison.
-        tags = entity_tags(if_match)
-        if tags != ["*"] and (etag is None or etag.startswith("W/") or etag not in tags):
-            return 412
-    elif _is_newer(changed, environ.get("HTTP_IF_UNMODIFIED_SINCE")) is True:
-        return 412
-    if_none_match = environ.get("HTTP_IF_NONE_MATCH")
-    if if_none_match is not None:
-        # RFC 9110 §13.1.2: the weak comparison.
-        tags = entity_tags(if_none_match)
-        if tags == ["*"] or (etag is not None and _opaque(etag) in map(_opaque, tags)):
-            return 304
-    elif _is_newer(changed, environ.get("HTTP_IF_MODIFIED_SINCE")) is False:
-        return 304
-    return 200
-
-
-def _is_newer(changed: str | None, than: str | None) -> bool | None:
-    """Whether one date is after another; None, which decides nothing, if one of them is missing or no date."""
-    if not changed or not than:
-        return None
-    moment, limit = parse_http_date(changed), parse_http_date(than)
-    return None if moment is None or limit is None else moment > limit
-
-
-def _opaque(tag: str) -> str:
-    return tag.removeprefix("W/")
-
-
-def _if_range(environ: dict[str, Any], etag: str | None, changed: str | None) -> bool:
-    """Whether a range may be sent: the client's part is of this very file (RFC 9110 §13.1.5)."""
-    value = environ.get("HTTP_IF_RANGE")
-    if value is None:
-        return True
-    value = value.strip()
-    if value.startswith(('"', "W/")):
-        return bool(value == etag and not value.startswith("W/"))
-    moment = parse_http_date(changed) if changed else None
-    # RFC 9110 §8.8.2.2: a date tells two versions apart only once its second is over.
-    return moment is not None and parse_http_date(value) == moment and moment + 1 <= time.time()
-
-
-def _wanted_range(field: str, size: int) -> tuple[int, int] | None:
-    """The part that a `Range` field asks for (RFC 9110 §14.1.2, §14.2); None: everything is to be sent.
-
-    It goes from its first position to the one behind its last; there is nothing between them if it cannot be had.
-
-    Several ranges are answered with everything, as the RFC permits: they cost more than they save. So is any range of
-    an empty file, of which no part can be named.
-    """
-    unit, equals, ranges = field.partition("=")
-    if not equals or unit.strip().lower() != "bytes" or not size:
-        return None
-    items = list_items(ranges)
-    match = _RANGE(items[0]) if len(items) == 1 else None
-    if match is None:
-        return None
-    first, last, suffix = match.groups()
-    if suffix is not None:
-        return max(0, size - _number(suffix)), size
-    start = _number(first)
-    if last and _number(last) < start:
-        return None
-    return start, min(_number(last) + 1, size) if last else size
-
-
-def _number(digits: str) -> int:
-    # No file has more bytes than 19 digits can say, and int() refuses thousands of them.
-    digits = digits.lstrip("0")
-    return int(digits or "0") if len(digits) < 20 else 10**19
-
-
 def _content_disposition(kind: str, filename: str) -> str:
     """The value of `Content-Disposition` (RFC 6266), which no file name can break out of."""
     # Line breaks and their like cannot be sent; a name has no directories (§4.3).
@@ -404,151 +323,3 @@ def _content_disposition(kind: str, filename: str) -> str:
     plain = re.sub(r'[^\x20-\x7e]|["%]', "_", name)
     value = f'{kind}; filename="{plain}"'
     return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
-
-
-# What browsers need to be told, and what the tables of Python's versions and of systems do not agree on.
-_MEDIA_TYPES = {
-    ".7z": "application/x-7z-compressed",
-    ".avif": "image/avif",
-    ".br": "application/octet-stream",
-    ".bz2": "application/x-bzip2",
-    ".css": "text/css",
-    ".csv": "text/csv",
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".epub": "application/epub+zip",
-    ".flac": "audio/flac",
-    ".gz": "application/gzip",
-    ".htm": "text/html",
-    ".html": "text/html",
-    ".ico": "image/vnd.microsoft.icon",
-    ".js": "text/javascript",
-    ".json": "application/json",
-    ".jsonld": "application/ld+json",
-    ".log": "text/plain",
-    ".m4a": "audio/mp4",
-    ".map": "application/json",
-    ".md": "text/markdown",
-    ".mjs": "text/javascript",
-    ".mp3": "audio/mpeg",
-    ".mp4": "video/mp4",
-    ".oga": "audio/ogg",
-    ".ogg": "audio/ogg",
-    ".ogv": "video/ogg",
-    ".opus": "audio/ogg",
-    ".otf": "font/otf",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ".rtf": "application/rtf",
-    ".svg": "image/svg+xml",
-    ".tgz": "application/gzip",
-    ".toml": "application/toml",
-    ".ttf": "font/ttf",
-    ".txt": "text/plain",
-    ".wasm": "application/wasm",
-    ".wav": "audio/wav",
-    ".weba": "audio/webm",
-    ".webm": "video/webm",
-    ".webmanifest": "application/manifest+json",
-    ".webp": "image/webp",
-    ".woff": "font/woff",
-    ".woff2": "font/woff2",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".xz": "application/x-xz",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-    ".z": "application/x-compress",
-    ".zst": "application/zstd",
-}
-
-
-@functools.cache
-def _other_media_types() -> dict[str, str]:
-    # Its own object: the module's functions take a name for a URL, and mix in what the system's files say.
-    import mimetypes
-
-    known = mimetypes.MimeTypes()
-    return {**known.types_map[False], **known.types_map[True]}
-
-
-def _media_type(name: str) -> str:
-    """What the ending of a file name says."""
-    ending = os.path.splitext(name)[1].lower()
-    return _MEDIA_TYPES.get(ending) or _other_media_types().get(ending) or "application/octet-stream"
-
-
-class StaticFiles:
-    """A handler that serves the files of a directory, and nothing else.
-
-    Refused with 404, whatever is there: what is outside the directory, by `..` or by a symbolic link; names that begin
-    with a dot, but for `/.well-known/` (RFC 8615); everything that is no regular file.
-
-    Thread-safe.
-
-    Parameters:
-        directory: the directory; it is looked up once.
-        max_age: seconds for which clients may use a file without asking again; default: not said.
-        index: the name of the file that stands for its directory, such as `index.html`; default: directories are not
-            served.
-
-    Raises:
-        NotADirectoryError: there is no such directory.
-        ValueError: a negative `max_age`.
-    """
-
-    def __init__(
-        self, directory: str | os.PathLike[str], *, max_age: int | None = None, index: str | None = None
-    ) -> None:
-        self.directory = os.path.realpath(directory)
-        if not os.path.isdir(self.directory):
-            raise NotADirectoryError(f"the directory of static files does not exist: {self.directory}")
-        if max_age is not None and max_age < 0:
-            raise ValueError(f"the max_age of static files must be 0 or more seconds, not {max_age}")
-        self.max_age = max_age
-        self.index = index
-
-    def __call__(self, request: Request, path: str = "") -> Response:
-        """Answers with the file at a path below the directory, decoded and without a slash in front.
-
-        Raises:
-            NotFound: nothing that may be served is there.
-            Forbidden: the system does not let this process read it.
-        """
-        found = self._find(path.removesuffix("/"))
-        if not os.path.isdir(found):
-            if path.endswith("/"):
-                raise NotFound
-            return FileResponse(found, max_age=self.max_age)
-        if self.index is None:
-            raise NotFound
-        index = FileResponse(self._find(f"{path.removesuffix('/')}/{self.index}".lstrip("/")), max_age=self.max_age)
-        if request.path.endswith("/"):
-            return index
-        # The links of the page would lead beside its directory.
-        location = quote(f"{request.root_path}{request.path}/", safe="/:@!$&'()*+,;=~")
-        return RedirectResponse(f"{location}?{request.query_string}" if request.query_string else location, 308)
-
-    def _find(self, path: str) -> str:
-        """Where a path leads, all links followed."""
-        segments = path.split("/") if path else []
-        if not _is_public(segments) or "\\" in path or "\0" in path:
-            raise NotFound
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise NotFound from error
-        found = os.path.realpath(os.path.join(self.directory, *segments))
-        if found == self.directory:
-            return found
-        top = self.directory if self.directory.endswith(os.sep) else f"{self.directory}{os.sep}"
-        if not found.startswith(top) or not _is_public(found[len(top) :].split(os.sep)):
-            raise NotFound
-        return found
-
-    def __repr__(self) -> str:
-        return f"<StaticFiles {self.directory!r}>"
-
-
-def _is_public(segments: list[str]) -> bool:
-    return all(
-        segment and (not segment.startswith(".") or (segment == ".well-known" and not index))
-        for index, segment in enumerate(segments)
-    )

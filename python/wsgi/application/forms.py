@@ -8,37 +8,26 @@ share one unlinked temporary file, so that a form costs one descriptor, however 
 from __future__ import annotations
 
 import io
-import os
 import re
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote_to_bytes
 
+from wsgi.application.charsets import codec_of
 from wsgi.application.errors import BadRequest, ContentTooLarge, UnsupportedMediaType
-from wsgi.application.headers import Headers, MultiDict, parse_options
+from wsgi.application.headers import Headers, parse_options
+from wsgi.application.multidict import MultiDict
+from wsgi.application.uploads import Spool, UploadedFile, Window
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from multipart import MultipartSegment  # type: ignore[import-untyped]
 
     from wsgi.application.request import Limits
 
-__all__ = ["UploadedFile", "read_form"]
+__all__ = ["read_form"]
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
-
-# UTF-8 is what browsers send unless a page says otherwise; the other two are what old pages say.
-_CHARSETS = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "ascii",
-    "ascii": "ascii",
-    "iso-8859-1": "latin-1",
-    "latin-1": "latin-1",
-    "latin1": "latin-1",
-}
 
 # RFC 2046 §5.1.1.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]").fullmatch
@@ -51,12 +40,6 @@ _PART_FIELD_SIZE = 4096
 _PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
 
 _CHUNK = 64 * 1024
-
-# Control and format characters, surrogates, what has no meaning yet, separators of lines and paragraphs.
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-# What most file systems take, in bytes.
-_NAME_SIZE = 255
 
 
 class Stream(Protocol):
@@ -98,10 +81,7 @@ def read_form(
 
 
 def _codec(charset: str) -> str:
-    codec = _CHARSETS.get(charset.strip().lower())
-    if codec is None:
-        raise UnsupportedMediaType(f"the form must be in UTF-8, not in {charset!r:.60}")
-    return codec
+    return codec_of(charset, "the form")
 
 
 def _decoded(data: bytes, codec: str, what: str) -> str:
@@ -227,7 +207,7 @@ class _Multipart:
     def __init__(self, codec: str, limits: Limits) -> None:
         self.codec = codec
         self.limits = limits
-        self.spool: _Spool | None = None
+        self.spool: Spool | None = None
         self.parts = 0
         self.kept = 0
         self.texts: list[_Part] = []
@@ -299,7 +279,7 @@ class _Multipart:
             part.pieces.append(data)
             return
         if self.spool is None:
-            self.spool = _Spool(self.limits.spool)
+            self.spool = Spool(self.limits.spool)
         self.spool.append(data)
 
     def _end(self, part: _Part) -> None:
@@ -308,8 +288,8 @@ class _Multipart:
             self.texts.append(part)
             return
         if self.spool is None:
-            self.spool = _Spool(self.limits.spool)
-        window = _Window(self.spool, part.start, self.spool.size - part.start)
+            self.spool = Spool(self.limits.spool)
+        window = Window(self.spool, part.start, self.spool.size - part.start)
         upload = UploadedFile(
             io.BufferedReader(window),
             filename=part.filename,
@@ -370,191 +350,3 @@ def _is_complete(parser: object) -> bool:
     except multipart.MultipartError:
         return False
     return True
-
-
-class _Spool:
-    """The content of all files of a form, one behind the other; in memory first, then in an unlinked file.
-
-    Thread-safe for readers: each says where it reads.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.size = 0
-        self._limit = limit
-        self._memory = io.BytesIO()
-        self._file: io.BytesIO | io.BufferedRandom = self._memory
-        self._windows = 0
-        self._lock = threading.Lock()
-
-    def append(self, data: bytes) -> None:
-        """Adds content at the end."""
-        if self._file is self._memory and self.size + len(data) > self._limit:
-            # Only large files pay for the import.
-            import tempfile
-
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the last window
-            self._file.write(self._memory.getvalue())
-            self._memory.close()
-        self._file.write(data)
-        self.size += len(data)
-
-    def read_into(self, buffer: memoryview, position: int) -> int:
-        """Reads from a position, up to the end of the buffer."""
-        with self._lock:
-            self._file.seek(position)
-            return self._file.readinto(buffer)
-
-    def open_window(self) -> None:
-        """Counts whoever reads."""
-        with self._lock:
-            self._windows += 1
-
-    def close_window(self) -> None:
-        """Closes behind the last reader."""
-        with self._lock:
-            self._windows -= 1
-            last = self._windows == 0
-        if last:
-            self.close()
-
-    def close(self) -> None:
-        """Frees the memory or the descriptor; may be called twice."""
-        self._file.close()
-
-
-class _Window(io.RawIOBase):
-    """One file of a spool: seekable, and read-only."""
-
-    def __init__(self, spool: _Spool, start: int, size: int) -> None:
-        self.size = size
-        self._spool = spool
-        self._start = start
-        self._position = 0
-        spool.open_window()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        self._check_open()
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence)
-        if base is None:
-            raise ValueError(f"whence must be 0, 1 or 2, not {whence}")
-        if base + offset < 0:
-            raise ValueError(f"cannot seek to {base + offset}, before the beginning")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        self._check_open()
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        self._check_open()
-        view = memoryview(buffer).cast("B")
-        left = max(0, self.size - self._position)
-        count = self._spool.read_into(view[:left], self._start + self._position) if left else 0
-        self._position += count
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self._spool.close_window()
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise ValueError("I/O operation on a closed upload")
-
-
-class UploadedFile:
-    """A file that came with a form.
-
-    It is closed at the end of the request; `save` what shall stay. False where the user chose no file: browsers send
-    such a field without a file name and without content.
-
-    One thread at a time may use it; different files of a form may be read by different threads.
-    """
-
-    filename: str
-    """As the client sent it, "" if it sent none. Never a path to trust: see `safe_filename`."""
-
-    media_type: str
-    """What the client says it is, in lower case and without parameters; "" if it says nothing."""
-
-    headers: Headers
-    """The header fields of its part; what is beyond ASCII is as in all of HTTP, one character for each byte."""
-
-    size: int
-    """Bytes."""
-
-    file: io.BufferedReader
-    """The content: seekable, read-only."""
-
-    def __init__(self, file: io.BufferedReader, *, filename: str, media_type: str, headers: Headers, size: int) -> None:
-        self.file = file
-        self.filename = filename
-        self.media_type = media_type
-        self.headers = headers
-        self.size = size
-
-    @property
-    def safe_filename(self) -> str:
-        """The file name without directories, invisible characters, what Windows forbids, and dots or spaces at its
-        ends.
-
-        At most 255 bytes of UTF-8, with its extension; `upload` if nothing remains. Two uploads may have the same.
-        """
-        import unicodedata
-
-        name = unicodedata.normalize("NFC", re.split(r"[/\\]", self.filename)[-1])
-        kinds = [(character, unicodedata.category(character)) for character in name]
-        name = "".join(" " if kind == "Zs" else character for character, kind in kinds if kind not in _INVISIBLE)
-        name = re.sub(r'[<>:"|?*]', "_", name).strip(". ")
-        stem, extension = os.path.splitext(name)
-        # Names of devices on Windows, whatever their extension.
-        if re.fullmatch(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])", stem.partition(".")[0].rstrip()):
-            stem = f"_{stem}"
-        extension = _cut(extension, _NAME_SIZE // 2)
-        return _cut(stem, _NAME_SIZE - len(extension.encode())) + extension or "upload"
-
-    def read(self, size: int = -1) -> bytes:
-        """Reads on from where the last read ended.
-
-        Parameters:
-            size: bytes; default: the rest.
-        """
-        return self.file.read(size)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the whole content to a file, which is replaced if it exists.
-
-        Parameters:
-            path: where to; do not make it of `filename`.
-        """
-        position = self.file.tell()
-        self.file.seek(0)
-        try:
-            with open(path, "wb") as target:
-                while piece := self.file.read(1024 * 1024):
-                    target.write(piece)
-        finally:
-            self.file.seek(position)
-
-    def close(self) -> None:
-        """Frees the content; may be called twice."""
-        self.file.close()
-
-    def __bool__(self) -> bool:
-        return bool(self.filename or self.size)
-
-    def __repr__(self) -> str:
-        return f"<UploadedFile {self.filename!r:.60} ({self.size} bytes)>"
-
-
-def _cut(text: str, size: int) -> str:
-    """The beginning of a text that fits into so many bytes of UTF-8."""
-    return text.encode("utf-8", "ignore")[:size].decode("utf-8", "ignore")

@@ -8,11 +8,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsgi.application.errors import HTTPError, RouteError
-from wsgi.application.files import StaticFiles
 from wsgi.application.mount import WSGIApp
 from wsgi.application.request import Request
 from wsgi.application.response import HandlerResult, Response
 from wsgi.application.routing import Route, caller
+from wsgi.application.static import StaticFiles
 
 if TYPE_CHECKING:
     from typing import Concatenate
@@ -99,7 +99,9 @@ class Routes:
             raise RouteError(
                 f"the methods of {path!r} must be several strings, not one: [{methods!r}] (declared at {origin})"
             )
-        self._declare_here(Declaration(path, handler, frozenset(map(str.upper, methods)), name, origin, ()))
+        own_name = getattr(handler, "__name__", path)
+        methods = frozenset(map(str.upper, methods))
+        self._declare_here(Declaration(path, handler, methods, name or own_name, name is not None, origin, ()))
 
     def static(
         self,
@@ -114,7 +116,8 @@ class Routes:
 
         Parameters:
             prefix: the path above them, for example `/static`.
-            directory: where they lie.
+            directory: where they lie; a relative path counts from the working directory, so that programs want
+                `Path(__file__).parent / "static"`.
             name: for `url_for`; default: the prefix without its slashes.
             max_age: seconds that clients may keep a file without asking.
             index: the file that stands for a directory, for example `index.html`.
@@ -126,10 +129,11 @@ class Routes:
         files = StaticFiles(directory, max_age=max_age, index=index)
         prefix = prefix.rstrip("/")
         get = frozenset({"GET"})
-        name = name or prefix.strip("/") or "static"
-        self._declare_here(Declaration(f"{prefix}/<path:path>", files, get, name, caller(), ()))
+        own_name = name or prefix.strip("/") or "static"
+        path = f"{prefix}/<path:path>"
+        self._declare_here(Declaration(path, files, get, own_name, name is not None, caller(), ()))
         if index is not None:
-            self._declare_here(Declaration(f"{prefix}/", files, get, None, caller(), ()))
+            self._declare_here(Declaration(f"{prefix}/", files, get, own_name, False, caller(), ()))
 
     def mount(self, prefix: str, app: WSGIApp) -> None:
         """Hands everything below a path to another WSGI application, which sees itself at its root.
@@ -143,7 +147,7 @@ class Routes:
         Raises:
             RouteError: the prefix has parameters or is taken.
         """
-        self._declare_here(Declaration(prefix, app, None, None, caller(), ()))
+        self._declare_here(Declaration(prefix, app, None, prefix, False, caller(), ()))
 
     # Middleware and errors
 
@@ -243,7 +247,8 @@ class Declaration:
         path: str,
         target: Callable[..., Any],
         methods: frozenset[str] | None,
-        name: str | None,
+        name: str,
+        named: bool,
         origin: str,
         groups: tuple[Group, ...],
     ) -> None:
@@ -251,17 +256,20 @@ class Declaration:
         self.target = target
         self.methods = methods
         self.name = name
+        self.named = named  # on purpose, and not after the handler
         self.origin = origin
         self.groups = groups
 
     def within(self, group: Group) -> Declaration:
         """The same as a part of a group."""
         path = group.prefix + self.path
-        return Declaration(path, self.target, self.methods, self.name, self.origin, (*self.groups, group))
+        return Declaration(path, self.target, self.methods, self.name, self.named, self.origin, (*self.groups, group))
 
 
 class Group(Routes):
     """Routes with a common prefix, and middleware and error handlers of their own.
+
+    Below a prefix without parameters, both also see to requests that have no route, or none for their method.
 
         users = Group("/users")
 
@@ -274,8 +282,7 @@ class Group(Routes):
         app.include(users)
 
     Parameters:
-        prefix: begins with `/` and does not end with one; it may hold parameters. Empty: none. Below a prefix without
-            parameters, the group's error handlers also answer where there is no route, or none for the method.
+        prefix: begins with `/` and does not end with one; it may hold parameters. Empty: none.
         middleware: the outermost first.
 
     Raises:

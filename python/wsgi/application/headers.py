@@ -1,4 +1,4 @@
-"""Header fields, values with several entries per name, and the grammars that fields share (RFC 9110)."""
+"""Header fields, and the grammars that they share (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import formatdate, parsedate_to_datetime
-from typing import Any, Generic, TypeVar, Union
+from typing import Any, Union
 
 __all__ = [
     "EnvironHeaders",
     "Headers",
     "HeadersLike",
-    "MultiDict",
     "entity_tags",
     "http_date",
     "list_items",
@@ -27,14 +26,12 @@ __all__ = [
 HeadersLike = Union[Mapping[str, str], Iterable[tuple[str, str]], "Headers"]
 """What fields may be given as: a mapping, pairs, or `Headers`."""
 
-V = TypeVar("V", covariant=True)
-
 # RFC 9110 §5.6.2 and §5.5: a token; any visible character, space and tab.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _NAME = re.compile(_TOKEN).fullmatch
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 # RFC 9110 §5.6.6: a parameter with a token or a quoted string.
-_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))')
+_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)(?:"|$)|([^;"]*))')
 _LIST_ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _WEIGHT = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)").fullmatch
@@ -208,40 +205,6 @@ class EnvironHeaders(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"<EnvironHeaders {', '.join(self)}>"
-
-
-class MultiDict(Mapping[str, V], Generic[V]):
-    """Names with one or more values each, read-only: the query, a form, uploaded files.
-
-    As a mapping it gives the first value of a name.
-    """
-
-    __slots__ = ("_values",)
-
-    def __init__(self, pairs: Iterable[tuple[str, V]] = ()) -> None:
-        self._values: dict[str, list[V]] = {}
-        for name, value in pairs:
-            self._values.setdefault(name, []).append(value)
-
-    def __getitem__(self, name: str) -> V:
-        return self._values[name][0]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get_all(self, name: str) -> list[V]:
-        """Every value of a name, in order; none for a name that is missing."""
-        return list(self._values.get(name, ()))
-
-    def pairs(self) -> list[tuple[str, V]]:
-        """Every name with every value, grouped by name."""
-        return [(name, value) for name, values in self._values.items() for value in values]
-
-    def __repr__(self) -> str:
-        return f"MultiDict({self.pairs()!r})"
 
 
 def list_items(value: str) -> list[str]:

@@ -46,8 +46,8 @@ def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         if started and not exc_info:
             raise ResponseError(f"the mounted application {app!r:.100} called start_response twice without exc_info")
-        if handed_on:
-            # The head may have been sent: the error has to end the response.
+        if handed_on or written:
+            # PEP 3333: the head counts as sent, so the error has to end the response.
             raise exc_info[1].with_traceback(exc_info[2])
         started[:] = [status, headers]
         return written.append

@@ -51,7 +51,8 @@ def problem_response(error: HTTPError) -> JSONResponse:
         error: its extensions become further members; they cannot replace `type`, `title`, `status` and `detail`, but
             for `type`, which is `about:blank` unless they name one.
     """
-    document = {"type": "about:blank", **error.extensions, "title": error.title, "status": error.status}
+    document = {"type": "about:blank", "title": error.title, "status": error.status}
     if error.detail:
         document["detail"] = error.detail
+    document |= {name: value for name, value in error.extensions.items() if name == "type" or name not in document}
     return JSONResponse(document, error.status, error.headers, media_type="application/problem+json")

@@ -8,21 +8,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, quote
 
+from wsgi.application.charsets import codec_of
 from wsgi.application.cookies import parse_cookies
 from wsgi.application.errors import BadRequest, ContentTooLarge, UnsupportedMediaType
-from wsgi.application.forms import UploadedFile, read_form
+from wsgi.application.forms import read_form
 from wsgi.application.headers import (
     EnvironHeaders,
-    MultiDict,
     parse_options,
     preferred_coding,
     preferred_language,
     preferred_media_type,
 )
 from wsgi.application.lazy import lazy
+from wsgi.application.multidict import MultiDict
+from wsgi.application.uploads import UploadedFile
 
 if TYPE_CHECKING:
     from wsgi.application.app import WSGIApplication
@@ -35,6 +37,14 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # What RFC 3986 §3.3 lets stand in a path as it is.
 PATH_CHARACTERS = "/:@!$&'()*+,;=~"
+
+
+class Closable(Protocol):
+    """What holds something until it is closed."""
+
+    def close(self) -> None:
+        """Lets go."""
+        ...
 
 
 class Client(NamedTuple):
@@ -53,10 +63,11 @@ class Limits:
     """How much of a request is taken; more is answered with 413.
 
     Parameters:
-        body: bytes of a body that is read whole (`body`, `text`, `json()`, a form without files).
+        body: bytes of a body that is read whole (`body`, `text`, `json()`, a form without files), and of the text in a
+            multipart form.
         form: bytes of a multipart form with its files.
-        fields: fields and files of a form, and of the query.
-        spool: bytes of an uploaded file that stay in memory; a larger one goes to a temporary file.
+        fields: fields and files of a form, and fields of the query.
+        spool: bytes of a form's files that stay in memory; when there are more, all go to one temporary file.
     """
 
     body: int = 16 * 1024 * 1024
@@ -248,15 +259,13 @@ class Request:
 
         Raises:
             BadRequest: it is not in that charset.
-            UnsupportedMediaType: a charset that Python does not know.
+            UnsupportedMediaType: a charset that is none of UTF-8, ASCII, Latin-1 and Windows-1252.
         """
-        charset = self.charset
+        codec = codec_of(self.charset, "the body")
         try:
-            return self.body.decode(charset)
+            return self.body.decode(codec)
         except UnicodeDecodeError as error:
-            raise BadRequest(f"the body is not {charset}: byte {error.start} cannot be decoded") from None
-        except (LookupError, ValueError):
-            raise UnsupportedMediaType(f"the charset of the body is not known: {charset!r:.50}") from None
+            raise BadRequest(f"the body is not {self.charset}: byte {error.start} cannot be decoded") from None
 
     @property
     def is_json(self) -> bool:
@@ -319,16 +328,11 @@ class Request:
         if "stream" in self.__dict__ and "_body" not in self.__dict__:
             raise RuntimeError("the body of this request was read as a stream")
         form, files = read_form(self._open(), self.content_type, self.content_length, self.app.limits)
-        self.opened = [file for _, file in files.pairs()]
+        self.opened = [*self.opened, *(file for _, file in files.pairs())]
         return form, files
 
-    opened: Sequence[UploadedFile] = ()
-    """What has to be closed when the response has been sent."""
-
-    def close(self) -> None:
-        """Closes what the request opened; the application calls it when the response has been sent."""
-        for file in self.opened:
-            file.close()
+    opened: Sequence[Closable] = ()
+    """What has to be closed when the response has been sent: files that came, streams that a middleware replaced."""
 
     # What the client would like
 
@@ -367,6 +371,12 @@ class Request:
             RuntimeError: the application has no `SessionMiddleware`.
         """
         raise RuntimeError("request.session needs SessionMiddleware: app.add_middleware(SessionMiddleware(secret_key))")
+
+    def moved_to(self, path: str) -> str:
+        """Another path below the application as a URL from the root of the host, with this request's query."""
+        # The query came as bytes, which need not be ASCII.
+        query = quote(self.query_string, safe=f"{PATH_CHARACTERS}?%[]", encoding="latin-1")
+        return quote(self.root_path + path, safe=PATH_CHARACTERS) + (f"?{query}" if query else "")
 
     def url_for(self, name: str, /, **parameters: object) -> str:
         """The path of a route from the root of the host; see `WSGIApplication.url_for`."""

@@ -100,8 +100,8 @@ class Response:
                 # Nothing stands in its way and it needs no check: 0.5 µs of 3.5.
                 self.headers.fields.append(("Content-Type", media_type))
                 return
-        elif isinstance(body, str) and media_type.startswith("text/") and "charset" not in media_type:
-            media_type = f"{media_type}; charset=utf-8"
+        elif isinstance(body, str):
+            media_type = _with_charset(media_type)
         self.headers.setdefault("Content-Type", media_type)
 
     def set_cookie(
@@ -150,18 +150,36 @@ class Response:
         self.headers.add("Set-Cookie", cookie)
 
     def delete_cookie(
-        self, name: str, *, path: str | None = "/", domain: str | None = None, secure: bool = False
+        self,
+        name: str,
+        *,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        same_site: SameSite | None = "Lax",
+        partitioned: bool = False,
     ) -> None:
-        """Makes the client forget a cookie; path and domain must be those it was set with.
+        """Makes the client forget a cookie; the attributes must be those it was set with.
 
         Parameters:
             name: the cookie.
             path: its path.
             domain: its domain.
-            secure: whether it is a secure one; cookies with the prefixes `__Host-` and `__Secure-` are.
+            secure: whether it is a secure one; those whose name or other attributes ask for it are.
+            same_site: as it was set.
+            partitioned: whether it is kept apart for each top-level site.
         """
-        secure = secure or name.startswith(("__Host-", "__Secure-"))
-        self.set_cookie(name, max_age=0, expires=0, path=path, domain=domain, secure=secure)
+        secure = secure or partitioned or same_site == "None" or name.startswith(("__Host-", "__Secure-"))
+        self.set_cookie(
+            name,
+            max_age=0,
+            expires=0,
+            path=path,
+            domain=domain,
+            secure=secure,
+            same_site=same_site,
+            partitioned=partitioned,
+        )
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Sends this response (PEP 3333)."""
@@ -178,6 +196,9 @@ class Response:
         start_response(_status_lines[status], [*fields, ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
+    def close(self) -> None:
+        """Lets go of what a response holds that is not sent; there is nothing here."""
+
     def _send_head(self, start_response: StartResponse) -> Iterable[bytes]:
         """Sends a response that has no content, with its fields as they are, less those that would promise content."""
         fields = self.headers.fields
@@ -188,6 +209,11 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}>"
+
+
+def _with_charset(media_type: str) -> str:
+    is_bare = media_type.startswith("text/") and "charset" not in media_type.lower()
+    return f"{media_type}; charset=utf-8" if is_bare else media_type
 
 
 class PlainTextResponse(Response):
@@ -317,16 +343,26 @@ class StreamingResponse(Response):
     ) -> None:
         if isinstance(content, (str, bytes)):
             raise TypeError(f"the content of a {type(self).__name__} must be an iterable of pieces; send it whole")
-        super().__init__(b"", status, headers, media_type=media_type)
+        super().__init__(b"", status, headers, media_type=_with_charset(media_type) if media_type else None)
         self.content = content
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Sends this response (PEP 3333)."""
         if self.status in _NO_CONTENT or self.status == 205 or environ["REQUEST_METHOD"] == "HEAD":
-            close_content(self.content)
+            self.close()
             return self._send_head(start_response)
-        start_response(_status_lines[self.status], self.headers.items())
-        return _Pieces(self.content)
+        try:
+            pieces = _Pieces(self.content)
+            start_response(_status_lines[self.status], self.headers.items())
+        except BaseException:
+            self.close()
+            raise
+        return pieces
+
+    def close(self) -> None:
+        """Closes the content of a response that is not sent; a second time does nothing."""
+        content, self.content = self.content, ()
+        close_content(content)
 
 
 def close_content(content: object) -> None:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from math import isinf
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
@@ -47,6 +48,9 @@ class Converter(Generic[T]):
 
     def __init_subclass__(cls) -> None:
         cls.matcher = re.compile(cls.pattern)
+        if "convert" not in cls.__dict__:
+            # A subclass of a kind that has its own short cut does not inherit that.
+            cls.convert = Converter.convert  # type: ignore[method-assign]
 
     def convert(self, text: str) -> T:
         """`parse` for what matches the pattern.
@@ -106,7 +110,10 @@ class FloatConverter(Converter[float]):
     pattern = r"[0-9]+(?:\.[0-9]+)?"
 
     def parse(self, text: str) -> float:
-        return float(text)
+        number = float(text)
+        if isinf(number):
+            raise ValueError(text)
+        return number
 
     def format(self, value: float) -> str:
         # No exponent: `parse` takes none.
@@ -147,6 +154,11 @@ class Parameter(NamedTuple):
 
 Segment = list[str | Parameter]
 """Text and parameters that stand beside each other between two slashes; only text: `[""]` or `["users"]`."""
+
+# Text may be cut between parameters in many ways, and a client can make all of them fail: with these bounds that takes
+# some ten milliseconds at worst.
+_MOST_PARAMETERS = 3
+_LONGEST_MIXED_SEGMENT = 255
 
 # Identifiers of ASCII, since they become keyword arguments.
 _PARAMETER = re.compile(r"<(?:([A-Za-z_][A-Za-z0-9_]*):)?([A-Za-z_][A-Za-z0-9_]*)>")
@@ -191,6 +203,8 @@ def parse_path(path: str, converters: Mapping[str, type[Converter[Any]]] | None)
             elif segment:
                 raise RouteError(f"the path {path!r} has two parameters with nothing between them")
             segment.append(Parameter(name, kind, converter()))
+            if sum(isinstance(part, Parameter) for part in segment) > _MOST_PARAMETERS:
+                raise RouteError(f"the path {path!r} has more than {_MOST_PARAMETERS} parameters in one segment")
             position = match.end()
         if position < len(text) or not segment:
             segment.append(text[position:])
@@ -327,6 +341,7 @@ class Router:
         self._root = _Node()
         self._literal: dict[str, dict[str, Route]] = {}
         self._names: dict[str, tuple[Route, bool]] = {}
+        self._ambiguous: dict[str, Route] = {}
         self._methods: set[str] = set()
         self.routes: list[Route] = []
 
@@ -335,7 +350,7 @@ class Router:
 
         Parameters:
             route: the route.
-            named: whether its name was chosen on purpose; of others that meet, the first keeps it.
+            named: whether its name was chosen on purpose.
 
         Raises:
             RouteError: another route answers there, or has the name.
@@ -354,6 +369,8 @@ class Router:
             )
         if not taken or (named and not taken[1]):
             self._names[route.name] = route, named
+        elif not taken[1] and taken[0].handler is not route.handler:
+            self._ambiguous[route.name] = route
         self._methods |= route.methods
         for method in route.methods:
             node.routes[method] = route
@@ -386,23 +403,31 @@ class Router:
             if route is not None:
                 return route, []
         values: list[Any] = []
-        return _find(self._root, path.split("/"), 1, method, values), values
+        segments = path.split("/")
+        return (None if segments[0] else _find(self._root, segments, 1, method, values)), values
 
-    def allowed(self, path: str) -> set[str]:
-        """The methods that a path has routes for."""
-        return {method for method in self._methods if path.startswith("/") and self.find(path, method)[0] is not None}
+    def allowed(self, path: str) -> dict[str, Route]:
+        """The methods that a path has routes for, with the routes."""
+        found = {method: self.find(path, method)[0] for method in sorted(self._methods)}
+        return {method: route for method, route in found.items() if route is not None}
 
     def by_name(self, name: str) -> Route:
         """The route of a name.
 
         Raises:
-            RouteError: there is none.
+            RouteError: there is none, or several that have it from their handlers.
         """
         found = self._names.get(name)
         if found is None:
             close = difflib.get_close_matches(name, self._names, 1)
             raise RouteError(f"there is no route named {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-        return found[0]
+        route, named = found
+        if name in self._ambiguous and not named:
+            raise RouteError(
+                f"two routes have the name {name!r} from their handlers, {route.path!r} (declared at {route.origin})"
+                f" and {self._ambiguous[name].path!r} (declared at {self._ambiguous[name].origin}): give one a name"
+            )
+        return route
 
 
 def _find(node: _Node, segments: list[str], index: int, method: str, values: list[Any]) -> Route | None:
@@ -418,7 +443,7 @@ def _find(node: _Node, segments: list[str], index: int, method: str, values: lis
             return route
     depth = len(values)
     for _, pattern, converters, child in node.mixed:
-        match = pattern.fullmatch(segment)
+        match = pattern.fullmatch(segment) if len(segment) <= _LONGEST_MIXED_SEGMENT else None
         if match:
             try:
                 values += [converter.parse(match[f"p{at}"]) for at, converter in enumerate(converters)]

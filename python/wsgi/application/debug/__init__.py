@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import islice
 
 from wsgi.application.debug.frames import calls, ends, every
 from wsgi.application.debug.page import page, report
@@ -20,6 +20,9 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+_MOST = 200  # members of a container that are looked at
 
 
 def traceback_page(error: BaseException, request: Request) -> Response:
@@ -53,24 +56,33 @@ def _secrets(error: BaseException, request: Request) -> Iterator[str]:
             yield value
             yield value.partition(" ")[2]  # what follows the scheme of Authorization
     yield from request.cookies.values()
-    yield from _secret_members(request.parameters)
+    yield from _members(request.parameters)
     with contextlib.suppress(Exception):  # a malformed query is shown nowhere
-        yield from _secret_members(dict(request.query))
+        yield from _members(dict(request.query))
+    form, _ = request.__dict__.get("_form") or ({}, {})
+    yield from _members(form)
     for each in every(error):
         first, _, last = ends(calls(each.__traceback__))
         for call in (*first, *last):
-            variables = call.trace.tb_frame.f_locals
-            yield from _secret_members(variables)
-            for value in variables.values():
-                if isinstance(value, dict):
-                    yield from _secret_members(value)
+            yield from _members(call.trace.tb_frame.f_locals)
 
 
-def _secret_members(values: Mapping[Any, object]) -> list[str]:
-    # Somebody's own kind of dictionary may fail where they do not.
-    pairs = dict.items(values) if isinstance(values, dict) else values.items()
-    return [
-        value
-        for name, value in list(pairs)
-        if isinstance(name, str) and isinstance(value, str) and is_surely_secret(name)
-    ]
+def _members(values: object, depth: int = 4) -> Iterator[str]:
+    """The secrets among named values, and in the containers among them."""
+    if not depth:
+        return
+    if isinstance(values, Mapping):
+        # Somebody's own kind of dictionary may fail where a dictionary does not.
+        pairs = dict.items(values) if isinstance(values, dict) else values.items()
+        for name, value in islice(list(pairs), _MOST):
+            if isinstance(name, str) and is_surely_secret(name):
+                if isinstance(value, str):
+                    yield value
+                elif isinstance(value, bytes):
+                    yield value.decode("latin-1")
+                elif isinstance(value, int):
+                    yield str(value)
+            yield from _members(value, depth - 1)
+    elif isinstance(values, (list, tuple)):
+        for value in values[:_MOST]:
+            yield from _members(value, depth - 1)

@@ -29,7 +29,14 @@ _LONGEST_REPORT = 200_000  # characters, the last ones
 def report(error: BaseException, request: Request, redactor: Redactor) -> str:
     """What is to say as text; of a deep traceback, the innermost calls."""
     lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-MOST_CALLS)
-    return f"{request.method} {_path(request, redactor)}\n\n{redactor.text(''.join(lines))[-_LONGEST_REPORT:]}"
+    # Source lines name what they handle, messages say it.
+    shown = (redactor.text(line) if _is_call(line) else redactor.data(line) for line in lines)
+    return f"{request.method} {_path(request, redactor)}\n\n{''.join(shown)[-_LONGEST_REPORT:]}"
+
+
+def _is_call(line: str) -> bool:
+    # In an exception group bars stand before it.
+    return line.lstrip(" |").startswith("File ")
 
 
 def page(error: BaseException, request: Request, redactor: Redactor) -> str:
@@ -81,7 +88,7 @@ def _heading(error: BaseException, redactor: Redactor, level: int) -> str:
     message = "".join(traceback.format_exception_only(kind, error)).strip()
     message = message.removeprefix(name).removeprefix(":").strip()
     # Cut after the secrets are out, for half a secret is not known as one.
-    message = redactor.text(message[: 10 * _LONGEST_MESSAGE])
+    message = redactor.data(message[: 10 * _LONGEST_MESSAGE])
     if len(message) > _LONGEST_MESSAGE:
         message = f"{message[:_LONGEST_MESSAGE]}…"
     return f'<h{level}>{escape(name)}</h{level}><pre class="message">{escape(message)}</pre>'

@@ -27,7 +27,7 @@ _PAIR = re.compile(
     r"""([bru]{0,2}'(?:\\.|[^'\\])*'?|[bru]{0,2}"(?:\\.|[^"\\])*"?|[^\s,;&)\]}>]+)""",
     re.IGNORECASE,
 )
-_CREDENTIALS_OF_URL = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+_CREDENTIALS_OF_URL = re.compile(r"(?<=://)[^/\s'\"]+(?=@)")
 
 is_sensitive: Callable[[str], object] = re.compile(_SENSITIVE, re.IGNORECASE).search
 """Whether something of this name may be a secret."""

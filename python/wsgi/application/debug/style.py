@@ -60,5 +60,5 @@ td em,.none,.left-out,footer{color:var(--soft)}
 .plain pre{overflow-x:auto;margin:.75rem 0 0}
 footer{font-size:.85rem}
 @media(max-width:40rem){body{padding:1rem .5rem}.error,.about,.plain{padding:.9rem .75rem}h1{font-size:1.35rem}
-.place{display:block;margin:0}ol.source{padding-left:2.75rem}th{width:auto;min-width:8.5rem}}
+.place{display:block;margin:0}ol.source{padding-left:2.75rem}th{width:auto;min-width:8.5rem}td{width:100%}}
 """

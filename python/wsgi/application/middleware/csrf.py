@@ -48,8 +48,8 @@ class CSRFMiddleware:
     JSON, cannot cross origins without a preflight, so the first check is enough. Clients that are no browsers and
     send JSON pass.
 
-    Stands inside SessionMiddleware. Looking for the field reads the form: a handler that wants to stream an upload
-    itself gets the token in the header.
+    Stands inside SessionMiddleware. Looking for the field reads the form, so that handlers that stream an upload and
+    mounted applications find nothing left: their clients send the token in the header, or they are exempt.
 
     Parameters:
         trusted_origins: other origins whose pages may send requests, such as `https://admin.example`. Their forms need

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlencode, urljoin, urlsplit
 
+from wsgi.application.app import ERROR
 from wsgi.application.headers import Headers, HeadersLike, parse_options
 from wsgi.application.mount import WSGIApp
 from wsgi.application.testing.bodies import Fields, Files, encoded, pairs
@@ -17,7 +18,6 @@ from wsgi.application.testing.jar import CookieJar
 
 __all__ = ["TestClient", "TestResponse"]
 
-_ERROR_KEY = "wsgi.application.error"
 _MOST_REDIRECTS = 20
 
 
@@ -89,7 +89,7 @@ class TestClient:
         self.app = app
         self.headers = Headers(headers)
         self.root_path = root_path
-        self.base_url = base_url
+        self.base_url = base_url.rstrip("/")
         self.raise_errors = raise_errors
         self.follow_redirects = follow_redirects
         self.cookies = CookieJar()
@@ -134,6 +134,7 @@ class TestClient:
         url = self.base_url + self.root_path + path if path.startswith("/") else path
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"a path begins with a slash, and a URL with http:// or https://, unlike {path!r}")
+        url = url.partition("#")[0]
         if query is not None:
             extra = query if isinstance(query, str) else urlencode(pairs(query), doseq=True)
             url += ("&" if urlsplit(url).query else "?") + extra
@@ -187,15 +188,15 @@ class TestClient:
         parts = urlsplit(url)
         host, path = parts.hostname or "localhost", parts.path or "/"
         environ = self._environ(method, url, headers, body)
-        kept = self.cookies.field(host, path)
-        own = [f"{name}={value}" for name, value in cookies.items()]
-        if field := "; ".join([*own, *filter(None, [kept, headers.get("Cookie")])]):
+        # Of a name that comes twice, the first counts: what the test gives for this request.
+        own = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        if field := "; ".join(filter(None, [own, headers.get("Cookie"), self.cookies.field(host, path)])):
             environ["HTTP_COOKIE"] = field
         exchange = Exchange(method)
         exchange.run(self.app, environ)
         for cookie in exchange.headers.get_all("Set-Cookie"):
             self.cookies.store(cookie, host, path)
-        error = environ.get(_ERROR_KEY)
+        error = environ.get(ERROR)
         if self.raise_errors and isinstance(error, BaseException):
             raise error
         return TestResponse(exchange.status, exchange.headers, b"".join(exchange.pieces), url)
