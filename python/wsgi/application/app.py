@@ -166,6 +166,7 @@ class WSGIApplication(Routes):
             shift = len(prefix.encode())
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path[:shift]
             environ["PATH_INFO"] = path[shift:]
+            environ["wsgi.input"] = request.unread_input()
             try:
                 return mount.call(app, environ)
             finally:
@@ -306,6 +307,9 @@ class WSGIApplication(Routes):
                 handler = next(filter(None, handlers), None)
         try:
             response = self._error_response(request, error, handler)
+        except HTTPError as another:
+            # A handler may find something else to be wrong with the request.
+            response = error_response(request, another)
         except Exception as another:
             _log.exception("the handler of an error failed itself")
             request.environ[ERROR] = another

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wsgi.application.errors import HTTPError, RouteError
 from wsgi.application.mount import WSGIApp
 from wsgi.application.request import Request
-from wsgi.application.response import HandlerResult, Response
-from wsgi.application.routing import Route, caller
+from wsgi.application.response import HandlerResult, Response, describe
+from wsgi.application.routing import Route, caller, mistaken_call
 from wsgi.application.static import StaticFiles
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Routes:
         Raises:
             RouteError: the path is malformed or taken, or the function cannot take its parameters.
         """
+        if not isinstance(path, str):
+            raise RouteError(f"the path of a route must be str, not {path!r:.100}: write @app.get('/path')")
 
         def declare(handler: Handler) -> Handler:
             self.add_route(path, handler, methods=methods, name=name)
@@ -168,6 +170,9 @@ class Routes:
     def _add_middleware(self, middleware: Middleware) -> None:
         if not callable(middleware) or isinstance(middleware, type):
             raise TypeError(f"a middleware is called with (request, call_next), which {middleware!r:.100} cannot be")
+        mistake = mistaken_call(middleware, "request, call_next", None, None)
+        if mistake:
+            raise TypeError(f"{describe(middleware)}, a middleware, {mistake}")
         self._middleware.append(middleware)
 
     def error_handler(self, key: int | type[Exception]) -> Callable[[ErrorFunction], ErrorFunction]:
@@ -193,6 +198,9 @@ class Routes:
             self._refuse_when_serving()
             if key in self._error_handlers:
                 raise ValueError(f"there is an error handler for {key!r} already")
+            mistake = mistaken_call(function, "request, error", None, None)
+            if mistake:
+                raise TypeError(f"{describe(function)}, for errors, {mistake}")
             self._error_handlers[key] = function
             return function
 
@@ -216,6 +224,8 @@ class Routes:
             RouteError: one of its routes cannot stand here.
         """
         self._refuse_when_serving()
+        if not isinstance(group, Group):
+            raise TypeError(f"only a Group can be included, not {group!r:.100}; other applications are mounted")
         if group is self or group in self._parents():
             raise RouteError(f"a group cannot be a part of itself (declared at {caller()})")
         for declaration in group._declarations:

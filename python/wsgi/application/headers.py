@@ -279,6 +279,8 @@ def _preferred(
 
 def _media_range(value: str, options: dict[str, str], offer: str) -> int:
     media_type, parameters = parse_options(offer)
+    # Clients name a charset that hardly any type has (`application/json;charset=utf-8`); all is UTF-8 here.
+    options.pop("charset", None)
     if value == media_type:
         if not options:
             return 3

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
 from wsgi.application.errors import ResponseError
 from wsgi.application.headers import Headers
-from wsgi.application.response import Response, StartResponse, StreamingResponse, close_content
+from wsgi.application.response import Continued, Response, StartResponse, StreamingResponse, close_content
 
 __all__ = ["WSGIApp", "WSGIResponse", "call"]
 
@@ -62,7 +62,7 @@ def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
                 if piece is None:
                     raise ResponseError(f"the mounted application {app!r:.100} did not call start_response")
                 first.append(piece)
-            content = _Continued(chain(written, first, pieces), content)
+            content = Continued(chain(written, first, pieces), content)
         line, headers = started
         response = WSGIResponse(content, int(line[:3]))
         response.line = line
@@ -72,19 +72,3 @@ def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
         raise
     handed_on = True
     return response
-
-
-class _Continued:
-    """An iterable that was begun: what came first, then the rest, with its own `close()`."""
-
-    __slots__ = ("_content", "_pieces")
-
-    def __init__(self, pieces: Iterator[bytes], content: Iterable[bytes]) -> None:
-        self._pieces = pieces
-        self._content = content
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def close(self) -> None:
-        close_content(self._content)

@@ -75,6 +75,11 @@ class Limits:
     fields: int = 1000
     spool: int = 64 * 1024
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"the limit {name} must be a number from 0 on, not {value!r:.50}")
+
 
 class Request:
     """One request.
@@ -230,6 +235,21 @@ class Request:
         if "_body" in self.__dict__:
             return io.BytesIO(self._body)
         return io.BufferedReader(_Body(self.environ, self.content_length), 64 * 1024)
+
+    def unread_input(self) -> Any:
+        """`wsgi.input` for another application that is to read the body.
+
+        Raises:
+            RuntimeError: it was read as a stream or a form before, and cannot be had again.
+        """
+        if "_body" in self.__dict__:
+            return io.BytesIO(self._body)
+        if "stream" in self.__dict__ or "_form" in self.__dict__:
+            raise RuntimeError(
+                "a middleware read the body of this request as a stream or a form, and the mounted application cannot"
+                " have it any more"
+            )
+        return self.environ["wsgi.input"]
 
     @property
     def body(self) -> bytes:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, ClassVar
+from itertools import chain
+from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from wsgi.application.errors import ResponseError, reason_phrase
 from wsgi.application.headers import Headers, HeadersLike
 
 __all__ = [
+    "Continued",
     "HTMLResponse",
     "HandlerResult",
     "JSONResponse",
@@ -35,6 +37,8 @@ __all__ = [
 
 StartResponse = Callable[..., Any]
 
+P = TypeVar("P")
+
 # RFC 9110 §15.3.5 and §15.4.5: never content; §15.3.6: content of no length.
 _NO_CONTENT = frozenset({204, 304})
 _status_lines = {status: f"{status} {reason_phrase(status)}" for status in range(200, 600)}
@@ -45,6 +49,14 @@ def _checked_status(status: int) -> int:
     if not isinstance(status, int) or status not in _status_lines:
         raise ValueError(f"the status of a response must be from 200 to 599, not {status!r:.50}")
     return int(status)
+
+
+def _encoded(body: str | bytes, response: Response) -> bytes:
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, bytes):
+        return body
+    raise TypeError(f"the body of a {type(response).__name__} must be str or bytes, not {type(body).__name__}")
 
 
 class Response:
@@ -84,12 +96,7 @@ class Response:
     ) -> None:
         self.status = status if status in _status_lines else _checked_status(status)
         self.error = None
-        if isinstance(body, str):
-            self.body = body.encode()
-        elif isinstance(body, bytes):
-            self.body = body
-        else:
-            raise TypeError(f"the body of a {type(self).__name__} must be str or bytes, not {type(body).__name__}")
+        self.body = body if isinstance(body, bytes) else _encoded(body, self)
         self.headers = Headers(headers)
         if media_type is None:
             # Even a response without content has a type: `wsgiref.validate` insists.
@@ -184,6 +191,9 @@ class Response:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Sends this response (PEP 3333)."""
         status, body, fields = self.status, self.body, self.headers.fields
+        if type(body) is not bytes:
+            # It may have been set since.
+            body = _encoded(body, self)
         if status in _NO_CONTENT:
             return self._send_head(start_response)
         if len(fields) != 1 or fields[0][0] != "Content-Type":
@@ -204,6 +214,8 @@ class Response:
         fields = self.headers.fields
         if self.status in _NO_CONTENT:
             fields = [pair for pair in fields if pair[0].lower() not in ("content-length", "content-type")]
+        if self.status == 205:
+            fields = [*(pair for pair in fields if pair[0].lower() != "content-length"), ("Content-Length", "0")]
         start_response(_status_lines[self.status], list(fields))
         return []
 
@@ -234,6 +246,8 @@ def _jsonable(value: object) -> object:
     """What JSON has no notation for: dates as in RFC 3339, UUIDs and decimals as text, dataclasses as objects."""
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, (UUID, Decimal)):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -372,6 +386,23 @@ def close_content(content: object) -> None:
         close()
 
 
+class Continued(Generic[P]):
+    """An iterable that was begun: what came first, then the rest, with the `close()` of the whole."""
+
+    __slots__ = ("_content", "_pieces")
+
+    def __init__(self, pieces: Iterator[P], content: Iterable[P]) -> None:
+        self._pieces = pieces
+        self._content = content
+
+    def __iter__(self) -> Iterator[P]:
+        return self._pieces
+
+    def close(self) -> None:
+        """Ends the whole."""
+        close_content(self._content)
+
+
 class _Pieces:
     """Pieces as bytes. No generator: `close()` of one that never began would not reach the content."""
 
@@ -400,12 +431,11 @@ HandlerResult = (
     Response
     | str
     | bytes
-    | dict[str, Any]
+    | Mapping[str, Any]
     | list[Any]
     | tuple[Any, int]
     | tuple[Any, int, HeadersLike]
-    | Iterator[str]
-    | Iterator[bytes]
+    | Iterator[str | bytes]
 )
 """What a handler may return; see `as_response`."""
 
@@ -414,7 +444,7 @@ def as_response(result: object, handler: object) -> Response:
     """The response that a handler means.
 
     A `Response` is itself; text becomes `text/plain` (never HTML: what is echoed must not become a page), bytes
-    `application/octet-stream`, a dict or list JSON, an iterator is streamed; `(body, status)` and
+    `application/octet-stream`, a mapping or list JSON, an iterator is streamed; `(body, status)` and
     `(body, status, headers)` take one of these as their body.
 
     Parameters:
@@ -428,7 +458,7 @@ def as_response(result: object, handler: object) -> Response:
         return result
     if isinstance(result, (str, bytes)):
         return Response(result)
-    if isinstance(result, (dict, list)):
+    if isinstance(result, (dict, list, Mapping)):
         return JSONResponse(result)
     if isinstance(result, tuple) and len(result) in (2, 3) and not isinstance(result[0], tuple):
         body, status, *headers = result
@@ -441,7 +471,9 @@ def as_response(result: object, handler: object) -> Response:
             raise ResponseError(f"{describe(handler)} returned a tuple that is no response: {error}") from None
         return response
     if isinstance(result, Iterator):
-        return StreamingResponse(result)
+        # A generator begins to run here, so that what it raises before its first piece is answered like other errors.
+        begun = [piece for piece in (next(result, None),) if piece is not None]
+        return StreamingResponse(Continued(chain(begun, result), result))
     kind = f"tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
     raise ResponseError(
         f"{describe(handler)} returned {'None' if result is None else f'a {kind}'}; it must return a Response, str,"

@@ -22,7 +22,7 @@ from uuid import UUID
 from wsgi.application.errors import RouteError
 from wsgi.application.response import describe
 
-__all__ = ["CONVERTERS", "Converter", "Route", "Router", "caller", "parse_path"]
+__all__ = ["CONVERTERS", "Converter", "Route", "Router", "caller", "mistaken_call", "parse_path"]
 
 T = TypeVar("T")
 
@@ -174,6 +174,8 @@ def parse_path(path: str, converters: Mapping[str, type[Converter[Any]]] | None)
     Raises:
         RouteError: it is malformed.
     """
+    if not isinstance(path, str):
+        raise RouteError(f"the path of a route must be str, not {path!r:.100}: write @app.get('/path')")
     if not path.startswith("/"):
         raise RouteError(f"the path {path!r} must begin with '/'")
     if "//" in path:
@@ -208,7 +210,7 @@ def parse_path(path: str, converters: Mapping[str, type[Converter[Any]]] | None)
             position = match.end()
         if position < len(text) or not segment:
             segment.append(text[position:])
-        if any(isinstance(part, str) and ("<" in part or ">" in part) for part in segment):
+        if any(isinstance(part, str) and re.search("[<>{}]", part) for part in segment):
             raise RouteError(f"the path {path!r} is malformed: parameters are written <name> or <converter:name>")
         segments.append(segment)
     for index, segment in enumerate(segments):
@@ -250,6 +252,9 @@ class Route:
         self.methods = methods
         if not self.methods:
             raise RouteError(f"the route {path!r} has no methods")
+        for method in self.methods:
+            if not _METHOD(method):
+                raise RouteError(f"{method!r}, of the route {path!r}, is not the name of a method")
         self.segments = parse_path(path, converters)
         self.parameters = [part for segment in self.segments for part in segment if isinstance(part, Parameter)]
         self.names = tuple(parameter.name for parameter in self.parameters)
@@ -286,7 +291,8 @@ class Route:
             fits = part.converter.matcher.fullmatch(text)
         except (TypeError, ValueError):
             fits = None
-        if not fits:
+        # Dots alone would lead to another place: whoever follows the URL takes them out (RFC 3986 §5.2.4).
+        if value is None or not fits or {".", ".."} & set(text.split("/")):
             raise RouteError(f"the URL of the route {self.name!r} cannot have {value!r:.100} for {part.name!r}")
         safe = f"{_SEGMENT_CHARACTERS}/" if isinstance(part.converter, PathConverter) else _SEGMENT_CHARACTERS
         return quote(text, safe=safe)
@@ -296,22 +302,40 @@ class Route:
 _SEGMENT_CHARACTERS = ":@!$&'()*+,;=~"
 
 
+_METHOD = re.compile("[!#$%&'*+.^_`|~0-9A-Z-]+").fullmatch
+
+
 def _check_handler(handler: Callable[..., Any], names: tuple[str, ...], path: str) -> None:
     if not callable(handler):
         raise RouteError(f"the handler of {path!r} must be callable, not {type(handler).__name__}")
-    called = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
-    if any(inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) for code in (handler, called)):
-        raise RouteError(f"{describe(handler)} of {path!r} is async; a WSGI application needs an ordinary function")
+    given = ", ".join(["request", *(f"{name}=…" for name in names)])
+    mistake = mistaken_call(handler, given, object(), **dict.fromkeys(names))
+    if mistake:
+        raise RouteError(f"{describe(handler)} of {path!r} {mistake}")
+
+
+def mistaken_call(function: Callable[..., Any], given: str, /, *arguments: Any, **options: Any) -> str:
+    """Why a function cannot be called so; empty if it can.
+
+    Parameters:
+        function: what is to be called.
+        given: what it is called with, for the message.
+        arguments: as many as it gets by position.
+        options: those that it gets by name.
+    """
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    if any(inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) for code in (function, called)):
+        return "is async; a WSGI application needs an ordinary function"
     try:
-        signature = inspect.signature(handler)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):
         # Some callables made in C do not say what they take.
-        return
+        return ""
     try:
-        signature.bind(object(), **dict.fromkeys(names))
+        signature.bind(*arguments, **options)
     except TypeError as error:
-        given = ", ".join(["request", *(f"{name}=…" for name in names)])
-        raise RouteError(f"{describe(handler)} of {path!r} cannot be called as handler({given}): {error}") from None
+        return f"cannot be called with ({given}): {error}"
+    return ""
 
 
 class _Node:
@@ -501,7 +525,11 @@ def _mixed_branch(branches: list[tuple[str, re.Pattern[str], list[Converter[Any]
             # By name, because the converter's own pattern may have groups.
             source += f"(?P<p{len(converters)}>{part.converter.pattern})"
             converters.append(part.converter)
-    branches.append((shape, re.compile(source), converters, node))
+    try:
+        pattern = re.compile(source)
+    except re.error as error:
+        raise RouteError(f"the patterns of {shape!r} cannot stand in one segment: {error}") from None
+    branches.append((shape, pattern, converters, node))
     branches.sort(key=lambda branch: -len(re.sub("<[^>]*>", "", branch[0])))
     return node
 

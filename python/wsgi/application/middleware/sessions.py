@@ -10,6 +10,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 
 from wsgi.application.cookies import SameSite, format_cookie
 from wsgi.application.groups import CallNext
+from wsgi.application.headers import list_items
 from wsgi.application.request import Request
 from wsgi.application.response import Response
 
@@ -168,7 +169,10 @@ class SessionMiddleware:
                 " keep a key in the session and the rest on the server"
             )
         # `Vary: Cookie` does not keep a cache from giving one new visitor's cookie to the next.
-        response.headers.setdefault("Cache-Control", "private")
+        said = list_items(response.headers.get("Cache-Control") or "")
+        kept = [item for item in said if item.partition("=")[0].lower() not in ("public", "s-maxage")]
+        if not {"private", "no-store"} & {item.lower() for item in kept}:
+            response.headers["Cache-Control"] = ", ".join(["private", *kept])
 
 
 def _checked_keys(secret_key: str | bytes | Sequence[str | bytes]) -> list[bytes]:
