@@ -196,7 +196,7 @@ class WSGIApplication(Routes):
                     for prefix, answer, groups in self._mounts
                 ]
                 for groups in {(), *self._scopes.values(), *self._areas.values()}:
-                    self._astray[groups] = self._around(self._guarded(self._find_another, groups, self), groups)
+                    self._astray[groups] = self._around(self._guarded(self._answer_astray, groups, self), groups)
                 self._answer = self._around(self._dispatch, (self,))
         return self._answer(request)
 
@@ -238,7 +238,9 @@ class WSGIApplication(Routes):
             # It could not even begin: a file that vanished, fields that the server refuses.
             response = self._failed(request, error, ())
             content = response(environ, _again(start_response))
-        if type(response) is StreamingResponse or any(thing is not response for thing in request.opened):
+        if request.opened and (
+            type(response) is StreamingResponse or any(thing is not response for thing in request.opened)
+        ):
             # What streams may read a form while it does, and what it was made of may be open.
             return _Closing(content, request, response)
         return content
@@ -252,7 +254,7 @@ class WSGIApplication(Routes):
                 path = _decoded(path)
             route, values = self._router.find(path, environ["REQUEST_METHOD"])
             if route is None:
-                return self._astray[self._groups_at(path)](request)
+                return self._elsewhere(request, path)
         except Exception as error:
             return self._failed(request, error, self._groups_above(request.path))
         request.route = route.name
@@ -260,28 +262,29 @@ class WSGIApplication(Routes):
             request.parameters = dict(zip(route.names, values))  # noqa: B905 - as many by construction
         return route.answer(request)  # type: ignore[no-any-return]
 
-    def _groups_at(self, path: str) -> tuple[Group, ...]:
-        """The groups that a request without a route belongs to: those of the path's other methods, or by the prefix."""
-        for route in self._router.allowed(path).values():
-            return self._scopes[route]
-        return self._groups_above(path)
+    def _elsewhere(self, request: Request, path: str) -> Response:
+        """Where a request goes that has no route: to a mounted application, or else astray in the groups it is in."""
+        allowed = self._router.allowed(path)
+        if allowed:
+            return self._astray[self._scopes[next(iter(allowed.values()))]](request)
+        for prefix, answer, _ in self._mounts:
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return answer(request)
+        return self._astray[self._groups_above(path)](request)
 
     def _groups_above(self, path: str) -> tuple[Group, ...]:
         """The groups whose prefix a path has."""
         prefixes = [prefix for prefix in self._areas if f"{path}/".startswith(f"{prefix}/")]
         return self._areas[max(prefixes, key=len)] if prefixes else ()
 
-    def _find_another(self, request: Request) -> Response:
-        """What to do where no route answers."""
+    def _answer_astray(self, request: Request) -> Response:
+        """What to say where nothing answers."""
         path = request.path
         allowed = {*self._router.allowed(path), "OPTIONS"}
         if len(allowed) > 1:
             if request.method == "OPTIONS":
                 return Response(status=204, headers={"Allow": ", ".join(sorted(allowed))})
             raise MethodNotAllowed(allowed=allowed)
-        for prefix, answer, _ in self._mounts:
-            if path == prefix or path.startswith(f"{prefix}/"):
-                return answer(request)
         if request.method == "OPTIONS" and path == "*":
             # RFC 9110 §9.3.7: about the server as a whole.
             return Response(status=204)

@@ -8,7 +8,7 @@ from typing import Any
 
 from wsgi.application.errors import ResponseError
 from wsgi.application.headers import Headers
-from wsgi.application.response import Continued, Response, StartResponse, StreamingResponse, close_content
+from wsgi.application.response import Content, Response, StartResponse, StreamingResponse, close_content
 
 __all__ = ["WSGIApp", "WSGIResponse", "call"]
 
@@ -28,7 +28,9 @@ class WSGIResponse(StreamingResponse):
         if self.line[:3] != str(self.status):
             return super().__call__(environ, start_response)
         start_response(self.line, self.headers.items())
-        return self.content  # type: ignore[return-value]
+        content = self.content
+        # Unwrapped where it is what the application returned: that may be a `file_wrapper`.
+        return content.owner if isinstance(content, Content) and content.owner is content.pieces else content  # type: ignore[return-value]
 
 
 def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
@@ -62,7 +64,7 @@ def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
                 if piece is None:
                     raise ResponseError(f"the mounted application {app!r:.100} did not call start_response")
                 first.append(piece)
-            content = Continued(chain(written, first, pieces), content)
+            content = Content(chain(written, first, pieces), content)
         line, headers = started
         response = WSGIResponse(content, int(line[:3]))
         response.line = line

@@ -20,7 +20,7 @@ from wsgi.application.errors import ResponseError, reason_phrase
 from wsgi.application.headers import Headers, HeadersLike
 
 __all__ = [
-    "Continued",
+    "Content",
     "HTMLResponse",
     "HandlerResult",
     "JSONResponse",
@@ -96,7 +96,9 @@ class Response:
     ) -> None:
         self.status = status if status in _status_lines else _checked_status(status)
         self.error = None
-        self.body = body if isinstance(body, bytes) else _encoded(body, self)
+        self.body = (
+            body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else _encoded(body, self)
+        )
         self.headers = Headers(headers)
         if media_type is None:
             # Even a response without content has a type: `wsgiref.validate` insists.
@@ -358,7 +360,7 @@ class StreamingResponse(Response):
         if isinstance(content, (str, bytes)):
             raise TypeError(f"the content of a {type(self).__name__} must be an iterable of pieces; send it whole")
         super().__init__(b"", status, headers, media_type=_with_charset(media_type) if media_type else None)
-        self.content = content
+        self.content = content if isinstance(content, Content) else Content(content)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Sends this response (PEP 3333)."""
@@ -374,9 +376,8 @@ class StreamingResponse(Response):
         return pieces
 
     def close(self) -> None:
-        """Closes the content of a response that is not sent; a second time does nothing."""
-        content, self.content = self.content, ()
-        close_content(content)
+        """Closes the content of a response that is not sent."""
+        close_content(self.content)
 
 
 def close_content(content: object) -> None:
@@ -386,21 +387,29 @@ def close_content(content: object) -> None:
         close()
 
 
-class Continued(Generic[P]):
-    """An iterable that was begun: what came first, then the rest, with the `close()` of the whole."""
+class Content(Generic[P]):
+    """Pieces that are closed once, whoever closes them: the server, or a middleware that put something in their place.
 
-    __slots__ = ("_content", "_pieces")
+    Parameters:
+        pieces: what to iterate over.
+        owner: what to close; default: the pieces.
+    """
 
-    def __init__(self, pieces: Iterator[P], content: Iterable[P]) -> None:
-        self._pieces = pieces
-        self._content = content
+    __slots__ = ("_closed", "owner", "pieces")
+
+    def __init__(self, pieces: Iterable[P], owner: object = None) -> None:
+        self.pieces = pieces
+        self.owner = pieces if owner is None else owner
+        self._closed = False
 
     def __iter__(self) -> Iterator[P]:
-        return self._pieces
+        return iter(self.pieces)
 
     def close(self) -> None:
-        """Ends the whole."""
-        close_content(self._content)
+        """Ends the whole; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            close_content(self.owner)
 
 
 class _Pieces:
@@ -473,7 +482,7 @@ def as_response(result: object, handler: object) -> Response:
     if isinstance(result, Iterator):
         # A generator begins to run here, so that what it raises before its first piece is answered like other errors.
         begun = [piece for piece in (next(result, None),) if piece is not None]
-        return StreamingResponse(Continued(chain(begun, result), result))
+        return StreamingResponse(Content(chain(begun, result), result))
     kind = f"tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
     raise ResponseError(
         f"{describe(handler)} returned {'None' if result is None else f'a {kind}'}; it must return a Response, str,"

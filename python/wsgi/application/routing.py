@@ -48,8 +48,9 @@ class Converter(Generic[T]):
 
     def __init_subclass__(cls) -> None:
         cls.matcher = re.compile(cls.pattern)
-        if "convert" not in cls.__dict__:
-            # A subclass of a kind that has its own short cut does not inherit that.
+        changed = "pattern" in cls.__dict__ or "parse" in cls.__dict__
+        if changed and "convert" not in cls.__dict__ and cls.convert.__module__ == __name__:
+            # The short cut of a kind below is not that of its subclass.
             cls.convert = Converter.convert  # type: ignore[method-assign]
 
     def convert(self, text: str) -> T:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
+from types import MappingProxyType
 
 from wsgi.application.debug.frames import calls, ends, every
 from wsgi.application.debug.page import page, report
 from wsgi.application.debug.redaction import Redactor, is_sensitive, is_surely_secret
+from wsgi.application.multidict import MultiDict
 from wsgi.application.request import Request
 from wsgi.application.response import Response
 
@@ -71,8 +73,8 @@ def _members(values: object, depth: int = 4) -> Iterator[str]:
     """The secrets among named values, and in the containers among them."""
     if not depth:
         return
-    if isinstance(values, Mapping):
-        # Somebody's own kind of dictionary may fail where a dictionary does not.
+    # No other mappings: one may be a whole database, or fail.
+    if isinstance(values, (dict, MappingProxyType, MultiDict)):
         pairs = dict.items(values) if isinstance(values, dict) else values.items()
         for name, value in islice(list(pairs), _MOST):
             if isinstance(name, str) and is_surely_secret(name):
