@@ -92,7 +92,11 @@ class WSGIApplication(Routes):
             middleware: called with the WSGI application that it wraps, and the rest.
             arguments: what else it takes.
             options: what else it takes by name.
+
+        Raises:
+            RuntimeError: the application has begun to serve.
         """
+        self._refuse_when_serving()
         self._wsgi = middleware(self._wsgi, *arguments, **options)
 
     def url_for(self, name: str, /, **parameters: object) -> str:
@@ -220,7 +224,7 @@ class WSGIApplication(Routes):
                 response = result if isinstance(result, Response) else as_response(result, author)
             except Exception as error:
                 return failed(request, error, groups)
-            if isinstance(response, StreamingResponse) and response not in request.opened:
+            if response.holds and response not in request.opened:
                 # A middleware may put another one in its place.
                 request.opened = [*request.opened, response]
             return response
@@ -252,9 +256,9 @@ class WSGIApplication(Routes):
             path = environ.get("PATH_INFO") or "/"
             if not path.isascii():
                 path = _decoded(path)
-            route, values = self._router.find(path, environ["REQUEST_METHOD"])
+            route, values, others = self._router.find(path, environ["REQUEST_METHOD"])
             if route is None:
-                return self._elsewhere(request, path)
+                return self._elsewhere(request, path, others)
         except Exception as error:
             return self._failed(request, error, self._groups_above(request.path))
         request.route = route.name
@@ -262,11 +266,10 @@ class WSGIApplication(Routes):
             request.parameters = dict(zip(route.names, values))  # noqa: B905 - as many by construction
         return route.answer(request)  # type: ignore[no-any-return]
 
-    def _elsewhere(self, request: Request, path: str) -> Response:
+    def _elsewhere(self, request: Request, path: str, others: dict[str, Route]) -> Response:
         """Where a request goes that has no route: to a mounted application, or else astray in the groups it is in."""
-        allowed = self._router.allowed(path)
-        if allowed:
-            return self._astray[self._scopes[next(iter(allowed.values()))]](request)
+        for other in others.values():
+            return self._astray[self._scopes[other]](request)
         for prefix, answer, _ in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return answer(request)
@@ -279,18 +282,20 @@ class WSGIApplication(Routes):
 
     def _answer_astray(self, request: Request) -> Response:
         """What to say where nothing answers."""
-        path = request.path
-        allowed = {*self._router.allowed(path), "OPTIONS"}
-        if len(allowed) > 1:
-            if request.method == "OPTIONS":
+        path, method = request.path, request.method
+        _, _, others = self._router.find(path, method)
+        if others:
+            allowed = {*others, "OPTIONS"}
+            if method == "OPTIONS":
                 return Response(status=204, headers={"Allow": ", ".join(sorted(allowed))})
             raise MethodNotAllowed(allowed=allowed)
-        if request.method == "OPTIONS" and path == "*":
+        if method == "OPTIONS" and path == "*":
             # RFC 9110 §9.3.7: about the server as a whole.
             return Response(status=204)
         other = path[:-1] if path.endswith("/") else f"{path}/"
         # A path that begins with two slashes would lead to another host.
-        if not other.startswith("//") and self._router.allowed(other):
+        route, _, others = self._router.find(other, method)
+        if not other.startswith("//") and (route or others):
             return RedirectResponse(request.moved_to(other), 308)
         raise NotFound
 

@@ -71,6 +71,7 @@ class FileResponse(Response):
     """
 
     __slots__ = ("_etag", "_file", "_path")
+    holds = True
 
     def __init__(
         self,
@@ -128,6 +129,11 @@ class FileResponse(Response):
         except BaseException:
             content.close()
             raise
+
+    def close(self) -> None:
+        """Closes an open file that is not sent."""
+        if self._file is not None:
+            self._file.close()
 
     def _send(self, content: _Content, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         head = Headers(self.headers)

@@ -157,7 +157,8 @@ class Routes:
         """Declares a middleware: `function(request, call_next)`, which calls `call_next(request)` for the response.
 
         The first to be declared is the outermost. `call_next` never raises: an error inside is a response by then, with
-        the exception as its `error`.
+        the exception as its `error`. What goes wrong when a response begins to be sent, such as a file that is gone by
+        then, comes too late for middleware.
         """
         self.add_middleware(function)
         return function

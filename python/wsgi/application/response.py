@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -51,7 +51,7 @@ def _checked_status(status: int) -> int:
     return int(status)
 
 
-def _encoded(body: str | bytes, response: Response) -> bytes:
+def _encoded(body: object, response: Response) -> bytes:
     if isinstance(body, str):
         return body.encode()
     if isinstance(body, bytes):
@@ -79,6 +79,8 @@ class Response:
     __slots__ = ("body", "error", "headers", "status")
 
     media_type: ClassVar[str | None] = None
+    holds: ClassVar[bool] = False
+    """Whether it holds something that has to be closed if it is not sent."""
 
     body: bytes
     status: int
@@ -96,9 +98,7 @@ class Response:
     ) -> None:
         self.status = status if status in _status_lines else _checked_status(status)
         self.error = None
-        self.body = (
-            body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else _encoded(body, self)
-        )
+        self.body = body.encode() if isinstance(body, str) else _encoded(body, self)
         self.headers = Headers(headers)
         if media_type is None:
             # Even a response without content has a type: `wsgiref.validate` insists.
@@ -346,6 +346,7 @@ class StreamingResponse(Response):
 
     __slots__ = ("content",)
     media_type = "text/plain; charset=utf-8"
+    holds = True
 
     content: Iterable[str | bytes]
 
@@ -471,17 +472,17 @@ def as_response(result: object, handler: object) -> Response:
         return JSONResponse(result)
     if isinstance(result, tuple) and len(result) in (2, 3) and not isinstance(result[0], tuple):
         body, status, *headers = result
-        response = as_response(body, handler)
         try:
-            response.status = _checked_status(status)
-            if headers:
-                response.headers.update(headers[0])
+            status, fields = _checked_status(status), Headers(headers[0] if headers else None)
+            response = as_response(body, handler)
+            response.status = status
+            response.headers.update(fields)
         except (TypeError, ValueError) as error:
             raise ResponseError(f"{describe(handler)} returned a tuple that is no response: {error}") from None
         return response
     if isinstance(result, Iterator):
         # A generator begins to run here, so that what it raises before its first piece is answered like other errors.
-        begun = [piece for piece in (next(result, None),) if piece is not None]
+        begun = list(islice(result, 1))
         return StreamingResponse(Content(chain(begun, result), result))
     kind = f"tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
     raise ResponseError(

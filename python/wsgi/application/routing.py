@@ -157,7 +157,7 @@ Segment = list[str | Parameter]
 """Text and parameters that stand beside each other between two slashes; only text: `[""]` or `["users"]`."""
 
 # Text may be cut between parameters in many ways, and a client can make all of them fail: with these bounds that takes
-# some ten milliseconds at worst.
+# some tens of milliseconds at worst.
 _MOST_PARAMETERS = 3
 _LONGEST_MIXED_SEGMENT = 255
 
@@ -367,7 +367,6 @@ class Router:
         self._literal: dict[str, dict[str, Route]] = {}
         self._names: dict[str, tuple[Route, bool]] = {}
         self._ambiguous: dict[str, Route] = {}
-        self._methods: set[str] = set()
         self.routes: list[Route] = []
 
     def add(self, route: Route, *, named: bool) -> None:
@@ -396,13 +395,11 @@ class Router:
             self._names[route.name] = route, named
         elif not taken[1] and taken[0].handler is not route.handler:
             self._ambiguous[route.name] = route
-        self._methods |= route.methods
         for method in route.methods:
             node.routes[method] = route
         if "GET" in route.methods:
             # RFC 9110 §9.3.2: HEAD is GET without the content, unless a route says otherwise.
             node.routes.setdefault("HEAD", route)
-            self._methods.add("HEAD")
         if not route.names:
             self._literal[route.path] = node.routes
         self.routes.append(route)
@@ -420,21 +417,19 @@ class Router:
                 node = _mixed_branch(node.mixed, segment)
         return node
 
-    def find(self, path: str, method: str) -> tuple[Route | None, list[Any]]:
-        """The route for a path and a method, with the values of its parameters in the path's order."""
+    def find(self, path: str, method: str) -> tuple[Route | None, list[Any], dict[str, Route]]:
+        """The route for a path and a method, the values of its parameters in the path's order, and if there is no
+        route, those for other methods.
+        """
         routes = self._literal.get(path)
         if routes is not None:
             route = routes.get(method)
             if route is not None:
-                return route, []
+                return route, [], {}
         values: list[Any] = []
+        others: dict[str, Route] = {}
         segments = path.split("/")
-        return (None if segments[0] else _find(self._root, segments, 1, method, values)), values
-
-    def allowed(self, path: str) -> dict[str, Route]:
-        """The methods that a path has routes for, with the routes."""
-        found = {method: self.find(path, method)[0] for method in sorted(self._methods)}
-        return {method: route for method, route in found.items() if route is not None}
+        return (None if segments[0] else _find(self._root, segments, 1, method, values, others)), values, others
 
     def by_name(self, name: str) -> Route:
         """The route of a name.
@@ -455,15 +450,20 @@ class Router:
         return route
 
 
-def _find(node: _Node, segments: list[str], index: int, method: str, values: list[Any]) -> Route | None:
-    """The route below a node for the segments from an index on; appends the values of its parameters."""
+def _find(
+    node: _Node, segments: list[str], index: int, method: str, values: list[Any], others: dict[str, Route]
+) -> Route | None:
+    """The route below a node for the segments from an index on; gathers its values, or the routes of other methods."""
     if index == len(segments):
-        return node.routes.get(method)
+        route = node.routes.get(method)
+        if route is None:
+            others.update(node.routes)
+        return route
     segment = segments[index]
     index += 1
     child = node.literals.get(segment)
     if child is not None:
-        route = _find(child, segments, index, method, values)
+        route = _find(child, segments, index, method, values, others)
         if route is not None:
             return route
     depth = len(values)
@@ -474,7 +474,7 @@ def _find(node: _Node, segments: list[str], index: int, method: str, values: lis
                 values += [converter.parse(match[f"p{at}"]) for at, converter in enumerate(converters)]
             except ValueError:
                 continue
-            route = _find(child, segments, index, method, values)
+            route = _find(child, segments, index, method, values, others)
             if route is not None:
                 return route
             del values[depth:]
@@ -483,7 +483,7 @@ def _find(node: _Node, segments: list[str], index: int, method: str, values: lis
             values.append(converter.convert(segment))
         except ValueError:
             continue
-        route = _find(child, segments, index, method, values)
+        route = _find(child, segments, index, method, values, others)
         if route is not None:
             return route
         del values[depth:]
@@ -492,7 +492,7 @@ def _find(node: _Node, segments: list[str], index: int, method: str, values: lis
             values.append(converter.convert("/".join(segments[index - 1 :])))
         except ValueError:
             continue
-        route = child.routes.get(method)
+        route = _find(child, segments, len(segments), method, values, others)
         if route is not None:
             return route
         del values[depth:]

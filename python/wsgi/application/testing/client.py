@@ -6,7 +6,7 @@ import io
 import json as json_module
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote_to_bytes, urlencode, urljoin, urlsplit
 
 from wsgi.application.app import ERROR
@@ -15,6 +15,9 @@ from wsgi.application.mount import WSGIApp
 from wsgi.application.testing.bodies import Fields, Files, encoded, pairs
 from wsgi.application.testing.exchange import Exchange
 from wsgi.application.testing.jar import CookieJar
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["TestClient", "TestResponse"]
 
@@ -54,6 +57,18 @@ class TestResponse:
 
     def __repr__(self) -> str:
         return f"<TestResponse {self.status} {self.reason}>"
+
+
+class Options(TypedDict, total=False):
+    """What `TestClient.request` takes beside method and path."""
+
+    query: str | Fields | None
+    headers: HeadersLike | None
+    cookies: Mapping[str, str] | None
+    json: Any
+    data: bytes | str | Fields | None
+    files: Files | None
+    follow_redirects: bool | None
 
 
 class TestClient:
@@ -156,31 +171,31 @@ class TestClient:
                 method, body = "GET", b""
                 fields.discard("Content-Type")
 
-    def get(self, path: str, **options: Any) -> TestResponse:
+    def get(self, path: str, **options: Unpack[Options]) -> TestResponse:
         """A GET request; for the options see `request`."""
         return self.request("GET", path, **options)
 
-    def post(self, path: str, **options: Any) -> TestResponse:
+    def post(self, path: str, **options: Unpack[Options]) -> TestResponse:
         """A POST request; for the options see `request`."""
         return self.request("POST", path, **options)
 
-    def put(self, path: str, **options: Any) -> TestResponse:
+    def put(self, path: str, **options: Unpack[Options]) -> TestResponse:
         """A PUT request; for the options see `request`."""
         return self.request("PUT", path, **options)
 
-    def patch(self, path: str, **options: Any) -> TestResponse:
+    def patch(self, path: str, **options: Unpack[Options]) -> TestResponse:
         """A PATCH request; for the options see `request`."""
         return self.request("PATCH", path, **options)
 
-    def delete(self, path: str, **options: Any) -> TestResponse:
+    def delete(self, path: str, **options: Unpack[Options]) -> TestResponse:
         """A DELETE request; for the options see `request`."""
         return self.request("DELETE", path, **options)
 
-    def head(self, path: str, **options: Any) -> TestResponse:
+    def head(self, path: str, **options: Unpack[Options]) -> TestResponse:
         """A HEAD request; for the options see `request`."""
         return self.request("HEAD", path, **options)
 
-    def options(self, path: str, **options: Any) -> TestResponse:
+    def options(self, path: str, **options: Unpack[Options]) -> TestResponse:
         """An OPTIONS request; for the options see `request`."""
         return self.request("OPTIONS", path, **options)
 
