@@ -8,7 +8,9 @@ import re
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,7 +19,7 @@ import pytest
 from tests.application.switchboard import direct
 from wsgi.application import Group, Request, Response, WSGIApplication
 from wsgi.application.errors import RouteError
-from wsgi.application.routing import Converter
+from wsgi.application.routing import Converter, IntConverter, StringConverter
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -252,6 +254,28 @@ def test_hostile_segment_is_matched_quickly(path: str) -> None:
             assert time.process_time() - begin < 0.5
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_number_of_methods_does_not_multiply_the_search(depth: int) -> None:
+    tries: list[str] = []
+
+    class Counted(Converter[str]):
+        def parse(self, text: str) -> str:
+            tries.append(text)
+            raise ValueError
+
+    for method in ("GET", "PURGE"):
+        numbers = []
+        for methods in (["GET"], [f"M{number}" for number in range(50)]):
+            own = WSGIApplication(converters={"counted": Counted})
+            declare(own, "/" + "x/" * (depth - 1) + "<counted:name>")
+            declare(own, "/other", *methods)
+            tries.clear()
+            with direct(own) as client:
+                assert client.request(method, "/" + "x/" * (depth - 1) + "a").status_code == 404
+            numbers.append(len(tries))
+        assert numbers[0] == numbers[1] < 5
+
+
 # Methods: RFC 9110 §9, §15.5.6.
 
 
@@ -373,6 +397,19 @@ def test_both_spellings_declared_are_both_answered(client: httpx.Client) -> None
     assert found(client, "/both/")["handler"] == "/both/"
 
 
+def test_redirect_encodes_a_query_that_came_as_bytes_once() -> None:
+    # RFC 3986 §2.5: the octets as they came, and those that were encoded already as they are.
+    with direct(app) as client:
+        response = client.get("/", extensions={"target": b"/plain/?q=\xc3\xa9\xff&r=%C3%A9%20[a]?/"})
+    assert response.headers["Location"] == "/plain?q=%C3%A9%FF&r=%C3%A9%20[a]?/"
+
+
+@pytest.mark.parametrize("path", ["plain", "x/plain", "x/", "/x/plain"])
+def test_path_without_a_slash_in_front_is_not_found(path: str) -> None:
+    with direct(app, PATH_INFO=path, validated=False) as client:
+        assert client.get("/").status_code == 404
+
+
 def test_redirect_keeps_the_root_path() -> None:
     with direct(app, SCRIPT_NAME="/outer") as client:
         location = client.get("/plain/").headers["Location"]
@@ -465,6 +502,13 @@ def test_url_is_made_from_a_name(path: str, values: dict[str, Any], expected: st
         ("/<float:x>", {"x": "a"}),
         ("/<uuid:x>", {"x": "a"}),
         ("/f/<path:x>", {"x": ""}),
+        ("/<name>", {"name": None}),
+        # RFC 3986 §5.2.4: whoever follows the URL takes segments of dots out, and is elsewhere.
+        ("/<name>", {"name": "."}),
+        ("/u/<name>/delete", {"name": ".."}),
+        ("/f/<path:x>", {"x": "../x"}),
+        ("/f/<path:x>", {"x": "a/./b"}),
+        ("/f/<path:x>", {"x": "a/.."}),
     ],
 )
 def test_url_with_a_missing_or_unfit_value_is_refused(path: str, values: dict[str, Any]) -> None:
@@ -626,6 +670,22 @@ def test_group_without_prefix_adds_nothing_to_paths() -> None:
         assert status(client, "/x") == 200
 
 
+def test_empty_path_in_a_group_is_its_prefix() -> None:
+    own, outer, inner = WSGIApplication(), Group("/users"), Group("/<int:i>")
+    outer.add_route("", told("all"), name="users")
+    inner.add_route("", told("one"), name="user")
+    outer.include(inner)
+    own.include(outer)
+    assert (own.url_for("users"), own.url_for("user", i=7)) == ("/users", "/users/7")
+    with direct(own) as client:
+        assert (found(client, "/users")["handler"], found(client, "/users/7")["i"]) == ("all", "int:7")
+        response = client.get("/users/")
+        assert (response.status_code, response.headers["Location"]) == (308, "/users")
+    for routes in (WSGIApplication(), Group()):
+        with pytest.raises(RouteError, match="begin with '/'"):
+            routes.add_route("", told("x"))
+
+
 @pytest.mark.parametrize("prefix", ["a", "/a/", "/", "a/", "/<int:i", "/a//b"])
 def test_malformed_prefix_is_refused(prefix: str) -> None:
     own = WSGIApplication()
@@ -702,6 +762,9 @@ def refusal(declaration: Callable[[], object]) -> str:
         "/a#b",
         "/<é>",
         "/<a b>",
+        # As other frameworks write it.
+        "/q/{x}",
+        "/q/{x",
     ],
 )
 def test_malformed_path_is_refused_where_it_is_declared(path: str) -> None:
@@ -743,7 +806,7 @@ def test_route_refused_leaves_nothing_behind() -> None:
         own.url_for("second")
 
 
-@pytest.mark.parametrize("methods", ["GET", [], ()])
+@pytest.mark.parametrize("methods", ["GET", [], (), ["GE T"], ["GET", ""], ["GET\n"]])
 def test_methods_that_are_none_are_refused(methods: Any) -> None:
     own = WSGIApplication()
     refusal(lambda: own.add_route("/", told("x"), methods=methods))
@@ -862,6 +925,82 @@ def test_converter_of_the_application_replaces_a_built_in_one() -> None:
     with direct(own) as client:
         assert found(client, "/mar")["i"] == "int:3"
         assert status(client, "/7") == 404
+
+
+def test_pattern_of_a_subclass_counts_wherever_its_parameter_stands() -> None:
+    class Slug(StringConverter):
+        pattern = "[a-z]+"
+
+    class Year(IntConverter):
+        pattern = "[0-9]{4}"
+
+    own = WSGIApplication(converters={"slug": Slug, "year": Year})
+    for path in ("/s/<slug:s>", "/y/<year:y>", "/m/<slug:s>-<year:y>"):
+        declare(own, path, name=path[1])
+    with direct(own) as client:
+        assert (found(client, "/s/abc")["s"], found(client, "/y/2020")["y"]) == ("str:abc", "int:2020")
+        assert found(client, "/m/abc-2020")["y"] == "int:2020"
+        for target in ("/s/ABC", "/s/%3Cscript%3E", "/y/1", "/y/20201", "/m/abc-1"):
+            assert status(client, target) == 404
+    with pytest.raises(RouteError, match="'y'"):
+        own.url_for("y", y=1)
+
+
+def test_parse_of_a_subclass_counts_wherever_its_parameter_stands() -> None:
+    class Doubled(IntConverter):
+        def parse(self, text: str) -> int:
+            return 2 * int(text)
+
+    own = WSGIApplication(converters={"doubled": Doubled})
+    declare(own, "/<doubled:i>")
+    declare(own, "/m/<doubled:i>.txt")
+    with direct(own) as client:
+        assert (found(client, "/7")["i"], found(client, "/m/7.txt")["i"]) == ("int:14", "int:14")
+
+
+def test_convert_of_an_own_converter_is_inherited() -> None:
+    class Base(Converter[str]):
+        def convert(self, text: str) -> str:
+            return f"base {text}"
+
+    class Same(Base):
+        pass
+
+    class Narrower(Base):
+        pattern = "[0-9]+"
+
+    own = WSGIApplication(converters={"base": Base, "same": Same, "narrower": Narrower})
+    for kind in ("base", "same", "narrower"):
+        declare(own, f"/{kind}/<{kind}:value>")
+    with direct(own) as client:
+        for kind in ("base", "same", "narrower"):
+            assert found(client, f"/{kind}/1")["value"] == "str:base 1"
+
+
+@pytest.mark.parametrize("pattern", [r"(a)\1", "(?P<p0>a)", "(?i)a"])
+def test_pattern_that_cannot_stand_beside_text_is_refused_or_works(pattern: str) -> None:
+    class Odd(Converter[str]):
+        pass
+
+    with warnings.catch_warnings():
+        # Python 3.10 warns of what later versions refuse.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        Odd.pattern, Odd.matcher = pattern, re.compile(pattern)
+        own = WSGIApplication(converters={"odd": Odd})
+        try:
+            declare(own, "/x<odd:a>-<odd:b>")
+        except RouteError as error:
+            assert f"{Path(__file__).name}:" in str(error)
+            return
+    text = "aa" if pattern.endswith("1") else "a"
+    with direct(own) as client:
+        assert found(client, f"/x{text}-{text}")["b"] == f"str:{text}"
+
+
+def test_float_beyond_all_floats_is_not_found() -> None:
+    with direct(app) as client:
+        assert status(client, "/float/" + "9" * 400) == 404
+        assert found(client, "/float/" + "9" * 300)["x"] == "float:1e+300"
 
 
 # Mounted applications: PEP 3333.
@@ -1136,3 +1275,63 @@ def test_mount_at_the_root_takes_what_no_route_takes() -> None:
     with direct(own) as client:
         assert found(client, "/route")["handler"] == "/route"
         assert client.get("/other").text == "|/other|"
+
+
+@pytest.mark.parametrize("method", ["route", "get", "post", "put", "patch", "delete"])
+@pytest.mark.parametrize("routes", [WSGIApplication(), Group("/g")], ids=["app", "group"])
+def test_decorator_without_parentheses_is_refused(routes: Any, method: str) -> None:
+    def handler(request: Request) -> str:
+        return ""
+
+    assert "handler" in refusal(lambda: getattr(routes, method)(handler))
+    refusal(lambda: routes.add_route(handler, handler))
+
+
+@pytest.mark.parametrize("target", [WSGIApplication(), where, None, "group"])
+def test_only_groups_can_be_included(target: Any) -> None:
+    with pytest.raises(TypeError, match="Group"):
+        WSGIApplication().include(target)
+
+
+class Reads:
+    """A middleware that reads the body before it goes on."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __call__(self, request: Request, call_next: Callable[[Request], Response]) -> Response:
+        value = getattr(request, self.how)
+        value() if callable(value) else value
+        return call_next(request)
+
+
+def reading(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [body]
+
+
+@pytest.mark.parametrize("how", ["body", "text", "json", "method"])
+def test_mounted_application_gets_the_body_that_middleware_read(how: str) -> None:
+    own = WSGIApplication(middleware=[Reads(how)])
+    own.mount("/m", reading)
+    with direct(own) as client:
+        assert client.post("/m", json={"a": "é"}).json() == {"a": "é"}
+
+
+@pytest.mark.parametrize("how", ["form", "files", "stream"])
+def test_mounted_application_whose_body_is_gone_is_an_error_and_sees_no_empty_one(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = WSGIApplication(middleware=[Reads(how)])
+    own.mount("/m", reading)
+    with direct(own) as client:
+        assert client.post("/m", data={"a": "1"}).status_code == 500
+    assert "read the body of this request as a stream or a form" in caplog.text
+
+
+def test_mounted_application_gets_the_form_whose_body_middleware_read_first() -> None:
+    own = WSGIApplication(middleware=[Reads("body"), Reads("form")])
+    own.mount("/m", reading)
+    with direct(own) as client:
+        assert client.post("/m", data={"a": "1"}).text == "a=1"
