@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -168,3 +169,15 @@ def connect(request: pytest.FixtureRequest, backend: str) -> Iterator[Callable[.
 def client(connect: Callable[..., httpx.Client]) -> httpx.Client:
     """A client of the `app` in the test's module, under each way to run it. What it gets is what any server sends."""
     return connect("app")
+
+
+@pytest.fixture
+def descriptors() -> Iterator[Callable[[], int]]:
+    """Counts open descriptors more than at the beginning; none may be left at the end."""
+
+    def count() -> int:
+        return len(os.listdir("/dev/fd"))
+
+    before = count()
+    yield lambda: count() - before
+    assert count() == before

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import importlib
+import io
 import json
+import logging
 import pkgutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +27,8 @@ import wsgi.application
 from tests import clients
 from tests.application.switchboard import direct
 from tests.support import PATIENCE, Command, RawClient, environment
-from wsgi.application import PlainTextResponse, Request, Response, WSGIApplication
+from wsgi.application import Forbidden, PlainTextResponse, Request, Response, WSGIApplication
+from wsgi.application.middleware import SessionMiddleware
 
 PACKAGE = Path(wsgi.application.__file__).parent
 THREADS = 16
@@ -258,3 +264,97 @@ def test_applications_do_not_share_anything() -> None:
     with direct(two) as client:
         assert client.get("/").status_code == 404
         assert client.get("/").text != "one"
+
+
+# Memory.
+
+KEY = "a key for the tests, of 32 bytes"
+
+
+@pytest.mark.parametrize(
+    ("path", "cookie"),
+    [
+        ("/text", ""),
+        ("/stream", ""),
+        ("/form", ""),
+        ("/nowhere", ""),
+        ("/forbidden", ""),
+        ("/fails", ""),
+        ("/handled", ""),
+        ("/stream-fails", ""),
+        ("/mounted", ""),
+        ("/read", ""),
+        ("/read", "session=forged.and.wrong"),
+        ("/read", "session="),
+        ("/write", ""),
+        ("/write", "session=forged.and.wrong"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_request_is_gone_when_its_response_is_closed(
+    method: str, path: str, cookie: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What only the cyclic collector finds lives until it comes, and with each request its body.
+    caplog.set_level(logging.CRITICAL, "wsgi.application")
+    own = WSGIApplication(middleware=[SessionMiddleware(KEY)])
+    seen: list[weakref.ref[Request]] = []
+
+    @own.middleware
+    def sees(request: Request, call_next: Callable[[Request], Response]) -> Response:
+        seen.append(weakref.ref(request))
+        assert request.body == b"a=1"
+        return call_next(request)
+
+    def handled(request: Request) -> str:
+        raise LookupError
+
+    def forbidden(request: Request) -> str:
+        raise Forbidden
+
+    def fails(request: Request) -> str:
+        raise ValueError
+
+    def stream(request: Request) -> Iterator[str]:
+        yield request.path
+        yield request.method
+
+    def stream_fails(request: Request) -> Iterator[str]:
+        yield request.path
+        raise ValueError
+
+    def read(request: Request) -> str:
+        return str(request.session.get("a"))
+
+    def write(request: Request) -> str:
+        request.session["a"] = "b"
+        return "written"
+
+    for handler in (handled, forbidden, fails, stream, stream_fails, read, write):
+        own.add_route(f"/{handler.__name__.replace('_', '-')}", handler, methods=["POST"])
+    own.add_route("/text", lambda request: request.text, methods=["POST"])
+    own.add_route("/form", lambda request: request.form["a"], methods=["POST"])
+    own.mount("/mounted", WSGIApplication())
+    own.error_handler(LookupError)(lambda request, error: ("handled", 400))
+
+    def ask() -> None:
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "CONTENT_TYPE": "application/x-www-form-urlencoded",
+            "CONTENT_LENGTH": "3",
+            "HTTP_COOKIE": cookie,
+            "wsgi.input": io.BytesIO(b"a=1"),
+            "wsgi.url_scheme": "http",
+        }
+        content: Any = own(environ, lambda status, headers, exc_info=None: None)
+        with contextlib.suppress(ValueError):
+            list(content)
+        if hasattr(content, "close"):
+            content.close()
+
+    gc.disable()
+    try:
+        ask()
+        assert [reference() for reference in seen] == [None]
+    finally:
+        gc.enable()

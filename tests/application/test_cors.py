@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from wsgi.application import JSONResponse, Request, Response, WSGIApplication
+from tests.application.switchboard import direct
+from wsgi.application import Group, JSONResponse, Request, Response, WSGIApplication
 from wsgi.application.middleware import CORSMiddleware
 from wsgi.application.testing import TestResponse
 
@@ -120,6 +121,18 @@ def test_pattern_has_to_match_the_whole_origin(origin: str, is_allowed: bool) ->
     assert middleware._allow_origin(Response(), origin) is is_allowed
 
 
+@pytest.mark.parametrize("origin", ["https://a\x01", "https://a\r\nX-A: 1", "https://a, https://b", "https://", "a b"])
+def test_wide_pattern_lets_origins_through_and_nothing_else(origin: str) -> None:
+    app = WSGIApplication(middleware=[CORSMiddleware(origin_pattern="(?s).*")])
+    app.add_route("/", lambda request: "x")
+    for sent, is_allowed in ((origin, False), (SHOP, True)):
+        for method in ("GET", "OPTIONS"):
+            with direct(app, HTTP_ORIGIN=sent, HTTP_ACCESS_CONTROL_REQUEST_METHOD="PUT", validated=False) as client:
+                response = client.request(method, "/")
+            assert response.status_code in (200, 204)
+            assert ("Access-Control-Allow-Origin" in response.headers) is is_allowed
+
+
 def test_any_header_means_those_asked_for() -> None:
     asked = {
         "Origin": SHOP,
@@ -165,3 +178,21 @@ def test_name_that_is_no_token_is_refused(option: str) -> None:
 @pytest.mark.parametrize("origin", ["http://localhost:5173", "https://[::1]:8443", "chrome-extension://abcdef"])
 def test_origin_as_browsers_send_it_is_taken(origin: str) -> None:
     assert answer(origin, headers={"Origin": origin}).headers["Access-Control-Allow-Origin"] == origin
+
+
+@pytest.mark.parametrize("prefix", ["/api", "/<tenant>"])
+def test_preflight_below_a_group_is_answered_by_the_groups_middleware(prefix: str) -> None:
+    app, api = WSGIApplication(), Group(prefix, middleware=[CORSMiddleware([SHOP])])
+    api.add_route("/items", lambda request, **parameters: "items")
+    app.add_route("/outside", lambda request: "outside")
+    app.include(api)
+    client, path = app.test_client(), f"{prefix.replace('<tenant>', 'acme')}/items"
+    asked = {"Origin": SHOP, "Access-Control-Request-Method": "PUT"}
+    response = client.options(path, headers=asked)
+    assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (204, SHOP)
+    assert "PUT" in response.headers["Access-Control-Allow-Methods"]
+    # What is no preflight, and what is not allowed, is readable, too.
+    assert client.options(path, headers={"Origin": SHOP}).headers["Access-Control-Allow-Origin"] == SHOP
+    refused = client.put(path, headers={"Origin": SHOP})
+    assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (405, SHOP)
+    assert allowed(dict(client.options("/outside", headers=asked).headers.items())) == set()

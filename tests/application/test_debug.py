@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import SimpleNamespace, TracebackType
 from typing import Any, NoReturn
 
 import httpx
 import pytest
 
-from wsgi.application import Request, Response, WSGIApplication
+from wsgi.application import MultiDict, Request, Response, WSGIApplication
 from wsgi.application.debug import traceback_page
+from wsgi.application.debug.frames import calls
 from wsgi.application.debug.redaction import REDACTED, Redactor, is_sensitive
 from wsgi.application.middleware import GzipMiddleware, SecurityHeadersMiddleware
 from wsgi.application.templates import Templates
@@ -124,6 +126,7 @@ class Account:
         ("cookies", {"a": SECRET}),
         ("authorization", f"Bearer {SECRET}"),
         ("credentials", ("ann", SECRET)),
+        *((name, SECRET) for name in ("pw", "otp", "pin", "jwt", "bearer", "dsn", "cvv", "card_number", "passcode")),
         ("form", {"user": "ann", "password": SECRET}),
         ("form", {"inner": [{"Password": SECRET}]}),
         ("environ", {"HTTP_COOKIE": f"id={SECRET}", "HTTP_AUTHORIZATION": f"Basic {SECRET}"}),
@@ -158,6 +161,168 @@ def test_secret_is_not_shown_under_another_name_or_in_the_message() -> None:
         assert SECRET not in text
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "{'user': 'ann', 'password': 'SECRET'}",
+        "bad rows: [{'id': 1, 'token': 'SECRET'}]",
+        "{'outer': {'api_key': 'SECRET'}}",
+        'cannot read {"password": "SECRET"}',
+        "login failed: user=ann&password=SECRET&x=1",
+        "password: SECRET",
+        "MultiDict([('user', 'ann'), ('password', 'SECRET')])",
+        "cannot connect to postgres://ann:SECRET@db/shop",
+    ],
+)
+@pytest.mark.parametrize("accept", ["text/html", "text/plain"])
+def test_secret_in_a_message_is_not_shown(message: str, accept: str) -> None:
+    # No variable and no line of the source holds it: what stands before it tells.
+    def call() -> NoReturn:
+        raise ValueError(message.replace("SECRET", "-".join(["tr0ub4dor", "and", "3"])))
+
+    text = page(call, accept=accept)
+    assert "ValueError" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"password": SECRET},
+        {"password": SECRET.encode()},
+        {"outer": {"password": SECRET}},
+        {"rows": [{"id": 1, "password": SECRET}]},
+        [({"password": SECRET},)],
+        MultiDict([("password", SECRET)]),
+    ],
+    ids=lambda holder: f"{type(holder).__name__}-{len(str(holder))}",
+)
+@pytest.mark.parametrize("accept", ["text/html", "text/plain"])
+def test_secret_of_a_container_is_not_shown_in_the_message(holder: object, accept: str) -> None:
+    def call() -> NoReturn:
+        raise ValueError(f"cannot log in with tr0ub4dor{'-and-'}3")
+
+    def outer(values: object) -> NoReturn:
+        call()
+
+    assert SECRET not in page(lambda: outer(holder), accept=accept)
+
+
+class Proxy(Mapping[str, Any]):
+    """What `f_locals` gives from Python 3.13 on (PEP 667): no dict."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values_ = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values_[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_)
+
+    def __len__(self) -> int:
+        return len(self.values_)
+
+
+def test_secret_among_variables_that_are_no_dict_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def proxied(trace: TracebackType | None) -> list[Any]:
+        frames = [call.trace.tb_frame for call in calls(trace)]
+        return [
+            SimpleNamespace(trace=SimpleNamespace(tb_frame=SimpleNamespace(f_locals=Proxy(frame.f_locals))))
+            for frame in frames
+        ]
+
+    def outer(password: str) -> NoReturn:
+        raise ValueError(f"cannot log in with {password}")
+
+    monkeypatch.setattr("wsgi.application.debug.calls", proxied)
+    assert SECRET not in page(lambda: outer("-".join(["tr0ub4dor", "and", "3"])), accept="text/plain")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/plain"])
+@pytest.mark.parametrize("user", ["ann", ""])
+def test_basic_credentials_are_not_shown_decoded(accept: str, user: str) -> None:
+    # RFC 7617 §2.
+    sent = base64.b64encode(f"{user}:{SECRET}".encode()).decode()
+
+    def call() -> NoReturn:
+        whole = base64.b64decode(sent).decode()
+        last = whole.partition(":")[2]
+        raise ValueError(f"no such user: {whole} ({last})")
+
+    text = page(call, accept=accept, HTTP_AUTHORIZATION=f"Basic {sent}")
+    assert "no such user" in text
+    assert SECRET not in text
+    assert sent not in text
+
+
+@pytest.mark.parametrize("field", ["Basic", "Basic ", "Basic !", "Basic é", "Basic /w==", "Bearer a b c", "x" * 5000])
+def test_authorization_that_is_malformed_does_not_break_the_page(field: str) -> None:
+    assert "LookupError</h1>" in page(raises(), HTTP_AUTHORIZATION=field)
+
+
+def test_secret_that_is_a_number_is_not_shown_in_the_message() -> None:
+    def outer(token: int) -> NoReturn:
+        raise ValueError(f"cannot log in with {token}")
+
+    assert "98765432" not in page(lambda: outer(98765432))
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/plain"])
+def test_secret_of_the_form_is_not_shown(accept: str) -> None:
+    own = WSGIApplication(debug=True)
+
+    @own.post("/")
+    def login(request: Request) -> str:
+        raise ValueError(f"no such user: {request.form['user']} with {request.form['password']}, {request.form!r}")
+
+    client = own.test_client(raise_errors=False)
+    text = client.post("/", data={"user": "ann", "password": SECRET}, headers={"Accept": accept}).text
+    assert "no such user: ann" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize("password", ["hun@ter2hunter2", "a@b@hunter2", "hunter2@"])
+def test_password_of_a_url_may_hold_at_signs(password: str) -> None:
+    # RFC 3986 §3.2.1 does not allow it, and people write it.
+    text = Redactor().text(f"postgres://ann:{password}@db.example/shop and http://other.example/a@b")
+    assert text == f"postgres://{REDACTED}@db.example/shop and http://other.example/a@b"
+
+
+class Gone(Mapping[str, str]):
+    """Like a shelf that is closed, or a row of a database that is away."""
+
+    def __getitem__(self, name: str) -> str:
+        raise RuntimeError("away")
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("away")
+
+    def __len__(self) -> int:
+        return 10**9
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/plain"])
+def test_mapping_that_fails_does_not_hide_the_error(accept: str) -> None:
+    text = page(raises(shelf=Gone(), outer={"inner": Gone()}, password=SECRET), accept=accept)
+    assert "LookupError" in text
+    assert "RuntimeError was raised" not in text
+    assert "and then" not in text
+    assert SECRET not in text
+
+
+def test_mapping_that_knows_the_world_is_not_read() -> None:
+    read: list[str] = []
+
+    class Database(Gone):
+        def __iter__(self) -> Iterator[str]:
+            read.append("row")
+            return iter(())
+
+    page(raises(database=Database()))
+    assert read == []
+
+
 def test_secrets_of_the_request_are_not_shown() -> None:
     environ = {
         "HTTP_COOKIE": "id=cookie-value-1; theme=cookie-value-2",
@@ -186,7 +351,9 @@ def test_environment_of_the_process_is_not_shown(monkeypatch: pytest.MonkeyPatch
     assert "value of the environment" not in page(raises())
 
 
-@pytest.mark.parametrize("name", ["author", "authors", "monitor", "compass", "passed", "number"])
+@pytest.mark.parametrize(
+    "name", ["author", "authors", "monitor", "compass", "passed", "number", "pinned", "spin", "cards", "options"]
+)
 def test_harmless_name_is_shown(name: str) -> None:
     assert shown(name, "Ann") == "<code>&#x27;Ann&#x27;</code>"
     assert not is_sensitive(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -35,6 +35,7 @@ from wsgi.application import (
     UnsupportedMediaType,
     WSGIApplication,
     abort,
+    problem_response,
 )
 from wsgi.application.errors import ResponseError, RouteError
 
@@ -677,3 +678,146 @@ def test_answer_to_an_error_does_not_share_its_headers() -> None:
     with direct(own) as client:
         for _ in range(2):
             assert client.get("/").headers.get_list("X-A") == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "text"),
+    [
+        ("missing", 404, "404 Not Found\nno pieces\n"),
+        ("aborted", 403, "403 Forbidden\n"),
+        ("stock", 409, "sold out"),
+        ("unknown", 500, "500 Internal Server Error\n"),
+        ("whole", 200, "whole"),
+    ],
+)
+def test_error_before_the_first_piece_of_a_generator_is_answered_as_any_other(
+    kind: str, status: int, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = WSGIApplication()
+    seen: list[BaseException | None] = []
+
+    @own.get("/<kind>")
+    def pieces(request: Request, kind: str) -> Iterator[str]:
+        if kind == "missing":
+            raise NotFound("no pieces")
+        if kind == "aborted":
+            abort(403)
+        if kind == "stock":
+            raise OutOfStock
+        if kind == "unknown":
+            raise ValueError(SECRET)
+        yield kind
+
+    @own.middleware
+    def sees(request: Request, call_next: Callable[[Request], Response]) -> Response:
+        response = call_next(request)
+        seen.append(response.error)
+        return response
+
+    own.error_handler(OutOfStock)(lambda request, error: ("sold out", 409))
+    with direct(own) as client:
+        response = client.get(f"/{kind}")
+    assert (response.status_code, response.text) == (status, text)
+    assert [error is None for error in seen] == [kind == "whole"]
+    assert len(caplog.records) == (kind == "unknown")
+
+
+def test_error_before_the_first_piece_is_shown_in_debug_mode() -> None:
+    own = WSGIApplication(debug=True)
+
+    @own.get("/")
+    def pieces(request: Request) -> Iterator[str]:
+        if not request.query:
+            raise ValueError("before anything was sent")
+        yield ""
+
+    with direct(own) as client:
+        assert "before anything was sent" in client.get("/").text
+
+
+def test_handler_that_finds_something_else_wrong_with_the_request_answers_that(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = WSGIApplication()
+    own.get("/")(lambda request: request.host)
+
+    @own.error_handler(400)
+    def bad(request: Request, error: BadRequest) -> str:
+        return request.url
+
+    @own.error_handler(404)
+    def missing(request: Request, error: NotFound) -> str:
+        raise Gone("for good")
+
+    with direct(own, HTTP_HOST="a b") as client:
+        assert client.get("/").status_code == 400
+        response = client.get("/nowhere", headers={"Accept": "application/json"})
+    assert (response.status_code, response.json()["detail"]) == (410, "for good")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("accept", ["text/html", "*/*", "application/json", "image/png"])
+def test_problem_response_is_a_problem_document_for_everybody(accept: str) -> None:
+    # RFC 9457 §3.
+    own = WSGIApplication()
+
+    @own.error_handler(HTTPError)
+    def problem(request: Request, error: HTTPError) -> Response:
+        return problem_response(error)
+
+    @own.get("/<kind>")
+    def handler(request: Request, kind: str) -> str:
+        if kind == "full":
+            raise TooManyRequests("slower", retry_after=7, type="https://example.com/slow", balance=3)
+        raise NotFound
+
+    with direct(own) as client:
+        full, bare = (client.get(f"/{kind}", headers={"Accept": accept}) for kind in ("full", "bare"))
+    assert (full.status_code, full.headers["Content-Type"]) == (429, "application/problem+json")
+    assert full.headers["Retry-After"] == "7"
+    assert full.json() == {
+        "type": "https://example.com/slow",
+        "title": "Too Many Requests",
+        "status": 429,
+        "detail": "slower",
+        "balance": 3,
+    }
+    assert bare.json() == {"type": "about:blank", "title": "Not Found", "status": 404}
+
+
+async def asynchronous_handler(request: Request, error: Exception) -> str:
+    return ""
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [lambda: "", lambda request: "", lambda request, error, more: "", asynchronous_handler],
+    ids=["nothing", "request", "more", "async"],
+)
+def test_handler_of_errors_that_cannot_be_called_so_is_refused(handler: Any) -> None:
+    for routes in (WSGIApplication(), Group("/g")):
+        with pytest.raises(TypeError, match="for errors, "):
+            routes.error_handler(404)(handler)
+
+
+def test_error_that_is_raised_again_and_again_gathers_no_tracebacks() -> None:
+    # Each would hold a request with its body.
+    error = NotFound("a name in a module")
+    own = WSGIApplication()
+
+    @own.get("/")
+    def handler(request: Request) -> str:
+        raise error
+
+    @own.middleware
+    def raises_itself(request: Request, call_next: Callable[[Request], Response]) -> Response:
+        response = call_next(request)
+        if "X-Again" in request.headers:
+            raise error
+        return response
+
+    with direct(own) as client:
+        for headers in ({}, {"X-Again": "1"}, {}):
+            assert client.get("/", headers=headers).status_code == 404
+            assert error.__traceback__ is None
+            assert error.__context__ is None

@@ -10,7 +10,7 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
@@ -21,8 +21,9 @@ import pytest
 
 from tests.application.switchboard import direct
 from wsgi.application.app import WSGIApplication
-from wsgi.application.errors import Forbidden, HTTPError, NotFound
+from wsgi.application.errors import Forbidden, HTTPError, NotFound, RouteError
 from wsgi.application.files import FileResponse
+from wsgi.application.groups import Group
 from wsgi.application.headers import http_date
 from wsgi.application.request import Request
 from wsgi.application.response import Response
@@ -130,18 +131,6 @@ def get(client: httpx.Client, path: Path) -> Callable[..., httpx.Response]:
         return client.request(method, "/file", params={"path": str(path)}, headers=headers)
 
     return get
-
-
-@pytest.fixture
-def descriptors() -> Iterator[Callable[[], int]]:
-    """Counts open descriptors more than at the beginning; none may be left at the end."""
-
-    def count() -> int:
-        return len(os.listdir("/dev/fd"))
-
-    before = count()
-    yield lambda: count() - before
-    assert count() == before
 
 
 class Sent:
@@ -802,6 +791,28 @@ def test_response_that_middleware_replaces_leaks_nothing(path: Path, descriptors
     assert descriptors() == 0
 
 
+@pytest.mark.parametrize("end", ["sent", "replaced", "raised", "in another status"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_open_file_is_closed_whatever_middleware_does(end: str, method: str) -> None:
+    file, own = Counted(CONTENT), WSGIApplication()
+    own.add_route("/", lambda request: FileResponse(file))
+
+    @own.middleware
+    def changes(request: Request, call_next: Callable[[Request], Response]) -> Response:
+        response = call_next(request)
+        if end == "replaced":
+            return Response("replaced")
+        if end == "raised":
+            raise NotFound
+        if end == "in another status":
+            response.status = 304
+        return response
+
+    with direct(own) as client:
+        client.request(method, "/")
+    assert (file.closed, file.closes) == (True, 1)
+
+
 def test_file_can_be_sent_again(path: Path) -> None:
     response = FileResponse(path)
     assert [Sent(response).read() == CONTENT, Sent(response, range="bytes=0-1").read()] == [True, CONTENT[:2]]
@@ -941,6 +952,15 @@ def test_index_that_leaves_the_directory_is_not_found(tree: Path, tmp_path: Path
         StaticFiles(tree, index="index.html")(asked("/css/"), "css/")
 
 
+def test_redirection_to_a_directory_encodes_a_query_that_came_as_bytes_once(tree: Path) -> None:
+    # RFC 3986 §2.5.
+    own = WSGIApplication()
+    own.static("/files", tree, index="index.html")
+    with direct(own) as client:
+        response = client.get("/", extensions={"target": b"/files/sub?q=\xc3\xa9&r=%20"})
+    assert response.headers["Location"] == "/files/sub/?q=%C3%A9&r=%20"
+
+
 def test_redirection_to_a_directory_encodes_its_name(tree: Path) -> None:
     (tree / "ü%41").mkdir()
     (tree / "ü%41" / "i").write_text("")
@@ -962,6 +982,18 @@ def test_declared_directory_with_an_index_is_served_at_its_root(client: httpx.Cl
     assert client.get("/indexed/").text == Path(__file__).read_text()
     redirected = client.get("/indexed")
     assert (redirected.status_code, redirected.headers["location"]) == (308, "/indexed/")
+
+
+def test_directories_of_two_groups_need_no_names(tree: Path) -> None:
+    own, groups = WSGIApplication(), [Group("/a"), Group("/b")]
+    for group in groups:
+        group.static("/static", tree, index="index.html")
+        own.include(group)
+    with direct(own) as client:
+        for prefix in ("/a", "/b"):
+            assert client.get(f"{prefix}/static/css/site.css").status_code == 200
+    with pytest.raises(RouteError, match="'static'"):
+        own.url_for("static", path="css/site.css")
 
 
 def test_directory_that_does_not_exist_is_refused_at_declaration(tmp_path: Path) -> None:

@@ -87,18 +87,6 @@ def part(name: str, content: bytes, filename: str | None = None, *fields: str) -
 END = b"--b--\r\n"
 
 
-@pytest.fixture
-def descriptors() -> Iterator[Callable[[], int]]:
-    """Counts open descriptors more than at the beginning; none may be left at the end."""
-
-    def count() -> int:
-        return len(os.listdir("/dev/fd"))
-
-    before = count()
-    yield lambda: count() - before
-    assert count() == before
-
-
 # Through servers
 
 

@@ -384,6 +384,11 @@ def test_what_is_no_date_is_none(value: str) -> None:
         ("text/html;q=0.000", ["text/html"], None),
         (",,text/html ,", ["text/html"], "text/html"),
         ("text/html;Q=0.1, a/b;q=0.2", ["text/html", "a/b"], "a/b"),
+        # RFC 8259 §11: JSON has no charset, and clients say one all the same.
+        ("application/json;charset=utf-8", ["text/html", "application/json"], "application/json"),
+        ("application/json; charset=UTF-8; q=0.5, text/html;q=0.1", ["text/html", "application/json"],
+         "application/json"),
+        ("text/html;charset=utf-8;level=1", ["text/html"], None),
         # What browsers send.
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", ["application/json", "text/html"],
          "text/html"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from tests.application.switchboard import direct
 from wsgi.application import (
+    EventStreamResponse,
     Forbidden,
     Group,
     HTTPError,
@@ -23,6 +25,7 @@ from wsgi.application import (
     WSGIApplication,
 )
 from wsgi.application.errors import ResponseError
+from wsgi.application.middleware import GzipMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -382,3 +385,256 @@ def test_stream_that_middleware_drops_is_closed() -> None:
     with direct(own) as client:
         assert client.get("/").text == "instead"
     assert closed == [True]
+
+
+# Groups: RFC 9110 §9.3.7, §15.5.5, §15.5.6.
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "order"),
+    [
+        ("GET", "/api/x", 200, ["api", "app"]),
+        ("HEAD", "/api/x", 200, ["api", "app"]),
+        ("POST", "/api/x", 405, ["api", "app"]),
+        ("OPTIONS", "/api/x", 204, ["api", "app"]),
+        ("GET", "/api/x/", 308, ["api", "app"]),
+        ("GET", "/api/none", 404, ["api", "app"]),
+        ("OPTIONS", "/api/none", 404, ["api", "app"]),
+        ("GET", "/api", 404, ["api", "app"]),
+        ("GET", "/api/%FF", 400, ["app"]),
+        ("GET", "/api/v2/x", 200, ["v2", "api", "app"]),
+        ("POST", "/api/v2/x", 405, ["v2", "api", "app"]),
+        ("GET", "/api/v2/none", 404, ["v2", "api", "app"]),
+        # A prefix with parameters: where one of its routes is, there is the group.
+        ("POST", "/of/ann/x", 405, ["of", "app"]),
+        ("OPTIONS", "/of/ann/x", 204, ["of", "app"]),
+        ("GET", "/of/ann/none", 404, ["app"]),
+        ("GET", "/apis", 404, ["app"]),
+        ("POST", "/outside", 405, ["app"]),
+        # Mounted below the prefix, beside routes.
+        ("GET", "/api/mounted/a", 200, ["api", "app"]),
+        ("GET", "/api/v2/mounted", 200, ["v2", "api", "app"]),
+        ("PUT", "/mounted", 200, ["app"]),
+    ],
+)
+def test_middleware_of_groups_runs_once_for_all_that_is_below_their_prefix(
+    method: str, target: str, status: int, order: list[str]
+) -> None:
+    own = WSGIApplication(middleware=[tagged("app")])
+    api, inner = Group("/api", middleware=[tagged("api")]), Group("/v2", middleware=[tagged("v2")])
+    dynamic = Group("/of/<name>", middleware=[tagged("of")])
+    for routes in (own, api, inner):
+        routes.mount("/mounted", PlainTextResponse("mounted"))
+        routes.get("/x" if routes is not own else "/outside")(lambda request: "x")
+    dynamic.get("/x")(lambda request, name: name)
+    api.include(inner)
+    own.include(api)
+    own.include(dynamic)
+    with direct(own) as client:
+        response = client.request(method, "/", extensions={"target": target.encode()})
+    assert response.status_code == status
+    assert response.headers.get_list("X-Order") == order
+
+
+def test_route_of_another_group_at_the_same_path_runs_its_own_middleware() -> None:
+    own = WSGIApplication()
+    for name, method in (("reads", "GET"), ("writes", "POST")):
+        group = Group("/x", middleware=[tagged(name)])
+        group.add_route("", lambda request: "x", methods=[method], name=name)
+        own.include(group)
+    with direct(own) as client:
+        assert client.get("/x").headers.get_list("X-Order") == ["reads"]
+        assert client.post("/x").headers.get_list("X-Order") == ["writes"]
+        response = client.put("/x")
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD, OPTIONS, POST")
+    assert len(response.headers.get_list("X-Order")) == 1
+
+
+def without_next(request: Request) -> Response:
+    return Response()
+
+
+async def asynchronous(request: Request, call_next: CallNext) -> Response:
+    return call_next(request)
+
+
+class AsynchronousObject:
+    async def __call__(self, request: Request, call_next: CallNext) -> Response:
+        return call_next(request)
+
+
+@pytest.mark.parametrize(
+    "thing", [without_next, asynchronous, AsynchronousObject(), lambda: None], ids=["one", "async", "object", "none"]
+)
+def test_middleware_that_cannot_take_the_request_and_the_rest_is_refused_with_its_name(thing: Any) -> None:
+    for refused in (
+        lambda: WSGIApplication(middleware=[thing]),
+        lambda: WSGIApplication().middleware(thing),
+        lambda: Group(middleware=[thing]),
+        lambda: Group().add_middleware(thing),
+    ):
+        with pytest.raises(TypeError, match=r"a middleware, (is async|cannot be called with \(request, call_next\))"):
+            refused()
+
+
+def test_wrapping_after_the_first_request_is_refused() -> None:
+    own = WSGIApplication()
+    own.get("/")(lambda request: "x")
+    with direct(own) as client:
+        client.get("/")
+        with pytest.raises(RuntimeError, match=r"first request.*test_middleware\.py:[0-9]+"):
+            own.wrap(wrapped, "late")
+        assert "X-Wrapped" not in client.get("/").headers
+
+
+# Content: PEP 3333, "Specification Details": whatever becomes of an iterable, its close() is called, and once.
+
+
+class Pieces:
+    """An iterator that counts its closes."""
+
+    def __init__(self) -> None:
+        self.left: list[Any] = [b"a", b"b"]
+        self.closes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if not self.left:
+            raise StopIteration
+        return self.left.pop(0)
+
+    def close(self) -> None:
+        self.closes += 1
+
+
+class Around:
+    """The usual way to put something around content: it closes what it has."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.content)
+
+    def close(self) -> None:
+        self.content.close()
+
+
+def application_of(kind: str, pieces: Pieces) -> WSGIApplication:
+    """An application whose content is these pieces."""
+    own = WSGIApplication()
+    if kind == "events":
+        pieces.left = ["a", "b"]
+
+    def mounted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return pieces
+
+    def lazily(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        class Lazy(Around):
+            def __iter__(self) -> Iterator[bytes]:
+                start_response("200 OK", [("Content-Type", "text/plain")])
+                yield from pieces
+
+        return Lazy(pieces)
+
+    results: dict[str, Callable[[], Any]] = {
+        "stream": lambda: StreamingResponse(pieces),
+        "iterator": lambda: pieces,
+        "tuple": lambda: (pieces, 201, {"X-A": "1"}),
+        "events": lambda: EventStreamResponse(pieces),
+        "handler of errors": lambda: pieces,
+    }
+    if kind in ("mounted", "lazily"):
+        own.mount("/", {"mounted": mounted, "lazily": lazily}[kind])
+    elif kind == "handler of errors":
+        own.error_handler(404)(lambda request, error: results[kind]())
+    else:
+        own.add_route("/", lambda request: results[kind]())
+    return own
+
+
+def replacing(request: Request, call_next: CallNext) -> Response:
+    call_next(request)
+    return PlainTextResponse("instead")
+
+
+def raising_after(request: Request, call_next: CallNext) -> Response:
+    call_next(request)
+    raise ValueError("after")
+
+
+def wrapping(request: Request, call_next: CallNext) -> Response:
+    inner = call_next(request)
+    assert isinstance(inner, StreamingResponse)
+    return StreamingResponse(Around(inner.content), inner.status, inner.headers)
+
+
+def putting_around(request: Request, call_next: CallNext) -> Response:
+    inner = call_next(request)
+    assert isinstance(inner, StreamingResponse)
+    inner.content = Around(inner.content)
+    return inner
+
+
+ENDS: dict[str, Any] = {
+    "sent": None,
+    "replaced": replacing,
+    "raised after": raising_after,
+    "wrapped": wrapping,
+    "put around": putting_around,
+    "compressed": GzipMiddleware(),
+}
+
+
+KINDS = ["stream", "iterator", "tuple", "events", "handler of errors", "mounted", "lazily"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("reading", ["all", "some", "nothing"])
+def test_content_is_closed_exactly_once_whatever_becomes_of_it(kind: str, end: str, method: str, reading: str) -> None:
+    pieces = Pieces()
+    own = application_of(kind, pieces)
+    for _ in range(2):
+        # Inside one another, too.
+        if ENDS[end]:
+            own.add_middleware(ENDS[end])
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": "/", "HTTP_ACCEPT_ENCODING": "gzip", "wsgi.input": None}
+    content: Any = own(environ, lambda status, headers, exc_info=None: None)
+    assert pieces.closes <= 1
+    iterator = iter(content)
+    for _ in range({"all": 10, "some": 1, "nothing": 0}[reading]):
+        next(iterator, None)
+    if hasattr(content, "close"):
+        content.close()
+    assert pieces.closes == 1
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ENDS)
+def test_content_is_closed_once_if_the_server_refuses_the_head(refusals: int, kind: str, end: str) -> None:
+    # Once: the error is answered in its place. Twice: that cannot be sent either.
+    asked: list[str] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+        asked.append(status)
+        if len(asked) <= refusals:
+            raise ConnectionError
+
+    pieces = Pieces()
+    own = application_of(kind, pieces)
+    if ENDS[end]:
+        own.add_middleware(ENDS[end])
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_ACCEPT_ENCODING": "gzip", "wsgi.input": None}
+    content: Any = None
+    with contextlib.suppress(ConnectionError):
+        content = own(environ, start_response)
+    if hasattr(content, "close"):
+        content.close()
+    assert pieces.closes == 1
+    assert len(asked) == 2

@@ -95,6 +95,8 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "empty-generator": lambda: iter(()),
     "stream": lambda: StreamingResponse(["a", b"b"], 201, {"X-Thing": "1"}, media_type="text/csv"),
     "stream-with-length": lambda: StreamingResponse([b"abc"], headers={"Content-Length": "3"}),
+    "stream-reset-content": lambda: StreamingResponse(Content(iter(["x"])), 205, {"Content-Length": "1"}),
+    "reset-content-with-length": lambda: Response("x", 205, {"content-length": "1"}),
     "stream-not-modified": lambda: StreamingResponse(Content(iter(["x"])), 304),
     "plain": lambda: PlainTextResponse("é"),
     "html": lambda: HTMLResponse("<p>é"),
@@ -240,10 +242,32 @@ def test_204_has_no_length() -> None:
     assert "Content-Length" not in answer(lambda: Response("x", 204, {"Content-Length": "1"})).headers
 
 
-def test_reset_content_has_no_content(client: httpx.Client) -> None:
-    # RFC 9110 §15.3.6.
-    response = client.get("/result/reset-content")
+@pytest.mark.parametrize("name", ["reset-content", "reset-content-with-length", "stream-reset-content"])
+@pytest.mark.parametrize("method", METHODS)
+def test_reset_content_has_no_content_and_says_so(client: httpx.Client, method: str, name: str) -> None:
+    # RFC 9110 §15.3.6. A client would wait for what a length promises.
+    response = client.request(method, f"/result/{name}")
     assert (response.status_code, response.content) == (205, b"")
+    assert response.headers.get_list("Content-Length") == ["0"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_body_that_is_set_later_is_sent_as_if_it_was_given(method: str) -> None:
+    def sent(body: Any) -> httpx.Response:
+        def make() -> Response:
+            response = PlainTextResponse("before", headers={"X-A": "1"})
+            response.body = body
+            return response
+
+        return answer(make, method)
+
+    for body in ("aé", "aé".encode()):
+        answered = sent(body)
+        assert answered.headers["Content-Length"] == "3"
+        assert answered.content == (b"" if method == "HEAD" else "aé".encode())
+    for other in (None, 5, ["x"]):
+        # Before anything was sent, and not in the midst of it.
+        assert sent(other).status_code == 500
 
 
 def test_empty_response_is_a_response(client: httpx.Client) -> None:
@@ -377,11 +401,12 @@ def test_fields_of_one_response_do_not_stay_in_the_next() -> None:
     assert shared == {"X-Thing": "1"}
 
 
-def test_response_that_is_sent_twice_is_the_same_twice() -> None:
+def test_response_that_was_sent_is_not_sent_again(caplog: pytest.LogCaptureFixture) -> None:
+    # Middleware has written into it what was meant for the visitor before: cookies, for example.
     shared = HTMLResponse("<p>", headers={"X-Thing": "1"})
-    first, second = answer(lambda: shared), answer(lambda: shared)
-    assert first.headers.multi_items() == second.headers.multi_items()
-    assert first.content == second.content == b"<p>"
+    assert answer(lambda: shared).content == b"<p>"
+    assert answer(lambda: shared).status_code == 500
+    assert "makes a new response for each request" in caplog.text
 
 
 @pytest.mark.parametrize("body", [None, 1, ["x"], bytearray(b"x"), object()])
@@ -442,6 +467,25 @@ def test_cookie_with_prefix_can_be_deleted() -> None:
     response = Response()
     response.delete_cookie("__Host-a")
     assert "Secure" in response.headers["Set-Cookie"].split("; ")
+
+
+@pytest.mark.parametrize(
+    ("options", "attributes"),
+    [
+        ({"partitioned": True}, {"Secure", "Partitioned", "SameSite=Lax"}),
+        ({"same_site": "None"}, {"Secure", "SameSite=None"}),
+        ({"same_site": "Strict", "domain": "example.com"}, {"SameSite=Strict", "Domain=example.com"}),
+        ({"same_site": None}, set()),
+        ({"secure": True}, {"Secure", "SameSite=Lax"}),
+    ],
+)
+def test_cookie_is_deleted_with_the_attributes_it_was_set_with(options: dict[str, Any], attributes: set[str]) -> None:
+    # Browsers keep partitioned cookies apart, and take none for other sites that is not secure.
+    response = Response()
+    response.delete_cookie("a", **options)
+    said = set(response.headers["Set-Cookie"].split("; "))
+    assert said - attributes == {"a=", "Max-Age=0", "Expires=Thu, 01 Jan 1970 00:00:00 GMT", "Path=/"}
+    assert attributes <= said
 
 
 # Streams.
@@ -527,6 +571,24 @@ def test_stream_that_the_server_refuses_to_begin_is_closed_once() -> None:
     with pytest.raises(ValueError, match="not this one"):
         response({"REQUEST_METHOD": "GET"}, refusing)
     assert Content.closed == 1
+
+
+@pytest.mark.parametrize("rest", [("bad",), (99,), (200, {"A": "\n"}), (200, 5)], ids=repr)
+def test_generator_of_a_tuple_that_is_refused_does_not_begin(rest: Any, caplog: pytest.LogCaptureFixture) -> None:
+    begun = []
+
+    def pieces() -> Iterator[str]:
+        begun.append(True)
+        yield "a"
+
+    assert answer(lambda: (pieces(), *rest)).status_code == 500
+    assert begun == []
+
+
+@pytest.mark.parametrize("pieces", [[None], [None, "x"], ["x", None], [5]])
+def test_piece_that_is_none_is_an_error_wherever_it_stands(pieces: Any) -> None:
+    with pytest.raises(ResponseError, match="str or bytes"):
+        answer(lambda: iter(pieces))
 
 
 def test_generator_is_closed_when_the_client_leaves() -> None:

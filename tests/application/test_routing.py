@@ -10,7 +10,6 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -263,9 +262,9 @@ def test_number_of_methods_does_not_multiply_the_search(depth: int) -> None:
             tries.append(text)
             raise ValueError
 
-    for method in ("GET", "PURGE"):
+    for method in ("GET", "DELETE"):
         numbers = []
-        for methods in (["GET"], [f"M{number}" for number in range(50)]):
+        for methods in (["PUT"], [f"M{number}" for number in range(50)]):
             own = WSGIApplication(converters={"counted": Counted})
             declare(own, "/" + "x/" * (depth - 1) + "<counted:name>")
             declare(own, "/other", *methods)
@@ -989,8 +988,9 @@ def test_pattern_that_cannot_stand_beside_text_is_refused_or_works(pattern: str)
         own = WSGIApplication(converters={"odd": Odd})
         try:
             declare(own, "/x<odd:a>-<odd:b>")
-        except RouteError as error:
-            assert f"{Path(__file__).name}:" in str(error)
+        except RouteError:
+            # Where it was declared is said as for any other route.
+            refusal(lambda: declare(own, "/x<odd:a>-<odd:b>"))
             return
     text = "aa" if pattern.endswith("1") else "a"
     with direct(own) as client:
@@ -1283,8 +1283,8 @@ def test_decorator_without_parentheses_is_refused(routes: Any, method: str) -> N
     def handler(request: Request) -> str:
         return ""
 
-    assert "handler" in refusal(lambda: getattr(routes, method)(handler))
-    refusal(lambda: routes.add_route(handler, handler))
+    with pytest.raises(RouteError, match=r"write @app\.get\('/path'\)"):
+        getattr(routes, method)(handler)
 
 
 @pytest.mark.parametrize("target", [WSGIApplication(), where, None, "group"])

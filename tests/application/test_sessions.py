@@ -102,6 +102,35 @@ def test_response_with_a_cookie_is_for_no_shared_cache(client: httpx.Client) -> 
     assert "Cache-Control" not in client.get("/show").headers
 
 
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        (None, {"private"}),
+        ("public, max-age=60", {"private", "max-age=60"}),
+        ("Public, S-MaxAge=9", {"private"}),
+        ("max-age=60", {"private", "max-age=60"}),
+        ("private", {"private"}),
+        ("no-store", {"no-store"}),
+    ],
+)
+def test_shared_cache_never_gets_a_cookie(said: str | None, sent: set[str]) -> None:
+    # RFC 9111 §5.2.2: one visitor's session would be the next one's.
+    app = WSGIApplication(middleware=[SessionMiddleware(KEY)])
+
+    @app.get("/<value>")
+    def page(request: Request, value: str) -> Response:
+        if value != "unchanged":
+            request.session["value"] = value
+        return Response("x", headers={"Cache-Control": said} if said else None)
+
+    client = app.test_client()
+    response = client.get("/x")
+    assert "Set-Cookie" in response.headers
+    assert set(", ".join(response.headers.get_all("Cache-Control")).split(", ")) == sent
+    # Without a cookie, the handler's word stands.
+    assert client.get("/unchanged").headers.get("Cache-Control") == said
+
+
 def test_cleared_session_takes_the_cookie_away(client: httpx.Client) -> None:
     client.post("/set/name/Ann")
     assert "Max-Age=0" in client.post("/clear").headers["Set-Cookie"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
+from uuid import UUID
 from wsgiref.validate import validator
 
 import pytest
@@ -101,8 +102,15 @@ def test_headers_of_a_request_replace_those_of_the_client() -> None:
     ("options", "body", "content_type"),
     [
         ({}, "", None),
-        ({"json": {"a": [1]}}, '{"a": [1]}', "application/json"),
+        ({"json": {"a": [1]}}, '{"a":[1]}', "application/json"),
+        # What JSONResponse can write.
+        (
+            {"json": {"day": date(2020, 1, 2), "id": UUID(int=1), "none": None}},
+            '{"day":"2020-01-02","id":"00000000-0000-0000-0000-000000000001","none":null}',
+            "application/json",
+        ),
         ({"json": None}, "", None),
+        ({"data": b"null", "headers": {"Content-Type": "application/json"}}, "null", "application/json"),
         ({"json": 0}, "0", "application/json"),
         ({"data": {"a": "1 & 2", "b": [3, 4]}}, "a=1+%26+2&b=3&b=4", "application/x-www-form-urlencoded"),
         ({"data": [("a", 1), ("a", 2)]}, "a=1&a=2", "application/x-www-form-urlencoded"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from typing_extensions import assert_type
 
@@ -99,6 +99,34 @@ def generator(request: Request) -> Iterator[str]:
 @app.get("/generator-of-bytes")
 def generator_of_bytes(request: Request) -> Iterator[bytes]:
     yield b"a"
+
+
+@app.get("/generator-of-both")
+def generator_of_both(request: Request) -> Iterator[str | bytes]:
+    yield "a"
+    yield b"b"
+
+
+class Note(TypedDict):
+    """An object with known members."""
+
+    text: str
+    stars: int
+
+
+@app.get("/typed-dict")
+def typed_dict(request: Request) -> Note:
+    return {"text": "a", "stars": 5}
+
+
+@app.get("/typed-dict-with-status")
+def typed_dict_with_status(request: Request) -> tuple[Note, int]:
+    return {"text": "a", "stars": 5}, 201
+
+
+@app.get("/mapping")
+def mapping(request: Request) -> Mapping[str, Any]:
+    return {"a": 1}
 
 
 @group.get("/either")
@@ -223,6 +251,13 @@ def everything(request: Request, error: Exception) -> dict[str, Any]:
 
 
 assert_type(missing(Request({}, app), NotFound()), tuple[str, int])
+
+# Tests.
+
+client = app.test_client(headers={"X-A": "1"}, raise_errors=False)
+assert_type(client.get("/", query={"a": [1, 2]}, headers={"Accept": "text/html"}, follow_redirects=True).status, int)
+assert_type(client.post("/", json={"a": [1]}, cookies={"a": "b"}).body, bytes)
+assert_type(client.post("/", data={"a": 1}, files={"b": ("name.txt", b"c", "text/plain")}).text, str)
 
 # Responses.
 

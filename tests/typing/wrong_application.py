@@ -82,6 +82,14 @@ WSGIApplication(limits=5)  # error: arg-type
 Limits(unknown=5)  # error: call-arg
 Group(5)  # error: arg-type
 
+# What the test client does not take.
+
+client = app.test_client()
+client.get("/", jsn=1)  # error: call-arg
+client.post("/", json={}, header={})  # error: call-arg
+client.put("/", headers=5)  # error: arg-type
+client.get(5)  # error: arg-type
+
 # A decorator leaves a handler's type as it was.
 
 

@@ -11,15 +11,23 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from wsgi.application import mount
-from wsgi.application.errors import BadRequest, HTTPError, InternalServerError, MethodNotAllowed, NotFound, RouteError
+from wsgi.application.errors import (
+    BadRequest,
+    HTTPError,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    ResponseError,
+    RouteError,
+)
 from wsgi.application.groups import CallNext, Declaration, ErrorHandler, Group, Middleware, Routes
 from wsgi.application.problems import error_response
-from wsgi.application.request import Limits, Request, State
+from wsgi.application.request import Closable, Limits, Request, State
 from wsgi.application.response import (
     HandlerResult,
     RedirectResponse,
@@ -36,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WSGIApplication"]
 
-ERROR = "wsgi.application.error"
-"""The key of an environ under which an error that nobody expected lies, for whoever tests the application."""
+ERRORS = "wsgi.application.errors"
+"""The key of an environ under which whoever tests the application lays a list for the errors that nobody expected."""
 
 _log = logging.getLogger("wsgi.application")
 
@@ -73,7 +81,6 @@ class WSGIApplication(Routes):
         self._converters = {**CONVERTERS, **(converters or {})}
         self._router = Router()
         self._mounts: list[tuple[str, CallNext, tuple[Group, ...]]] = []
-        self._scopes: dict[Route, tuple[Group, ...]] = {}
         self._areas: dict[str, tuple[Group, ...]] = {}
         self._astray: dict[tuple[Group, ...], CallNext] = {}
         self._building = threading.Lock()
@@ -144,14 +151,14 @@ class WSGIApplication(Routes):
             self._mount(declaration)
             return
         path, target, name = declaration.path, declaration.target, declaration.name
-        route = Route(path, target, declaration.methods, name, declaration.origin, self._converters)
+        groups = declaration.groups
+        route = Route(path, target, declaration.methods, name, declaration.origin, groups, self._converters)
         self._router.add(route, named=declaration.named)
-        self._scopes[route] = declaration.groups
         prefix = ""
-        for index, group in reversed(list(enumerate(declaration.groups))):
+        for index, group in reversed(list(enumerate(groups))):
             prefix += group.prefix
             if prefix and "<" not in prefix:
-                self._areas.setdefault(prefix, declaration.groups[index:])
+                self._areas.setdefault(prefix, groups[index:])
 
     def _mount(self, declaration: Declaration) -> None:
         prefix = declaration.path.rstrip("/")
@@ -171,12 +178,7 @@ class WSGIApplication(Routes):
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path[:shift]
             environ["PATH_INFO"] = path[shift:]
             environ["wsgi.input"] = request.unread_input()
-            try:
-                return mount.call(app, environ)
-            finally:
-                # What a mounted application of this kind tells tests reaches them through this one.
-                if ERROR in environ:
-                    request.environ[ERROR] = environ[ERROR]
+            return mount.call(app, environ)
 
         self._mounts.append((prefix, answer, declaration.groups))
         # The longest first, so that one may stand below another.
@@ -193,16 +195,22 @@ class WSGIApplication(Routes):
         with self._building:
             if not self._serving:
                 self._serving = True
-                for route, groups in self._scopes.items():
-                    route.answer = self._around(self._guarded(_handler_step(route), groups, route.handler), groups)
+                routes = self._router.routes
+                for route in routes:
+                    route.answer = self._within(route.groups, _handler_step(route), route.handler)
                 self._mounts = [
-                    (prefix, self._around(self._guarded(answer, groups, answer), groups), groups)
-                    for prefix, answer, groups in self._mounts
+                    (prefix, self._within(groups, answer, answer), groups) for prefix, answer, groups in self._mounts
                 ]
-                for groups in {(), *self._scopes.values(), *self._areas.values()}:
-                    self._astray[groups] = self._around(self._guarded(self._answer_astray, groups, self), groups)
+                for groups in {(), *(route.groups for route in routes), *self._areas.values()}:
+                    self._astray[groups] = self._within(groups, self._answer_astray, self)
                 self._answer = self._around(self._dispatch, (self,))
         return self._answer(request)
+
+    def _within(
+        self, groups: tuple[Group, ...], step: Callable[[Request], HandlerResult], author: Callable[..., Any]
+    ) -> CallNext:
+        """A step in its groups: with their error handlers and their middleware."""
+        return self._around(self._guarded(step, groups, author), groups)
 
     def _around(self, step: CallNext, scopes: tuple[Routes, ...]) -> CallNext:
         """The middleware of these scopes around a step; the innermost scope comes first."""
@@ -223,7 +231,7 @@ class WSGIApplication(Routes):
                 result = step(request)
                 response = result if isinstance(result, Response) else as_response(result, author)
             except Exception as error:
-                return failed(request, error, groups)
+                response = failed(request, error, groups)
             if response.holds and response not in request.opened:
                 # A middleware may put another one in its place.
                 request.opened = [*request.opened, response]
@@ -237,11 +245,20 @@ class WSGIApplication(Routes):
         request = Request(environ, self)
         response = self._answer(request)
         try:
+            if response.sent:
+                raise ResponseError(f"{response!r} was sent before: a handler makes a new response for each request")
+            response.sent = True
             content = response(environ, start_response)
         except Exception as error:
             # It could not even begin: a file that vanished, fields that the server refuses.
             response = self._failed(request, error, ())
-            content = response(environ, _again(start_response))
+            try:
+                content = response(environ, _again(start_response))
+            except BaseException:
+                _close(request.opened)
+                raise
+        # An error knows the frames it came through, and with them the request and this response.
+        response.error = None
         if request.opened and (
             type(response) is StreamingResponse or any(thing is not response for thing in request.opened)
         ):
@@ -269,7 +286,7 @@ class WSGIApplication(Routes):
     def _elsewhere(self, request: Request, path: str, others: dict[str, Route]) -> Response:
         """Where a request goes that has no route: to a mounted application, or else astray in the groups it is in."""
         for other in others.values():
-            return self._astray[self._scopes[other]](request)
+            return self._astray[other.groups](request)
         for prefix, answer, _ in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return answer(request)
@@ -309,7 +326,7 @@ class WSGIApplication(Routes):
                 break
         if not known and not handler:
             _log.error("%s %s failed", request.method, ascii(request.environ.get("PATH_INFO", "")), exc_info=error)
-            request.environ[ERROR] = error
+            request.environ.get(ERRORS, []).append(error)
             if not self.debug:
                 handlers = (scope._error_handlers.get(500) for scope in (*groups, self))
                 handler = next(filter(None, handlers), None)
@@ -320,9 +337,12 @@ class WSGIApplication(Routes):
             response = error_response(request, another)
         except Exception as another:
             _log.exception("the handler of an error failed itself")
-            request.environ[ERROR] = another
+            request.environ.get(ERRORS, []).append(another)
             response = error_response(request, InternalServerError())
         response.error = error
+        if known:
+            # One that is raised again and again, from a name in a module, would gather tracebacks.
+            error.__traceback__ = None
         return response
 
     def _error_response(self, request: Request, error: Exception, handler: ErrorHandler | None) -> Response:
@@ -359,6 +379,13 @@ def _again(start_response: StartResponse) -> StartResponse:
     return lambda status, headers: start_response(status, headers, sys.exc_info())
 
 
+def _close(things: Sequence[Closable]) -> None:
+    """Closes all of them, whatever one raises."""
+    with ExitStack() as stack:
+        for thing in things:
+            stack.callback(thing.close)
+
+
 class _Closing:
     """Content that takes along what else was opened for the request when it has been sent."""
 
@@ -373,9 +400,8 @@ class _Closing:
         return iter(self._content)
 
     def close(self) -> None:
-        with ExitStack() as stack:
-            # All of them, whatever one raises.
-            for thing in self._request.opened:
-                if thing is not self._response:
-                    stack.callback(thing.close)
-            stack.callback(close_content, self._content)
+        others = [thing for thing in self._request.opened if thing is not self._response]
+        try:
+            close_content(self._content)
+        finally:
+            _close(others)

@@ -6,13 +6,12 @@ import re
 from datetime import datetime
 from typing import Literal
 
-from wsgi.application.headers import http_date
+from wsgi.application.headers import http_date, is_token
 
 __all__ = ["SameSite", "format_cookie", "parse_cookies"]
 
 SameSite = Literal["Strict", "Lax", "None"]
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 # RFC 6265 §4.1.1: cookie-octet, and a value of an attribute.
 _VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*").fullmatch
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*").fullmatch
@@ -72,7 +71,7 @@ def format_cookie(
         ValueError: what no cookie may hold, or attributes that browsers refuse together. The message never has the
             value.
     """
-    if not _NAME(name):
+    if not is_token(name):
         raise ValueError(f"not the name of a cookie: {name!r:.100}")
     if not _VALUE(value):
         raise ValueError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from wsgi.application.headers import HeadersLike
-from wsgi.application.response import StreamingResponse, close_content, encode_json
+from wsgi.application.response import Content, StreamingResponse, encode_json
 
 __all__ = ["EventStreamResponse", "ServerSentEvent"]
 
@@ -74,25 +74,11 @@ class EventStreamResponse(StreamingResponse):
     def __init__(
         self, events: Iterable[ServerSentEvent | Any], status: int = 200, headers: HeadersLike | None = None
     ) -> None:
-        super().__init__(_Events(events), status, headers)
+        super().__init__(Content(map(_encode, events), events), status, headers)
         self.headers.setdefault("Cache-Control", "no-store")
         # nginx would hold events back otherwise.
         self.headers.setdefault("X-Accel-Buffering", "no")
 
 
-class _Events:
-    __slots__ = ("_events", "_next")
-
-    def __init__(self, events: Iterable[Any]) -> None:
-        self._events = events
-        self._next = iter(events).__next__
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        event = self._next()
-        return (event if isinstance(event, ServerSentEvent) else ServerSentEvent(event)).encode()
-
-    def close(self) -> None:
-        close_content(self._events)
+def _encode(event: ServerSentEvent | Any) -> bytes:
+    return (event if isinstance(event, ServerSentEvent) else ServerSentEvent(event)).encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from wsgi.application.errors import HTTPError, RouteError
 from wsgi.application.mount import WSGIApp
@@ -59,7 +59,9 @@ class Routes:
             RouteError: the path is malformed or taken, or the function cannot take its parameters.
         """
         if not isinstance(path, str):
-            raise RouteError(f"the path of a route must be str, not {path!r:.100}: write @app.get('/path')")
+            raise RouteError(
+                f"the path of a route must be str, not {path!r:.100}: write @app.get('/path') (declared at {caller()})"
+            )
 
         def declare(handler: Handler) -> Handler:
             self.add_route(path, handler, methods=methods, name=name)
@@ -250,31 +252,22 @@ class Routes:
         raise NotImplementedError
 
 
-class Declaration:
-    """A route, or a mounted application (without methods), with the groups around it, the innermost first."""
+class Declaration(NamedTuple):
+    """A route, or a mounted application (without methods), as it was declared."""
 
-    def __init__(
-        self,
-        path: str,
-        target: Callable[..., Any],
-        methods: frozenset[str] | None,
-        name: str,
-        named: bool,
-        origin: str,
-        groups: tuple[Group, ...],
-    ) -> None:
-        self.path = path
-        self.target = target
-        self.methods = methods
-        self.name = name
-        self.named = named  # on purpose, and not after the handler
-        self.origin = origin
-        self.groups = groups
+    path: str
+    target: Callable[..., Any]
+    methods: frozenset[str] | None
+    name: str
+    named: bool
+    """On purpose, and not after the handler."""
+    origin: str
+    groups: tuple[Group, ...]
+    """Those around it, the innermost first."""
 
     def within(self, group: Group) -> Declaration:
         """The same as a part of a group."""
-        path = group.prefix + self.path
-        return Declaration(path, self.target, self.methods, self.name, self.named, self.origin, (*self.groups, group))
+        return self._replace(path=group.prefix + self.path, groups=(*self.groups, group))
 
 
 class Group(Routes):
@@ -313,7 +306,8 @@ class Group(Routes):
     def _declare(self, declaration: Declaration) -> None:
         if declaration.methods is not None:
             # Refused here already, though only the application knows what its kinds of parameters are.
-            Route(self.prefix + declaration.path, declaration.target, declaration.methods, "", declaration.origin, None)
+            path, target, methods = self.prefix + declaration.path, declaration.target, declaration.methods
+            Route(path, target, methods, declaration.name, declaration.origin, (), None)
         for parent in self._including:
             parent._declare(declaration.within(self))
         self._declarations.append(declaration)

@@ -15,6 +15,7 @@ __all__ = [
     "HeadersLike",
     "entity_tags",
     "http_date",
+    "is_token",
     "list_items",
     "parse_http_date",
     "parse_options",
@@ -28,7 +29,7 @@ HeadersLike = Union[Mapping[str, str], Iterable[tuple[str, str]], "Headers"]
 
 # RFC 9110 §5.6.2 and §5.5: a token; any visible character, space and tab.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_NAME = re.compile(_TOKEN).fullmatch
+is_token = re.compile(_TOKEN).fullmatch
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 # RFC 9110 §5.6.6: a parameter with a token or a quoted string.
 _PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)(?:"|$)|([^;"]*))')
@@ -160,7 +161,7 @@ def _pairs(fields: HeadersLike) -> Iterable[tuple[str, str]]:
 
 
 def _checked(name: str, value: str) -> tuple[str, str]:
-    if not isinstance(name, str) or not _NAME(name):
+    if not isinstance(name, str) or not is_token(name):
         raise ValueError(f"not the name of a header field: {name!r:.100}")
     if not isinstance(value, str):
         raise ValueError(f"the value of the header field {name} must be str, not {type(value).__name__}")

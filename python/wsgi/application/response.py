@@ -76,7 +76,7 @@ class Response:
         TypeError: a body that is neither text nor bytes.
     """
 
-    __slots__ = ("body", "error", "headers", "status")
+    __slots__ = ("body", "error", "headers", "sent", "status")
 
     media_type: ClassVar[str | None] = None
     holds: ClassVar[bool] = False
@@ -87,6 +87,8 @@ class Response:
     headers: Headers
     error: BaseException | None
     """The exception that this response answers."""
+    sent: bool
+    """Whether a request was answered with it: another one needs another response."""
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Response:
     ) -> None:
         self.status = status if status in _status_lines else _checked_status(status)
         self.error = None
+        self.sent = False
         self.body = body.encode() if isinstance(body, str) else _encoded(body, self)
         self.headers = Headers(headers)
         if media_type is None:
@@ -369,7 +372,8 @@ class StreamingResponse(Response):
             self.close()
             return self._send_head(start_response)
         try:
-            pieces = _Pieces(self.content)
+            # No generator: `close()` of one that never began would not reach the content.
+            pieces = Content(map(_as_bytes, self.content), self.content)
             start_response(_status_lines[self.status], self.headers.items())
         except BaseException:
             self.close()
@@ -413,28 +417,12 @@ class Content(Generic[P]):
             close_content(self.owner)
 
 
-class _Pieces:
-    """Pieces as bytes. No generator: `close()` of one that never began would not reach the content."""
-
-    __slots__ = ("_content", "_next")
-
-    def __init__(self, content: Iterable[str | bytes]) -> None:
-        self._content = content
-        self._next = iter(content).__next__
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = self._next()
-        if isinstance(piece, bytes):
-            return piece
-        if isinstance(piece, str):
-            return piece.encode()
-        raise ResponseError(f"a piece of a streamed response must be str or bytes, not {type(piece).__name__}")
-
-    def close(self) -> None:
-        close_content(self._content)
+def _as_bytes(piece: str | bytes) -> bytes:
+    if isinstance(piece, bytes):
+        return piece
+    if isinstance(piece, str):
+        return piece.encode()
+    raise ResponseError(f"a piece of a streamed response must be str or bytes, not {type(piece).__name__}")
 
 
 HandlerResult = (

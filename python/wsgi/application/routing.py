@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from wsgi.application.errors import RouteError
+from wsgi.application.headers import is_token
 from wsgi.application.response import describe
 
 __all__ = ["CONVERTERS", "Converter", "Route", "Router", "caller", "mistaken_call", "parse_path"]
@@ -231,6 +232,7 @@ class Route:
         methods: those it answers.
         name: for `url_for`.
         origin: where it was declared, for messages.
+        groups: those around it, the innermost first.
         converters: the kinds of parameters; None: any kind, for a look at the rest.
 
     Raises:
@@ -244,17 +246,19 @@ class Route:
         methods: frozenset[str],
         name: str,
         origin: str,
+        groups: tuple[Any, ...],
         converters: Mapping[str, type[Converter[Any]]] | None,
     ) -> None:
         self.path = path
         self.handler = handler
         self.name = name
         self.origin = origin
+        self.groups = groups
         self.methods = methods
         if not self.methods:
             raise RouteError(f"the route {path!r} has no methods")
         for method in self.methods:
-            if not _METHOD(method):
+            if not is_token(method):
                 raise RouteError(f"{method!r}, of the route {path!r}, is not the name of a method")
         self.segments = parse_path(path, converters)
         self.parameters = [part for segment in self.segments for part in segment if isinstance(part, Parameter)]
@@ -301,9 +305,6 @@ class Route:
 
 # RFC 3986 §3.3: what a segment of a path may hold as it is.
 _SEGMENT_CHARACTERS = ":@!$&'()*+,;=~"
-
-
-_METHOD = re.compile("[!#$%&'*+.^_`|~0-9A-Z-]+").fullmatch
 
 
 def _check_handler(handler: Callable[..., Any], names: tuple[str, ...], path: str) -> None:

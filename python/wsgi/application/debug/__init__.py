@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator
 from itertools import islice
@@ -56,7 +57,13 @@ def _secrets(error: BaseException, request: Request) -> Iterator[str]:
     for name, value in request.headers.items():
         if is_sensitive(name):
             yield value
-            yield value.partition(" ")[2]  # what follows the scheme of Authorization
+            credentials = value.partition(" ")[2]  # what follows the scheme of Authorization
+            yield credentials
+            with contextlib.suppress(ValueError):
+                # RFC 7617: a name and a password.
+                basic = base64.b64decode(credentials, validate=True).decode("utf-8", "replace")
+                yield basic
+                yield basic.partition(":")[2]
     yield from request.cookies.values()
     yield from _members(request.parameters)
     with contextlib.suppress(Exception):  # a malformed query is shown nowhere
@@ -66,7 +73,8 @@ def _secrets(error: BaseException, request: Request) -> Iterator[str]:
     for each in every(error):
         first, _, last = ends(calls(each.__traceback__))
         for call in (*first, *last):
-            yield from _members(call.trace.tb_frame.f_locals)
+            # From Python 3.13 this is no dict (PEP 667).
+            yield from _members(dict(call.trace.tb_frame.f_locals))
 
 
 def _members(values: object, depth: int = 4) -> Iterator[str]:

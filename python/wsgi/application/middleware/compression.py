@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from wsgi.application.groups import CallNext
 from wsgi.application.headers import list_items, parse_options
 from wsgi.application.request import Request
-from wsgi.application.response import Response, StreamingResponse, close_content
+from wsgi.application.response import Content, Response, StreamingResponse
 
 __all__ = ["GzipMiddleware"]
 
@@ -88,7 +88,8 @@ class GzipMiddleware:
         headers = response.headers
         if isinstance(response, StreamingResponse):
             if has_content:
-                response.content = _Compressed(response.content, compressor)
+                content = response.content
+                response.content = Content(_compressed(content, compressor), content)
         else:
             response.body = compressor.compress(response.body) + compressor.flush()
         headers["Content-Encoding"] = "gzip"
@@ -99,20 +100,10 @@ class GzipMiddleware:
             headers["ETag"] = f"W/{tag}"
 
 
-class _Compressed:
+def _compressed(content: Iterable[str | bytes], compressor: zlib._Compress) -> Iterator[bytes]:
     """The pieces of a stream, each compressed and flushed when it comes."""
-
-    def __init__(self, content: Iterable[str | bytes], compressor: zlib._Compress) -> None:
-        self._content = content
-        self._compressor = compressor
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._content:
-            data = piece.encode() if isinstance(piece, str) else piece
-            if data:
-                yield self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
-        yield self._compressor.flush()
-
-    def close(self) -> None:
-        """Ends the content that was compressed, also where nobody began to read it."""
-        close_content(self._content)
+    for piece in content:
+        data = piece.encode() if isinstance(piece, str) else piece
+        if data:
+            yield compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    yield compressor.flush()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from wsgi.application.groups import CallNext
+from wsgi.application.headers import is_token
 from wsgi.application.request import Request
 from wsgi.application.response import Response
 
@@ -13,7 +14,6 @@ __all__ = ["CORSMiddleware"]
 
 # What a browser sends as Origin: scheme, host and, unless it is the scheme's own, port; in lower case, without a path.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?").fullmatch
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -91,13 +91,16 @@ class CORSMiddleware:
             # Also without an origin: a cache that keeps this answer may give it to a page that has one.
             response.headers["Access-Control-Allow-Origin"] = "*"
             return True
-        matches = self.origin_pattern.fullmatch if self.origin_pattern is not None else lambda origin: None
-        if origin is None or not (origin in self.origins or matches(origin)):
+        if origin is None or not (origin in self.origins or self._matches(origin)):
             return False
         response.headers["Access-Control-Allow-Origin"] = origin
         if self.credentials:
             response.headers["Access-Control-Allow-Credentials"] = "true"
         return True
+
+    def _matches(self, origin: str) -> bool:
+        # Whatever the pattern lets through is sent back: it must be an origin.
+        return bool(self.origin_pattern and _ORIGIN(origin) and self.origin_pattern.fullmatch(origin))
 
     def _allow_preflight(self, request: Request, response: Response, origin: str) -> None:
         response.headers.vary("Access-Control-Request-Method", "Access-Control-Request-Headers")
@@ -107,7 +110,7 @@ class CORSMiddleware:
         if self.any_header:
             # The names and not "*", which covers neither Authorization nor requests with credentials.
             asked = [name.strip() for name in request.headers.get("Access-Control-Request-Headers", "").split(",")]
-            if names := ", ".join(filter(_TOKEN, asked)):
+            if names := ", ".join(filter(is_token, asked)):
                 response.headers["Access-Control-Allow-Headers"] = names
 
 
@@ -118,6 +121,6 @@ def _several(values: Iterable[str]) -> list[str]:
 
 def _tokens(option: str, names: list[str]) -> list[str]:
     for name in names:
-        if not isinstance(name, str) or not _TOKEN(name):
+        if not isinstance(name, str) or not is_token(name):
             raise ValueError(f"{option}: {name!r} is not a name")
     return names

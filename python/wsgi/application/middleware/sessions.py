@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
@@ -45,7 +46,8 @@ class Session(MutableMapping[str, Any]):
     @property
     def new(self) -> bool:
         """Whether the request brought no session, or none that is valid."""
-        return self._stored() is not None and self._new
+        self._stored()
+        return self._new
 
     def _stored(self) -> dict[str, Any]:
         if self._values is None:
@@ -132,7 +134,9 @@ class SessionMiddleware:
 
     def __call__(self, request: Request, call_next: CallNext) -> Response:
         """Answers with what comes after, and the cookie if the session was changed."""
-        session = request.session = Session(lambda: self._load(request.cookies.get(self.cookie, "")))
+        cookie = request.cookies.get(self.cookie, "")
+        # The session does not know the request: they would hold each other until the collector comes, body and all.
+        session = request.session = Session(lambda: self._load(cookie))
         response = call_next(request)
         if session.accessed:
             response.headers.vary("Cookie")
@@ -141,9 +145,14 @@ class SessionMiddleware:
         return response
 
     def _load(self, cookie: str) -> dict[str, Any] | None:
+        if not cookie:
+            return None
         try:
             values = self._serializer.loads(cookie, max_age=self.max_age)
-        except BadData:
+        except BadData as error:
+            # itsdangerous keeps errors in locals of their own frames, which would hold the request until the collector
+            # comes.
+            traceback.clear_frames(error.__traceback__)
             return None
         return values if isinstance(values, dict) else None
 

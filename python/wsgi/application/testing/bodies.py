@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import IO, Any, TypeAlias
 from urllib.parse import urlencode
+
+from wsgi.application.response import encode_json
 
 __all__ = ["Content", "Fields", "Files", "encoded", "pairs"]
 
@@ -28,7 +29,7 @@ def encoded(json: Any, data: bytes | str | Fields | None, files: Files | None) -
     if json is not None and (data is not None or files is not None):
         raise ValueError("a request has one body: give json, or data and files")
     if json is not None:
-        return json_module.dumps(json).encode(), "application/json"
+        return encode_json(json), "application/json"
     if isinstance(data, (bytes, str)):
         if files is not None:
             raise ValueError("a request has one body: beside files, data must be the fields of a form")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote_to_bytes, urlencode, urljoin, urlsplit
 
-from wsgi.application.app import ERROR
+from wsgi.application.app import ERRORS
 from wsgi.application.headers import Headers, HeadersLike, parse_options
 from wsgi.application.mount import WSGIApp
 from wsgi.application.testing.bodies import Fields, Files, encoded, pairs
@@ -130,7 +130,7 @@ class TestClient:
             query: fields to add to the query; a list gives several of a name.
             headers: further fields; they replace those of the client.
             cookies: further cookies, for this request.
-            json: what to send as JSON.
+            json: what to send as JSON, as `JSONResponse` takes it; None: nothing (`data=b"null"` is JSON's).
             data: the fields of a form, or the body itself.
             files: files of a form: a content, or `(filename, content)`, or `(filename, content, media_type)`; a list
                 gives several of a name. A content is bytes, text or an open binary file.
@@ -211,9 +211,9 @@ class TestClient:
         exchange.run(self.app, environ)
         for cookie in exchange.headers.get_all("Set-Cookie"):
             self.cookies.store(cookie, host, path)
-        error = environ.get(ERROR)
-        if self.raise_errors and isinstance(error, BaseException):
-            raise error
+        errors: list[BaseException] = environ[ERRORS]
+        if self.raise_errors and errors:
+            raise errors[0]
         return TestResponse(exchange.status, exchange.headers, b"".join(exchange.pieces), url)
 
     def _environ(self, method: str, url: str, headers: Headers, body: bytes) -> dict[str, Any]:
@@ -225,6 +225,7 @@ class TestClient:
             root = ""
         port = parts.port or {"https": 443}.get(parts.scheme, 80)
         environ: dict[str, Any] = {
+            ERRORS: [],
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": unquote_to_bytes(root).decode("latin-1"),
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
