@@ -638,3 +638,51 @@ def test_content_is_closed_once_if_the_server_refuses_the_head(refusals: int, ki
         content.close()
     assert pieces.closes == 1
     assert len(asked) == 2
+
+
+def test_content_that_middleware_replaced_is_closed() -> None:
+    closed: list[bool] = []
+
+    class Pieces:
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a", "b"])
+
+        def close(self) -> None:
+            closed.append(True)
+
+    own = WSGIApplication()
+    own.get("/")(lambda request: StreamingResponse(Pieces()))
+
+    @own.middleware
+    def louder(request: Request, call_next: CallNext) -> Response:
+        response = call_next(request)
+        assert isinstance(response, StreamingResponse)
+        pieces = response.content
+        response.content = (str(piece).upper() for piece in pieces)
+        return response
+
+    with direct(own) as client:
+        assert client.get("/").text == "AB"
+    assert closed == [True]
+
+
+def test_error_handler_that_gives_one_response_again_and_again_is_not_followed() -> None:
+    own = WSGIApplication()
+    always = PlainTextResponse("sorry", 500)
+    own.error_handler(ZeroDivisionError)(lambda request, error: always)
+
+    @own.get("/")
+    def fail(request: Request) -> str:
+        raise ZeroDivisionError
+
+    @own.middleware
+    def count(request: Request, call_next: CallNext) -> Response:
+        response = call_next(request)
+        response.set_cookie(f"visitor{request.query_string}", "1")
+        return response
+
+    with direct(own) as client:
+        assert client.get("/?1").text == "sorry"
+        second = client.get("/?2")
+    assert (second.status_code, second.text) == (500, "500 Internal Server Error\n")
+    assert "visitor1" not in str(second.headers)

@@ -29,6 +29,7 @@ from wsgi.application.groups import CallNext, Declaration, ErrorHandler, Group, 
 from wsgi.application.problems import error_response
 from wsgi.application.request import Closable, Limits, Request, State
 from wsgi.application.response import (
+    Content,
     HandlerResult,
     RedirectResponse,
     Response,
@@ -233,8 +234,9 @@ class WSGIApplication(Routes):
             except Exception as error:
                 response = failed(request, error, groups)
             if response.holds and response not in request.opened:
-                # A middleware may put another one in its place.
-                request.opened = [*request.opened, response]
+                # A middleware may put another one in its place, or other content into it.
+                content = getattr(response, "content", None)
+                request.opened = [*request.opened, response, *([content] if isinstance(content, Content) else ())]
             return response
 
         return guard
@@ -252,6 +254,8 @@ class WSGIApplication(Routes):
         except Exception as error:
             # It could not even begin: a file that vanished, fields that the server refuses.
             response = self._failed(request, error, ())
+            if response.sent:
+                response = error_response(request, InternalServerError())
             try:
                 content = response(environ, _again(start_response))
             except BaseException:
@@ -259,12 +263,13 @@ class WSGIApplication(Routes):
                 raise
         # An error knows the frames it came through, and with them the request and this response.
         response.error = None
-        if request.opened and (
-            type(response) is StreamingResponse or any(thing is not response for thing in request.opened)
-        ):
-            # What streams may read a form while it does, and what it was made of may be open.
-            return _Closing(content, request, response)
-        return content
+        if not request.opened:
+            return content
+        # What is sent is closed by the server.
+        sent = (response, getattr(response, "content", None))
+        others = [thing for thing in request.opened if thing not in sent]
+        # What streams may read a form while it does.
+        return _Closing(content, request, sent) if others or type(response) is StreamingResponse else content
 
     def _dispatch(self, request: Request) -> Response:
         """Finds the route and takes the request there."""
@@ -389,19 +394,18 @@ def _close(things: Sequence[Closable]) -> None:
 class _Closing:
     """Content that takes along what else was opened for the request when it has been sent."""
 
-    __slots__ = ("_content", "_request", "_response")
+    __slots__ = ("_content", "_request", "_sent")
 
-    def __init__(self, content: Iterable[bytes], request: Request, response: Response) -> None:
+    def __init__(self, content: Iterable[bytes], request: Request, sent: tuple[object, ...]) -> None:
         self._content = content
         self._request = request
-        self._response = response
+        self._sent = sent
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._content)
 
     def close(self) -> None:
-        others = [thing for thing in self._request.opened if thing is not self._response]
         try:
             close_content(self._content)
         finally:
-            _close(others)
+            _close([thing for thing in self._request.opened if thing not in self._sent])

@@ -99,6 +99,8 @@ class Routes:
     ) -> None:
         """`route` as a call."""
         origin = caller()
+        if not isinstance(path, str):
+            raise RouteError(f"the path of a route must be str, not {path!r:.100} (declared at {origin})")
         if isinstance(methods, str):
             raise RouteError(
                 f"the methods of {path!r} must be several strings, not one: [{methods!r}] (declared at {origin})"
@@ -151,6 +153,8 @@ class Routes:
         Raises:
             RouteError: the prefix has parameters or is taken.
         """
+        if not isinstance(prefix, str):
+            raise RouteError(f"the path of a mounted application must be str, not {prefix!r:.100}")
         self._declare_here(Declaration(prefix, app, None, prefix, False, caller(), ()))
 
     # Middleware and errors

@@ -29,8 +29,10 @@ class WSGIResponse(StreamingResponse):
             return super().__call__(environ, start_response)
         start_response(self.line, self.headers.items())
         content = self.content
-        # Unwrapped where it is what the application returned: that may be a `file_wrapper`.
-        return content.owner if isinstance(content, Content) and content.owner is content.pieces else content  # type: ignore[return-value]
+        if isinstance(content, Content) and content.owner is content.pieces:
+            # It is what the application returned, which may be a `file_wrapper`.
+            return content.hand_over()  # type: ignore[return-value]
+        return content  # type: ignore[return-value]
 
 
 def call(app: WSGIApp, environ: dict[str, Any]) -> Response:

@@ -410,6 +410,11 @@ class Content(Generic[P]):
     def __iter__(self) -> Iterator[P]:
         return iter(self.pieces)
 
+    def hand_over(self) -> object:
+        """The owner, for somebody else who closes it."""
+        self._closed = True
+        return self.owner
+
     def close(self) -> None:
         """Ends the whole; a second time does nothing."""
         if not self._closed:

@@ -316,7 +316,7 @@ def _check_handler(handler: Callable[..., Any], names: tuple[str, ...], path: st
         raise RouteError(f"{describe(handler)} of {path!r} {mistake}")
 
 
-def mistaken_call(function: Callable[..., Any], given: str, /, *arguments: Any, **options: Any) -> str:
+def mistaken_call(function: object, given: str, /, *arguments: Any, **options: Any) -> str:
     """Why a function cannot be called so; empty if it can.
 
     Parameters:
@@ -325,6 +325,8 @@ def mistaken_call(function: Callable[..., Any], given: str, /, *arguments: Any, 
         arguments: as many as it gets by position.
         options: those that it gets by name.
     """
+    if not callable(function):
+        return "is not callable"
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     if any(inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) for code in (function, called)):
         return "is async; a WSGI application needs an ordinary function"

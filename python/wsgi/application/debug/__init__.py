@@ -70,6 +70,7 @@ def _secrets(error: BaseException, request: Request) -> Iterator[str]:
         yield from _members(dict(request.query))
     form, _ = request.__dict__.get("_form") or ({}, {})
     yield from _members(form)
+    yield from _members(request.__dict__.get("_json"))
     for each in every(error):
         first, _, last = ends(calls(each.__traceback__))
         for call in (*first, *last):

@@ -12,8 +12,8 @@ __all__ = ["REDACTED", "Redactor", "is_sensitive", "is_surely_secret"]
 REDACTED = "[redacted]"
 
 _SURE = (
-    r"passw(?:or)?d|pass_?(?:phrase|code)|\b(?:pass|pw|otp|pin|cvv|dsn)\b|pwd|secret|token|credential|bearer|jwt"
-    r"|card_?(?:no|number)|(?:api|private|signing)[_-]?key"
+    r"passw(?:or)?d|pass_?(?:phrase|code)|(?<![a-z])(?:pass|pw|otp|pin|cvv|dsn|card)(?![a-z])|pwd|secret|token|credential|bearer|jwt|credit_?card"
+    r"|(?:api|private|signing)[_-]?key"
 )
 # `author` is none of them, `authorization` is.
 _SENSITIVE = rf"{_SURE}|key|cookie|session|csrf|signature|auth(?!or(?!i))"
