@@ -68,7 +68,7 @@ bench: $(VENV)/.tools ## measure this server beside others, in an environment of
 bench-frameworks: $(VENV)/.built ## measure wsgi.application beside other frameworks, in one process (ARGS="--rounds 30")
 	"$(VENV)/bin/python" benchmarks/frameworks.py $(ARGS)
 
-lint: $(VENV)/.tools ## formatting, clippy, ruff and types
+lint: $(VENV)/.built ## formatting, clippy, ruff and types, which need what the package depends on
 	cargo fmt --check
 	cargo clippy --all-targets --no-default-features -- -D warnings
 	PYO3_PYTHON="$(venv_python)" cargo clippy --all-targets -- -D warnings

@@ -256,6 +256,7 @@ class WSGIApplication(Routes):
             response = self._failed(request, error, ())
             if response.sent:
                 response = error_response(request, InternalServerError())
+            response.sent = True
             try:
                 content = response(environ, _again(start_response))
             except BaseException:
