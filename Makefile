@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+GROUP ?= everything
 ARGS ?=
 
 # Absolute, for tools that run elsewhere; always quoted.
@@ -52,7 +53,7 @@ test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs agai
 	"$(VENV)/bin/python" -m mypy.stubtest --mypy-config-file pyproject.toml wsgi._core
 
 test-free-threaded: ## the tests of the whole on PYTHON=/path/to/python3.13t or newer
-	UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) test-python VENV=.venv-free-threaded PYTHON="$(PYTHON)"
+	UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) test-python VENV=.venv-free-threaded GROUP=check PYTHON="$(PYTHON)"
 
 test-container: ## build the image of the Dockerfile on a base made of Debian packages, and test it; needs root
 	@"$(PYTHON)" tests/container/run.py
@@ -97,7 +98,7 @@ $(VENV)/.made: $(if $(outdated),FORCE)
 
 $(VENV)/.tools: $(VENV)/.made pyproject.toml
 	"$(VENV)/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
-	"$(VENV)/bin/python" -m pip install --quiet --group dev
+	"$(VENV)/bin/python" -m pip install --quiet --group $(GROUP)
 	@touch "$@"
 
 $(VENV)/.built: $(VENV)/.tools $(sources)
