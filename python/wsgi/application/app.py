@@ -27,7 +27,7 @@ from wsgi.application.errors import (
 )
 from wsgi.application.groups import CallNext, Declaration, ErrorHandler, Group, Middleware, Routes
 from wsgi.application.problems import error_response
-from wsgi.application.request import Closable, Limits, Request, State
+from wsgi.application.request import Closable, Limits, Request, State, decoded
 from wsgi.application.response import (
     Content,
     HandlerResult,
@@ -278,10 +278,14 @@ class WSGIApplication(Routes):
         try:
             path = environ.get("PATH_INFO") or "/"
             if not path.isascii():
-                path = _decoded(path)
+                path = decoded(path)
             route, values, others = self._router.find(path, environ["REQUEST_METHOD"])
             if route is None:
-                return self._elsewhere(request, path, others)
+                request.other_routes = others
+                return self._elsewhere(request, path)
+        except UnicodeError:
+            refusal = BadRequest("the path is not UTF-8")
+            return self._failed(request, refusal, self._groups_above(request.path))
         except Exception as error:
             return self._failed(request, error, self._groups_above(request.path))
         request.route = route.name
@@ -289,9 +293,9 @@ class WSGIApplication(Routes):
             request.parameters = dict(zip(route.names, values))  # noqa: B905 - as many by construction
         return route.answer(request)  # type: ignore[no-any-return]
 
-    def _elsewhere(self, request: Request, path: str, others: dict[str, Route]) -> Response:
+    def _elsewhere(self, request: Request, path: str) -> Response:
         """Where a request goes that has no route: to a mounted application, or else astray in the groups it is in."""
-        for other in others.values():
+        for other in request.other_routes.values():
             return self._astray[other.groups](request)
         for prefix, answer, _ in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
@@ -306,9 +310,8 @@ class WSGIApplication(Routes):
     def _answer_astray(self, request: Request) -> Response:
         """What to say where nothing answers."""
         path, method = request.path, request.method
-        _, _, others = self._router.find(path, method)
-        if others:
-            allowed = {*others, "OPTIONS"}
+        if request.other_routes:
+            allowed = {*request.other_routes, "OPTIONS"}
             if method == "OPTIONS":
                 return Response(status=204, headers={"Allow": ", ".join(sorted(allowed))})
             raise MethodNotAllowed(allowed=allowed)
@@ -361,14 +364,6 @@ class WSGIApplication(Routes):
 
             return traceback_page(error, request)
         return error_response(request, InternalServerError())
-
-
-def _decoded(path: str) -> str:
-    """A path that PEP 3333 gives as latin-1, as the UTF-8 that it is."""
-    try:
-        return path.encode("latin-1").decode()
-    except UnicodeError:
-        raise BadRequest("the path is not UTF-8") from None
 
 
 def _handler_step(route: Route) -> Callable[[Request], HandlerResult]:

@@ -20,7 +20,7 @@ from wsgi.application.conditions import evaluate, if_range, wanted_range
 from wsgi.application.errors import Forbidden, NotFound, reason_phrase
 from wsgi.application.headers import Headers, HeadersLike, http_date
 from wsgi.application.media_types import media_type_of
-from wsgi.application.response import Response
+from wsgi.application.response import WITHOUT_CONTENT, Response, StartResponse, close_content, with_charset
 
 __all__ = ["FileResponse"]
 
@@ -100,9 +100,7 @@ class FileResponse(Response):
         self._etag = etag
         if max_age is not None and max_age < 0:
             raise ValueError(f"the max_age of a FileResponse must be 0 or more seconds, not {max_age}")
-        media_type = media_type or media_type_of(filename or name)
-        if media_type.startswith("text/") and "charset" not in media_type.lower():
-            media_type = f"{media_type}; charset=utf-8"
+        media_type = with_charset(media_type or media_type_of(filename or name))
         super().__init__(b"", status, headers, media_type=media_type)
         if filename or not inline:
             disposition = _content_disposition("inline" if inline else "attachment", filename or name)
@@ -112,16 +110,15 @@ class FileResponse(Response):
         # A browser that guesses may take an upload for a page.
         self.headers.setdefault("X-Content-Type-Options", "nosniff")
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Sends the file, or says why not (PEP 3333).
 
         Raises:
             NotFound: it vanished since this response was made; nothing has been sent then.
             Forbidden: it can no longer be read.
         """
-        if self.status in (204, 205, 304):
-            if self._file is not None:
-                self._file.close()
+        if self.status in WITHOUT_CONTENT:
+            self.close()
             return super().__call__(environ, start_response)
         content = _Content.of_path(self._path, self._etag) if self._path is not None else _Content.of_file(self._file)
         try:
@@ -135,7 +132,7 @@ class FileResponse(Response):
         if self._file is not None:
             self._file.close()
 
-    def _send(self, content: _Content, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _send(self, content: _Content, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         head = Headers(self.headers)
         head.discard("Content-Length")
         etag = head.setdefault("ETag", content.etag) if content.etag else head.get("ETag")
@@ -177,7 +174,7 @@ class FileResponse(Response):
         status: int,
         fields: Iterable[tuple[str, str]],
         environ: dict[str, Any],
-        start_response: Callable[..., Any],
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
         # Answered here and not raised: what middleware put on this response (CORS, cookies) has to go along.
         response = Response(f"{reason_phrase(status)}\n", status, [*_without(self.headers, _OF_THE_FILE), *fields])
@@ -256,9 +253,7 @@ class _Content:
 
     def close(self) -> None:
         """Frees the descriptor."""
-        close = getattr(self.file, "close", None)
-        if close is not None:
-            close()
+        close_content(self.file)
 
 
 class _Blocks:
@@ -289,9 +284,7 @@ class _Blocks:
 
     def close(self) -> None:
         """Closes the file."""
-        close = getattr(self._file, "close", None)
-        if close is not None:
-            close()
+        close_content(self._file)
 
 
 def _look(path: str) -> None:

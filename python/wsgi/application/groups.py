@@ -40,7 +40,6 @@ class Routes:
         for function in middleware:
             self._add_middleware(function)
         self._error_handlers: dict[int | type[Exception], ErrorHandler] = {}
-        self._declarations: list[Declaration] = []
 
     # Routes
 
@@ -58,10 +57,7 @@ class Routes:
         Raises:
             RouteError: the path is malformed or taken, or the function cannot take its parameters.
         """
-        if not isinstance(path, str):
-            raise RouteError(
-                f"the path of a route must be str, not {path!r:.100}: write @app.get('/path') (declared at {caller()})"
-            )
+        _check_path(path)
 
         def declare(handler: Handler) -> Handler:
             self.add_route(path, handler, methods=methods, name=name)
@@ -99,8 +95,7 @@ class Routes:
     ) -> None:
         """`route` as a call."""
         origin = caller()
-        if not isinstance(path, str):
-            raise RouteError(f"the path of a route must be str, not {path!r:.100} (declared at {origin})")
+        _check_path(path)
         if isinstance(methods, str):
             raise RouteError(
                 f"the methods of {path!r} must be several strings, not one: [{methods!r}] (declared at {origin})"
@@ -132,6 +127,7 @@ class Routes:
             RouteError: as for `route`.
             NotADirectoryError: there is no such directory.
         """
+        _check_path(prefix)
         files = StaticFiles(directory, max_age=max_age, index=index)
         prefix = prefix.rstrip("/")
         get = frozenset({"GET"})
@@ -153,8 +149,7 @@ class Routes:
         Raises:
             RouteError: the prefix has parameters or is taken.
         """
-        if not isinstance(prefix, str):
-            raise RouteError(f"the path of a mounted application must be str, not {prefix!r:.100}")
+        _check_path(prefix)
         self._declare_here(Declaration(prefix, app, None, prefix, False, caller(), ()))
 
     # Middleware and errors
@@ -256,6 +251,11 @@ class Routes:
         raise NotImplementedError
 
 
+def _check_path(path: object) -> None:
+    if not isinstance(path, str):
+        raise RouteError(f"a path must be str, not {path!r:.100}: write @app.get('/path') (declared at {caller()})")
+
+
 class Declaration(NamedTuple):
     """A route, or a mounted application (without methods), as it was declared."""
 
@@ -302,6 +302,7 @@ class Group(Routes):
             raise RouteError(f"the prefix {prefix!r} must begin with '/' and not end with it (declared at {caller()})")
         super().__init__(middleware)
         self.prefix = prefix
+        self._declarations: list[Declaration] = []
         self._including: list[Routes] = []
 
     def _parents(self) -> Iterator[Routes]:

@@ -24,19 +24,18 @@ from wsgi.application.headers import (
 )
 from wsgi.application.lazy import lazy
 from wsgi.application.multidict import MultiDict
+from wsgi.application.routing import PATH_CHARACTERS, Route
 from wsgi.application.uploads import UploadedFile
 
 if TYPE_CHECKING:
     from wsgi.application.app import WSGIApplication
     from wsgi.application.middleware.sessions import Session
 
-__all__ = ["PATH_CHARACTERS", "Client", "Limits", "Request", "State"]
+__all__ = ["Client", "Limits", "Request", "State", "decoded"]
 
 _NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-# What RFC 3986 §3.3 lets stand in a path as it is.
-PATH_CHARACTERS = "/:@!$&'()*+,;=~"
 
 
 class Closable(Protocol):
@@ -98,6 +97,9 @@ class Request:
     parameters: Mapping[str, Any] = _NO_PARAMETERS
     """What the path's parameters stand for."""
 
+    other_routes: Mapping[str, Route] = {}
+    """Where no route was found: those of the path for other methods."""
+
     route: str | None = None
     """The name of the route that was found."""
 
@@ -114,12 +116,12 @@ class Request:
 
         One that is not UTF-8 is refused with 400 before any handler; error handlers see it with replacement characters.
         """
-        return _decoded(self.environ.get("PATH_INFO", "")) or "/"
+        return decoded(self.environ.get("PATH_INFO", ""), "replace") or "/"
 
     @lazy
     def root_path(self) -> str:
         """The path of the application itself (`SCRIPT_NAME`), decoded; empty at the root."""
-        return _decoded(self.environ.get("SCRIPT_NAME", "")).rstrip("/")
+        return decoded(self.environ.get("SCRIPT_NAME", ""), "replace").rstrip("/")
 
     @property
     def scheme(self) -> str:
@@ -406,16 +408,19 @@ class Request:
         return f"<{type(self).__name__} {self.method} {self.environ.get('PATH_INFO', '')!r}>"
 
 
-def _decoded(text: str) -> str:
-    """Text that PEP 3333 gives as latin-1, as the UTF-8 that it is."""
-    return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "replace")
+def decoded(text: str, errors: str = "strict") -> str:
+    """Text that PEP 3333 gives as latin-1, as the UTF-8 that it is.
+
+    Raises:
+        UnicodeError: it is none, and `errors` is "strict".
+    """
+    return text if text.isascii() else text.encode("latin-1", errors).decode("utf-8", errors)
 
 
 def _parse_query(query: str, limit: int) -> list[tuple[str, str]]:
     try:
-        # A query that was not encoded as it should be came as bytes, too.
-        text = query if query.isascii() else query.encode("latin-1").decode()
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=limit)
+        # One that was not percent-encoded as it should be came as bytes.
+        return parse_qsl(decoded(query), keep_blank_values=True, errors="strict", max_num_fields=limit)
     except UnicodeError:
         raise BadRequest("the query is not UTF-8") from None
     except ValueError:

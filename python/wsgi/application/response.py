@@ -20,6 +20,7 @@ from wsgi.application.errors import ResponseError, reason_phrase
 from wsgi.application.headers import Headers, HeadersLike
 
 __all__ = [
+    "WITHOUT_CONTENT",
     "Content",
     "HTMLResponse",
     "HandlerResult",
@@ -28,19 +29,21 @@ __all__ = [
     "RedirectResponse",
     "Response",
     "StreamingResponse",
+    "as_bytes",
     "as_response",
     "close_content",
     "describe",
     "encode_json",
     "redirect",
+    "with_charset",
 ]
 
 StartResponse = Callable[..., Any]
 
 P = TypeVar("P")
 
-# RFC 9110 §15.3.5 and §15.4.5: never content; §15.3.6: content of no length.
-_NO_CONTENT = frozenset({204, 304})
+# RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
+WITHOUT_CONTENT = frozenset({204, 205, 304})
 _status_lines = {status: f"{status} {reason_phrase(status)}" for status in range(200, 600)}
 
 
@@ -113,7 +116,7 @@ class Response:
                 self.headers.fields.append(("Content-Type", media_type))
                 return
         elif isinstance(body, str):
-            media_type = _with_charset(media_type)
+            media_type = with_charset(media_type)
         self.headers.setdefault("Content-Type", media_type)
 
     def set_cookie(
@@ -199,15 +202,13 @@ class Response:
         if type(body) is not bytes:
             # It may have been set since.
             body = _encoded(body, self)
-        if status in _NO_CONTENT:
+        if status in WITHOUT_CONTENT:
             return self._send_head(start_response)
         if len(fields) != 1 or fields[0][0] != "Content-Type":
             # A handler for HEAD may know the length of what it does not make.
             if environ["REQUEST_METHOD"] == "HEAD" and not body and "Content-Length" in self.headers:
                 return self._send_head(start_response)
             fields = [pair for pair in fields if pair[0].lower() != "content-length"]
-        if status == 205:
-            body = b""
         start_response(_status_lines[status], [*fields, ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
@@ -216,19 +217,21 @@ class Response:
 
     def _send_head(self, start_response: StartResponse) -> Iterable[bytes]:
         """Sends a response that has no content, with its fields as they are, less those that would promise content."""
-        fields = self.headers.fields
-        if self.status in _NO_CONTENT:
-            fields = [pair for pair in fields if pair[0].lower() not in ("content-length", "content-type")]
+        fields = self.headers.items()
         if self.status == 205:
+            # Content there is, but of no length.
             fields = [*(pair for pair in fields if pair[0].lower() != "content-length"), ("Content-Length", "0")]
-        start_response(_status_lines[self.status], list(fields))
+        elif self.status in WITHOUT_CONTENT:
+            fields = [pair for pair in fields if pair[0].lower() not in ("content-length", "content-type")]
+        start_response(_status_lines[self.status], fields)
         return []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}>"
 
 
-def _with_charset(media_type: str) -> str:
+def with_charset(media_type: str) -> str:
+    """A media type of text with `charset=utf-8`, unless it names another."""
     is_bare = media_type.startswith("text/") and "charset" not in media_type.lower()
     return f"{media_type}; charset=utf-8" if is_bare else media_type
 
@@ -363,17 +366,17 @@ class StreamingResponse(Response):
     ) -> None:
         if isinstance(content, (str, bytes)):
             raise TypeError(f"the content of a {type(self).__name__} must be an iterable of pieces; send it whole")
-        super().__init__(b"", status, headers, media_type=_with_charset(media_type) if media_type else None)
+        super().__init__(b"", status, headers, media_type=with_charset(media_type) if media_type else None)
         self.content = content if isinstance(content, Content) else Content(content)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Sends this response (PEP 3333)."""
-        if self.status in _NO_CONTENT or self.status == 205 or environ["REQUEST_METHOD"] == "HEAD":
+        if self.status in WITHOUT_CONTENT or environ["REQUEST_METHOD"] == "HEAD":
             self.close()
             return self._send_head(start_response)
         try:
             # No generator: `close()` of one that never began would not reach the content.
-            pieces = Content(map(_as_bytes, self.content), self.content)
+            pieces = Content(map(as_bytes, self.content), self.content)
             start_response(_status_lines[self.status], self.headers.items())
         except BaseException:
             self.close()
@@ -422,7 +425,12 @@ class Content(Generic[P]):
             close_content(self.owner)
 
 
-def _as_bytes(piece: str | bytes) -> bytes:
+def as_bytes(piece: str | bytes) -> bytes:
+    """A piece of a stream as it is sent.
+
+    Raises:
+        ResponseError: it is neither text nor bytes.
+    """
     if isinstance(piece, bytes):
         return piece
     if isinstance(piece, str):

@@ -23,9 +23,23 @@ from wsgi.application.errors import RouteError
 from wsgi.application.headers import is_token
 from wsgi.application.response import describe
 
-__all__ = ["CONVERTERS", "Converter", "Route", "Router", "caller", "mistaken_call", "parse_path"]
+__all__ = [
+    "CONVERTERS",
+    "PATH_CHARACTERS",
+    "SEGMENT_CHARACTERS",
+    "Converter",
+    "Route",
+    "Router",
+    "caller",
+    "mistaken_call",
+    "parse_path",
+]
 
 T = TypeVar("T")
+
+# RFC 3986 §3.3: what may stand as it is in a segment, and in a path.
+SEGMENT_CHARACTERS = ":@!$&'()*+,;=~"
+PATH_CHARACTERS = f"/{SEGMENT_CHARACTERS}"
 
 
 class Converter(Generic[T]):
@@ -176,8 +190,6 @@ def parse_path(path: str, converters: Mapping[str, type[Converter[Any]]] | None)
     Raises:
         RouteError: it is malformed.
     """
-    if not isinstance(path, str):
-        raise RouteError(f"the path of a route must be str, not {path!r:.100}: write @app.get('/path')")
     if not path.startswith("/"):
         raise RouteError(f"the path {path!r} must begin with '/'")
     if "//" in path:
@@ -278,7 +290,7 @@ class Route:
             text = ""
             for part in segment:
                 if isinstance(part, str):
-                    text += quote(part, safe=_SEGMENT_CHARACTERS)
+                    text += quote(part, safe=SEGMENT_CHARACTERS)
                     continue
                 if part.name not in rest:
                     raise RouteError(f"the URL of the route {self.name!r} needs a value for {part.name!r}")
@@ -299,12 +311,8 @@ class Route:
         # Dots alone would lead to another place: whoever follows the URL takes them out (RFC 3986 §5.2.4).
         if value is None or not fits or {".", ".."} & set(text.split("/")):
             raise RouteError(f"the URL of the route {self.name!r} cannot have {value!r:.100} for {part.name!r}")
-        safe = f"{_SEGMENT_CHARACTERS}/" if isinstance(part.converter, PathConverter) else _SEGMENT_CHARACTERS
+        safe = PATH_CHARACTERS if isinstance(part.converter, PathConverter) else SEGMENT_CHARACTERS
         return quote(text, safe=safe)
-
-
-# RFC 3986 §3.3: what a segment of a path may hold as it is.
-_SEGMENT_CHARACTERS = ":@!$&'()*+,;=~"
 
 
 def _check_handler(handler: Callable[..., Any], names: tuple[str, ...], path: str) -> None:

@@ -60,8 +60,7 @@ def page(error: BaseException, request: Request, redactor: Redactor) -> str:
 
 
 def _path(request: Request, redactor: Redactor) -> str:
-    path = str(request.environ.get("PATH_INFO") or "/")
-    return redactor.text(path.encode("latin-1", "replace").decode("utf-8", "replace"))
+    return redactor.text(request.path)
 
 
 def _errors(error: BaseException, redactor: Redactor, seen: set[int]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from wsgi.application.groups import CallNext
 from wsgi.application.headers import list_items, parse_options
 from wsgi.application.request import Request
-from wsgi.application.response import Content, Response, StreamingResponse
+from wsgi.application.response import Content, Response, StreamingResponse, as_bytes
 
 __all__ = ["GzipMiddleware"]
 
@@ -102,8 +102,7 @@ class GzipMiddleware:
 
 def _compressed(content: Iterable[str | bytes], compressor: zlib._Compress) -> Iterator[bytes]:
     """The pieces of a stream, each compressed and flushed when it comes."""
-    for piece in content:
-        data = piece.encode() if isinstance(piece, str) else piece
+    for data in map(as_bytes, content):
         if data:
             yield compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
     yield compressor.flush()
