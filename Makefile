@@ -32,7 +32,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: bench bench-frameworks help run build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
+.PHONY: bench bench-frameworks bench-instructions help run build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -65,6 +65,9 @@ bench: $(VENV)/.tools ## measure this server beside others, in an environment of
 	".venv-bench/bin/python" -m pip install --quiet --group bench
 	".venv-bench/bin/python" -m pip install --quiet --force-reinstall --no-deps .
 	".venv-bench/bin/python" benchmarks/run.py $(ARGS)
+
+bench-instructions: $(VENV)/.built ## count instructions per request (ARGS="--functions 60 --workloads hello"); needs valgrind
+	@"$(VENV)/bin/python" -m benchmarks.instructions $(ARGS)
 
 bench-frameworks: $(VENV)/.built ## measure wsgi.application beside other frameworks, in one process (ARGS="--rounds 30")
 	"$(VENV)/bin/python" benchmarks/frameworks.py $(ARGS)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Measures this server beside others: CPU time per request, requests per second, tail latency.
 
     python benchmarks/run.py [--rounds 5] [--seconds 4] [--servers wsgi,fastwsgi] [--workloads hello] [--json FILE]
@@ -23,29 +24,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 # {app} is a function of apps.py, {port} the port, {threads} the threads that a workload asks for.
 SERVERS = {
-    "wsgi": ["{bin}/wsgi", "--app-dir", "{here}", "apps:{app}", "--port", "{port}", "--threads", "{threads}"],
+    "wsgi": ["{bin}/wsgi", "--app-dir", "{here}", "benchmarks.apps.plain:{app}", "--port", "{port}", "--threads", "{threads}"],
     "fastwsgi": [
         "{python}",
         "-c",
-        "import sys; sys.path.insert(0, {here!r}); import apps, fastwsgi;"
+        "import sys; sys.path.insert(0, {here!r}); from benchmarks.apps import plain as apps; import fastwsgi;"
         " fastwsgi.run(wsgi_app=apps.{app}, host='127.0.0.1', port={port})",
     ],
     "granian": [
         "{bin}/granian", "--interface", "wsgi", "--port", "{port}", "--blocking-threads", "{threads}",
-        "--backpressure", "1024", "--no-access-log", "--log-level", "error", "--working-dir", "{here}", "apps:{app}",
+        "--backpressure", "1024", "--no-access-log", "--log-level", "error", "--working-dir", "{here}", "benchmarks.apps.plain:{app}",
     ],
     "gunicorn": [
         "{bin}/gunicorn", "-k", "gthread", "--threads", "{threads}", "-b", "127.0.0.1:{port}", "--keep-alive", "75",
-        "--no-control-socket", "--chdir", "{here}", "apps:{app}",
+        "--no-control-socket", "--chdir", "{here}", "benchmarks.apps.plain:{app}",
     ],
     "waitress": [
         "{python}", "-c",
-        "import sys; sys.path.insert(0, {here!r}); import apps, waitress;"
+        "import sys; sys.path.insert(0, {here!r}); from benchmarks.apps import plain as apps; import waitress;"
         " waitress.serve(apps.{app}, host='127.0.0.1', port={port}, threads={threads}, connection_limit=1000)",
     ],
 }  # fmt: skip
@@ -69,7 +70,7 @@ class Workload:
     threads: int = 16
 
 
-WORKLOADS = {"hello": Workload("hello"), "10 KiB": Workload("body"), "sleep 10 ms": Workload("sleeping", threads=64)}
+WORKLOADS = {"hello": Workload("hello"), "10 KiB": Workload("ten_kib"), "sleep 10 ms": Workload("sleeping", threads=64)}
 
 
 @dataclass(frozen=True)

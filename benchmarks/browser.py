@@ -1,0 +1,21 @@
+"""What clients send: the fields of a browser, in the words of wrk and as bytes."""
+
+from __future__ import annotations
+
+FIELDS = [
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Accept-Language: en-US,en;q=0.5",
+    "Accept-Encoding: gzip, deflate, br",
+    "Cookie: session=0123456789abcdef0123456789abcdef; theme=dark",
+    "Upgrade-Insecure-Requests: 1",
+]
+"""Beside Host, which is the seventh."""
+
+
+def request(path: str = "/", body: bytes = b"") -> bytes:
+    """One request: GET, or POST if there is a body."""
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "Host: 127.0.0.1", *FIELDS]
+    if body:
+        lines += ["Content-Type: application/octet-stream", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "\r\n"]).encode() + body
