@@ -128,10 +128,11 @@ impl Run {
     }
 
     #[pyo3(signature = (index, /))]
-    fn work(&self, py: Python<'_>, index: usize) {
-        let templates = self.environs.iter().map(|environ| environ.clone_ref(py)).collect();
-        let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), templates, self.options.write_timeout);
+    fn work(&self, py: Python<'_>, index: usize) -> PyResult<()> {
+        let app = self.app.bind(py).clone();
+        let mut gateway = WsgiGateway::new(py, app, &self.environs, self.options.write_timeout)?;
         self.engine.work(index, &mut gateway);
+        Ok(())
     }
 
     fn stop(&self) {

@@ -1,9 +1,11 @@
-//! One call of the application: `start_response`, the `write` it returns, and early hints, around the exchange.
+//! One call of the application: `start_response`, the `write` it returns, and what else an application may ask of its
+//! exchange.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyList, PyString, PyTuple};
 
@@ -12,9 +14,11 @@ use crate::bindings::ffi::with_latin1;
 use crate::engine::body::BodyStream;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Exchange, Gone, Progress};
+use crate::engine::wire::Wire;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing::{self, Kept};
+use crate::net::stream::Presence;
 
 use super::input::InputStream;
 
@@ -23,10 +27,14 @@ struct State {
     exchange: Option<Box<Exchange>>,
     head: Option<ResponseHead>,
     gone: bool,
+    // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
+    // connection open.
+    wire: Weak<Wire>,
 }
 
-/// The `start_response` of one call.
-#[pyclass(frozen, module = "wsgi._core", name = "StartResponse")]
+/// One call of the application. Its methods are what the application is given: as methods of a built-in class, Python
+/// calls them without making a tuple of their arguments.
+#[pyclass(frozen, module = "wsgi._core")]
 pub struct Call {
     state: Mutex<State>,
     input: Py<InputStream>,
@@ -36,13 +44,16 @@ pub struct Call {
 impl Call {
     /// A call that reads its request from `input`.
     pub fn new(input: &Bound<'_, InputStream>, write_timeout: Duration) -> Self {
-        let state = State { exchange: None, head: None, gone: false };
+        let state = State { exchange: None, head: None, gone: false, wire: Weak::new() };
         Self { state: Mutex::new(state), input: input.clone().unbind(), write_timeout }
     }
 
     /// Begins: from here to `end` the call has the exchange.
     pub fn start(&self, exchange: Box<Exchange>) {
-        self.lock().exchange = Some(exchange);
+        let mut state = self.lock();
+        state.exchange = Some(exchange);
+        state.head = None;
+        state.gone = false;
     }
 
     // Held only for a moment, never while waiting for a client or for the interpreter.
@@ -53,6 +64,11 @@ impl Call {
     /// The call is over: takes the exchange out.
     pub fn end(&self) -> Option<Box<Exchange>> {
         self.lock().exchange.take()
+    }
+
+    /// The application keeps something of this call, which may ask for the client later.
+    pub fn outlive(&self, exchange: &Exchange) {
+        self.lock().wire = std::sync::Arc::downgrade(&exchange.wire());
     }
 
     /// Looks at the exchange.
@@ -116,13 +132,14 @@ impl Call {
 
 #[pymethods]
 impl Call {
+    /// PEP 3333's callable of that name.
     #[pyo3(signature = (status, headers, exc_info = None, /))]
-    fn __call__<'py>(
+    fn start_response<'py>(
         slf: &Bound<'py, Self>,
         status: &Bound<'py, PyAny>,
         headers: &Bound<'py, PyAny>,
         exc_info: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Write> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let call = slf.get();
         match exc_info {
             Some(exc_info) if call.has_begun() => {
@@ -138,7 +155,41 @@ impl Call {
             _ => {}
         }
         call.set_head(status, headers)?;
-        Ok(Write { call: slf.clone().unbind() })
+        slf.getattr(intern!(slf.py(), "write"))
+    }
+
+    /// What `start_response` returns: sends content at once, ahead of what is iterated.
+    #[pyo3(signature = (data, /))]
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(bytes) = data.cast::<PyBytes>() else {
+            return Err(Failure::Type(format!("write: the data must be bytes, not {}", type_name(data))).into());
+        };
+        if self.lock().exchange.is_none() {
+            return Err(PyRuntimeError::new_err("write: the response is over"));
+        }
+        self.begin(py, BodySize::Unknown, &mut Clock::new(Instant::now()));
+        // A client that has gone is no fault of the application's: it goes on, and nothing is sent.
+        let _ = self.write_content(py, Content::Borrowed(bytes.as_bytes()));
+        Ok(())
+    }
+
+    /// `environ["wsgi.early_hints"]`: takes a list of header tuples, sends them ahead of the response (RFC 8297).
+    #[pyo3(signature = (headers, /))]
+    fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut lines = Vec::new();
+        for_each_field(headers, |name, value| outgoing::early_hint(&mut lines, name, value))?;
+        self.with(|exchange| exchange.early_hints(&lines));
+        Ok(())
+    }
+
+    /// `environ["wsgi.client_disconnected"]`: tells whether the client has gone.
+    fn client_disconnected(&self) -> bool {
+        let state = self.lock();
+        let presence = match &state.exchange {
+            Some(exchange) => Some(exchange.presence()),
+            None => state.wire.upgrade().map(|wire| wire.stream().presence()),
+        };
+        presence != Some(Presence::Here)
     }
 }
 
@@ -192,51 +243,4 @@ fn for_each_field(
         one(&pair)?;
     }
     Ok(())
-}
-
-/// The `write` callable that `start_response` returns: sends content at once, ahead of what is iterated.
-#[pyclass(frozen, module = "wsgi._core")]
-pub struct Write {
-    call: Py<Call>,
-}
-
-#[pymethods]
-impl Write {
-    fn __call__(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Ok(bytes) = data.cast::<PyBytes>() else {
-            return Err(Failure::Type(format!("write: the data must be bytes, not {}", type_name(data))).into());
-        };
-        let call = self.call.bind(py).get();
-        if call.lock().exchange.is_none() {
-            return Err(PyRuntimeError::new_err("write: the response is over"));
-        }
-        call.begin(py, BodySize::Unknown, &mut Clock::new(Instant::now()));
-        // A client that has gone is no fault of the application's: it goes on, and nothing is sent.
-        let _ = call.write_content(py, Content::Borrowed(bytes.as_bytes()));
-        Ok(())
-    }
-}
-
-/// `environ["wsgi.early_hints"]`: called with a list of header tuples, sends them ahead of the response (RFC 8297).
-#[pyclass(frozen, module = "wsgi._core")]
-pub struct EarlyHints {
-    call: Py<Call>,
-}
-
-impl EarlyHints {
-    /// The hints of one call.
-    pub fn new(call: &Bound<'_, Call>) -> Self {
-        Self { call: call.clone().unbind() }
-    }
-}
-
-#[pymethods]
-impl EarlyHints {
-    #[pyo3(signature = (headers, /))]
-    fn __call__(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut lines = Vec::new();
-        for_each_field(headers, |name, value| outgoing::early_hint(&mut lines, name, value))?;
-        self.call.bind(py).get().with(|exchange| exchange.early_hints(&lines));
-        Ok(())
-    }
 }

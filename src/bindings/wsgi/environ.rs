@@ -1,7 +1,6 @@
-//! The environ of one request: the listener's template, and what the request adds.
+//! The environ of one request: what the worker keeps ready for its listener, and what the request adds.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,107 +9,123 @@ use pyo3::types::{PyDict, PyString};
 use crate::bindings::ffi::latin1;
 use crate::bindings::names::FieldNames;
 use crate::engine::exchange::Exchange;
-use crate::engine::wire::Wire;
 use crate::http::head::Version;
+use crate::http::number::Decimal;
 use crate::interface::cgi::{self, Facts, Name};
-use crate::net::stream::Presence;
 
-use super::call::{Call, EarlyHints};
-use super::input::InputStream;
+use super::kit::Kit;
 
 /// What one worker keeps to build environs from.
-pub struct Builder {
-    templates: Vec<Py<PyDict>>,
+pub struct Builder<'py> {
+    templates: Vec<Template<'py>>,
     names: FieldNames,
-    // The last client's address as a string: on a busy keep-alive connection, or behind a proxy, it is the next one's.
-    last_ip: Option<(IpAddr, Py<PyString>)>,
 }
 
-impl Builder {
-    /// A builder for the listeners' templates, in the order of the listeners.
-    pub fn new(templates: Vec<Py<PyDict>>) -> Self {
-        Self { templates, names: FieldNames::default(), last_ip: None }
+// A listener's base environ with what most requests have in common, to be copied: that is quicker than adding to an
+// empty dict, and the copy has room for what comes.
+struct Template<'py> {
+    environ: Bound<'py, PyDict>,
+    // Whose address it has: on a busy keep-alive connection, or behind a proxy, the next client's is the same.
+    remote: Option<IpAddr>,
+}
+
+impl<'py> Builder<'py> {
+    /// A builder for the listeners' base environs, in the order of the listeners.
+    pub fn new(py: Python<'py>, bases: &[Py<PyDict>]) -> PyResult<Self> {
+        let template = |base: &Py<PyDict>| {
+            let environ = base.bind(py).copy()?;
+            for (key, value) in [
+                (intern!(py, "REQUEST_METHOD"), intern!(py, "GET")),
+                (intern!(py, "PATH_INFO"), intern!(py, "/")),
+                (intern!(py, "QUERY_STRING"), intern!(py, "")),
+                (intern!(py, "REQUEST_URI"), intern!(py, "/")),
+                (intern!(py, "RAW_URI"), intern!(py, "/")),
+                (intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.1")),
+                // A Unix socket's client has no address; CGI's REMOTE_ADDR must be there all the same.
+                (intern!(py, "REMOTE_ADDR"), intern!(py, "")),
+            ] {
+                environ.set_item(key, value)?;
+            }
+            Ok(Template { environ, remote: None })
+        };
+        let templates = bases.iter().map(template).collect::<PyResult<_>>()?;
+        Ok(Self { templates, names: FieldNames::default() })
+    }
+
+    /// From now on environs hand out what `kit` has.
+    pub fn equip(&self, py: Python<'py>, kit: &Kit<'py>) -> PyResult<()> {
+        for Template { environ, .. } in &self.templates {
+            environ.set_item(intern!(py, "wsgi.input"), &kit.input)?;
+            environ.set_item(intern!(py, "wsgi.early_hints"), &kit.early_hints)?;
+            environ.set_item(intern!(py, "wsgi.client_disconnected"), &kit.client_disconnected)?;
+        }
+        Ok(())
     }
 
     /// The environ of one exchange.
-    pub fn build<'py>(
-        &mut self,
-        py: Python<'py>,
-        exchange: &Exchange,
-        input: &Bound<'py, InputStream>,
-        call: &Bound<'py, Call>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let environ = match self.templates.get(exchange.listener()) {
-            Some(template) => template.bind(py).copy()?,
+    pub fn build(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
+        let Self { templates, names } = self;
+        let environ = match templates.get_mut(exchange.listener()) {
+            Some(template) => template.copy_for(py, exchange)?,
             None => PyDict::new(py),
         };
         let head = exchange.request();
+        if head.version() != Version::Http11 {
+            environ.del_item(intern!(py, "wsgi.early_hints"))?;
+        }
         let facts = Facts { body_length: exchange.body_length() };
+        // Most targets are a path without escapes, and one string serves three variables.
+        let mut path: Option<Bound<'py, PyString>> = None;
+        let mut set = |name: Name<'_>, value: &[u8]| {
+            let field;
+            let key = match name {
+                Name::RequestMethod if value == b"GET" => return Ok(()),
+                Name::QueryString if value.is_empty() => return Ok(()),
+                Name::ServerProtocol if value == b"HTTP/1.1" => return Ok(()),
+                Name::RequestMethod => intern!(py, "REQUEST_METHOD"),
+                Name::PathInfo => intern!(py, "PATH_INFO"),
+                Name::QueryString => intern!(py, "QUERY_STRING"),
+                Name::RequestUri => intern!(py, "REQUEST_URI"),
+                Name::RawUri => intern!(py, "RAW_URI"),
+                Name::ServerProtocol => intern!(py, "SERVER_PROTOCOL"),
+                Name::ContentType => intern!(py, "CONTENT_TYPE"),
+                Name::ContentLength => intern!(py, "CONTENT_LENGTH"),
+                Name::Field(name) => {
+                    field = names.key(py, name)?;
+                    &field
+                }
+            };
+            let value = match name {
+                Name::PathInfo if value == head.target() => path.insert(latin1(py, value)?),
+                Name::RequestUri | Name::RawUri => match &path {
+                    Some(path) => path,
+                    None => path.insert(latin1(py, value)?),
+                },
+                _ => &latin1(py, value)?,
+            };
+            environ.set_item(key, value)
+        };
         let mut outcome = Ok(());
         cgi::variables(head, &facts, |name, value| {
             if outcome.is_ok() {
-                outcome = self.set(py, &environ, name, value);
+                outcome = set(name, value);
             }
         });
         outcome?;
-        self.set_remote(py, &environ, exchange)?;
-        environ.set_item(intern!(py, "wsgi.input"), input)?;
-        if head.version() == Version::Http11 {
-            environ.set_item(intern!(py, "wsgi.early_hints"), EarlyHints::new(call))?;
-        }
-        environ.set_item(
-            intern!(py, "wsgi.client_disconnected"),
-            ClientDisconnected { wire: Arc::downgrade(&exchange.wire()) },
-        )?;
         Ok(environ)
     }
+}
 
-    fn set(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, name: Name<'_>, value: &[u8]) -> PyResult<()> {
-        let field;
-        let key = match name {
-            Name::RequestMethod => intern!(py, "REQUEST_METHOD"),
-            Name::PathInfo => intern!(py, "PATH_INFO"),
-            Name::QueryString => intern!(py, "QUERY_STRING"),
-            Name::RequestUri => intern!(py, "REQUEST_URI"),
-            Name::RawUri => intern!(py, "RAW_URI"),
-            Name::ServerProtocol => intern!(py, "SERVER_PROTOCOL"),
-            Name::ContentType => intern!(py, "CONTENT_TYPE"),
-            Name::ContentLength => intern!(py, "CONTENT_LENGTH"),
-            Name::Field(name) => {
-                field = self.names.key(py, name)?;
-                &field
-            }
-        };
-        environ.set_item(key, latin1(py, value)?)
-    }
-
-    fn set_remote(&mut self, py: Python<'_>, environ: &Bound<'_, PyDict>, exchange: &Exchange) -> PyResult<()> {
+impl<'py> Template<'py> {
+    fn copy_for(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
         let peer = exchange.peer();
-        let (Some(ip), Some(port)) = (peer.ip(), peer.port()) else {
-            // A Unix socket's client has no address; CGI's REMOTE_ADDR must be there all the same.
-            return environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""));
-        };
-        let known = self.last_ip.as_ref().filter(|(last, _)| *last == ip).map(|(_, text)| text.clone_ref(py));
-        let text = known.unwrap_or_else(|| {
-            let text = PyString::new(py, &ip.to_string()).unbind();
-            self.last_ip = Some((ip, text.clone_ref(py)));
-            text
-        });
-        environ.set_item(intern!(py, "REMOTE_ADDR"), text)?;
-        environ.set_item(intern!(py, "REMOTE_PORT"), port.to_string())
-    }
-}
-
-/// `environ["wsgi.client_disconnected"]`: called without arguments, tells whether the client has gone.
-#[pyclass(frozen, module = "wsgi._core")]
-pub struct ClientDisconnected {
-    // Weak: an application that keeps its environ must not keep the connection open.
-    wire: Weak<Wire>,
-}
-
-#[pymethods]
-impl ClientDisconnected {
-    fn __call__(&self) -> bool {
-        self.wire.upgrade().is_none_or(|wire| wire.stream().presence() != Presence::Here)
+        let (Some(ip), Some(port)) = (peer.ip(), peer.port()) else { return self.environ.copy() };
+        if self.remote != Some(ip) {
+            self.environ.set_item(intern!(py, "REMOTE_ADDR"), ip.to_string())?;
+            self.remote = Some(ip);
+        }
+        let environ = self.environ.copy()?;
+        environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, Decimal::new(port.into()).as_bytes())?)?;
+        Ok(environ)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pyo3::exceptions::PyAssertionError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -19,7 +20,7 @@ use crate::http1::plan::BodySize;
 use super::call::Call;
 use super::environ::Builder;
 use super::file_wrapper::FileWrapper;
-use super::input::InputStream;
+use super::kit::Kit;
 
 const ERROR: u8 = 40;
 const WARNING: u8 = 30;
@@ -28,23 +29,44 @@ const WARNING: u8 = 30;
 pub struct WsgiGateway<'py> {
     py: Python<'py>,
     app: Bound<'py, PyAny>,
-    environs: Builder,
+    environs: Builder<'py>,
+    // For the next call, unless the application kept something of the last.
+    kit: Option<Kit<'py>>,
     write_timeout: Duration,
 }
 
 impl<'py> WsgiGateway<'py> {
-    /// A gateway to `app`; `templates` are the listeners' base environs.
-    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, templates: Vec<Py<PyDict>>, write_timeout: Duration) -> Self {
-        Self { py, app, environs: Builder::new(templates), write_timeout }
+    /// A gateway to `app`; `bases` are the listeners' base environs.
+    pub fn new(
+        py: Python<'py>,
+        app: Bound<'py, PyAny>,
+        bases: &[Py<PyDict>],
+        write_timeout: Duration,
+    ) -> PyResult<Self> {
+        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, write_timeout })
+    }
+
+    fn take_kit(&mut self) -> PyResult<Kit<'py>> {
+        if let Some(kit) = self.kit.take() {
+            return Ok(kit);
+        }
+        let mut kit = Kit::new(self.py, self.write_timeout)?;
+        self.environs.equip(self.py, &kit)?;
+        kit.settle();
+        Ok(kit)
     }
 
     // From the call to the response's end. An error is one of the application's.
-    fn answer(&mut self, call: &Bound<'py, Call>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
-        let result = self.app.call1((environ, call))?;
-        let response = Response { py: self.py, call: call.get(), result: &result, clock };
+    fn answer(&mut self, kit: &Kit<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
+        let result = self.app.call1((environ, &kit.start_response))?;
+        let response = Response { py: self.py, call: kit.call.get(), result: &result, clock };
         let answered = response.send();
+        // A list has no close(), and finding that out costs more than all else that is done with it.
+        if result.is_exact_instance_of::<PyList>() {
+            return answered;
+        }
         // close() is called exactly once, whatever happened, and what it raises harms no response.
-        let closed = match result.getattr_opt("close") {
+        let closed = match result.getattr_opt(intern!(self.py, "close")) {
             Ok(Some(close)) => close.call0().map(drop),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
@@ -59,25 +81,25 @@ impl<'py> WsgiGateway<'py> {
 impl Gateway for WsgiGateway<'_> {
     fn serve(&mut self, mut exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
         let py = self.py;
-        let input = Bound::new(py, InputStream::new(exchange.take_body()));
-        let made = input.and_then(|input| Ok((Bound::new(py, Call::new(&input, self.write_timeout))?, input)));
-        let (call, input) = match made {
-            Ok(made) => made,
+        let kit = match self.take_kit() {
+            Ok(kit) => kit,
             // Python is out of memory: the engine answers.
             Err(error) => {
                 log(py, ERROR, "a request could not be handed to the application", Some(&error));
                 return Some(exchange);
             }
         };
-        call.get().start(exchange);
-        let environ = call.get().with(|exchange| self.environs.build(py, exchange, &input, &call));
-        let answered = match environ {
-            Some(Ok(environ)) => self.answer(&call, environ, clock),
-            Some(Err(error)) => Err(error),
-            None => Ok(()),
+        kit.input.get().open(exchange.take_body());
+        let answered = match self.environs.build(py, &exchange) {
+            Ok(environ) => {
+                kit.call.get().start(exchange);
+                let answered = self.answer(&kit, environ, clock);
+                exchange = kit.call.get().end()?;
+                answered
+            }
+            Err(error) => Err(error),
         };
-        let stream = input.get().close(py);
-        let mut exchange = call.get().end()?;
+        let stream = kit.input.get().close(py);
         if let Err(error) = answered {
             if let Some(failure) = stream.as_deref().and_then(BodyStream::failure) {
                 // The application could not read its request: that is the client's doing, and no news for the log.
@@ -89,6 +111,11 @@ impl Gateway for WsgiGateway<'_> {
         }
         if let Some(stream) = stream {
             exchange.give_back(stream);
+        }
+        if kit.is_ours_alone() {
+            self.kit = Some(kit);
+        } else {
+            kit.call.get().outlive(&exchange);
         }
         Some(exchange)
     }
@@ -162,20 +189,14 @@ impl<'py> Response<'_, 'py> {
 
     // A list or tuple is all there: its length is known, and no chunking is needed.
     fn complete(&self) -> PyResult<Option<(Vec<Bound<'py, PyBytes>>, u64)>> {
-        let items: Vec<Bound<'py, PyAny>> = if let Ok(list) = self.result.cast_exact::<PyList>() {
-            list.iter().collect()
+        let contents: Vec<Bound<'py, PyBytes>> = if let Ok(list) = self.result.cast_exact::<PyList>() {
+            list.iter().map(|item| content(&item)).collect::<PyResult<_>>()?
         } else if let Ok(tuple) = self.result.cast_exact::<PyTuple>() {
-            tuple.iter().collect()
+            tuple.iter().map(|item| content(&item)).collect::<PyResult<_>>()?
         } else {
             return Ok(None);
         };
-        let mut total = 0;
-        let mut contents = Vec::with_capacity(items.len());
-        for item in items {
-            let bytes = content(&item)?;
-            total += bytes.as_bytes().len() as u64;
-            contents.push(bytes);
-        }
+        let total = contents.iter().map(|bytes| bytes.as_bytes().len() as u64).sum();
         Ok(Some((contents, total)))
     }
 

@@ -139,16 +139,22 @@ fn bound(size: Option<isize>) -> Option<usize> {
     size.and_then(|size| usize::try_from(size).ok())
 }
 
+impl Default for InputStream {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { buffer: Vec::new(), at: 0, source: Source::Complete }) }
+    }
+}
+
 impl InputStream {
-    /// The input for a body.
-    pub fn new(body: Body) -> Self {
+    /// From now on this is the input for a body.
+    pub fn open(&self, body: Body) {
         let (buffer, source) = match body {
             Body::Empty => (Vec::new(), Source::Complete),
             Body::Memory(bytes) => (bytes, Source::Complete),
             Body::File { file, .. } => (Vec::new(), Source::File(file)),
             Body::Stream(stream) => (Vec::new(), Source::Stream(stream)),
         };
-        Self { state: Mutex::new(State { buffer, at: 0, source }) }
+        *self.lock() = State { buffer, at: 0, source };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

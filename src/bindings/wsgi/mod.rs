@@ -5,3 +5,4 @@ pub mod environ;
 pub mod file_wrapper;
 pub mod gateway;
 pub mod input;
+mod kit;
