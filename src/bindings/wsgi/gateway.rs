@@ -241,21 +241,18 @@ impl<'py> Response<'_, 'py> {
     }
 
     fn finish(&mut self) {
-        let told = self.call.with(|exchange| {
+        let complaint = self.call.with(|exchange| {
             let (lacking, surplus) = (exchange.lacking(), exchange.has_surplus());
             exchange.finish();
-            (lacking, surplus, failed(exchange))
+            if lacking > 0 {
+                let message = format!("its content is {lacking} bytes shorter than its Content-Length");
+                return Some((ERROR, format!("{}: {message}", failed(exchange))));
+            }
+            let message = "its content is longer than its Content-Length; the rest was not sent";
+            surplus.then(|| (WARNING, format!("{}: {message}", failed(exchange))))
         });
-        match told {
-            Some((lacking, _, place)) if lacking > 0 => {
-                let message = format!("{place}: its content is {lacking} bytes shorter than its Content-Length");
-                log(self.py, ERROR, &message, None);
-            }
-            Some((_, true, place)) => {
-                let message = format!("{place}: its content is longer than its Content-Length; the rest was not sent");
-                log(self.py, WARNING, &message, None);
-            }
-            _ => {}
+        if let Some((level, message)) = complaint.flatten() {
+            log(self.py, level, &message, None);
         }
     }
 }
