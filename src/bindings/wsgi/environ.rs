@@ -75,35 +75,35 @@ impl<'py> Builder<'py> {
         }
         let facts = Facts { body_length: exchange.body_length() };
         // Most targets are a path without escapes, and one string serves three variables.
-        let mut path: Option<Bound<'py, PyString>> = None;
-        let mut set = |name: Name<'_>, value: &[u8]| {
-            let field;
-            let key = match name {
-                Name::RequestMethod if value == b"GET" => return Ok(()),
-                Name::QueryString if value.is_empty() => return Ok(()),
-                Name::ServerProtocol if value == b"HTTP/1.1" => return Ok(()),
-                Name::RequestMethod => intern!(py, "REQUEST_METHOD"),
-                Name::PathInfo => intern!(py, "PATH_INFO"),
-                Name::QueryString => intern!(py, "QUERY_STRING"),
-                Name::RequestUri => intern!(py, "REQUEST_URI"),
-                Name::RawUri => intern!(py, "RAW_URI"),
-                Name::ServerProtocol => intern!(py, "SERVER_PROTOCOL"),
-                Name::ContentType => intern!(py, "CONTENT_TYPE"),
-                Name::ContentLength => intern!(py, "CONTENT_LENGTH"),
-                Name::Field(name) => {
-                    field = names.key(py, name)?;
-                    &field
-                }
-            };
-            let value = match name {
-                Name::PathInfo if value == head.target() => path.insert(latin1(py, value)?),
-                Name::RequestUri | Name::RawUri => match &path {
-                    Some(path) => path,
-                    None => path.insert(latin1(py, value)?),
-                },
-                _ => &latin1(py, value)?,
-            };
-            environ.set_item(key, value)
+        let mut target: Option<Bound<'py, PyString>> = None;
+        let mut set = |name: Name<'_>, value: &[u8]| match name {
+            Name::Field(name) => {
+                let (key, value) = names.item(py, name, value)?;
+                environ.set_item(key, value)
+            }
+            // What the template says already.
+            Name::RequestMethod if value == b"GET" => Ok(()),
+            Name::QueryString if value.is_empty() => Ok(()),
+            Name::ServerProtocol if value == b"HTTP/1.1" => Ok(()),
+            Name::RequestMethod => environ.set_item(intern!(py, "REQUEST_METHOD"), latin1(py, value)?),
+            Name::QueryString => environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, value)?),
+            Name::ServerProtocol => environ.set_item(intern!(py, "SERVER_PROTOCOL"), latin1(py, value)?),
+            Name::ContentType => environ.set_item(intern!(py, "CONTENT_TYPE"), latin1(py, value)?),
+            Name::ContentLength => environ.set_item(intern!(py, "CONTENT_LENGTH"), latin1(py, value)?),
+            Name::PathInfo => {
+                let value_is_target = value == head.target();
+                let value = latin1(py, value)?;
+                target = value_is_target.then(|| value.clone());
+                environ.set_item(intern!(py, "PATH_INFO"), value)
+            }
+            Name::RequestUri | Name::RawUri => {
+                let value = match &target {
+                    Some(target) => target,
+                    None => target.insert(latin1(py, value)?),
+                };
+                let is_raw = matches!(name, Name::RawUri);
+                environ.set_item(if is_raw { intern!(py, "RAW_URI") } else { intern!(py, "REQUEST_URI") }, value)
+            }
         };
         let mut outcome = Ok(());
         cgi::variables(head, &facts, |name, value| {
