@@ -122,6 +122,8 @@ pub struct Connection {
     pub(super) since: Instant,
     pub(super) moved: Instant,
     pub(super) sent: u64,
+    // Bytes of somebody else's were let go.
+    pub(super) released: bool,
     pub(super) served: u64,
     // Bytes in `input` that the parser has not seen.
     pub(super) unseen: bool,
@@ -149,6 +151,7 @@ impl Connection {
             since: now,
             moved: now,
             sent: 0,
+            released: false,
             served: 0,
             unseen: false,
             inflow: Inflow::Dry,
@@ -208,6 +211,11 @@ impl Connection {
             _ => false,
         };
         !reused || self.wire.output().has_failed() || !self.is_dry() || self.wire.output().pending() > 0
+    }
+
+    /// Whether bytes that belong to somebody else were let go since this was last asked.
+    pub fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.released)
     }
 
     /// Whether it waits for a request of which no byte has come.

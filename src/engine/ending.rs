@@ -140,6 +140,7 @@ impl Connection {
     fn flush(&mut self, now: Instant) -> io::Result<Flushed> {
         let mut output = self.wire.output();
         let flushed = output.flush(self.wire.stream());
+        self.released |= output.take_released();
         if output.sent() != self.sent {
             self.sent = output.sent();
             self.moved = now;

@@ -59,12 +59,6 @@ impl Content<'_> {
     }
 }
 
-/// Which connection a lost exchange was on.
-pub(super) struct Trace {
-    pub token: usize,
-    pub wire: Arc<Wire>,
-}
-
 /// One request and its response.
 pub struct Exchange {
     pub(super) connection: Box<Connection>,
@@ -365,9 +359,9 @@ impl Exchange {
         self.connection.site.shard
     }
 
-    /// What is needed to tidy up if this exchange is lost.
-    pub(super) fn trace(&self) -> Trace {
-        Trace { token: self.connection.token, wire: Arc::clone(&self.connection.wire) }
+    /// The place of its connection among the shard's.
+    pub(super) fn token(&self) -> usize {
+        self.connection.token
     }
 
     /// What the monitor looked after is the connection's own again.

@@ -152,6 +152,10 @@ impl Reactor {
             self.move_along(shard, connection, now, Connection::advance);
         }
         while let Some(token) = shard.take_lost() {
+            if let Some(wire) = self.slots.get(token).and_then(|slot| slot.wire.as_ref()) {
+                self.site.streaming.remove(wire);
+                wire.stream().reset_on_close();
+            }
             self.forget(token);
         }
     }
@@ -242,8 +246,8 @@ impl Reactor {
         }
     }
 
-    pub(super) fn keep(&mut self, token: usize, connection: Box<Connection>) {
-        self.released |= connection.wire.output().take_released();
+    pub(super) fn keep(&mut self, token: usize, mut connection: Box<Connection>) {
+        self.released |= connection.take_released();
         let deadline = connection.deadline();
         let Some(slot) = self.slots.get_mut(token) else { return };
         slot.connection = Some(connection);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::crew::{Crew, Line, Queue, Word};
-use super::exchange::{Exchange, Trace};
+use super::exchange::Exchange;
 use super::learning::Learning;
 use super::reactor::Reactor;
 use super::site::Site;
@@ -59,7 +59,7 @@ pub struct Shard {
     answered: Queue<Box<Connection>>,
     returned: Queue<Box<Connection>>,
     // Exchanges that a panic swallowed.
-    lost: Queue<Trace>,
+    lost: Queue<usize>,
     waker: Waker,
     rounds: AtomicU64,
     phase: AtomicU8,
@@ -151,16 +151,14 @@ impl Shard {
         self.answered.put(connection);
     }
 
-    /// A panic swallowed an exchange: its client learns of it by the end of the connection.
-    pub(super) fn lose(&self, trace: Trace) {
-        self.site.streaming.remove(&trace.wire);
-        trace.wire.stream().reset_on_close();
-        self.lost.put(trace);
+    /// A panic swallowed an exchange and its connection, whose place this is: the client learns of it by a reset.
+    pub(super) fn lose(&self, token: usize) {
+        self.lost.put(token);
         self.waker.wake();
     }
 
     pub(super) fn take_lost(&self) -> Option<usize> {
-        self.lost.take().map(|trace| trace.token)
+        self.lost.take()
     }
 
     /// A complete request, from the reactor. `Err`: the queue is full.

@@ -69,11 +69,11 @@ impl<G: Gateway> Worker<'_, G> {
         if waited > GONE_AFTER && exchange.presence() != Presence::Here {
             exchange.abort();
         } else {
-            let (key, trace) = (exchange.key, exchange.trace());
+            let (key, token) = (exchange.key, exchange.token());
             let before = shard.learning.is_suspect(key).then(processor_time);
             let Ok(Some(answered)) = catch_unwind(AssertUnwindSafe(|| gateway.serve(exchange, clock))) else {
                 shard.site.reporter.report(Severity::Error, "a defect of the server itself cost one request (panic)");
-                shard.lose(trace);
+                shard.lose(token);
                 return began.elapsed();
             };
             exchange = answered;

@@ -26,10 +26,18 @@ struct State {
     // Absent once the call is over.
     exchange: Option<Box<Exchange>>,
     head: Option<ResponseHead>,
+    // The request's body is still arriving.
+    streams: bool,
     gone: bool,
     // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
     // connection open.
     wire: Weak<Wire>,
+}
+
+impl State {
+    fn has_begun(&self) -> bool {
+        self.exchange.as_ref().is_none_or(|exchange| exchange.progress() != Progress::Waiting)
+    }
 }
 
 /// One call of the application. Its methods are what the application is given: as methods of a built-in class, Python
@@ -44,15 +52,17 @@ pub struct Call {
 impl Call {
     /// A call that reads its request from `input`.
     pub fn new(input: &Bound<'_, InputStream>, write_timeout: Duration) -> Self {
-        let state = State { exchange: None, head: None, gone: false, wire: Weak::new() };
+        let state = State { exchange: None, head: None, streams: false, gone: false, wire: Weak::new() };
         Self { state: Mutex::new(state), input: input.clone().unbind(), write_timeout }
     }
 
     /// Begins: from here to `end` the call has the exchange.
-    pub fn start(&self, exchange: Box<Exchange>) {
+    /// `streams` tells whether the body is still arriving.
+    pub fn start(&self, exchange: Box<Exchange>, streams: bool) {
         let mut state = self.lock();
         state.exchange = Some(exchange);
         state.head = None;
+        state.streams = streams;
         state.gone = false;
     }
 
@@ -76,28 +86,29 @@ impl Call {
         self.lock().exchange.as_deref_mut().map(with)
     }
 
-    /// Whether `start_response` was called.
-    pub fn has_head(&self) -> bool {
-        self.lock().head.is_some()
-    }
-
-    /// Whether the head is on its way.
-    pub fn has_begun(&self) -> bool {
-        self.with(|exchange| exchange.progress() != Progress::Waiting).unwrap_or(true)
-    }
-
     /// Queues the head. Nothing happens if it was queued before.
-    pub fn begin(&self, py: Python<'_>, size: BodySize, clock: &mut Clock) {
-        if self.has_begun() {
-            return;
-        }
-        let reusable = self.input.get().with_stream(py, BodyStream::settle).unwrap_or(true);
+    pub fn begin(&self, py: Python<'_>, size: BodySize, clock: &mut Clock) -> PyResult<()> {
         let mut state = self.lock();
-        let State { exchange: Some(exchange), head: Some(head), .. } = &mut *state else { return };
+        if state.has_begun() {
+            return Ok(());
+        }
+        if state.head.is_none() {
+            let message = "the application did not call start_response before its first content (PEP 3333)";
+            return Err(PyAssertionError::new_err(message));
+        }
+        let mut reusable = true;
+        if state.streams {
+            // Whoever reads the body holds the input while the client is slow: not to be waited for under the lock.
+            drop(state);
+            reusable = self.input.get().with_stream(py, BodyStream::settle).unwrap_or(true);
+            state = self.lock();
+        }
+        let State { exchange: Some(exchange), head: Some(head), .. } = &mut *state else { return Ok(()) };
         if !reusable {
             exchange.close_connection();
         }
         exchange.begin(head, size, clock);
+        Ok(())
     }
 
     /// Queues content and sees to it that it leaves; waits for a client that is far behind.
@@ -122,12 +133,6 @@ impl Call {
             Gone
         })
     }
-
-    fn set_head(&self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-        let head = parse_head(status, headers)?;
-        self.lock().head = Some(head);
-        Ok(())
-    }
 }
 
 #[pymethods]
@@ -140,21 +145,23 @@ impl Call {
         headers: &Bound<'py, PyAny>,
         exc_info: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let call = slf.get();
+        // Outside the lock: what was handed over may run code of its own.
+        let head = parse_head(status, headers);
+        let mut state = slf.get().lock();
         match exc_info {
-            Some(exc_info) if call.has_begun() => {
+            Some(exc_info) if state.has_begun() => {
+                drop(state);
                 // PEP 3333: too late for an error page, so the error itself goes on its way.
-                let exception = exc_info.get_item(1)?;
-                return Err(PyErr::from_value(exception));
+                return Err(PyErr::from_value(exc_info.get_item(1)?));
             }
-            None if call.has_head() => {
+            None if state.head.is_some() => {
                 return Err(PyAssertionError::new_err(
                     "start_response was called before: a second call needs exc_info (PEP 3333)",
                 ));
             }
-            _ => {}
+            _ => state.head = Some(head?),
         }
-        call.set_head(status, headers)?;
+        drop(state);
         slf.getattr(intern!(slf.py(), "write"))
     }
 
@@ -167,7 +174,7 @@ impl Call {
         if self.lock().exchange.is_none() {
             return Err(PyRuntimeError::new_err("write: the response is over"));
         }
-        self.begin(py, BodySize::Unknown, &mut Clock::new(Instant::now()));
+        self.begin(py, BodySize::Unknown, &mut Clock::new(Instant::now()))?;
         // A client that has gone is no fault of the application's: it goes on, and nothing is sent.
         let _ = self.write_content(py, Content::Borrowed(bytes.as_bytes()));
         Ok(())

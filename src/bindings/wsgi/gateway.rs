@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use pyo3::exceptions::PyAssertionError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -10,7 +9,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::bindings::errors::Failure;
 use crate::bindings::reporter::log;
-use crate::engine::body::BodyStream;
+use crate::engine::body::{Body, BodyStream};
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Exchange, Gone, ZERO_COPY};
 use crate::engine::gateway::Gateway;
@@ -59,12 +58,12 @@ impl<'py> WsgiGateway<'py> {
     // From the call to the response's end. An error is one of the application's.
     fn answer(&mut self, kit: &Kit<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
         let result = self.app.call1((environ, &kit.start_response))?;
+        // A list or tuple is all there, and has no close().
+        if let Some(contents) = complete(&result)? {
+            return self.answer_whole(kit.call.get(), &contents, clock);
+        }
         let response = Response { py: self.py, call: kit.call.get(), result: &result, clock };
         let answered = response.send();
-        // A list has no close(), and finding that out costs more than all else that is done with it.
-        if result.is_exact_instance_of::<PyList>() {
-            return answered;
-        }
         // close() is called exactly once, whatever happened, and what it raises harms no response.
         let closed = match result.getattr_opt(intern!(self.py, "close")) {
             Ok(Some(close)) => close.call0().map(drop),
@@ -75,6 +74,21 @@ impl<'py> WsgiGateway<'py> {
             log(self.py, ERROR, "close() of the application's response raised", Some(&error));
         }
         answered
+    }
+
+    // All of the content leaves when this request is done: nothing needs to be sent ahead.
+    fn answer_whole(&mut self, call: &Call, contents: &[Bound<'py, PyBytes>], clock: &mut Clock) -> PyResult<()> {
+        let total = contents.iter().map(|bytes| bytes.as_bytes().len() as u64).sum();
+        call.begin(self.py, BodySize::Known(total), clock)?;
+        let complaint = call.with(|exchange| {
+            if contents.iter().all(|bytes| exchange.write(owned_or_borrowed(bytes)).is_ok()) {
+                return finish(exchange);
+            }
+            exchange.abort();
+            None
+        });
+        complain(self.py, complaint.flatten());
+        Ok(())
     }
 }
 
@@ -89,17 +103,19 @@ impl Gateway for WsgiGateway<'_> {
                 return Some(exchange);
             }
         };
-        kit.input.get().open(exchange.take_body());
+        let body = exchange.take_body();
+        let streams = matches!(body, Body::Stream(_));
+        kit.input.get().open(body);
         let answered = match self.environs.build(py, &exchange) {
             Ok(environ) => {
-                kit.call.get().start(exchange);
+                kit.call.get().start(exchange, streams);
                 let answered = self.answer(&kit, environ, clock);
                 exchange = kit.call.get().end()?;
                 answered
             }
             Err(error) => Err(error),
         };
-        let stream = kit.input.get().close(py);
+        let stream = if streams { kit.input.get().close(py) } else { None };
         if let Err(error) = answered {
             if let Some(failure) = stream.as_deref().and_then(BodyStream::failure) {
                 // The application could not read its request: that is the client's doing, and no news for the log.
@@ -169,35 +185,14 @@ impl<'py> Response<'_, 'py> {
     }
 
     fn send_content(&mut self) -> Result<(), Stop> {
-        if let Some((items, total)) = self.complete()? {
-            self.begin(BodySize::Known(total))?;
-            // All of it leaves when this request is done: nothing needs to be sent ahead.
-            for item in items {
-                self.call.with(|exchange| exchange.write(owned_or_borrowed(&item))).unwrap_or(Err(Gone))?;
-            }
-            return Ok(());
-        }
         if let Ok(wrapper) = self.result.cast_exact::<FileWrapper>() {
             if let Some(span) = wrapper.get().span(self.py) {
-                self.begin(BodySize::Known(span.length))?;
+                self.call.begin(self.py, BodySize::Known(span.length), self.clock)?;
                 self.call.with(|exchange| exchange.write_file(span));
                 return Ok(());
             }
         }
         self.iterate()
-    }
-
-    // A list or tuple is all there: its length is known, and no chunking is needed.
-    fn complete(&self) -> PyResult<Option<(Vec<Bound<'py, PyBytes>>, u64)>> {
-        let contents: Vec<Bound<'py, PyBytes>> = if let Ok(list) = self.result.cast_exact::<PyList>() {
-            list.iter().map(|item| content(&item)).collect::<PyResult<_>>()?
-        } else if let Ok(tuple) = self.result.cast_exact::<PyTuple>() {
-            tuple.iter().map(|item| content(&item)).collect::<PyResult<_>>()?
-        } else {
-            return Ok(None);
-        };
-        let total = contents.iter().map(|bytes| bytes.as_bytes().len() as u64).sum();
-        Ok(Some((contents, total)))
     }
 
     fn iterate(&mut self) -> Result<(), Stop> {
@@ -217,7 +212,7 @@ impl<'py> Response<'_, 'py> {
             if bytes.as_bytes().is_empty() {
                 continue;
             }
-            self.begin(BodySize::Unknown)?;
+            self.call.begin(self.py, BodySize::Unknown, self.clock)?;
             if !self.call.with(|exchange| exchange.wants_content()).unwrap_or(false) {
                 return Ok(());
             }
@@ -228,32 +223,41 @@ impl<'py> Response<'_, 'py> {
                 return Ok(());
             }
         }
-        self.begin(BodySize::Known(0))
-    }
-
-    fn begin(&mut self, size: BodySize) -> Result<(), Stop> {
-        if !self.call.has_head() {
-            let message = "the application did not call start_response before its first content (PEP 3333)";
-            return Err(Stop::Error(PyAssertionError::new_err(message)));
-        }
-        self.call.begin(self.py, size, self.clock);
-        Ok(())
+        Ok(self.call.begin(self.py, BodySize::Known(0), self.clock)?)
     }
 
     fn finish(&mut self) {
-        let complaint = self.call.with(|exchange| {
-            let (lacking, surplus) = (exchange.lacking(), exchange.has_surplus());
-            exchange.finish();
-            if lacking > 0 {
-                let message = format!("its content is {lacking} bytes shorter than its Content-Length");
-                return Some((ERROR, format!("{}: {message}", failed(exchange))));
-            }
-            let message = "its content is longer than its Content-Length; the rest was not sent";
-            surplus.then(|| (WARNING, format!("{}: {message}", failed(exchange))))
-        });
-        if let Some((level, message)) = complaint.flatten() {
-            log(self.py, level, &message, None);
-        }
+        let complaint = self.call.with(finish).flatten();
+        complain(self.py, complaint);
+    }
+}
+
+// Ends a response. What the application did wrong with its length comes back.
+fn finish(exchange: &mut Exchange) -> Option<(u8, String)> {
+    let (lacking, surplus) = (exchange.lacking(), exchange.has_surplus());
+    exchange.finish();
+    if lacking > 0 {
+        let message = format!("its content is {lacking} bytes shorter than its Content-Length");
+        return Some((ERROR, format!("{}: {message}", failed(exchange))));
+    }
+    let message = "its content is longer than its Content-Length; the rest was not sent";
+    surplus.then(|| (WARNING, format!("{}: {message}", failed(exchange))))
+}
+
+fn complain(py: Python<'_>, complaint: Option<(u8, String)>) {
+    if let Some((level, message)) = complaint {
+        log(py, level, &message, None);
+    }
+}
+
+// A list or tuple is all there: its length is known, and no chunking is needed.
+fn complete<'py>(result: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
+    if let Ok(list) = result.cast_exact::<PyList>() {
+        list.iter().map(|item| content(&item)).collect::<PyResult<_>>().map(Some)
+    } else if let Ok(tuple) = result.cast_exact::<PyTuple>() {
+        tuple.iter().map(|item| content(&item)).collect::<PyResult<_>>().map(Some)
+    } else {
+        Ok(None)
     }
 }
 
