@@ -174,7 +174,7 @@ impl From<Gone> for Stop {
     }
 }
 
-impl<'py> Response<'_, 'py> {
+impl Response<'_, '_> {
     fn send(mut self) -> PyResult<()> {
         match self.send_content() {
             Ok(()) => self.finish(),
