@@ -1,7 +1,7 @@
 //! The corridor: the life of a request from the first byte to the last, on one connection.
 //!
 //! ```text
-//! fill -> parse::head -> framing::decide -> (body) -> Exchange -> gateway -> plan::response -> write -> flush -> turn::next
+//! fill -> parse::head -> framing::decide -> Origins::origin -> (body) -> Exchange -> gateway -> plan::response -> write -> flush -> turn::next
 //! ```
 //!
 //! A connection is a value with one owner at a time. The thread that holds the poller moves it along with
@@ -19,11 +19,12 @@ use super::options::SERVER;
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::RequestHead;
+use crate::http::origin::{Client, Origin};
 use crate::http::reject::{Blame, Reject};
 use crate::http1::framing::{self, BodyLength, Framing};
 use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
 use crate::http1::{parse, write};
-use crate::net::address::Peer;
+use crate::net::proxy_protocol::Accepted;
 
 /// A refused client gets this long to stop sending and to read the refusal.
 const LINGER: Duration = Duration::from_secs(10);
@@ -64,6 +65,8 @@ pub enum Step {
 }
 
 pub(super) enum Stage {
+    // A proxy is to tell whose connection it is.
+    ProxyHeader(Accepted),
     // No byte of a request has come.
     Idle,
     // Some of a head has.
@@ -78,9 +81,15 @@ pub(super) enum Stage {
 
 // A request whose body is being taken.
 pub(super) struct Pending {
+    incoming: Incoming,
+    intake: Intake,
+}
+
+// A request of which all is known but its body.
+struct Incoming {
     request: RequestHead,
     framing: Framing,
-    intake: Intake,
+    origin: Option<Box<Origin>>,
 }
 
 // What one pass through the corridor's loop came to.
@@ -111,7 +120,7 @@ pub(super) enum Fill {
 pub struct Connection {
     pub(super) wire: Arc<Wire>,
     pub(super) site: Arc<Site>,
-    pub(super) peer: Peer,
+    pub(super) client: Client,
     pub(super) listener: usize,
     /// Its place among the shard's connections.
     pub(super) token: usize,
@@ -138,14 +147,15 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(wire: Arc<Wire>, site: Arc<Site>, peer: Peer, listener: usize, token: usize, now: Instant) -> Self {
+    pub fn new(wire: Arc<Wire>, site: Arc<Site>, client: Client, listener: usize, token: usize, now: Instant) -> Self {
+        let stage = site.options.proxy_protocol.map_or(Stage::Idle, Stage::ProxyHeader);
         Self {
             wire,
             site,
-            peer,
+            client,
             listener,
             token,
-            stage: Stage::Idle,
+            stage,
             input: Vec::new(),
             progress: parse::Progress::default(),
             since: now,
@@ -172,6 +182,7 @@ impl Connection {
                 Stage::Draining(left) => self.drain(left, turn),
                 Stage::Lingering => self.linger(turn),
                 Stage::Serving => return Step::Wait(self),
+                Stage::ProxyHeader(accepted) => self.receive_proxy_header(accepted, turn),
             };
             if turn.share == 0 {
                 // A client that floods must not hold the poller.
@@ -220,7 +231,7 @@ impl Connection {
 
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Idle)
+        matches!(self.stage, Stage::Idle | Stage::ProxyHeader(_))
     }
 
     /// Whether a response is on its way.
@@ -248,7 +259,7 @@ impl Connection {
         let options = &self.site.options;
         match &self.stage {
             Stage::Idle if self.served > 0 => Some(self.since + options.keep_alive),
-            Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
+            Stage::ProxyHeader(_) | Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
             Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
             Stage::Answering(_) => Some(self.moved + options.write_timeout),
             Stage::Draining(_) | Stage::Lingering => {
@@ -313,7 +324,7 @@ impl Connection {
         }
     }
 
-    // parse::head, then framing::decide.
+    // parse::head, then framing::decide, then Origins::origin.
     fn receive_head(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
         if !self.unseen {
             let count = match self.fill(turn) {
@@ -381,6 +392,15 @@ impl Connection {
             }
         };
         let options = Arc::clone(&self.site.options);
+        let origin = match options.origins.as_ref().map(|origins| origins.origin(&request, self.client)).transpose() {
+            Ok(origin) => origin.map(Box::new),
+            Err(reject) => {
+                self.site.warn_of_proxies(&format!("a request was refused: {}", reject.detail()), turn.now);
+                self.refuse(reject, turn);
+                return Pass::On(self);
+            }
+        };
+        let incoming = Incoming { request, framing, origin };
         let intake = match framing.body {
             BodyLength::None | BodyLength::Length(0) => {
                 let length = (framing.body != BodyLength::None).then_some(0);
@@ -388,7 +408,7 @@ impl Connection {
                     self.invite();
                 }
                 self.keep_input(rest);
-                return Pass::Out(Step::Ready(self.ready(request, framing, Body::Empty, length, turn.now)));
+                return Pass::Out(Step::Ready(self.ready(incoming, Body::Empty, length, turn.now)));
             }
             BodyLength::Length(length) if length <= options.body_buffer as u64 => Intake::of_length(length, turn.now),
             BodyLength::Length(length) => {
@@ -401,7 +421,7 @@ impl Connection {
                 }
                 self.keep_input(next);
                 let body = Body::Stream(Box::new(stream));
-                return Pass::Out(Step::Ready(self.ready(request, framing, body, Some(length), turn.now)));
+                return Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now)));
             }
             BodyLength::Chunked if options.stream_chunked => {
                 let mut stream = BodyStream::chunked(Arc::clone(&self.wire), options, &rest);
@@ -409,7 +429,7 @@ impl Connection {
                     stream.expect_continue();
                 }
                 let body = Body::Stream(Box::new(stream));
-                return Pass::Out(Step::Ready(self.ready(request, framing, body, None, turn.now)));
+                return Pass::Out(Step::Ready(self.ready(incoming, body, None, turn.now)));
             }
             BodyLength::Chunked => Intake::chunked(&options, turn.now),
         };
@@ -417,7 +437,7 @@ impl Connection {
         if framing.expect_continue && rest.is_empty() {
             self.invite();
         }
-        self.enter(Stage::Body(Box::new(Pending { request, framing, intake })), turn.now);
+        self.enter(Stage::Body(Box::new(Pending { incoming, intake })), turn.now);
         self.take_in(rest, turn)
     }
 
@@ -449,11 +469,9 @@ impl Connection {
                 let Stage::Body(pending) = std::mem::replace(&mut self.stage, Stage::Serving) else {
                     return Pass::On(self);
                 };
-                let Pending { request, framing, intake } = *pending;
+                let Pending { incoming, intake } = *pending;
                 match intake.finish() {
-                    Ok((body, length)) => {
-                        Pass::Out(Step::Ready(self.ready(request, framing, body, Some(length), turn.now)))
-                    }
+                    Ok((body, length)) => Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now))),
                     Err(reject) => {
                         self.refuse(reject, turn);
                         Pass::On(self)
@@ -474,18 +492,19 @@ impl Connection {
 
     fn ready(
         mut self: Box<Self>,
-        request: RequestHead,
-        framing: Framing,
+        incoming: Incoming,
         body: Body,
         body_length: Option<u64>,
         now: Instant,
     ) -> Box<Exchange> {
         self.stage = Stage::Serving;
+        let Incoming { request, framing, origin } = incoming;
         Box::new(Exchange {
             key: super::learning::key(request.method(), request.path()),
             connection: self,
             request,
             framing,
+            origin,
             body,
             body_length,
             arrived: now,

@@ -25,7 +25,7 @@ impl Rig {
         let witness = Witness::default();
         let now = Instant::now();
         let wire = Arc::new(Wire::new(Stream::Double(double.clone())));
-        let connection = Connection::new(wire, site(options, &witness), Peer::Local, 0, 0, now);
+        let connection = Connection::new(wire, site(options, &witness), Client::Local, 0, 0, now);
         Self {
             double,
             witness,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::clock::Seldom;
 use super::exchange::Exchange;
 use crate::net::poller::Waker;
 
@@ -108,7 +109,7 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Mutex<Option<Instant>>,
+    reported: Seldom,
 }
 
 impl Crew {
@@ -123,7 +124,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
-            reported: Mutex::new(None),
+            reported: Seldom::default(),
         }
     }
 
@@ -260,12 +261,7 @@ impl Crew {
 
     /// Whether a trouble that goes on is worth another report: once in each `interval`, whichever shard meets it.
     pub(super) fn may_report(&self, now: Instant, interval: Duration) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = reported.is_none_or(|at| now.saturating_duration_since(at) >= interval);
-        if due {
-            *reported = Some(now);
-        }
-        due
+        self.reported.is_due(now, interval)
     }
 
     /// Forgets what nobody took.

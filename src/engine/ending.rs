@@ -31,6 +31,7 @@ impl Connection {
     /// The corridor's other end: takes the connection out of an exchange that was answered.
     pub fn conclude(mut exchange: Box<Exchange>, now: Instant) -> Box<Self> {
         exchange.end_streaming();
+        let client = exchange.client();
         let Exchange { mut connection, request, framing, body, response, arrived, .. } = *exchange;
         let (unread, body_broke) = match body {
             Body::Stream(stream) => {
@@ -60,7 +61,7 @@ impl Connection {
         if connection.site.is_observed() {
             let took = now.saturating_duration_since(arrived);
             connection.record = Some(Box::new(Record {
-                peer: connection.peer,
+                client,
                 request,
                 status: response.status,
                 body_bytes: response.content,

@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod observe;
 pub mod options;
 pub mod output;
+mod proxied;
 pub mod reactor;
 pub mod server;
 pub mod shard;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::clock::Seldom;
 use super::gateway::Reporter;
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
@@ -19,6 +20,8 @@ pub struct Site {
     pub streaming: Streaming,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
+    /// When proxies that are set up in another way were last reported.
+    pub(super) proxy_warnings: Seldom,
     observers: Arc<[Box<dyn Observer>]>,
     stopping: AtomicBool,
     alarm: Alarm,
@@ -37,6 +40,7 @@ impl Site {
             options,
             streaming: Streaming::default(),
             reporter,
+            proxy_warnings: Seldom::default(),
             observers,
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),

@@ -32,9 +32,10 @@ impl Trust {
         *self == Self::default()
     }
 
-    /// Whether everybody is trusted.
-    pub fn is_universal(&self) -> bool {
-        self.everybody
+    /// The same without `*`: only those who are listed.
+    #[must_use]
+    pub fn listed(self) -> Self {
+        Self { everybody: false, ..self }
     }
 
     /// Whether this peer is trusted. One without a known address is so only if everybody is.
@@ -179,6 +180,7 @@ mod tests {
         for entry in ["*", "unix", "::/0"] {
             assert!(!trust(&[entry]).is_empty());
         }
-        assert!(covers(&["*"], "192.0.2.1") && trust(&["*"]).is_universal() && !trust(&["::/0"]).is_universal());
+        assert!(covers(&["*"], "192.0.2.1"));
+        assert_eq!(trust(&["*", "unix", "::1"]).listed(), trust(&["unix", "::1"]));
     }
 }

@@ -1,0 +1,78 @@
+//! The corridor's porch: behind a proxy that speaks the PROXY protocol, every connection begins with its header. What no
+//! trusted proxy sent is closed, and never read as HTTP.
+
+use std::time::{Duration, Instant};
+
+use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
+use super::gateway::Severity;
+use super::site::Site;
+use crate::http::origin::Client;
+use crate::net::address::Peer;
+use crate::net::proxy_protocol::{self, Accepted, Source};
+
+/// How often connections without a usable header, or with fields that make no sense, are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+impl From<Peer> for Client {
+    fn from(peer: Peer) -> Self {
+        match (peer.ip(), peer.port()) {
+            (Some(ip), port) => Self::Ip(ip, port),
+            (None, _) => Self::Local,
+        }
+    }
+}
+
+impl Site {
+    /// Whether a connection from this peer is of use. Behind the PROXY protocol only those of trusted proxies are: without
+    /// trust the header would be worth nothing, and without a header nobody knows whose connection it is.
+    pub(super) fn admits(&self, peer: Peer, now: Instant) -> bool {
+        let client = Client::from(peer);
+        let admitted = self.options.proxy_protocol.is_none() || self.options.trusted.covers(client);
+        if !admitted {
+            let who = match client {
+                Client::Ip(ip, _) => ip.to_string(),
+                Client::Local | Client::Unknown => "a Unix socket".to_owned(),
+            };
+            self.warn_of_proxies(&format!("a connection from {who} was closed: it is no trusted proxy"), now);
+        }
+        admitted
+    }
+
+    /// Reports what may be a proxy that is set up in another way than this server, now and then.
+    pub(super) fn warn_of_proxies(&self, message: &str, now: Instant) {
+        if self.proxy_warnings.is_due(now, REPORT_EVERY) {
+            self.reporter.report(Severity::Warning, message);
+        }
+    }
+}
+
+impl Connection {
+    /// `proxy_protocol::parse`: from the connection's beginning to that of its first request.
+    pub(super) fn receive_proxy_header(mut self: Box<Self>, accepted: Accepted, turn: &mut Turn<'_>) -> Pass {
+        match self.fill(turn) {
+            Fill::Bytes(count) => self.input.extend_from_slice(&turn.scratch[..count]),
+            Fill::Nothing => return Pass::Out(Step::Wait(self)),
+            Fill::End => return Pass::Out(Step::Closed),
+        }
+        match proxy_protocol::parse(&self.input, accepted) {
+            Ok(Some(header)) => {
+                match header.source {
+                    Source::Ip(address) => self.client = Peer::Ip(address).into(),
+                    // Not the proxy's: its word would count for what the client sends.
+                    Source::Unknown => self.client = Client::Unknown,
+                    Source::Proxy => {}
+                }
+                let rest = self.input[header.length..].to_vec();
+                self.keep_input(rest);
+                self.enter(Stage::Idle, turn.now);
+                Pass::On(self)
+            }
+            Ok(None) => Pass::On(self),
+            Err(problem) => {
+                let message = format!("a connection was closed: its PROXY protocol header is unusable: {problem}");
+                self.site.warn_of_proxies(&message, turn.now);
+                Pass::Out(Step::Closed)
+            }
+        }
+    }
+}
