@@ -76,3 +76,55 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::doubles::Notebook;
+    use super::super::options::Options;
+    use super::*;
+    use crate::http::trust::Trust;
+
+    fn site(trusted: &[&'static str], proxy_protocol: Option<Accepted>) -> (Site, Arc<Notebook>) {
+        let trusted = Trust::parse(trusted.iter().copied()).unwrap();
+        let options = Options { trusted, proxy_protocol, ..Options::default() };
+        let notebook = Arc::<Notebook>::default();
+        (Site::new(0, Arc::new(options), Arc::clone(&notebook) as _, Arc::new([])), notebook)
+    }
+
+    fn peer(text: &str) -> Peer {
+        Peer::Ip(text.parse().unwrap())
+    }
+
+    #[test]
+    fn only_trusted_peers_are_admitted_behind_the_proxy_protocol() {
+        let now = Instant::now();
+        for (trusted, yes, no) in [
+            (
+                &["10.0.0.0/8"][..],
+                vec![peer("10.0.0.1:5"), peer("[::ffff:10.0.0.1]:5")],
+                vec![peer("[::1]:5"), Peer::Local],
+            ),
+            (&["unix"], vec![Peer::Local], vec![peer("127.0.0.1:1")]),
+            (&["*"], vec![Peer::Local, peer("127.0.0.1:1")], vec![]),
+        ] {
+            let (behind, _) = site(trusted, Some(Accepted::Any));
+            let (open, _) = site(trusted, None);
+            assert!(yes.iter().all(|peer| behind.admits(*peer, now)), "{trusted:?}");
+            assert!(no.iter().all(|peer| !behind.admits(*peer, now)), "{trusted:?}");
+            assert!(yes.iter().chain(&no).all(|peer| open.admits(*peer, now)), "{trusted:?}");
+        }
+    }
+
+    #[test]
+    fn closed_connections_are_reported_now_and_then() {
+        let (site, notebook) = site(&["10.0.0.0/8"], Some(Accepted::V1));
+        let now = Instant::now();
+        for seconds in [0, 1, 59, 60, 61] {
+            assert!(!site.admits(peer("192.0.2.1:80"), now + Duration::from_secs(seconds)));
+        }
+        let expected = "a connection from 192.0.2.1 was closed: it is no trusted proxy";
+        assert_eq!(*notebook.0.lock().unwrap(), [expected; 2]);
+    }
+}
