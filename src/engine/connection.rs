@@ -12,17 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::{Body, BodyStream, Intake};
-use super::ending;
 use super::exchange::{Exchange, Response};
 use super::observe::Record;
-use super::options::SERVER;
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::RequestHead;
 use crate::http::origin::{Client, Origin};
-use crate::http::reject::{Blame, Reject};
+use crate::http::reject::Reject;
 use crate::http1::framing::{self, BodyLength, Framing};
-use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
+use crate::http1::turn::{self, Facts, Next};
 use crate::http1::{parse, write};
 use crate::net::proxy_protocol::Accepted;
 
@@ -34,8 +32,6 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_millis(500);
 /// A new connection is left this long for its first request before it can be closed in favour of another.
 const NEWCOMER: Duration = Duration::from_secs(1);
-/// What a `503` asks the client to wait, in seconds.
-const RETRY_AFTER: u32 = 1;
 
 /// Bytes that one connection reads in one turn at most.
 pub const SHARE: usize = 256 * 1024;
@@ -285,21 +281,6 @@ impl Connection {
         self.advance(turn)
     }
 
-    /// Queues a refusal of the server's own, after which the connection closes.
-    /// Returns the size of its content.
-    pub(super) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) -> u64 {
-        let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
-        let mut content = 0;
-        self.wire.output().append(|out| {
-            let before = out.len();
-            write::reject(out, &reject, date, SERVER, head_method, retry_after);
-            let response = &out[before..];
-            let head = memchr::memmem::find(response, b"\r\n\r\n").map_or(response.len(), |at| at + 4);
-            content = (response.len() - head) as u64;
-        });
-        content
-    }
-
     // Reads once. What came is in `turn.scratch`.
     pub(super) fn fill(&mut self, turn: &mut Turn<'_>) -> Fill {
         if self.inflow == Inflow::Dry {
@@ -392,10 +373,9 @@ impl Connection {
             }
         };
         let options = Arc::clone(&self.site.options);
-        let origin = match options.origins.as_ref().map(|origins| origins.origin(&request, self.client)).transpose() {
-            Ok(origin) => origin.map(Box::new),
+        let origin = match self.find_origin(&request, turn.now) {
+            Ok(origin) => origin,
             Err(reject) => {
-                self.site.warn_of_proxies(&format!("a request was refused: {}", reject.detail()), turn.now);
                 self.refuse(reject, turn);
                 return Pass::On(self);
             }
@@ -510,17 +490,6 @@ impl Connection {
             arrived: now,
             response: Response::new(),
         })
-    }
-
-    // Queues the refusal of a request that never became an exchange.
-    pub(super) fn refuse(&mut self, reject: Reject, turn: &Turn<'_>) {
-        if reject.blame() == Blame::Server {
-            self.site.reporter.report(super::gateway::Severity::Error, reject.detail());
-        }
-        self.queue_refusal(reject, false, turn.date);
-        self.input = Vec::new();
-        self.unseen = false;
-        self.enter(Stage::Answering(ending::facts(false, Outcome::Complete, Unread::Unknown)), turn.now);
     }
 
     pub(super) fn enter(&mut self, stage: Stage, now: Instant) {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
 use super::gateway::Severity;
 use super::site::Site;
-use crate::http::origin::Client;
+use crate::http::head::RequestHead;
+use crate::http::origin::{Client, Origin};
+use crate::http::reject::Reject;
 use crate::net::address::Peer;
 use crate::net::proxy_protocol::{self, Accepted, Source};
 
@@ -47,6 +49,16 @@ impl Site {
 }
 
 impl Connection {
+    /// `Origins::origin`: whose request it is, where proxies may tell.
+    pub(super) fn find_origin(&self, request: &RequestHead, now: Instant) -> Result<Option<Box<Origin>>, Reject> {
+        let Some(origins) = &self.site.options.origins else { return Ok(None) };
+        let origin = origins.origin(request, self.client);
+        if let Err(reject) = &origin {
+            self.site.warn_of_proxies(&format!("a request was refused: {}", reject.detail()), now);
+        }
+        origin.map(|origin| Some(Box::new(origin)))
+    }
+
     /// `proxy_protocol::parse`: from the connection's beginning to that of its first request.
     pub(super) fn receive_proxy_header(mut self: Box<Self>, accepted: Accepted, turn: &mut Turn<'_>) -> Pass {
         match self.fill(turn) {
