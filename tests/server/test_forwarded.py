@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.server.proxying import app
-from tests.server.recording import CHUNKED, GET, POST, get, listening, refused
+from tests.server.recording import CHUNKED, POST, get, listening
 from tests.support import RawClient, serve
 
 LOCAL = ["127.0.0.1"]
@@ -169,12 +169,14 @@ def test_malformed_value_of_a_trusted_proxy_is_refused_and_reported(
     fields = ["forwarded"] if field == "Forwarded" else ALL_X
     for request in (get("/", line), POST + line.encode("latin-1") + b"\r\nContent-Length: 9\r\n\r\n"):
         caplog.clear()
-        with serve(app, trusted_proxies=LOCAL, forwarded_fields=fields) as server:
-            with RawClient(server.addresses[0]) as client:
-                client.send(request)
-                response = client.receive()
-                assert (response.status, response.body) == (400, f"Malformed {field} field.\n".encode())
-                client.expect_end()
+        with (
+            serve(app, trusted_proxies=LOCAL, forwarded_fields=fields) as server,
+            RawClient(server.addresses[0]) as client,
+        ):
+            client.send(request)
+            response = client.receive()
+            assert (response.status, response.body) == (400, f"Malformed {field} field.\n".encode())
+            client.expect_end()
         (report,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert report.startswith(f"a request was refused: a trusted proxy's {field} field ")
 
@@ -194,17 +196,18 @@ def test_each_request_of_a_connection_has_an_origin_of_its_own() -> None:
 
 def test_unix_sockets_peers_are_trusted_by_their_word(tmp_path: Path) -> None:
     for trusted, expected in ((["unix"], "192.0.2.1"), (["*"], "192.0.2.1"), (["0.0.0.0/0", "::/0"], "")):
-        with listening("unix", app, tmp_path, trusted_proxies=trusted) as server:
-            with RawClient(server.addresses[0]) as client:
-                client.send(get("/", "X-Forwarded-For: 192.0.2.1"))
-                assert json.loads(client.receive().body)["REMOTE_ADDR"] == expected
+        with (
+            listening("unix", app, tmp_path, trusted_proxies=trusted) as server,
+            RawClient(server.addresses[0]) as client,
+        ):
+            client.send(get("/", "X-Forwarded-For: 192.0.2.1"))
+            assert json.loads(client.receive().body)["REMOTE_ADDR"] == expected
 
 
 def test_http_1_0_without_host_gets_the_one_that_the_proxy_tells() -> None:
-    with serve(app, trusted_proxies=LOCAL, forwarded_fields=ALL_X) as server:
-        with RawClient(server.addresses[0]) as client:
-            client.send(b"GET / HTTP/1.0\r\nX-Forwarded-Host: shop.example\r\nX-Forwarded-Proto: https\r\n\r\n")
-            found = json.loads(client.receive().body)
+    with serve(app, trusted_proxies=LOCAL, forwarded_fields=ALL_X) as server, RawClient(server.addresses[0]) as client:
+        client.send(b"GET / HTTP/1.0\r\nX-Forwarded-Host: shop.example\r\nX-Forwarded-Proto: https\r\n\r\n")
+        found = json.loads(client.receive().body)
     assert facts(found) == ("127.0.0.1", "https", "shop.example", "443", "")
 
 
@@ -227,5 +230,3 @@ def test_access_log_shows_the_client_that_the_application_sees(tmp_path: Path) -
         "- 0 200 /hidden",
         f"127.0.0.1 {port} 200 /own",
     ]
-
-

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tests.clients import curl, needs_curl
 from tests.server.proxying import SIGNATURE, app, extension, v1, v2
 from tests.server.recording import GET, POST, eventually, get, listening
 from tests.support import RawClient, has_ipv6, serve
-from wsgi.server import WSGIServer
 
 TRUSTED = {"trusted_proxies": ["127.0.0.1"], "proxy_protocol": "any"}
 CLIENT = ("192.0.2.1", "4711")
@@ -233,10 +231,12 @@ def test_fields_behind_the_header_count_if_the_client_is_a_proxy(
 
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", v2(None), SIGNATURE + b"\x21\x31\x00\xd8" + bytes(216)])
 def test_client_without_an_address_is_never_taken_for_the_proxy(header: bytes) -> None:
-    with serve(app, trusted_proxies=["127.0.0.1", "unix", "*"], proxy_protocol="any") as server:
-        with RawClient(server.addresses[0]) as client:
-            client.send(header + get("/", "X-Forwarded-For: 203.0.113.9"))
-            seen = json.loads(client.receive().body)
+    with (
+        serve(app, trusted_proxies=["127.0.0.1", "unix", "*"], proxy_protocol="any") as server,
+        RawClient(server.addresses[0]) as client,
+    ):
+        client.send(header + get("/", "X-Forwarded-For: 203.0.113.9"))
+        seen = json.loads(client.receive().body)
     assert seen["REMOTE_ADDR"] == ""
     assert "HTTP_X_FORWARDED_FOR" not in seen
 
@@ -257,17 +257,16 @@ def test_without_the_option_the_header_is_a_malformed_request() -> None:
             assert client.receive().status == 400
 
 
-
 def test_new_clients_take_the_place_of_connections_that_bring_no_header() -> None:
     with serve(app, max_connections=2, **TRUSTED) as server:
-        silent = [socket.create_connection(server.server_address) for _ in range(2)]
+        silent = [RawClient(server.addresses[0]) for _ in range(2)]
 
         def served() -> bool:
             return ask(server.addresses[0], v1("192.0.2.1"), get("/")) == CLIENT
 
         eventually(served, "a place for a client")
-        for connection in silent:
-            connection.close()
+        for client in silent:
+            client.socket.close()
 
 
 @needs_curl
