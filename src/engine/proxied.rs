@@ -35,7 +35,9 @@ impl Site {
                 Client::Ip(ip, _) => ip.to_string(),
                 Client::Local | Client::Unknown => "a Unix socket".to_owned(),
             };
-            self.warn_of_proxies(&format!("a connection from {who} was closed: it is no trusted proxy"), now);
+            let message =
+                format!("a connection from {who} was closed: with proxy_protocol, trusted_proxies must cover it");
+            self.warn_of_proxies(&message, now);
         }
         admitted
     }
@@ -136,7 +138,7 @@ mod tests {
         for seconds in [0, 1, 59, 60, 61] {
             assert!(!site.admits(peer("192.0.2.1:80"), now + Duration::from_secs(seconds)));
         }
-        let expected = "a connection from 192.0.2.1 was closed: it is no trusted proxy";
+        let expected = "a connection from 192.0.2.1 was closed: with proxy_protocol, trusted_proxies must cover it";
         assert_eq!(*notebook.0.lock().unwrap(), [expected; 2]);
     }
 }

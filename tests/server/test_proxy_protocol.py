@@ -148,7 +148,7 @@ def test_peer_that_is_not_trusted_is_closed_and_reported(caplog: pytest.LogCaptu
         for beginning in (b"", get("/"), v1("10.0.0.1") + get("/"), v2("10.0.0.1") + get("/")):
             closed(server.addresses[0], beginning)
     reports = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert reports == ["a connection from 127.0.0.1 was closed: it is no trusted proxy"]
+    assert reports == ["a connection from 127.0.0.1 was closed: with proxy_protocol, trusted_proxies must cover it"]
 
 
 def test_malformed_header_is_reported_once_and_without_its_bytes(caplog: pytest.LogCaptureFixture) -> None:
