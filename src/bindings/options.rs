@@ -16,7 +16,7 @@ use crate::engine::observe::Observer;
 use crate::engine::options::Options;
 use crate::http::head::RequestHead;
 use crate::http::limits::Limits;
-use crate::http::origin::{Client, ForwardedField, Origin};
+use crate::http::origin::{Client, ForwardedField, Origin, Scheme};
 use crate::http::reject::Reject;
 use crate::http::trust::Trust;
 use crate::interface::forwarded::Forwarding;
@@ -25,8 +25,8 @@ use crate::net::listener::{BindFailure, Listener, Opening};
 use crate::net::proxy_protocol::Accepted;
 
 impl Origins for Forwarding {
-    fn origin(&self, head: &RequestHead, peer: Client) -> Result<Origin, Reject> {
-        Forwarding::origin(self, head, peer)
+    fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
+        Forwarding::origin(self, head, peer, scheme)
     }
 }
 

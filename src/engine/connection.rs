@@ -17,7 +17,7 @@ use super::observe::Record;
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::RequestHead;
-use crate::http::origin::{Client, Origin};
+use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
 use crate::http1::framing::{self, BodyLength, Framing};
 use crate::http1::turn::{self, Facts, Next};
@@ -117,6 +117,8 @@ pub struct Connection {
     pub(super) wire: Arc<Wire>,
     pub(super) site: Arc<Site>,
     pub(super) client: Client,
+    // How the client speaks to the proxy, where that tells it ahead of the connection.
+    pub(super) scheme: Option<Scheme>,
     pub(super) listener: usize,
     /// Its place among the shard's connections.
     pub(super) token: usize,
@@ -149,6 +151,7 @@ impl Connection {
             wire,
             site,
             client,
+            scheme: None,
             listener,
             token,
             stage,

@@ -375,9 +375,9 @@ fn proxy_header_that_does_not_end_is_given_the_time_of_a_head() {
 struct OwnField;
 
 impl Origins for OwnField {
-    fn origin(&self, head: &RequestHead, peer: Client) -> Result<Origin, Reject> {
+    fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
         let ip = head.value(b"Client").ok_or(Reject::ForwardedMalformed)?;
-        assert_eq!(peer, Client::Local);
+        assert_eq!((peer, scheme), (Client::Local, None));
         Ok(Origin::of(Client::Ip(std::str::from_utf8(ip).unwrap().parse().unwrap(), None)))
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use super::clock::Clock;
 use super::exchange::Exchange;
 use crate::http::head::RequestHead;
-use crate::http::origin::{Client, Origin};
+use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
 
 /// Runs applications. One value per worker thread, so it may keep what belongs to that thread.
@@ -20,8 +20,9 @@ pub trait Gateway {
 
 /// The seam to what the fields of proxies mean.
 pub trait Origins: Debug + Send + Sync {
-    /// Where a request comes from; `peer` is the other end of its connection.
-    fn origin(&self, head: &RequestHead, peer: Client) -> Result<Origin, Reject>;
+    /// Where a request comes from. `peer` is the other end of its connection, and `scheme` how that one speaks, both as the
+    /// PROXY protocol may tell.
+    fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject>;
 }
 
 /// How loud a report is.

@@ -7,7 +7,7 @@ use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
 use super::gateway::Severity;
 use super::site::Site;
 use crate::http::head::RequestHead;
-use crate::http::origin::{Client, Origin};
+use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
 use crate::net::address::Peer;
 use crate::net::proxy_protocol::{self, Accepted, Source};
@@ -54,7 +54,7 @@ impl Connection {
     /// `Origins::origin`: whose request it is, where proxies may tell.
     pub(super) fn find_origin(&self, request: &RequestHead, now: Instant) -> Result<Option<Box<Origin>>, Reject> {
         let Some(origins) = &self.site.options.origins else { return Ok(None) };
-        let origin = origins.origin(request, self.client);
+        let origin = origins.origin(request, self.client, self.scheme);
         if let Err(reject) = &origin {
             self.site.warn_of_proxies(&format!("a request was refused: {}", reject.detail()), now);
         }
@@ -70,6 +70,7 @@ impl Connection {
         }
         match proxy_protocol::parse(&self.input, accepted) {
             Ok(Some(header)) => {
+                self.scheme = header.tls.then_some(Scheme::Https);
                 match header.source {
                     Source::Ip(address) => self.client = Peer::Ip(address).into(),
                     // Not the proxy's: its word would count for what the client sends.

@@ -39,13 +39,14 @@ pub struct Forwarding {
 }
 
 impl Forwarding {
-    /// What a request's fields tell of its origin, if they may. `peer` is the other end of the connection.
-    pub fn origin(&self, head: &RequestHead, peer: Client) -> Result<Origin, Reject> {
-        if !self.trust.covers(peer) {
-            return Ok(Origin::of(peer));
-        }
-        let mut origin = Origin { is_vouched: true, ..Origin::of(peer) };
-        if self.reads(ForwardedField::Forwarded) {
+    /// What a request's fields tell of its origin, if they may. `peer` is the other end of the connection, and `scheme`
+    /// how that one speaks, where it is known otherwise.
+    pub fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
+        let is_vouched = self.trust.covers(peer);
+        let mut origin = Origin { scheme, is_vouched, ..Origin::of(peer) };
+        if !is_vouched {
+            // Nobody's word counts.
+        } else if self.reads(ForwardedField::Forwarded) {
             self.read_forwarded(head, &mut origin)?;
         } else {
             self.read_x_forwarded(head, &mut origin)?;

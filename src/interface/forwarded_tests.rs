@@ -24,7 +24,7 @@ fn head(fields: &[(&str, &[u8])]) -> RequestHead {
 
 // The origin of a request from PROXY, which is trusted, as is the rest of its network.
 fn origin(hops: usize, reads: &[ForwardedField], fields: &[(&str, &[u8])]) -> Result<Origin, Reject> {
-    forwarding(&["10.0.0.0/8"], hops, reads).origin(&head(fields), ip(PROXY))
+    forwarding(&["10.0.0.0/8"], hops, reads).origin(&head(fields), ip(PROXY), None)
 }
 
 fn client(hops: usize, fields: &[(&str, &[u8])]) -> Result<Client, Reject> {
@@ -48,13 +48,13 @@ const SPOOFED: &[(&str, &[u8])] = &[
 fn fields_of_an_untrusted_peer_change_nothing() {
     for fields in [&X_FIELDS[..], &[Forwarded]] {
         for peer in [ip("192.0.2.1"), with_port("11.0.0.0", 9), ip("::1"), Client::Local, Client::Unknown] {
-            let found = forwarding(&["10.0.0.0/8"], 1, fields).origin(&head(SPOOFED), peer);
+            let found = forwarding(&["10.0.0.0/8"], 1, fields).origin(&head(SPOOFED), peer, None);
             assert_eq!(found, Ok(Origin::of(peer)), "{peer:?}");
         }
     }
     // Nor are they judged.
     let malformed = head(&[("X-Forwarded-For", b"\xff,"), ("X-Forwarded-Proto", b"gopher")]);
-    assert_eq!(forwarding(&[], 1, &X_FIELDS).origin(&malformed, ip(PROXY)), Ok(Origin::of(ip(PROXY))));
+    assert_eq!(forwarding(&[], 1, &X_FIELDS).origin(&malformed, ip(PROXY), None), Ok(Origin::of(ip(PROXY))));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn everybody_trusted_means_that_only_the_count_decides() {
     ] {
         let head = head(&[("X-Forwarded-For", value)]);
         for peer in [ip("198.51.100.7"), Client::Local, Client::Unknown] {
-            assert_eq!(everybody.origin(&head, peer).map(|origin| origin.client), Ok(expected));
+            assert_eq!(everybody.origin(&head, peer, None).map(|origin| origin.client), Ok(expected));
         }
     }
 }
@@ -161,7 +161,7 @@ fn everybody_trusted_means_that_only_the_count_decides() {
 #[test]
 fn unix_sockets_peers_are_trusted_by_their_word() {
     let local = forwarding(&["unix"], 2, &[For]);
-    let found = local.origin(&head(&[("X-Forwarded-For", b"6.6.6.6, 192.0.2.1")]), Client::Local).unwrap();
+    let found = local.origin(&head(&[("X-Forwarded-For", b"6.6.6.6, 192.0.2.1")]), Client::Local, None).unwrap();
     assert_eq!(found.client, ip("192.0.2.1"));
 }
 
@@ -384,10 +384,25 @@ fn host_and_port_go_together() {
 #[test]
 fn port_of_the_scheme_needs_no_host() {
     let old = RequestHead::sample("GET / HTTP/1.0", &[("X-Forwarded-Proto", b"https"), ("X-Forwarded-Port", b"8443")]);
-    let found = forwarding(&["*"], 1, &[Proto, Port]).origin(&old, Client::Local).unwrap();
+    let found = forwarding(&["*"], 1, &[Proto, Port]).origin(&old, Client::Local, None).unwrap();
     assert_eq!((found.host, found.port), (None, Some(8443)));
-    let found = forwarding(&["*"], 1, &[Proto]).origin(&old, Client::Local).unwrap();
+    let found = forwarding(&["*"], 1, &[Proto]).origin(&old, Client::Local, None).unwrap();
     assert_eq!((found.host, found.port), (None, Some(443)));
+}
+
+// Behind the PROXY protocol.
+#[test]
+fn scheme_that_is_known_otherwise_stands_below_what_trusted_proxies_write() {
+    let (proto, https) = (head(&[("X-Forwarded-Proto", b"http")]), Some(Scheme::Https));
+    for (trusted, head, scheme, port) in [
+        (&["10.0.0.0/8"][..], &proto, Some(Scheme::Http), Some(8000)),
+        (&["10.0.0.0/8"], &head(&[]), https, Some(8000)),
+        (&["11.0.0.0/8"], &proto, https, Some(8000)),
+        (&[], &RequestHead::sample("GET / HTTP/1.1", &[("Host", b"a")]), https, Some(443)),
+    ] {
+        let found = forwarding(trusted, 1, &[For, Proto]).origin(head, ip(PROXY), https).unwrap();
+        assert_eq!((found.client, found.scheme, found.port), (ip(PROXY), scheme, port));
+    }
 }
 
 #[test]

@@ -17,6 +17,10 @@ const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, length.
 const V2_FIXED: usize = V2.len() + 4;
 
+/// The extension that tells of TLS (`PP2_TYPE_SSL`), and the flag that the client speaks it (`PP2_CLIENT_SSL`).
+const TYPE_SSL: u8 = 0x20;
+const CLIENT_SSL: u8 = 0x01;
+
 /// Which versions are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
@@ -45,6 +49,8 @@ pub enum Source {
 pub struct Header {
     /// Whose connection it is.
     pub source: Source,
+    /// Whether the proxy says that its client speaks TLS to it.
+    pub tls: bool,
     /// The bytes it takes; what the client sent begins behind them.
     pub length: usize,
 }
@@ -76,7 +82,7 @@ pub enum Malformed {
     TooLong,
     /// The length is too small for the family's addresses.
     TooShort,
-    /// An extension (TLV) reaches beyond the header.
+    /// An extension (TLV) reaches beyond the header, or is too short for what it tells.
     Extension,
 }
 
@@ -95,7 +101,7 @@ impl fmt::Display for Malformed {
             Self::Family => "its address family or transport is unknown",
             Self::TooLong => "it is longer than 4096 bytes",
             Self::TooShort => "it is too short for its addresses",
-            Self::Extension => "an extension reaches beyond its end",
+            Self::Extension => "an extension is shorter than it says, or than it must be",
         })
     }
 }
@@ -136,7 +142,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         Some("TCP6") => Source::Ip(v1_source(parts, |address| address.parse().ok().map(IpAddr::V6))?),
         _ => return Err(Malformed::Protocol),
     };
-    Ok(Some(Header { source, length: end + 2 }))
+    Ok(Some(Header { source, tls: false, length: end + 2 }))
 }
 
 // The source in `SOURCE DESTINATION SOURCE-PORT DESTINATION-PORT`; the destination must be right all the same.
@@ -175,19 +181,20 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         return Err(Malformed::TooLong);
     }
     let Some(payload) = payload.get(..announced) else { return Ok(None) };
-    let source = match version_and_command & 0x0f {
+    let (source, tls) = match version_and_command & 0x0f {
         // Nothing but the length counts (§2.2).
-        0 => Source::Proxy,
+        0 => (Source::Proxy, false),
         1 => v2_source(family, payload)?,
         _ => return Err(Malformed::Command),
     };
-    Ok(Some(Header { source, length }))
+    Ok(Some(Header { source, tls, length }))
 }
 
-fn v2_source(family: u8, payload: &[u8]) -> Result<Source, Malformed> {
+// The source, and whether it speaks TLS.
+fn v2_source(family: u8, payload: &[u8]) -> Result<(Source, bool), Malformed> {
     let (source, extensions) = match family {
         // Whatever follows is to be ignored (§2.2).
-        0x00 => return Ok(Source::Unknown),
+        0x00 => return Ok((Source::Unknown, false)),
         0x11 => {
             let (addresses, extensions) = payload.split_first_chunk::<12>().ok_or(Malformed::TooShort)?;
             let &[a, b, c, d, _, _, _, _, high, low, _, _] = addresses;
@@ -205,19 +212,25 @@ fn v2_source(family: u8, payload: &[u8]) -> Result<Source, Malformed> {
         // Datagrams carry no HTTP/1.1; other values are not assigned, and such connections must be dropped (§2.2).
         _ => return Err(Malformed::Family),
     };
-    skip_extensions(extensions)?;
-    Ok(source)
+    Ok((source, tells_tls(extensions)?))
 }
 
-// Type, length in two bytes, value (§2.2.1). None of them is read, but their lengths must add up: where they do not, the
-// sender and we disagree about where its client's bytes begin.
-fn skip_extensions(mut extensions: &[u8]) -> Result<(), Malformed> {
+// Type, length in two bytes, value (§2.2.1). One of them is read, but the lengths of all must add up: where they do not,
+// the sender and we disagree about where its client's bytes begin.
+fn tells_tls(mut extensions: &[u8]) -> Result<bool, Malformed> {
+    let mut tls = false;
     while !extensions.is_empty() {
-        let &[_, high, low, ref rest @ ..] = extensions else { return Err(Malformed::Extension) };
+        let &[kind, high, low, ref rest @ ..] = extensions else { return Err(Malformed::Extension) };
         let length = usize::from(u16::from_be_bytes([high, low]));
-        extensions = rest.get(length..).ok_or(Malformed::Extension)?;
+        let (value, after) = rest.split_at_checked(length).ok_or(Malformed::Extension)?;
+        if kind == TYPE_SSL {
+            // Flags, what became of the client's certificate in four bytes, and extensions of their own (§2.2.6).
+            let &[flags, _, _, _, _, ..] = value else { return Err(Malformed::Extension) };
+            tls = flags & CLIENT_SSL != 0;
+        }
+        extensions = after;
     }
-    Ok(())
+    Ok(tls)
 }
 
 #[cfg(test)]

@@ -109,6 +109,8 @@ fn refused() -> Vec<(Vec<u8>, Malformed)> {
         (v2(0x21, 0x11, &[&TCP4[..], &[4, 0, 1]].concat()), Malformed::Extension),
         (v2(0x21, 0x11, &[&TCP4[..], &[4, 0xff, 0xff, 1]].concat()), Malformed::Extension),
         (v2(0x21, 0x21, &[&tcp6()[..], &[4, 0, 2, 1]].concat()), Malformed::Extension),
+        (v2(0x21, 0x11, &[&TCP4[..], &[0x20, 0, 4, 1, 0, 0, 0]].concat()), Malformed::Extension),
+        (v2(0x21, 0x11, &[&TCP4[..], &[0x20, 0, 0]].concat()), Malformed::Extension),
         (v2(0x21, 0x31, &[&[0; 216][..], &[4, 0, 1]].concat()), Malformed::Extension),
     ];
     for family in (0x01..=0xff).filter(|family| !matches!(family, 0x11 | 0x21 | 0x31)) {
@@ -123,9 +125,32 @@ fn refused() -> Vec<(Vec<u8>, Malformed)> {
 fn whole_header_tells_its_source_and_its_length() {
     for (bytes, source) in whole() {
         let behind = [&bytes[..], b"GET / HTTP/1.1\r\n\r\n"].concat();
-        let expected = Ok(Some(Header { source, length: bytes.len() }));
+        let expected = Ok(Some(Header { source, tls: false, length: bytes.len() }));
         assert_eq!(parse(&bytes, Accepted::Any), expected, "{}", bytes.escape_ascii());
         assert_eq!(parse(&behind, Accepted::Any), expected, "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn tls_is_told_by_its_extension_alone() {
+    for (extensions, tls) in [
+        (&[0x20, 0, 5, 1, 0, 0, 0, 0][..], true),
+        (&[0x20, 0, 5, 7, 0, 0, 0, 1], true),
+        (&[0x04, 0, 1, 9, 0x20, 0, 10, 1, 0, 0, 0, 0, 0x21, 0, 2, b'1', b'3'], true),
+        (&[0x20, 0, 5, 0, 0, 0, 0, 0], false),
+        (&[0x20, 0, 5, 6, 0, 0, 0, 0], false),
+        (&[0x21, 0, 5, 1, 0, 0, 0, 0], false),
+        (&[0x04, 0, 8, 0x20, 0, 5, 1, 0, 0, 0, 0], false),
+        (&[], false),
+    ] {
+        for (family, addresses) in [(0x11, TCP4.to_vec()), (0x21, tcp6()), (0x31, vec![0; 216])] {
+            let header = parse(&v2(0x21, family, &[&addresses[..], extensions].concat()), Accepted::Any);
+            assert_eq!(header.map(|header| header.unwrap().tls), Ok(tls), "{extensions:?}");
+        }
+        // What does not count does not count here either.
+        for header in [v2(0x20, 0x11, &[&TCP4[..], extensions].concat()), v2(0x21, 0x00, extensions)] {
+            assert_eq!(parse(&header, Accepted::Any).map(|header| header.unwrap().tls), Ok(false));
+        }
     }
 }
 

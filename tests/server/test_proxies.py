@@ -216,20 +216,24 @@ def test_haproxy_vouches_for_address_and_scheme(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_haproxy_with_the_proxy_protocol(version: str, tmp_path: Path) -> None:
     title, port = "HAProxy with the PROXY protocol", free_port()
-    send = "send-proxy" if version == "v1" else "send-proxy-v2"
+    cert, key = certificate(tmp_path)
+    (tmp_path / "site.pem").write_text(cert.read_text() + key.read_text())
+    send = "send-proxy" if version == "v1" else "send-proxy-v2-ssl"
     with documented(title, tmp_path, {"--proxy-protocol v2": f"--proxy-protocol {version}"}) as command:
-        changes = {"bind :80": f"bind 127.0.0.1:{port}", "127.0.0.1:8000 send-proxy-v2": f"{place(command)} {send}"}
+        changes = {
+            "bind :443": f"bind 127.0.0.1:{port}",
+            "/etc/haproxy/site.pem": tmp_path / "site.pem",
+            "127.0.0.1:8000 send-proxy-v2-ssl": f"{place(command)} {send}",
+        }
         with haproxy(title, tmp_path, changes, port):
             for spoofing in ([], SPOOFING):
-                found = facts(f"http://127.0.0.1:{port}/a", "--interface", "127.0.0.9", *spoofing)
+                found = facts(f"https://127.0.0.1:{port}/a", "--interface", "127.0.0.9", *spoofing)
                 assert found["REMOTE_ADDR"] == "127.0.0.9"
-                assert found["wsgi.url_scheme"] == "http"
+                # The first version has no word for it.
+                assert found["wsgi.url_scheme"] == ("https" if version == "v2" else "http")
                 assert [name for name in found if "FORWARDED" in name] == []
-            with RawClient(f"http://127.0.0.1:{port}") as client:
-                client.send(get("/a") + get("/b"))
-                own = str(client.socket.getsockname()[1])
-                for _ in range(2):
-                    assert json.loads(client.receive().body)["REMOTE_PORT"] == own
+            answer = curl("--insecure", f"https://127.0.0.1:{port}/a", f"https://127.0.0.1:{port}/b")
+            assert [status for status, _ in answer.heads] == ["HTTP/1.1 200 OK"] * 2
         # Past the proxy there is no way in.
         assert curl(command.address).exit_code == 52
 

@@ -102,6 +102,32 @@ def test_server_variables_stay_those_of_the_listener(address: str) -> None:
     assert (seen["SERVER_NAME"], seen["SERVER_PORT"], seen["wsgi.url_scheme"]) == (host, str(port), "http")
 
 
+TLS = extension(0x20, b"\x01\0\0\0\0" + extension(0x21, b"TLSv1.3"))
+
+
+@pytest.mark.parametrize(
+    ("header", "host", "expected"),
+    [
+        (v2("192.0.2.1", extensions=TLS), "shop.example", ("https", "443")),
+        (v2("192.0.2.1", extensions=extension(4, b"x") + TLS), "shop.example:8443", ("https", "8443")),
+        (v2("192.0.2.1", extensions=extension(0x20, bytes(5))), "shop.example", ("http", None)),
+        # The proxy itself asks, and its fields count.
+        (v2("192.0.2.1", command=0x20, extensions=TLS), "shop.example", ("http", "80")),
+        (v2("192.0.2.1"), "shop.example", ("http", None)),
+    ],
+)
+def test_client_that_speaks_tls_to_the_proxy_has_the_scheme_https(
+    address: str, header: bytes, host: str, expected: tuple[str, str | None]
+) -> None:
+    with RawClient(address) as client:
+        client.send(header)
+        for _ in range(2):
+            client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: http\r\n\r\n".encode())
+            seen = json.loads(client.receive().body)
+            assert seen["wsgi.url_scheme"] == expected[0]
+            assert seen["SERVER_PORT"] == (expected[1] or str(client.socket.getpeername()[1]))
+
+
 MALFORMED = [
     get("/"),
     b"\r\n" + get("/"),
@@ -120,6 +146,7 @@ MALFORMED = [
     SIGNATURE + b"\x21\x11\x00\x0b" + bytes(11),
     SIGNATURE + b"\x21\x11\xff\xff",
     v2("192.0.2.1", extensions=b"\x04\x00\x02a"),
+    v2("192.0.2.1", extensions=extension(0x20, b"\x01")),
 ]
 
 
