@@ -103,7 +103,10 @@ impl<'py> Settings<'_, 'py> {
         let mut fields = Vec::with_capacity(names.len());
         for name in names {
             let unknown = || PyValueError::new_err(format!("option forwarded_fields: {name} is not known here"));
-            fields.push(ForwardedField::of(name.as_bytes()).ok_or_else(unknown)?);
+            let field = ForwardedField::of(name.as_bytes()).ok_or_else(unknown)?;
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
         }
         // Behind the PROXY protocol everybody may be a proxy, but not every client behind it may be one.
         let trust = if proxy_protocol.is_some() { trusted.clone().listed() } else { trusted.clone() };

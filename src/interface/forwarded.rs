@@ -42,14 +42,13 @@ impl Forwarding {
     /// What a request's fields tell of its origin, if they may. `peer` is the other end of the connection, and `scheme`
     /// how that one speaks, where it is known otherwise.
     pub fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
-        let is_vouched = self.trust.covers(peer);
-        let mut origin = Origin { scheme, is_vouched, ..Origin::of(peer) };
-        if !is_vouched {
-            // Nobody's word counts.
-        } else if self.reads(ForwardedField::Forwarded) {
-            self.read_forwarded(head, &mut origin)?;
-        } else {
-            self.read_x_forwarded(head, &mut origin)?;
+        let mut origin = Origin { scheme, is_vouched: self.trust.covers(peer), ..Origin::of(peer) };
+        if origin.is_vouched {
+            if self.reads(ForwardedField::Forwarded) {
+                self.read_forwarded(head, &mut origin)?;
+            } else {
+                self.read_x_forwarded(head, &mut origin)?;
+            }
         }
         settle_port(head, &mut origin);
         Ok(origin)
@@ -59,11 +58,6 @@ impl Forwarding {
         self.fields.contains(&field)
     }
 
-    // Whether what stands to the left of an element that names this client was written by a trusted proxy.
-    fn goes_on(&self, client: Client) -> bool {
-        self.trust.covers(client)
-    }
-
     fn read_x_forwarded(&self, head: &RequestHead, origin: &mut Origin) -> Result<(), Reject> {
         let mut reach = self.hops;
         if self.reads(ForwardedField::For) {
@@ -71,7 +65,8 @@ impl Forwarding {
             for element in from_right(head, ForwardedField::For).take(self.hops) {
                 origin.client = node(element, true).ok_or(Reject::XForwardedForMalformed)?;
                 walked += 1;
-                if !self.goes_on(origin.client) {
+                // Only a trusted proxy's word says what stands to the left of its own address.
+                if !self.trust.covers(origin.client) {
                     break;
                 }
             }
@@ -109,7 +104,10 @@ impl Forwarding {
             for element in elements.iter().rev() {
                 vouched.push_front(element.text);
                 if let Some(value) = &element.host {
-                    origin.host = Some(Some(value).filter(|value| valid_host(value)).ok_or(malformed)?.to_vec());
+                    if !valid_host(value) {
+                        return Err(malformed);
+                    }
+                    origin.host = Some(value.to_vec());
                 }
                 if let Some(value) = &element.proto {
                     origin.scheme = Some(scheme(value).ok_or(malformed)?);
@@ -121,7 +119,7 @@ impl Forwarding {
                 if element.client.is_some() {
                     origin.client = next;
                 }
-                if !self.goes_on(next) || vouched.len() == self.hops {
+                if !self.trust.covers(next) || vouched.len() == self.hops {
                     break 'lines;
                 }
             }
