@@ -190,8 +190,9 @@ def test_each_request_of_a_connection_has_an_origin_of_its_own() -> None:
         client.send(get("/", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https"))
         client.send(POST + b"X-Forwarded-For: 192.0.2.2\r\nContent-Length: 5\r\n\r\nhello" + get("/"))
         client.send(CHUNKED.removesuffix(b"\r\n") + b"X-Forwarded-For: 192.0.2.3\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
-        expected = [("192.0.2.1", "https"), ("192.0.2.2", "http"), ("127.0.0.1", "http"), ("192.0.2.3", "http")]
-        assert [of(client) for _ in range(4)] == expected
+        client.send(get("/", "X-Forwarded-For: unknown") + get("/"))
+        expected = ["192.0.2.1", "192.0.2.2", "127.0.0.1", "192.0.2.3", "", "127.0.0.1"]
+        assert [of(client) for _ in expected] == list(zip(expected, ["https"] + ["http"] * 5, strict=True))
 
 
 def test_unix_sockets_peers_are_trusted_by_their_word(tmp_path: Path) -> None:
