@@ -1,80 +1,22 @@
 use std::time::{Duration, Instant};
 
 use super::super::clock::Clock;
-use super::super::doubles::{Witness, answer, read_whole, site};
-use super::super::gateway::Origins;
+use super::super::doubles::{answer, read_whole};
+use super::super::gateway::{Gateway, Origins};
 use super::super::options::Options;
+use super::super::rig::Rig;
 use super::*;
-use crate::net::stream::Stream;
-use crate::net::stream::double::Double;
 
-/// A connection over a scripted stream, and an application that echoes `METHOD target body`.
-struct Rig {
-    double: Double,
-    witness: Witness,
-    connection: Option<Box<Connection>>,
+/// An application that answers `METHOD target body`.
+struct Echo {
     calls: Vec<String>,
     clients: Vec<Client>,
     read: bool,
     pieces: bool,
-    now: Instant,
-    scratch: Vec<u8>,
 }
 
-impl Rig {
-    fn new(options: Options) -> Self {
-        let double = Double::default();
-        let witness = Witness::default();
-        let now = Instant::now();
-        let wire = Arc::new(Wire::new(Stream::Double(double.clone())));
-        let connection = Connection::new(wire, site(options, &witness), Client::Local, 0, 0, now);
-        Self {
-            double,
-            witness,
-            connection: Some(Box::new(connection)),
-            calls: Vec::new(),
-            clients: Vec::new(),
-            read: true,
-            pieces: false,
-            now,
-            scratch: vec![0; 4096],
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        // A read of nothing would be the end of the stream.
-        if !bytes.is_empty() {
-            self.double.0.lock().unwrap().incoming.push_back(bytes.to_vec());
-        }
-    }
-
-    /// Moves the connection along until it waits or is closed.
-    fn run(&mut self) {
-        for _ in 0..100_000 {
-            let Some(mut connection) = self.connection.take() else { return };
-            connection.note(true, false);
-            let date = [b'd'; 29];
-            let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: SHARE };
-            match connection.advance(&mut turn) {
-                Step::Wait(connection) => {
-                    let blocked = connection.wire.output().pending() > 0;
-                    let script = self.double.0.lock().unwrap();
-                    let more = !script.incoming.is_empty() || script.ended;
-                    drop(script);
-                    self.connection = Some(connection);
-                    if !blocked && !more {
-                        return;
-                    }
-                }
-                Step::Again(connection) => self.connection = Some(connection),
-                Step::Ready(exchange) => self.connection = Some(self.serve(exchange)),
-                Step::Closed => return,
-            }
-        }
-        panic!("the connection never comes to rest");
-    }
-
-    fn serve(&mut self, mut exchange: Box<Exchange>) -> Box<Connection> {
+impl Gateway for Echo {
+    fn serve(&mut self, mut exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
         self.clients.push(exchange.client());
         let head = exchange.request();
         let mut line = [head.method(), b" ", head.target()].concat();
@@ -83,31 +25,25 @@ impl Rig {
             line.extend(read_whole(&mut exchange));
         }
         self.calls.push(String::from_utf8_lossy(&line).into_owned());
-        answer(&mut exchange, &line, self.pieces, &mut Clock::new(self.now));
-        Connection::conclude(exchange, self.now)
+        answer(&mut exchange, &line, self.pieces, clock);
+        Some(exchange)
     }
 
-    fn written(&self) -> String {
-        String::from_utf8_lossy(&self.double.0.lock().unwrap().written).into_owned()
+    fn detached<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
+        work()
     }
+}
 
-    fn statuses(&self) -> Vec<String> {
-        self.written().split("HTTP/1.1 ").skip(1).map(|part| part[..3].to_owned()).collect()
-    }
+fn connected(options: Options) -> Rig<Echo> {
+    Rig::new(options, Echo { calls: Vec::new(), clients: Vec::new(), read: true, pieces: false })
+}
 
-    fn is_closed(&self) -> bool {
-        self.connection.is_none()
-    }
+fn written(rig: &Rig<Echo>) -> String {
+    String::from_utf8_lossy(&rig.double.script().written).into_owned()
+}
 
-    fn expire(&mut self) {
-        let connection = self.connection.take().expect("the connection is open");
-        self.now = connection.deadline().expect("somebody waits");
-        let date = [b'd'; 29];
-        let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        if let Step::Wait(connection) = connection.expire(&mut turn) {
-            self.connection = Some(connection);
-        }
-    }
+fn statuses(rig: &Rig<Echo>) -> Vec<String> {
+    written(rig).split("HTTP/1.1 ").skip(1).map(|part| part[..3].to_owned()).collect()
 }
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -120,123 +56,123 @@ fn pipelined_requests_split_anywhere_are_answered_in_order() {
     let wire = [GET, POST, CHUNKED, GET].concat();
     let expected = ["GET /a ", "POST /p hello", "POST /c hello", "GET /a "];
     for cut in 0..=wire.len() {
-        let mut rig = Rig::new(Options::default());
+        let mut rig = connected(Options::default());
         rig.send(&wire[..cut]);
         rig.run();
         rig.send(&wire[cut..]);
         rig.run();
-        assert_eq!(rig.calls, expected, "cut at {cut}");
-        assert_eq!(rig.statuses(), ["200"; 4], "cut at {cut}");
+        assert_eq!(rig.gateway.calls, expected, "cut at {cut}");
+        assert_eq!(statuses(&rig), ["200"; 4], "cut at {cut}");
         assert!(!rig.is_closed());
     }
 }
 
 #[test]
 fn request_byte_by_byte_to_a_socket_that_takes_a_byte_at_a_time_is_answered_whole() {
-    let mut whole = Rig::new(Options::default());
+    let mut whole = connected(Options::default());
     whole.send(&[GET, POST].concat());
     whole.run();
-    let mut rig = Rig::new(Options::default());
-    rig.double.0.lock().unwrap().appetite = Some(1);
+    let mut rig = connected(Options::default());
+    rig.double.script().appetite = Some(1);
     for byte in [GET, POST].concat() {
         rig.send(&[byte]);
         rig.run();
     }
-    assert_eq!(rig.calls, whole.calls);
+    assert_eq!(rig.gateway.calls, whole.gateway.calls);
     let strip = |text: String| text.lines().filter(|line| !line.starts_with("date")).collect::<Vec<_>>().join("\n");
-    assert_eq!(strip(rig.written()).len(), strip(whole.written()).len());
+    assert_eq!(strip(written(&rig)).len(), strip(written(&whole)).len());
 }
 
 #[test]
 fn body_larger_than_the_buffer_is_streamed_and_the_next_request_found() {
     for read in [true, false] {
-        let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
-        rig.read = read;
+        let mut rig = connected(Options { body_buffer: 2, ..Options::default() });
+        rig.gateway.read = read;
         rig.send(&[POST, GET].concat());
         rig.run();
         let post = if read { "POST /p hello" } else { "POST /p" };
-        assert_eq!(rig.calls.first().map(String::as_str), Some(post));
-        assert_eq!(rig.calls.len(), 2, "what was not read is drained");
+        assert_eq!(rig.gateway.calls.first().map(String::as_str), Some(post));
+        assert_eq!(rig.gateway.calls.len(), 2, "what was not read is drained");
     }
 }
 
 #[test]
 fn chunked_body_larger_than_the_buffer_is_spooled_whole() {
-    let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
+    let mut rig = connected(Options { body_buffer: 2, ..Options::default() });
     rig.send(&[CHUNKED, GET].concat());
     rig.run();
-    assert_eq!(rig.calls, ["POST /c hello", "GET /a "]);
+    assert_eq!(rig.gateway.calls, ["POST /c hello", "GET /a "]);
 }
 
 #[test]
 fn chunked_body_is_streamed_where_the_option_asks_for_it() {
-    let mut rig = Rig::new(Options { stream_chunked: true, ..Options::default() });
+    let mut rig = connected(Options { stream_chunked: true, ..Options::default() });
     rig.send(&[CHUNKED, GET].concat());
     rig.run();
-    assert_eq!(rig.calls, ["POST /c hello", "GET /a "]);
+    assert_eq!(rig.gateway.calls, ["POST /c hello", "GET /a "]);
 }
 
 #[test]
 fn refused_request_is_answered_once_and_nothing_behind_it_runs() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = connected(Options::default());
     rig.send(&[b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", GET].concat());
     rig.run();
-    assert_eq!(rig.statuses(), ["400"]);
-    assert!(rig.calls.is_empty());
-    assert!(rig.double.0.lock().unwrap().finished, "the client is told that no more comes");
+    assert_eq!(statuses(&rig), ["400"]);
+    assert!(rig.gateway.calls.is_empty());
+    assert!(rig.double.script().finished, "the client is told that no more comes");
 }
 
 #[test]
 fn body_that_ends_early_never_reaches_the_application() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = connected(Options::default());
     rig.send(&POST[..POST.len() - 1]);
-    rig.double.0.lock().unwrap().ended = true;
+    rig.double.script().ended = true;
     rig.run();
-    assert!(rig.is_closed() && rig.calls.is_empty() && rig.written().is_empty());
+    assert!(rig.is_closed() && rig.gateway.calls.is_empty() && written(&rig).is_empty());
 }
 
 #[test]
 fn expectation_is_answered_before_the_body_and_at_most_once() {
     let head = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     for buffer in [64, 2] {
-        let mut rig = Rig::new(Options { body_buffer: buffer, ..Options::default() });
+        let mut rig = connected(Options { body_buffer: buffer, ..Options::default() });
         rig.send(head);
         rig.send(b"hello");
         rig.run();
-        assert_eq!(rig.statuses(), ["100", "200"], "buffer of {buffer}");
-        let mut together = Rig::new(Options { body_buffer: buffer, ..Options::default() });
+        assert_eq!(statuses(&rig), ["100", "200"], "buffer of {buffer}");
+        let mut together = connected(Options { body_buffer: buffer, ..Options::default() });
         together.send(&[head, b"hello".as_slice()].concat());
         together.run();
-        assert_eq!(together.statuses(), ["200"], "a body that came along was not waited for");
+        assert_eq!(statuses(&together), ["200"], "a body that came along was not waited for");
     }
 }
 
 #[test]
 fn expectation_is_not_answered_if_the_application_reads_nothing() {
-    let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
-    rig.read = false;
+    let mut rig = connected(Options { body_buffer: 2, ..Options::default() });
+    rig.gateway.read = false;
     rig.send(b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     rig.run();
-    assert_eq!(rig.statuses(), ["200"]);
-    assert!(rig.written().contains("Connection: close"), "{}", rig.written());
+    assert_eq!(statuses(&rig), ["200"]);
+    assert!(written(&rig).contains("Connection: close"), "{}", written(&rig));
 }
 
 #[test]
 fn response_in_pieces_is_chunked_and_ends_with_the_last_chunk() {
-    let mut rig = Rig::new(Options::default());
-    rig.pieces = true;
+    let mut rig = connected(Options::default());
+    rig.gateway.pieces = true;
     rig.send(GET);
     rig.run();
-    assert!(rig.written().ends_with("3\r\nGET\r\n3\r\n /a\r\n1\r\n \r\n0\r\n\r\n"), "{}", rig.written());
+    assert!(written(&rig).ends_with("3\r\nGET\r\n3\r\n /a\r\n1\r\n \r\n0\r\n\r\n"), "{}", written(&rig));
 }
 
 #[test]
 fn deadlines_follow_what_the_client_does() {
     let options = Options::default();
-    let mut rig = Rig::new(options.clone());
+    let mut rig = connected(options.clone());
     let start = rig.now;
     rig.run();
-    let deadline = |rig: &Rig| rig.connection.as_ref().unwrap().deadline().unwrap() - start;
+    let deadline = |rig: &Rig<Echo>| rig.connection().unwrap().deadline().unwrap() - start;
     assert_eq!(deadline(&rig), options.header_timeout);
     rig.send(GET);
     rig.run();
@@ -248,16 +184,16 @@ fn deadlines_follow_what_the_client_does() {
 
 #[test]
 fn silence_is_closed_silently_and_half_a_request_is_told() {
-    let mut silent = Rig::new(Options::default());
+    let mut silent = connected(Options::default());
     silent.run();
     silent.expire();
-    assert!(silent.is_closed() && silent.written().is_empty());
+    assert!(silent.is_closed() && written(&silent).is_empty());
     for half in [&GET[..10], &POST[..POST.len() - 1]] {
-        let mut rig = Rig::new(Options::default());
+        let mut rig = connected(Options::default());
         rig.send(half);
         rig.run();
         rig.expire();
-        assert_eq!(rig.statuses(), ["408"]);
+        assert_eq!(statuses(&rig), ["408"]);
     }
 }
 
@@ -277,8 +213,8 @@ fn slow_body_is_held_to_its_minimum_rate() {
 
 #[test]
 fn observers_learn_of_each_exchange_after_its_last_byte() {
-    let mut rig = Rig::new(Options::default());
-    rig.double.0.lock().unwrap().appetite = Some(10);
+    let mut rig = connected(Options::default());
+    rig.double.script().appetite = Some(10);
     rig.send(GET);
     rig.run();
     assert_eq!(*rig.witness.0.lock().unwrap(), [(200, 7, true)]);
@@ -286,12 +222,12 @@ fn observers_learn_of_each_exchange_after_its_last_byte() {
 
 #[test]
 fn stopping_server_answers_what_it_has_and_closes() {
-    let mut rig = Rig::new(Options::default());
-    rig.connection.as_ref().unwrap().site.stop();
+    let mut rig = connected(Options::default());
+    rig.site.stop();
     rig.send(GET);
     rig.run();
-    assert_eq!(rig.statuses(), ["200"]);
-    assert!(rig.written().contains("Connection: close"));
+    assert_eq!(statuses(&rig), ["200"]);
+    assert!(written(&rig).contains("Connection: close"));
 }
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n";
@@ -301,8 +237,8 @@ fn v2(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, 0, length][..], payload].concat()
 }
 
-fn behind_proxy(accepted: Accepted) -> Rig {
-    Rig::new(Options { proxy_protocol: Some(accepted), ..Options::default() })
+fn behind_proxy(accepted: Accepted) -> Rig<Echo> {
+    connected(Options { proxy_protocol: Some(accepted), ..Options::default() })
 }
 
 #[test]
@@ -325,8 +261,8 @@ fn proxy_header_split_anywhere_tells_the_client_of_all_requests() {
             rig.run();
             rig.send(&wire[cut..]);
             rig.run();
-            assert_eq!(rig.calls, ["GET /a ", "POST /p hello", "GET /a "], "cut at {cut}");
-            assert_eq!(rig.clients, [client; 3], "cut at {cut}");
+            assert_eq!(rig.gateway.calls, ["GET /a ", "POST /p hello", "GET /a "], "cut at {cut}");
+            assert_eq!(rig.gateway.clients, [client; 3], "cut at {cut}");
             assert!(!rig.is_closed());
         }
     }
@@ -346,13 +282,13 @@ fn connection_without_usable_proxy_header_is_closed_without_a_word() {
         rig.send(bytes);
         rig.run();
         assert!(rig.is_closed(), "{}", bytes.escape_ascii());
-        assert_eq!((rig.calls.len(), rig.written().as_str()), (0, ""), "{}", bytes.escape_ascii());
+        assert_eq!((rig.gateway.calls.len(), written(&rig).as_str()), (0, ""), "{}", bytes.escape_ascii());
     }
     // Only the first header is one; a second is a malformed request.
     let mut rig = behind_proxy(Accepted::Any);
     rig.send(&second);
     rig.run();
-    assert_eq!((rig.calls.len(), rig.statuses()), (0, vec!["400".to_owned()]));
+    assert_eq!((rig.gateway.calls.len(), statuses(&rig)), (0, vec!["400".to_owned()]));
 }
 
 #[test]
@@ -361,12 +297,12 @@ fn proxy_header_that_does_not_end_is_given_the_time_of_a_head() {
         let mut rig = behind_proxy(Accepted::Any);
         rig.send(beginning);
         rig.run();
-        let connection = rig.connection.as_ref().unwrap();
+        let connection = rig.connection().unwrap();
         assert!(connection.is_idle(), "nobody waits for an answer");
         assert_eq!(connection.deadline(), Some(rig.now + Options::default().header_timeout));
         rig.expire();
         assert!(rig.is_closed());
-        assert_eq!(rig.written(), "");
+        assert_eq!(written(&rig), "");
     }
 }
 
@@ -384,16 +320,16 @@ impl Origins for OwnField {
 
 #[test]
 fn origin_is_asked_for_once_for_each_request_and_before_its_body() {
-    let mut rig = Rig::new(Options { origins: Some(Arc::new(OwnField)), ..Options::default() });
+    let mut rig = connected(Options { origins: Some(Arc::new(OwnField)), ..Options::default() });
     for (ip, length) in [("192.0.2.1", 0), ("192.0.2.2", 5)] {
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\nClient: {ip}\r\nContent-Length: {length}\r\n\r\n");
         rig.send(&[head.as_bytes(), &b"hello"[..length]].concat());
         rig.run();
     }
     let client = |ip: &str| Client::Ip(ip.parse().unwrap(), None);
-    assert_eq!(rig.clients, [client("192.0.2.1"), client("192.0.2.2")]);
+    assert_eq!(rig.gateway.clients, [client("192.0.2.1"), client("192.0.2.2")]);
     // Neither is the client asked to go on, nor is its body waited for.
     rig.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     rig.run();
-    assert_eq!((rig.calls.len(), rig.statuses()), (2, ["200", "200", "400"].map(str::to_owned).to_vec()));
+    assert_eq!((rig.gateway.calls.len(), statuses(&rig)), (2, ["200", "200", "400"].map(str::to_owned).to_vec()));
 }

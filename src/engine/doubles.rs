@@ -1,6 +1,6 @@
 //! Stand-ins for the tests of this room: an application without Python, a reporter and an observer that remember.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::body::Body;
 use super::clock::Clock;
@@ -13,13 +13,17 @@ use crate::http::head::ResponseHead;
 use crate::http::status::Status;
 use crate::http1::plan::BodySize;
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Remembers what was reported.
 #[derive(Default)]
 pub struct Notebook(pub Mutex<Vec<String>>);
 
 impl Reporter for Notebook {
     fn report(&self, _severity: Severity, message: &str) {
-        self.0.lock().expect("never poisoned").push(message.to_owned());
+        lock(&self.0).push(message.to_owned());
     }
 }
 
@@ -29,7 +33,7 @@ pub struct Witness(pub Arc<Mutex<Vec<(u16, u64, bool)>>>);
 
 impl Observer for Witness {
     fn finished(&self, record: &Record) {
-        self.0.lock().expect("never poisoned").push((record.status, record.body_bytes, record.complete));
+        lock(&self.0).push((record.status, record.body_bytes, record.complete));
     }
 }
 
@@ -58,6 +62,10 @@ pub fn read_whole(exchange: &mut Exchange) -> Vec<u8> {
 }
 
 /// Answers 200 with `content`, of known length unless `pieces` are asked for.
+///
+/// # Panics
+/// If the client has gone.
+#[expect(clippy::expect_used, reason = "only tests use this, and so it fails them")]
 pub fn answer(exchange: &mut Exchange, content: &[u8], pieces: bool, clock: &mut Clock) {
     let head = ResponseHead::new(Status::new(200).expect("a status"), b"OK");
     if pieces {

@@ -22,5 +22,7 @@ pub mod site;
 pub mod wire;
 pub mod workers;
 
-#[cfg(test)]
-mod doubles;
+#[cfg(any(test, feature = "doubles"))]
+pub mod doubles;
+#[cfg(any(test, feature = "doubles"))]
+pub mod rig;

@@ -71,7 +71,7 @@ impl<G: Gateway> Worker<'_, G> {
         } else {
             let (key, token) = (exchange.key, exchange.token());
             let before = shard.learning.is_suspect(key).then(processor_time);
-            let Ok(Some(answered)) = catch_unwind(AssertUnwindSafe(|| gateway.serve(exchange, clock))) else {
+            let Some(answered) = answer(*gateway, exchange, clock) else {
                 shard.site.reporter.report(Severity::Error, "a defect of the server itself cost one request (panic)");
                 shard.lose(token);
                 return began.elapsed();
@@ -79,16 +79,23 @@ impl<G: Gateway> Worker<'_, G> {
             exchange = answered;
             let processor = before.map(|before| processor_time().saturating_sub(before));
             shard.learning.note(key, began.elapsed(), processor);
-            match exchange.progress() {
-                Progress::Waiting => exchange.refuse(Reject::AppFailed, clock),
-                Progress::Begun => exchange.abort(),
-                Progress::Complete | Progress::Aborted => {}
-            }
         }
         let now = Instant::now();
         shard.hand_back(Connection::conclude(exchange, now));
         now - began
     }
+}
+
+/// Has a gateway answer, and ends what it leaves open: an exchange that it did not answer, and one that it did not finish.
+/// `None`: the exchange was lost, in a panic or elsewhere.
+pub(super) fn answer<G: Gateway>(gateway: &mut G, exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
+    let mut exchange = catch_unwind(AssertUnwindSafe(|| gateway.serve(exchange, clock))).ok().flatten()?;
+    match exchange.progress() {
+        Progress::Waiting => exchange.refuse(Reject::AppFailed, clock),
+        Progress::Begun => exchange.abort(),
+        Progress::Complete | Progress::Aborted => {}
+    }
+    Some(exchange)
 }
 
 // What this thread has computed so far.

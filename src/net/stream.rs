@@ -28,7 +28,7 @@ pub enum Stream {
     /// TCP or Unix socket, plain bytes.
     Socket(Socket),
     /// A scripted double for tests of the rooms above.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "doubles"))]
     Double(double::Double),
 }
 
@@ -47,7 +47,7 @@ impl Stream {
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Socket(socket) => retry(|| (&*socket).read(into)),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.read(into),
         }
     }
@@ -59,7 +59,7 @@ impl Stream {
                 [only] => retry(|| socket.send_with_flags(only, send_flags())),
                 _ => retry(|| socket.send_vectored_with_flags(slices, send_flags())),
             },
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.write(slices),
         }
     }
@@ -72,7 +72,7 @@ impl Stream {
                 let mut position = offset;
                 retry(|| Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?))
             }
-            #[cfg(any(test, not(target_os = "linux")))]
+            #[cfg(any(test, feature = "doubles", not(target_os = "linux")))]
             _ => {
                 use std::os::unix::fs::FileExt;
                 let mut block = vec![0; count.min(1 << 16)];
@@ -94,7 +94,7 @@ impl Stream {
                     Err(_) => Presence::Gone,
                 }
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(_) => Presence::Here,
         }
     }
@@ -104,7 +104,7 @@ impl Stream {
         match self {
             // An error means that the client has gone, which the next read tells.
             Self::Socket(socket) => drop(socket.shutdown(Shutdown::Write)),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.finish_writing(),
         }
     }
@@ -114,7 +114,7 @@ impl Stream {
         match self {
             // Should it fail, the connection is broken already, which is what was wanted.
             Self::Socket(socket) => drop(socket.set_linger(Some(Duration::ZERO))),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.reset_on_close(),
         }
     }
@@ -123,7 +123,7 @@ impl Stream {
     pub fn abandon(&self) {
         match self {
             Self::Socket(socket) => drop(socket.shutdown(Shutdown::Both)),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.finish_writing(),
         }
     }
@@ -149,7 +149,7 @@ impl Stream {
                 let mut wanted = [PollFd::new(socket, what)];
                 retry(|| Ok(poll(&mut wanted, Some(&timeout))? > 0))
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(_) => Ok(true),
         }
     }
@@ -158,7 +158,7 @@ impl Stream {
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Socket(socket) => Some(socket.as_fd()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "doubles"))]
             Self::Double(_) => None,
         }
     }
@@ -174,19 +174,20 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "doubles"))]
 pub mod double {
     //! A stream that plays a script: what the client sends, piece by piece, and how much the socket takes at a time.
 
     use std::collections::VecDeque;
     use std::io::{self, IoSlice};
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     /// What both ends see.
     #[derive(Debug, Default)]
     #[expect(clippy::struct_excessive_bools, reason = "a script is a list of independent events")]
     pub struct Script {
-        /// Pieces still to be read; an empty list means "nothing yet" unless `ended`.
+        /// Pieces still to be read, of which an empty one is a pause: one read finds nothing yet. So does every read of an
+        /// empty list, unless `ended`.
         pub incoming: VecDeque<Vec<u8>>,
         /// The client has closed its side.
         pub ended: bool,
@@ -194,6 +195,8 @@ pub mod double {
         pub written: Vec<u8>,
         /// How many bytes each write takes at most; `None`: all. Every second write then would block.
         pub appetite: Option<usize>,
+        /// The connection breaks when this many bytes were written.
+        pub breaks_after: Option<usize>,
         /// The server has ended its side.
         pub finished: bool,
         /// The server asked for a reset.
@@ -206,11 +209,19 @@ pub mod double {
     pub struct Double(pub Arc<Mutex<Script>>);
 
     impl Double {
+        /// The script, to be read and changed.
+        pub fn script(&self) -> MutexGuard<'_, Script> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
         pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-            let mut script = self.0.lock().expect("no test panics while it holds this");
+            let mut script = self.script();
             let Some(mut piece) = script.incoming.pop_front() else {
                 return if script.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
             };
+            if piece.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             let taken = piece.len().min(into.len());
             into[..taken].copy_from_slice(&piece[..taken]);
             if taken < piece.len() {
@@ -220,8 +231,8 @@ pub mod double {
         }
 
         pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-            let mut script = self.0.lock().expect("no test panics while it holds this");
-            let limit = match script.appetite {
+            let mut script = self.script();
+            let mut limit = match script.appetite {
                 Some(_) if script.turn => {
                     script.turn = false;
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -232,17 +243,26 @@ pub mod double {
                 }
                 None => usize::MAX,
             };
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(limit).collect();
-            script.written.extend_from_slice(&bytes);
-            Ok(bytes.len())
+            if let Some(end) = script.breaks_after {
+                limit = limit.min(end.saturating_sub(script.written.len()));
+                if limit == 0 {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+            }
+            let before = script.written.len();
+            for slice in slices {
+                let left = limit - (script.written.len() - before);
+                script.written.extend_from_slice(&slice[..slice.len().min(left)]);
+            }
+            Ok(script.written.len() - before)
         }
 
         pub(super) fn reset_on_close(&self) {
-            self.0.lock().expect("no test panics while it holds this").reset = true;
+            self.script().reset = true;
         }
 
         pub(super) fn finish_writing(&self) {
-            self.0.lock().expect("no test panics while it holds this").finished = true;
+            self.script().finished = true;
         }
     }
 }

@@ -16,8 +16,11 @@ _NOT_CODE = re.compile(
     """,
     re.VERBOSE,
 )
-_TEST_ITEM = re.compile(r"#\[cfg\((?:test|all\(test[^\]]*\))\)\]\s*(?:#\[[^\]]*\]\s*)*")
-_TEST_FILE = re.compile(r'#\[cfg\(test\)\]\s*(?:#\[path = "(?P<path>[^"]+)"\]\s*)?(?:pub )?mod (?P<name>\w+);')
+# The feature `doubles` compiles stand-ins for tests outside of the crate.
+_TEST_ITEM = re.compile(r"#\[cfg\((?:test|all\(test[^\]]*\)|any\(test, feature = \"\"\))\)\]\s*(?:#\[[^\]]*\]\s*)*")
+_TEST_FILE = re.compile(
+    r'#\[cfg\((?:test|any\(test, feature = "doubles"\))\)\]\s*(?:#\[path = "(?P<path>[^"]+)"\]\s*)?(?:pub )?mod (?P<name>\w+);'
+)
 _USE = re.compile(r"\buse\s+([^;]+);")
 _INLINE = re.compile(r"\bmod\s+(\w+)\s*(?=\{)")
 _EXTERN = re.compile(r"\bextern\s+crate\s+(\w+)")
