@@ -88,6 +88,12 @@ struct Incoming {
     origin: Option<Box<Origin>>,
 }
 
+impl Incoming {
+    fn is_head(&self) -> bool {
+        self.request.method() == b"HEAD"
+    }
+}
+
 // What one pass through the corridor's loop came to.
 pub(super) enum Pass {
     On(Box<Connection>),
@@ -273,8 +279,8 @@ impl Connection {
     pub fn expire(mut self: Box<Self>, turn: &mut Turn<'_>) -> Step {
         match self.stage {
             // A client that has begun a request learns why it failed; one that has said nothing just loses the connection.
-            Stage::Head => self.refuse(Reject::HeaderTimeout, turn),
-            Stage::Body(_) => self.refuse(Reject::BodyTimeout, turn),
+            Stage::Head => self.refuse(Reject::HeaderTimeout, self.progress.asks_by_head(&self.input), turn),
+            Stage::Body(ref pending) => self.refuse(Reject::BodyTimeout, pending.incoming.is_head(), turn),
             Stage::Answering(_) => {
                 self.give_up();
                 return Step::Closed;
@@ -335,8 +341,8 @@ impl Connection {
                         return self.wait_for_head(turn);
                     }
                     Err(reject) => {
-                        self.refuse(reject, turn);
-                        return Pass::On(self);
+                        let by_head = self.progress.asks_by_head(received);
+                        return self.refused(reject, by_head, turn);
                     }
                 }
             }
@@ -351,8 +357,8 @@ impl Connection {
             }
             Ok(None) => self.wait_for_head(turn),
             Err(reject) => {
-                self.refuse(reject, turn);
-                Pass::On(self)
+                let by_head = self.progress.asks_by_head(&self.input);
+                self.refused(reject, by_head, turn)
             }
         }
     }
@@ -370,18 +376,12 @@ impl Connection {
         self.progress = parse::Progress::default();
         let framing = match framing::decide(&request, &self.site.options.limits) {
             Ok(framing) => framing,
-            Err(reject) => {
-                self.refuse(reject, turn);
-                return Pass::On(self);
-            }
+            Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
         };
         let options = Arc::clone(&self.site.options);
         let origin = match self.find_origin(&request, turn.now) {
             Ok(origin) => origin,
-            Err(reject) => {
-                self.refuse(reject, turn);
-                return Pass::On(self);
-            }
+            Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
         };
         let incoming = Incoming { request, framing, origin };
         let intake = match framing.body {
@@ -455,15 +455,12 @@ impl Connection {
                 let Pending { incoming, intake } = *pending;
                 match intake.finish() {
                     Ok((body, length)) => Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now))),
-                    Err(reject) => {
-                        self.refuse(reject, turn);
-                        Pass::On(self)
-                    }
+                    Err(reject) => self.refused(reject, incoming.is_head(), turn),
                 }
             }
             Err(reject) => {
-                self.refuse(reject, turn);
-                Pass::On(self)
+                let by_head = pending.incoming.is_head();
+                self.refused(reject, by_head, turn)
             }
         }
     }

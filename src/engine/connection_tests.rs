@@ -333,3 +333,33 @@ fn origin_is_asked_for_once_for_each_request_and_before_its_body() {
     rig.run();
     assert_eq!((rig.gateway.calls.len(), statuses(&rig)), (2, ["200", "200", "400"].map(str::to_owned).to_vec()));
 }
+
+// RFC 9110 §9.3.2: the answer to HEAD has no content, also where the request is none.
+#[test]
+fn refused_head_request_is_answered_without_content() {
+    let heads: [&[u8]; 5] = [
+        b"HEAD / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"\r\nHEAD / HTTP/9.9\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!",
+    ];
+    for head in heads {
+        for piece in [1, head.len()] {
+            let mut rig = connected(Options::default());
+            for piece in head.chunks(piece) {
+                rig.send(piece);
+                rig.run();
+            }
+            let response = written(&rig);
+            assert!(response.starts_with("HTTP/1.1 ") && response.ends_with("Connection: close\r\n\r\n"), "{response}");
+        }
+    }
+    for half in [&b"HEAD / HT"[..], b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell"] {
+        let mut rig = connected(Options::default());
+        rig.send(half);
+        rig.run();
+        rig.expire();
+        assert!(written(&rig).starts_with("HTTP/1.1 408 ") && written(&rig).ends_with("close\r\n\r\n"));
+    }
+}

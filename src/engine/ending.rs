@@ -101,15 +101,20 @@ impl Connection {
         content
     }
 
-    // Queues the refusal of a request that never became an exchange.
-    pub(super) fn refuse(&mut self, reject: Reject, turn: &Turn<'_>) {
+    // Queues the refusal of a request that never became an exchange. `by_head`: it came, or was about to come, by HEAD.
+    pub(super) fn refuse(&mut self, reject: Reject, by_head: bool, turn: &Turn<'_>) {
         if reject.blame() == Blame::Server {
             self.site.reporter.report(Severity::Error, reject.detail());
         }
-        self.queue_refusal(reject, false, turn.date);
+        self.queue_refusal(reject, by_head, turn.date);
         self.input = Vec::new();
         self.unseen = false;
         self.enter(Stage::Answering(facts(false, Outcome::Complete, Unread::Unknown)), turn.now);
+    }
+
+    pub(super) fn refused(mut self: Box<Self>, reject: Reject, by_head: bool, turn: &Turn<'_>) -> Pass {
+        self.refuse(reject, by_head, turn);
+        Pass::On(self)
     }
 
     // flush, then turn::next.

@@ -41,6 +41,14 @@ pub struct Progress {
     scanned: usize,
 }
 
+impl Progress {
+    /// Whether what has come of `input` asks by HEAD, be it well-formed or not: its answer must not have content
+    /// (RFC 9110 §9.3.2).
+    pub fn asks_by_head(&self, input: &[u8]) -> bool {
+        slice(input, self.start, input.len()).starts_with(b"HEAD ")
+    }
+}
+
 /// Looks for a head at the front of `input`, which begins with the same bytes at each call for one head.
 ///
 /// `Ok(None)` asks for more bytes. Otherwise the head comes with the number of bytes that it took, a skipped empty line
