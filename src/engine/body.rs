@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::ending::can_drain;
 use super::options::Options;
+use super::output::Flushed;
 use super::wire::Wire;
 use crate::http::reject::Reject;
 use crate::http1::body::{ChunkedDecoder, Event};
@@ -336,13 +337,22 @@ impl BodyStream {
                         return Err(BodyFailure::TimedOut);
                     }
                     let began = Instant::now();
-                    self.wire.stream().wait_readable(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    self.wait(patience).map_err(|_| BodyFailure::Incomplete)?;
                     let waited = began.elapsed();
                     silent += waited;
                     self.waited += waited;
                 }
                 Err(_) => return Err(BodyFailure::Incomplete),
             }
+        }
+    }
+
+    // Waits for bytes. What is still to be sent leaves meanwhile: the client may be waiting for the rest of an invitation.
+    fn wait(&self, patience: Duration) -> io::Result<bool> {
+        let stream = self.wire.stream();
+        match self.wire.flush()? {
+            Flushed::All => stream.wait_readable(patience),
+            Flushed::Blocked | Flushed::Yielded => stream.wait_ready(patience),
         }
     }
 

@@ -424,13 +424,17 @@ impl Connection {
         self.take_in(rest, turn)
     }
 
-    // 100 Continue. A connection that broke is found at the next read.
+    // 100 Continue. A connection that broke is found at the next read; what the socket does not take leaves while the body
+    // is waited for.
     fn invite(&self) {
         self.wire.output().append(write::interim_continue);
         drop(self.wire.flush());
     }
 
     fn receive_body(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
+        if matches!(&self.stage, Stage::Body(pending) if pending.incoming.framing.expect_continue) {
+            drop(self.wire.flush());
+        }
         match self.fill(turn) {
             Fill::Bytes(count) => {
                 let received = turn.scratch[..count].to_vec();

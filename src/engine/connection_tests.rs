@@ -147,6 +147,42 @@ fn expectation_is_answered_before_the_body_and_at_most_once() {
     }
 }
 
+/// An application that reads what there is, and never answers.
+struct Loser;
+
+impl Gateway for Loser {
+    fn serve(&mut self, mut exchange: Box<Exchange>, _: &mut Clock) -> Option<Box<Exchange>> {
+        read_whole(&mut exchange);
+        None
+    }
+
+    fn detached<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
+        work()
+    }
+}
+
+// Both sides would wait: the client for the rest of the invitation, the server for the body.
+#[test]
+fn invitation_that_the_socket_takes_byte_by_byte_leaves_before_the_body_comes() {
+    const INVITATION: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let head = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let mut taken = connected(Options::default());
+    taken.double.script().appetite = Some(1);
+    taken.send(head);
+    taken.run();
+    assert_eq!(written(&taken), INVITATION);
+    let mut streamed = Rig::new(Options { body_buffer: 2, ..Options::default() }, Loser);
+    {
+        let mut script = streamed.double.script();
+        script.appetite = Some(1);
+        script.incoming.push_back(head.to_vec());
+        script.incoming.extend(vec![Vec::new(); 2 * INVITATION.len()]);
+        script.ended = true;
+    }
+    streamed.run();
+    assert_eq!(String::from_utf8_lossy(&streamed.double.script().written), INVITATION);
+}
+
 #[test]
 fn expectation_is_not_answered_if_the_application_reads_nothing() {
     let mut rig = connected(Options { body_buffer: 2, ..Options::default() });

@@ -87,12 +87,10 @@ impl<G: Gateway> Rig<G> {
         for _ in 0..PATIENCE {
             let Some(mut connection) = self.connection.take() else { return };
             connection.note(true, false);
-            if let Some(connection) = self.step(|turn| connection.advance(turn)) {
-                self.connection = Some(connection);
-                let script = self.double.script();
-                if script.incoming.is_empty() && !script.ended && self.wire.output().pending() == 0 {
-                    return;
-                }
+            let waits = self.step(|turn| connection.advance(turn));
+            let script = self.double.script();
+            if waits && script.incoming.is_empty() && !script.ended && self.wire.output().pending() == 0 {
+                return;
             }
         }
         panic!("the connection never comes to rest");
@@ -100,12 +98,15 @@ impl<G: Gateway> Rig<G> {
 
     /// The connection's patience with its client ends.
     pub fn expire(&mut self) {
+        // The poller has seen to it before that.
+        self.run();
         let Some(connection) = self.connection.take() else { return };
         self.now = connection.deadline().unwrap_or(self.now);
-        self.connection = self.step(|turn| connection.expire(turn));
+        self.step(|turn| connection.expire(turn));
     }
 
-    fn step(&mut self, step: impl FnOnce(&mut Turn<'_>) -> Step) -> Option<Box<Connection>> {
+    // Takes one step. Returns whether the next one needs an event.
+    fn step(&mut self, step: impl FnOnce(&mut Turn<'_>) -> Step) -> bool {
         let mut scratch = vec![0; self.block];
         let mut turn = Turn { now: self.now, date: DATE, scratch: &mut scratch, share: self.share };
         let mut came_to = step(&mut turn);
@@ -115,23 +116,34 @@ impl<G: Gateway> Rig<G> {
             }
         }
         match came_to {
-            Step::Wait(connection) | Step::Again(connection) => Some(connection),
+            Step::Wait(connection) => {
+                self.connection = Some(connection);
+                true
+            }
+            Step::Again(connection) => {
+                self.connection = Some(connection);
+                false
+            }
             Step::Ready(exchange) => self.answer(exchange),
-            Step::Closed => None,
+            Step::Closed => false,
         }
     }
 
     // What a worker does.
-    fn answer(&mut self, exchange: Box<Exchange>) -> Option<Box<Connection>> {
+    fn answer(&mut self, exchange: Box<Exchange>) -> bool {
         let Some(exchange) = workers::answer(&mut self.gateway, exchange, &mut self.clock) else {
             self.wire.stream().reset_on_close();
-            return None;
+            return false;
         };
         let mut connection = Connection::conclude(exchange, self.now);
+        let mut waits = false;
         if self.sends_ahead {
             connection.send();
+            // The poller is not woken for it.
+            waits = !connection.is_eager();
         }
-        Some(connection)
+        self.connection = Some(connection);
+        waits
     }
 
     /// Whether the server has closed the connection.

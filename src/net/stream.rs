@@ -138,6 +138,11 @@ impl Stream {
         self.wait(PollFlags::OUT, timeout)
     }
 
+    /// Blocks the calling thread until the socket can be read or takes bytes again. `false`: `timeout` passed first.
+    pub fn wait_ready(&self, timeout: Duration) -> io::Result<bool> {
+        self.wait(PollFlags::IN | PollFlags::OUT, timeout)
+    }
+
     fn wait(&self, what: PollFlags, timeout: Duration) -> io::Result<bool> {
         match self {
             Self::Socket(socket) => {

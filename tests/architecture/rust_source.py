@@ -19,7 +19,8 @@ _NOT_CODE = re.compile(
 # The feature `doubles` compiles stand-ins for tests outside of the crate.
 _TEST_ITEM = re.compile(r"#\[cfg\((?:test|all\(test[^\]]*\)|any\(test, feature = \"\"\))\)\]\s*(?:#\[[^\]]*\]\s*)*")
 _TEST_FILE = re.compile(
-    r'#\[cfg\((?:test|any\(test, feature = "doubles"\))\)\]\s*(?:#\[path = "(?P<path>[^"]+)"\]\s*)?(?:pub )?mod (?P<name>\w+);'
+    r'#\[cfg\((?:test|any\(test, feature = "doubles"\))\)\]\s*'
+    r'(?:#\[path = "(?P<path>[^"]+)"\]\s*)?(?:pub )?mod (?P<name>\w+);'
 )
 _USE = re.compile(r"\buse\s+([^;]+);")
 _INLINE = re.compile(r"\bmod\s+(\w+)\s*(?=\{)")
