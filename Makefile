@@ -17,6 +17,7 @@ outdated := $(if $(standing),$(if $(wanted),$(filter-out $(standing),$(wanted)),
 # What is missing is said before anything is made, in one line.
 goals := $(filter-out help clean,$(MAKECMDGOALS))
 needed := $(if $(filter-out docs test-container,$(goals)),rust)
+needed += $(if $(filter fuzz,$(goals)),c++)
 needed += $(if $(filter lint format,$(goals)),rust-lint)
 needed += $(if $(goals),$(if $(outdated)$(filter test-container,$(goals)),python))
 needed += $(if $(filter test-free-threaded,$(goals)),free-threaded)
@@ -32,7 +33,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: bench bench-frameworks bench-instructions help run build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
+.PHONY: bench bench-frameworks bench-instructions help run build test test-rust test-python test-free-threaded fuzz test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -45,7 +46,7 @@ build: $(VENV)/.built ## build in release mode into the environment
 test: test-rust test-python ## set everything up and run every test
 
 test-rust: ## the tests of the pure rooms and the engine, which need no Python
-	cargo test --no-default-features
+	cargo test --no-default-features --features doubles
 
 test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs against the binary, architecture
 	"$(VENV)/bin/python" -m pytest $(ARGS)
@@ -54,6 +55,9 @@ test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs agai
 
 test-free-threaded: ## the tests of the whole on PYTHON=/path/to/python3.13t or newer
 	UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) test-python VENV=.venv-free-threaded GROUP=check PYTHON="$(PYTHON)"
+
+fuzz: ## run the fuzz targets, a minute each (ARGS="--seconds 600 head connection"); needs a C++ compiler
+	@"$(PYTHON)" fuzz/run.py $(ARGS)
 
 test-container: ## build the image of the Dockerfile on a base made of Debian packages, and test it; needs root
 	@"$(PYTHON)" tests/container/run.py
@@ -74,7 +78,8 @@ bench-frameworks: $(VENV)/.built ## measure wsgi.application beside other framew
 
 lint: $(VENV)/.built ## formatting, clippy, ruff and types, which need what the package depends on
 	cargo fmt --check
-	cargo clippy --all-targets --no-default-features -- -D warnings
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	cargo clippy --all-targets --no-default-features --features doubles -- -D warnings
 	PYO3_PYTHON="$(venv_python)" cargo clippy --all-targets -- -D warnings
 	"$(VENV)/bin/python" -m ruff check
 	"$(VENV)/bin/python" -m ruff format --check
@@ -82,6 +87,7 @@ lint: $(VENV)/.built ## formatting, clippy, ruff and types, which need what the 
 
 format: $(VENV)/.tools ## format all code
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	"$(VENV)/bin/python" -m ruff check --fix
 	"$(VENV)/bin/python" -m ruff format
 
@@ -89,7 +95,7 @@ docs: $(VENV)/.tools ## write docs/options.md anew from the table of options
 	PYTHONPATH=python "$(VENV)/bin/python" docs/options.py
 
 clean: ## remove everything that was built or installed
-	rm -rf target dist .venv .venv-bench .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target fuzz/target dist .venv .venv-bench .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
 	find python tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f python/wsgi/_core*.so
 

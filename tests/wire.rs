@@ -6,15 +6,17 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a corpus that cannot be read must fail the test")]
 
+#[path = "oracle/requests.rs"]
+mod requests;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::reject::Reject;
-use wsgi_core::http1::body::{ChunkedDecoder, Event};
-use wsgi_core::http1::framing::{BodyLength, decide};
-use wsgi_core::http1::parse::{self, Progress};
+
+use requests::End;
 
 /// Files up to this size are split at every offset, larger ones near their end and at offsets that are drawn.
 const SPLIT_EVERYWHERE: usize = 9000;
@@ -41,136 +43,13 @@ const RAISED_BY_THE_ENGINE: [Reject; 13] = [
 /// A request, as the corpus tells it: method, path, length and CRC-32 of the body.
 type Request = (String, String, usize, u32);
 
-/// How a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// Between two requests.
-    Clean,
-    /// Inside a request.
-    Open,
-    /// Behind the last request that it will take.
-    Close,
-    /// A request was refused.
-    Refused(Reject),
-}
-
-enum Stage {
-    Head(Progress),
-    Length(u64),
-    Chunked(ChunkedDecoder),
-    Over(End),
-}
-
-/// A connection without a socket.
-struct Connection {
-    limits: Limits,
-    input: Vec<u8>,
-    stage: Stage,
-    persistent: bool,
-    // The request whose body is being read.
-    method: String,
-    path: String,
-    body: Vec<u8>,
-    requests: Vec<Request>,
-}
-
-impl Connection {
-    fn new() -> Self {
-        Self {
-            limits: Limits::default(),
-            input: Vec::new(),
-            stage: Stage::Head(Progress::default()),
-            persistent: true,
-            method: String::new(),
-            path: String::new(),
-            body: Vec::new(),
-            requests: Vec::new(),
-        }
-    }
-
-    fn feed(&mut self, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
-        loop {
-            match self.advance() {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(reject) => self.stage = Stage::Over(End::Refused(reject)),
-            }
-        }
-    }
-
-    /// Takes one step; `false` if that needs more bytes.
-    fn advance(&mut self) -> Result<bool, Reject> {
-        match &mut self.stage {
-            Stage::Head(progress) => {
-                let Some((head, consumed)) = parse::head(&self.input, progress, &self.limits)? else {
-                    return Ok(false);
-                };
-                let framing = decide(&head, &self.limits)?;
-                self.input.drain(..consumed);
-                self.method = String::from_utf8(head.method().to_vec()).unwrap();
-                self.path = String::from_utf8(head.path().to_vec()).unwrap();
-                self.persistent = framing.persistent;
-                self.stage = match framing.body {
-                    BodyLength::None => Stage::Length(0),
-                    BodyLength::Length(length) => Stage::Length(length),
-                    BodyLength::Chunked => Stage::Chunked(ChunkedDecoder::new(&self.limits)),
-                };
-                Ok(true)
-            }
-            Stage::Length(left) => {
-                let share = self.input.len().min(usize::try_from(*left).unwrap());
-                self.body.extend(self.input.drain(..share));
-                *left -= share as u64;
-                if *left > 0 {
-                    return Ok(false);
-                }
-                self.conclude();
-                Ok(true)
-            }
-            Stage::Chunked(decoder) => {
-                let step = decoder.decode(&self.input)?;
-                let goes_on = match step.event {
-                    Event::Data(data) => {
-                        self.body.extend_from_slice(data);
-                        Some(true)
-                    }
-                    Event::More => Some(false),
-                    Event::End => None,
-                };
-                self.input.drain(..step.consumed);
-                if goes_on.is_none() {
-                    self.conclude();
-                }
-                Ok(goes_on.unwrap_or(true))
-            }
-            Stage::Over(_) => Ok(false),
-        }
-    }
-
-    fn conclude(&mut self) {
-        let body = std::mem::take(&mut self.body);
-        let request = (std::mem::take(&mut self.method), std::mem::take(&mut self.path), body.len(), crc32(&body));
-        self.requests.push(request);
-        self.stage = if self.persistent { Stage::Head(Progress::default()) } else { Stage::Over(End::Close) };
-    }
-
-    fn finish(self) -> (Vec<Request>, End) {
-        let end = match self.stage {
-            Stage::Head(_) if self.input.is_empty() => End::Clean,
-            Stage::Head(_) | Stage::Length(_) | Stage::Chunked(_) => End::Open,
-            Stage::Over(end) => end,
-        };
-        (self.requests, end)
-    }
-}
-
 fn replay<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Request>, End) {
-    let mut connection = Connection::new();
-    for piece in pieces {
-        connection.feed(piece);
-    }
-    connection.finish()
+    let replay = requests::replay(pieces, &Limits::default());
+    let told = |request: requests::Request| {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(request.method), text(request.path), request.body.len(), crc32(&request.body))
+    };
+    (replay.requests.into_iter().map(told).collect(), replay.end)
 }
 
 /// The CRC-32 of ISO 3309, which every scripting language has at hand.
