@@ -33,7 +33,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: bench bench-frameworks bench-instructions help run build test test-rust test-python test-free-threaded fuzz test-container lint format docs clean FORCE
+.PHONY: bench bench-frameworks bench-instructions help run build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -55,6 +55,9 @@ test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs agai
 
 test-free-threaded: ## the tests of the whole on PYTHON=/path/to/python3.13t or newer
 	UNSAFE_PYO3_SKIP_VERSION_CHECK=1 $(MAKE) test-python VENV=.venv-free-threaded GROUP=check PYTHON="$(PYTHON)"
+
+test-differential: $(VENV)/.tools ## hold the parser against h11 and llhttp on many requests (ARGS="--cases 2000000 --seed 7")
+	"$(VENV)/bin/python" -m tests.differential $(ARGS)
 
 fuzz: ## run the fuzz targets, a minute each (ARGS="--seconds 600 head connection"); needs a C++ compiler
 	@"$(PYTHON)" fuzz/run.py $(ARGS)
