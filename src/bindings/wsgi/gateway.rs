@@ -1,7 +1,5 @@
 //! The WSGI gateway: calls the application and turns what it returns into a response.
 
-use std::time::Duration;
-
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -29,13 +27,12 @@ pub struct WsgiGateway<'py> {
     py: Python<'py>,
     app: Bound<'py, PyAny>,
     environs: Builder,
-    write_timeout: Duration,
 }
 
 impl<'py> WsgiGateway<'py> {
     /// A gateway to `app`; `templates` are the listeners' base environs.
-    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, templates: Vec<Py<PyDict>>, write_timeout: Duration) -> Self {
-        Self { py, app, environs: Builder::new(templates), write_timeout }
+    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, templates: Vec<Py<PyDict>>) -> Self {
+        Self { py, app, environs: Builder::new(templates) }
     }
 
     // From the call to the response's end. An error is one of the application's.
@@ -60,7 +57,7 @@ impl Gateway for WsgiGateway<'_> {
     fn serve(&mut self, mut exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
         let py = self.py;
         let input = Bound::new(py, InputStream::new(exchange.take_body()));
-        let made = input.and_then(|input| Ok((Bound::new(py, Call::new(&input, self.write_timeout))?, input)));
+        let made = input.and_then(|input| Ok((Bound::new(py, Call::new(&input))?, input)));
         let (call, input) = match made {
             Ok(made) => made,
             // Python is out of memory: the engine answers.
