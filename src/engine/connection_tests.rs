@@ -10,11 +10,11 @@ use crate::net::stream::Stream;
 use crate::net::stream::double::Double;
 
 /// A connection over a scripted stream, and an application that echoes `METHOD target body`.
-struct Rig {
+pub(super) struct Rig {
     double: Double,
     witness: Witness,
     connection: Option<Box<Connection>>,
-    calls: Vec<String>,
+    pub(super) calls: Vec<String>,
     read: bool,
     pieces: bool,
     now: Instant,
@@ -22,7 +22,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         let double = Double::default();
         let witness = Witness::default();
         let now = Instant::now();
@@ -40,7 +40,7 @@ impl Rig {
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: &[u8]) {
         // A read of nothing would be the end of the stream.
         if !bytes.is_empty() {
             self.double.0.lock().unwrap().incoming.push_back(bytes.to_vec());
@@ -48,7 +48,7 @@ impl Rig {
     }
 
     /// Moves the connection along until it waits or is closed.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         for _ in 0..100_000 {
             let Some(mut connection) = self.connection.take() else { return };
             connection.note(true, false);
@@ -89,7 +89,7 @@ impl Rig {
         String::from_utf8_lossy(&self.double.0.lock().unwrap().written).into_owned()
     }
 
-    fn statuses(&self) -> Vec<String> {
+    pub(super) fn statuses(&self) -> Vec<String> {
         self.written().split("HTTP/1.1 ").skip(1).map(|part| part[..3].to_owned()).collect()
     }
 
@@ -108,8 +108,9 @@ impl Rig {
     }
 }
 
-const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(super) const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+pub(super) const CHUNKED_HEAD: &[u8] = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 const CHUNKED: &[u8] =
     b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
 

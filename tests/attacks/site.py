@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import sys
@@ -73,4 +74,34 @@ def pieces() -> Iterator[bytes]:
 def state() -> dict[str, int]:
     """What only the process itself knows."""
     gc.collect()
-    return {"calls": calls.total(), "objects": len(gc.get_objects()), "blocks": sys.getallocatedblocks()}
+    counts = {"calls": calls.total(), "objects": len(gc.get_objects()), "blocks": sys.getallocatedblocks()}
+    return {**counts, "heap": heap()}
+
+
+class _Heap(ctypes.Structure):
+    # struct mallinfo2 of glibc.
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    ]
+
+
+def heap() -> int:
+    """Bytes that malloc has given out and not got back; 0 where the system's does not tell."""
+    look = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if look is None:
+        return 0
+    look.restype = _Heap
+    found = look()
+    return int(found.uordblks + found.hblkhd)

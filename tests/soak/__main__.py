@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from tests.soak.endurance import soak
 
@@ -13,6 +14,7 @@ ROUNDS_A_MINUTE = 6
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="how long the load lasts")
+    parser.add_argument("--samples", type=Path, help="file for all that was measured")
     options = parser.parse_args()
     report = soak(60 * options.minutes, max(8, round(ROUNDS_A_MINUTE * options.minutes)))
     print(f"{report.done.total():,} acts in {options.minutes:g} minutes, of these:")
@@ -23,6 +25,8 @@ def main() -> int:
     if report.problems:
         return 1
     print(report.table())
+    if options.samples is not None:
+        options.samples.write_text("\n".join(map(repr, report.samples)), "utf-8")
     for name in report.growing:
         print(f"make soak: {name}: grows by more than is allowed", file=sys.stderr)
     return 1 if report.growing else 0
