@@ -78,23 +78,15 @@ def state() -> dict[str, int]:
     return {**counts, "heap": heap()}
 
 
+_HEAP_FIELDS = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
+
+
 class _Heap(ctypes.Structure):
     # struct mallinfo2 of glibc.
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in _HEAP_FIELDS]
 
 
 def heap() -> int:
