@@ -108,8 +108,20 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Mutex<Option<Instant>>,
+    reported: Mutex<[Option<Instant>; 2]>,
 }
+
+/// A trouble that may go on, and is reported once in a while only.
+#[derive(Clone, Copy)]
+pub(super) enum Trouble {
+    /// Nobody can be let in.
+    Doors,
+    /// The temporary files are at their bound.
+    Spool,
+}
+
+/// How often such a trouble is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl Crew {
     /// The crew of `shards` shards, `threads` in number.
@@ -123,7 +135,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
-            reported: Mutex::new(None),
+            reported: Mutex::default(),
         }
     }
 
@@ -258,14 +270,20 @@ impl Crew {
         (word, exchange)
     }
 
-    /// Whether a trouble that goes on is worth another report: once in each `interval`, whichever shard meets it.
-    pub(super) fn may_report(&self, now: Instant, interval: Duration) -> bool {
+    /// Whether a trouble that goes on is worth another report, whichever shard meets it.
+    pub(super) fn may_report(&self, trouble: Trouble, now: Instant) -> bool {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = reported.is_none_or(|at| now.saturating_duration_since(at) >= interval);
+        let Some(last) = reported.get_mut(trouble as usize) else { return false };
+        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
         if due {
-            *reported = Some(now);
+            *last = Some(now);
         }
         due
+    }
+
+    /// Whether requests are in line and every worker is at one already.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.queued.load(Ordering::SeqCst) > 0 && self.parked.load(Ordering::SeqCst) == 0
     }
 
     /// Forgets what nobody took.

@@ -14,10 +14,12 @@ pub mod monitor;
 pub mod observe;
 pub mod options;
 pub mod output;
+pub mod patience;
 pub mod reactor;
 pub mod server;
 pub mod shard;
 pub mod site;
+pub mod spool;
 pub mod wire;
 pub mod workers;
 
