@@ -22,7 +22,13 @@ const SPLIT_EVERYWHERE: usize = 9000;
 const DRAWN_SPLITS: usize = 500;
 
 /// The variants that no bytes can bring about: they need a clock, a queue, a disk or an application.
-const RAISED_BY_THE_ENGINE: [Reject; 8] = [
+const RAISED_BY_THE_ENGINE: [Reject; 14] = [
+    Reject::ForwardedMalformed,
+    Reject::XForwardedForMalformed,
+    Reject::XForwardedProtoMalformed,
+    Reject::XForwardedHostMalformed,
+    Reject::XForwardedPortMalformed,
+    Reject::XForwardedPrefixMalformed,
     Reject::HeaderTimeout,
     Reject::BodyTimeout,
     Reject::BodyIncomplete,

@@ -28,6 +28,7 @@ from wsgi.values import (
     Kind,
     Many,
     Mode,
+    Network,
     Path,
     Pattern,
     Rate,
@@ -44,6 +45,7 @@ EVERYWHERE, COMMAND, FLAG_AND_VARIABLE, FLAG = "everywhere", "command", "flag an
 
 # A year: far beyond use, and well inside what the clocks of every system can add.
 YEAR = 31_536_000.0
+X_FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix")
 COMBINED = '%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"'
 
 
@@ -191,6 +193,18 @@ class Settings:
     graceful_timeout = Option(Seconds(0.001, YEAR, zero="at once"), 30.0, "Time",
         "longest time for running requests to finish when the server stops; 0 ends them at once")
 
+    # proxies
+    trusted_proxies = Option(Many(Network()), (), "Proxies",
+        "proxies whose word about clients counts; may be repeated")
+    forwarded_hops = Option(Integer(1, 100), 1, "Proxies",
+        "proxies that a request passes: the most elements that are read in the fields of trusted ones, from the right")
+    forwarded_fields = Option(
+        Many(Choice("forwarded", *X_FORWARDED, metavar="FIELD")), ("x-forwarded-for", "x-forwarded-proto"), "Proxies",
+        "field that the trusted proxies write, replacing or extending what the client sent; the others are hidden from "
+        "the application; may be repeated")
+    proxy_protocol = Option(Choice("off", "v1", "v2", "any"), "off", "Proxies",
+        "version of the PROXY protocol; every connection must then come from a trusted proxy and begin with its header")
+
     # logging
     access_log = Option(Path(), None, "Logging",
         "file for the access log; - is standard output, an empty path switches it off")
@@ -237,6 +251,7 @@ class Settings:
                 # A caller with defaults of its own passes them along; that must not count as a choice beside `bind`.
                 settings._origins[name] = _BY_DEFAULT
         settings._settle_addresses()
+        settings._check_proxies()
         return settings
 
     @classmethod
@@ -274,6 +289,7 @@ class Settings:
         if settings.config is not None:
             settings._read_file(settings.config)
         settings._settle_addresses()
+        settings._check_proxies()
         known = [option.variable for option in OPTIONS.values() if option.variable]
         for variable in sorted(environ):
             if variable.startswith("WSGI_") and variable not in known:
@@ -330,6 +346,21 @@ class Settings:
         for name in ("host", "port"):
             origin = self._origins[name]
             self._origins[name] = Origin(origin.rank, f"{origin.text}, replaced by {bind.text}")
+
+    def _check_proxies(self) -> None:
+        """Refuses options about proxies that could not mean what they say."""
+        others = [name for name in self.forwarded_fields if name in X_FORWARDED]
+        if others and len(others) < len(self.forwarded_fields):
+            told = f"both forwarded and {others[0]} (from {self._origins['forwarded_fields'].text})"
+            raise ConfigError(
+                f"forwarded_fields must be forwarded or x-forwarded fields, not {told}: a client could write the ones "
+                "that its proxy does not"
+            )
+        if self.trusted_proxies:
+            return
+        for name in ("forwarded_hops", "forwarded_fields", "proxy_protocol"):
+            if self._values[name] != OPTIONS[name].default:
+                raise ConfigError(f"{name} needs trusted_proxies (from {self._origins[name].text})")
 
     def __repr__(self) -> str:
         given = (f"{name}={self._values[name]!r}" for name in OPTIONS if self._origins[name] is not _BY_DEFAULT)

@@ -23,6 +23,7 @@ __all__ = [
     "Kind",
     "Many",
     "Mode",
+    "Network",
     "Path",
     "Pattern",
     "Rate",
@@ -38,6 +39,7 @@ _TIME = re.compile("([0-9]{1,30}(?:[.][0-9]{1,30})?) ?(ms|s|m|h|d)?")
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE_NAMES = (("PiB", 1 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NETWORK = re.compile("[0-9a-fA-F:.]{2,45}(?:/[0-9]{1,3})?")
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
@@ -209,9 +211,9 @@ class Boolean(Kind[bool]):
 class Choice(Kind[str]):
     """One of a few words, in lower case."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, metavar: str | None = None) -> None:
         self.words = words
-        self.metavar = "|".join(words)
+        self.metavar = metavar or "|".join(words)
         self.requirement = f"one of {', '.join(words)}"
 
     def from_text(self, text: str) -> str:
@@ -329,6 +331,27 @@ class Bind(Kind[str]):
     def join(host: str, port: int) -> str:
         """Writes a host and a port as one address."""
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Network(Kind[str]):
+    """Peers of one sort: an IP address, a network in CIDR notation, `unix` for those of Unix sockets, `*` for all."""
+
+    metavar = "NETWORK"
+    requirement = "an IP address, a network such as 10.0.0.0/8 with no bit set behind its prefix, unix, or * for all"
+
+    def from_text(self, text: str) -> str:
+        if text in ("unix", "*"):
+            return text
+        # The module alone would take masks in place of prefixes, and the zones of this machine.
+        if not _NETWORK.fullmatch(text):
+            raise ValueError
+        import ipaddress
+
+        network = ipaddress.ip_network(text)
+        mapped = network.version == 6 and network.network_address.ipv4_mapped is not None
+        if mapped and network.prefixlen < 96:
+            raise ValueError
+        return str(network) if "/" in text else str(network.network_address)
 
 
 class Pattern(Kind[str]):

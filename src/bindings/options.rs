@@ -11,12 +11,24 @@ use pyo3::prelude::*;
 
 use super::errors::Failure;
 use crate::engine::access_log::{AccessLog, Excluded, Format};
-use crate::engine::gateway::Reporter;
+use crate::engine::gateway::{Origins, Reporter};
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
+use crate::http::head::RequestHead;
 use crate::http::limits::Limits;
+use crate::http::origin::{Client, ForwardedField, Origin, Scheme};
+use crate::http::reject::Reject;
+use crate::http::trust::Trust;
+use crate::interface::forwarded::Forwarding;
 use crate::net::address::Bind;
 use crate::net::listener::{BindFailure, Listener, Opening};
+use crate::net::proxy_protocol::Accepted;
+
+impl Origins for Forwarding {
+    fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
+        Forwarding::origin(self, head, peer, scheme)
+    }
+}
 
 /// Reads the attributes of a `wsgi.settings.Settings`, which has checked them.
 pub struct Settings<'a, 'py>(pub &'a Bound<'py, PyAny>);
@@ -38,6 +50,8 @@ impl<'py> Settings<'_, 'py> {
 
     /// The engine's options.
     pub fn options(&self) -> PyResult<Options> {
+        let trusted = self.trusted()?;
+        let proxy_protocol = self.proxy_protocol()?;
         Ok(Options {
             limits: Limits {
                 request_line: self.get("max_request_line")?,
@@ -59,7 +73,46 @@ impl<'py> Settings<'_, 'py> {
             write_timeout: self.seconds("write_timeout")?,
             keep_alive: self.seconds("keep_alive")?,
             graceful_timeout: self.seconds("graceful_timeout")?,
+            origins: self.origins(&trusted, proxy_protocol)?,
+            trusted,
+            proxy_protocol,
         })
+    }
+
+    fn trusted(&self) -> PyResult<Trust> {
+        let entries: Vec<String> = self.get("trusted_proxies")?;
+        Trust::parse(entries.iter().map(String::as_str))
+            .map_err(|entry| PyValueError::new_err(format!("option trusted_proxies: {entry} is no address or network")))
+    }
+
+    fn proxy_protocol(&self) -> PyResult<Option<Accepted>> {
+        let text: String = self.get("proxy_protocol")?;
+        match text.as_str() {
+            "off" => Ok(None),
+            "v1" => Ok(Some(Accepted::V1)),
+            "v2" => Ok(Some(Accepted::V2)),
+            "any" => Ok(Some(Accepted::Any)),
+            _ => Err(PyValueError::new_err(format!("option proxy_protocol: {text} is no version"))),
+        }
+    }
+
+    // Nobody is asked where nobody is trusted.
+    fn origins(&self, trusted: &Trust, proxy_protocol: Option<Accepted>) -> PyResult<Option<Arc<dyn Origins>>> {
+        if trusted.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<String> = self.get("forwarded_fields")?;
+        let mut fields = Vec::with_capacity(names.len());
+        for name in names {
+            let unknown = || PyValueError::new_err(format!("option forwarded_fields: {name} is not known here"));
+            let field = ForwardedField::of(name.as_bytes()).ok_or_else(unknown)?;
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
+        }
+        // Behind the PROXY protocol everybody may be a proxy, but not every client behind it may be one.
+        let trust = if proxy_protocol.is_some() { trusted.clone().listed() } else { trusted.clone() };
+        Ok(Some(Arc::new(Forwarding { trust, hops: self.get("forwarded_hops")?, fields })))
     }
 
     /// Opens the listening sockets.

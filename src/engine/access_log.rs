@@ -12,6 +12,7 @@ use super::observe::{Observer, Record};
 use super::server::spawn;
 use crate::http::date::common_log;
 use crate::http::head::Version;
+use crate::http::origin::Client;
 
 /// Apache's combined format, the default.
 pub const COMBINED: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#;
@@ -121,11 +122,15 @@ fn write_atom(atom: &Atom, record: &Record, out: &mut Vec<u8>) {
     let mut number = |value: u128| drop(write!(out, "{value}"));
     match atom {
         Atom::Text(text) => out.extend_from_slice(text),
-        Atom::RemoteHost => match record.peer.ip() {
-            Some(ip) => drop(write!(out, "{ip}")),
-            None => out.extend_from_slice(b"unix"),
+        Atom::RemoteHost => match record.client {
+            Client::Ip(ip, _) => drop(write!(out, "{ip}")),
+            Client::Local => out.extend_from_slice(b"unix"),
+            Client::Unknown => out.push(b'-'),
         },
-        Atom::RemotePort => number(record.peer.port().unwrap_or(0).into()),
+        Atom::RemotePort => match record.client {
+            Client::Ip(_, Some(port)) => number(port.into()),
+            _ => number(0),
+        },
         Atom::Dash => out.push(b'-'),
         Atom::Time => {
             out.push(b'[');

@@ -1,7 +1,7 @@
 //! The corridor: the life of a request from the first byte to the last, on one connection.
 //!
 //! ```text
-//! fill -> parse::head -> framing::decide -> (body) -> Exchange -> gateway -> plan::response -> write -> flush -> turn::next
+//! fill -> parse::head -> framing::decide -> Origins::origin -> (body) -> Exchange -> gateway -> plan::response -> write -> flush -> turn::next
 //! ```
 //!
 //! A connection is a value with one owner at a time. The thread that holds the poller moves it along with
@@ -12,22 +12,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::body::{Body, BodyStream, Intake};
-use super::crew::Trouble;
-use super::ending;
 use super::exchange::{Exchange, Response};
 use super::observe::Record;
-use super::options::SERVER;
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::RequestHead;
-use crate::http::reject::{Blame, Reject};
+use crate::http::origin::{Client, Origin, Scheme};
+use crate::http::reject::Reject;
 use crate::http1::framing::{self, BodyLength, Framing};
-use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
+use crate::http1::turn::{self, Facts, Next};
 use crate::http1::{parse, write};
-use crate::net::address::Peer;
-
-/// What a `503` asks the client to wait, in seconds.
-const RETRY_AFTER: u32 = 1;
+use crate::net::proxy_protocol::Accepted;
 
 /// Bytes that one connection reads in one turn at most: the smallest chunks make a millisecond's work of them.
 pub const SHARE: usize = 64 * 1024;
@@ -57,6 +52,8 @@ pub enum Step {
 }
 
 pub(super) enum Stage {
+    // A proxy is to tell whose connection it is.
+    ProxyHeader(Accepted),
     // No byte of a request has come.
     Idle,
     // Some of a head has.
@@ -71,9 +68,15 @@ pub(super) enum Stage {
 
 // A request whose body is being taken.
 pub(super) struct Pending {
+    incoming: Incoming,
+    pub(super) intake: Intake,
+}
+
+// A request of which all is known but its body.
+struct Incoming {
     request: RequestHead,
     framing: Framing,
-    pub intake: Intake,
+    origin: Option<Box<Origin>>,
 }
 
 // What one pass through the corridor's loop came to.
@@ -104,7 +107,9 @@ pub(super) enum Fill {
 pub struct Connection {
     pub(super) wire: Arc<Wire>,
     pub(super) site: Arc<Site>,
-    pub(super) peer: Peer,
+    pub(super) client: Client,
+    // How the client speaks to the proxy, where that tells it ahead of the connection.
+    pub(super) scheme: Option<Scheme>,
     pub(super) listener: usize,
     /// Its place among the shard's connections.
     pub(super) token: usize,
@@ -133,14 +138,16 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(wire: Arc<Wire>, site: Arc<Site>, peer: Peer, listener: usize, token: usize, now: Instant) -> Self {
+    pub fn new(wire: Arc<Wire>, site: Arc<Site>, client: Client, listener: usize, token: usize, now: Instant) -> Self {
+        let stage = site.options.proxy_protocol.map_or(Stage::Idle, Stage::ProxyHeader);
         Self {
             wire,
             site,
-            peer,
+            client,
+            scheme: None,
             listener,
             token,
-            stage: Stage::Idle,
+            stage,
             input: Vec::new(),
             progress: parse::Progress::default(),
             since: now,
@@ -168,6 +175,7 @@ impl Connection {
                 Stage::Draining(left) => self.drain(left, turn),
                 Stage::Lingering => self.linger(turn),
                 Stage::Serving => return Step::Wait(self),
+                Stage::ProxyHeader(accepted) => self.receive_proxy_header(accepted, turn),
             };
             if turn.share == 0 {
                 // A client that floods must not hold the poller.
@@ -216,7 +224,7 @@ impl Connection {
 
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Idle)
+        matches!(self.stage, Stage::Idle | Stage::ProxyHeader(_))
     }
 
     /// Whether a response is on its way.
@@ -249,21 +257,6 @@ impl Connection {
         self.advance(turn)
     }
 
-    /// Queues a refusal of the server's own, after which the connection closes.
-    /// Returns the size of its content.
-    pub(super) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) -> u64 {
-        let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
-        let mut content = 0;
-        self.wire.output().append(|out| {
-            let before = out.len();
-            write::reject(out, &reject, date, SERVER, head_method, retry_after);
-            let response = &out[before..];
-            let head = memchr::memmem::find(response, b"\r\n\r\n").map_or(response.len(), |at| at + 4);
-            content = (response.len() - head) as u64;
-        });
-        content
-    }
-
     // Reads once. What came is in `turn.scratch`.
     pub(super) fn fill(&mut self, turn: &mut Turn<'_>) -> Fill {
         if self.inflow == Inflow::Dry {
@@ -288,7 +281,7 @@ impl Connection {
         }
     }
 
-    // parse::head, then framing::decide.
+    // parse::head, then framing::decide, then Origins::origin.
     fn receive_head(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
         if !self.unseen {
             let count = match self.fill(turn) {
@@ -356,6 +349,14 @@ impl Connection {
             }
         };
         let options = Arc::clone(&self.site.options);
+        let origin = match self.find_origin(&request, turn.now) {
+            Ok(origin) => origin,
+            Err(reject) => {
+                self.refuse(reject, turn);
+                return Pass::On(self);
+            }
+        };
+        let incoming = Incoming { request, framing, origin };
         let intake = match framing.body {
             BodyLength::None | BodyLength::Length(0) => {
                 let length = (framing.body != BodyLength::None).then_some(0);
@@ -363,7 +364,7 @@ impl Connection {
                     self.invite();
                 }
                 self.keep_input(rest);
-                return Pass::Out(Step::Ready(self.ready(request, framing, Body::Empty, length, turn.now)));
+                return Pass::Out(Step::Ready(self.ready(incoming, Body::Empty, length, turn.now)));
             }
             BodyLength::Length(length) if options.stream_bodies && length > options.body_buffer as u64 => {
                 let own = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
@@ -375,7 +376,7 @@ impl Connection {
                 }
                 self.keep_input(next);
                 let body = Body::Stream(Box::new(stream));
-                return Pass::Out(Step::Ready(self.ready(request, framing, body, Some(length), turn.now)));
+                return Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now)));
             }
             BodyLength::Chunked if options.stream_chunked => {
                 let mut stream = BodyStream::chunked(Arc::clone(&self.wire), options, &rest);
@@ -383,7 +384,7 @@ impl Connection {
                     stream.expect_continue();
                 }
                 let body = Body::Stream(Box::new(stream));
-                return Pass::Out(Step::Ready(self.ready(request, framing, body, None, turn.now)));
+                return Pass::Out(Step::Ready(self.ready(incoming, body, None, turn.now)));
             }
             BodyLength::Length(length) => Intake::new(Some(length), &options, &self.site.spool, turn.now),
             BodyLength::Chunked => Intake::new(None, &options, &self.site.spool, turn.now),
@@ -392,7 +393,7 @@ impl Connection {
         if framing.expect_continue && rest.is_empty() {
             self.invite();
         }
-        self.enter(Stage::Body(Box::new(Pending { request, framing, intake })), turn.now);
+        self.enter(Stage::Body(Box::new(Pending { incoming, intake })), turn.now);
         self.take_in(rest, turn)
     }
 
@@ -424,11 +425,9 @@ impl Connection {
                 let Stage::Body(pending) = std::mem::replace(&mut self.stage, Stage::Serving) else {
                     return Pass::On(self);
                 };
-                let Pending { request, framing, intake } = *pending;
+                let Pending { incoming, intake } = *pending;
                 match intake.finish() {
-                    Ok((body, length)) => {
-                        Pass::Out(Step::Ready(self.ready(request, framing, body, Some(length), turn.now)))
-                    }
+                    Ok((body, length)) => Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now))),
                     Err(reject) => {
                         self.refuse(reject, turn);
                         Pass::On(self)
@@ -449,35 +448,24 @@ impl Connection {
 
     fn ready(
         mut self: Box<Self>,
-        request: RequestHead,
-        framing: Framing,
+        incoming: Incoming,
         body: Body,
         body_length: Option<u64>,
         now: Instant,
     ) -> Box<Exchange> {
         self.stage = Stage::Serving;
+        let Incoming { request, framing, origin } = incoming;
         Box::new(Exchange {
             key: super::learning::key(request.method(), request.path()),
             connection: self,
             request,
             framing,
+            origin,
             body,
             body_length,
             arrived: now,
             response: Response::new(),
         })
-    }
-
-    // Queues the refusal of a request that never became an exchange.
-    pub(super) fn refuse(&mut self, reject: Reject, turn: &Turn<'_>) {
-        let rare = reject != Reject::SpoolFull || self.site.crew.may_report(Trouble::Spool, turn.now);
-        if reject.blame() == Blame::Server && rare {
-            self.site.reporter.report(super::gateway::Severity::Error, reject.detail());
-        }
-        self.queue_refusal(reject, false, turn.date);
-        self.input = Vec::new();
-        self.unseen = false;
-        self.enter(Stage::Answering(ending::facts(false, Outcome::Complete, Unread::Unknown)), turn.now);
     }
 
     pub(super) fn enter(&mut self, stage: Stage, now: Instant) {

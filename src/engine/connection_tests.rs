@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::super::clock::Clock;
 use super::super::doubles::{Witness, answer, read_whole, site};
+use super::super::gateway::Origins;
 use super::super::options::Options;
 use super::super::patience::{GRACE, SLACK};
 use super::super::spool::Budget;
@@ -15,6 +16,7 @@ pub(super) struct Rig {
     witness: Witness,
     connection: Option<Box<Connection>>,
     pub(super) calls: Vec<String>,
+    clients: Vec<Client>,
     read: bool,
     pieces: bool,
     now: Instant,
@@ -27,12 +29,13 @@ impl Rig {
         let witness = Witness::default();
         let now = Instant::now();
         let wire = Arc::new(Wire::new(Stream::Double(double.clone())));
-        let connection = Connection::new(wire, site(options, &witness), Peer::Local, 0, 0, now);
+        let connection = Connection::new(wire, site(options, &witness), Client::Local, 0, 0, now);
         Self {
             double,
             witness,
             connection: Some(Box::new(connection)),
             calls: Vec::new(),
+            clients: Vec::new(),
             read: true,
             pieces: false,
             now,
@@ -74,6 +77,7 @@ impl Rig {
     }
 
     fn serve(&mut self, mut exchange: Box<Exchange>) -> Box<Connection> {
+        self.clients.push(exchange.client());
         let head = exchange.request();
         let mut line = [head.method(), b" ", head.target()].concat();
         if self.read {
@@ -349,4 +353,108 @@ fn stopping_server_answers_what_it_has_and_closes() {
     rig.run();
     assert_eq!(rig.statuses(), ["200"]);
     assert!(rig.written().contains("Connection: close"));
+}
+
+const V1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n";
+
+fn v2(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len().to_le_bytes()[0];
+    [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, 0, length][..], payload].concat()
+}
+
+fn behind_proxy(accepted: Accepted) -> Rig {
+    Rig::new(Options { proxy_protocol: Some(accepted), ..Options::default() })
+}
+
+#[test]
+fn proxy_header_split_anywhere_tells_the_client_of_all_requests() {
+    let told = Client::Ip("192.0.2.1".parse().unwrap(), Some(4711));
+    let mapped = "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    for (header, client) in [
+        (V1.to_vec(), told),
+        (v2(0x21, 0x11, &[192, 0, 2, 1, 192, 0, 2, 2, 0x12, 0x67, 0, 80]), told),
+        (v2(0x21, 0x21, &[&mapped[..], &[0; 16], &[0x12, 0x67, 0, 80]].concat()), told),
+        (v2(0x21, 0x31, &[0; 216]), Client::Unknown),
+        (b"PROXY UNKNOWN\r\n".to_vec(), Client::Unknown),
+        // The proxy itself asks.
+        (v2(0x20, 0x00, b""), Client::Local),
+    ] {
+        let wire = [&header, GET, POST, GET].concat();
+        for cut in 0..=wire.len() {
+            let mut rig = behind_proxy(Accepted::Any);
+            rig.send(&wire[..cut]);
+            rig.run();
+            rig.send(&wire[cut..]);
+            rig.run();
+            assert_eq!(rig.calls, ["GET /a ", "POST /p hello", "GET /a "], "cut at {cut}");
+            assert_eq!(rig.clients, [client; 3], "cut at {cut}");
+            assert!(!rig.is_closed());
+        }
+    }
+}
+
+#[test]
+fn connection_without_usable_proxy_header_is_closed_without_a_word() {
+    let second = [V1, V1, GET].concat();
+    for (accepted, bytes) in [
+        (Accepted::Any, GET),
+        (Accepted::Any, b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+        (Accepted::Any, b"PROXY TCP4 192.0.2.1 192.0.2.2 4711\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (Accepted::V2, V1),
+        (Accepted::V1, &v2(0x20, 0x00, b"")),
+    ] {
+        let mut rig = behind_proxy(accepted);
+        rig.send(bytes);
+        rig.run();
+        assert!(rig.is_closed(), "{}", bytes.escape_ascii());
+        assert_eq!((rig.calls.len(), rig.written().as_str()), (0, ""), "{}", bytes.escape_ascii());
+    }
+    // Only the first header is one; a second is a malformed request.
+    let mut rig = behind_proxy(Accepted::Any);
+    rig.send(&second);
+    rig.run();
+    assert_eq!((rig.calls.len(), rig.statuses()), (0, vec!["400".to_owned()]));
+}
+
+#[test]
+fn proxy_header_that_does_not_end_is_given_the_time_of_a_head() {
+    for beginning in [&b""[..], b"P", &V1[..20], b"\r\n\r\n"] {
+        let mut rig = behind_proxy(Accepted::Any);
+        rig.send(beginning);
+        rig.run();
+        let connection = rig.connection.as_ref().unwrap();
+        assert!(connection.is_idle(), "nobody waits for an answer");
+        assert_eq!(connection.deadline(), Some(rig.now + Options::default().header_timeout));
+        rig.expire();
+        assert!(rig.is_closed());
+        assert_eq!(rig.written(), "");
+    }
+}
+
+/// Takes the client from a field of its own; refuses the request without it.
+#[derive(Debug)]
+struct OwnField;
+
+impl Origins for OwnField {
+    fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
+        let ip = head.value(b"Client").ok_or(Reject::ForwardedMalformed)?;
+        assert_eq!((peer, scheme), (Client::Local, None));
+        Ok(Origin::of(Client::Ip(std::str::from_utf8(ip).unwrap().parse().unwrap(), None)))
+    }
+}
+
+#[test]
+fn origin_is_asked_for_once_for_each_request_and_before_its_body() {
+    let mut rig = Rig::new(Options { origins: Some(Arc::new(OwnField)), ..Options::default() });
+    for (ip, length) in [("192.0.2.1", 0), ("192.0.2.2", 5)] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nClient: {ip}\r\nContent-Length: {length}\r\n\r\n");
+        rig.send(&[head.as_bytes(), &b"hello"[..length]].concat());
+        rig.run();
+    }
+    let client = |ip: &str| Client::Ip(ip.parse().unwrap(), None);
+    assert_eq!(rig.clients, [client("192.0.2.1"), client("192.0.2.2")]);
+    // Neither is the client asked to go on, nor is its body waited for.
+    rig.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    rig.run();
+    assert_eq!((rig.calls.len(), rig.statuses()), (2, ["200", "200", "400"].map(str::to_owned).to_vec()));
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::clock::Seldom;
 use super::exchange::Exchange;
 use crate::net::poller::Waker;
 
@@ -108,7 +109,7 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Mutex<[Option<Instant>; 2]>,
+    reported: [Seldom; 2],
 }
 
 /// A trouble that may go on, and is reported once in a while only.
@@ -135,7 +136,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
-            reported: Mutex::default(),
+            reported: Default::default(),
         }
     }
 
@@ -272,13 +273,7 @@ impl Crew {
 
     /// Whether a trouble that goes on is worth another report, whichever shard meets it.
     pub(super) fn may_report(&self, trouble: Trouble, now: Instant) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = reported.get_mut(trouble as usize) else { return false };
-        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
-        if due {
-            *last = Some(now);
-        }
-        due
+        self.reported.get(trouble as usize).is_some_and(|reported| reported.is_due(now, REPORT_EVERY))
     }
 
     /// Whether requests are in line and every worker is at one already.

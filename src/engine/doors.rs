@@ -108,6 +108,9 @@ impl Reactor {
     }
 
     pub(super) fn welcome(&mut self, stream: Stream, peer: Peer, listener: usize, now: Instant) -> Option<usize> {
+        if !self.site.admits(peer, now) {
+            return None;
+        }
         let token = self.free.last().copied().unwrap_or(self.slots.len());
         if let Some(descriptor) = stream.descriptor() {
             // Only a kernel without memory refuses this; the client is turned away.
@@ -118,7 +121,7 @@ impl Reactor {
         }
         let wire = Arc::new(Wire::new(stream));
         self.slots[token].wire = Some(Arc::clone(&wire));
-        let connection = Connection::new(wire, Arc::clone(&self.site), peer, listener, token, now);
+        let connection = Connection::new(wire, Arc::clone(&self.site), peer.into(), listener, token, now);
         self.keep(token, Box::new(connection));
         Some(token)
     }

@@ -7,15 +7,22 @@ use std::time::Instant;
 use super::body::Body;
 use super::clock::time_of_day;
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
+use super::crew::Trouble;
 use super::exchange::{Exchange, Progress};
+use super::gateway::Severity;
 use super::observe::Record;
+use super::options::SERVER;
 use super::output::Flushed;
-use crate::http::reject::Reject;
+use crate::http::reject::{Blame, Reject};
 use crate::http1::plan::ResponseFraming;
 use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
+use crate::http1::write;
 
 /// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
 const DRAIN_LIMIT: u64 = 256 * 1024;
+
+/// What a `503` asks the client to wait, in seconds.
+const RETRY_AFTER: u32 = 1;
 
 /// Whether an unread body of this size is read away rather than the connection closed.
 pub(super) fn can_drain(unread: Option<u64>) -> bool {
@@ -31,6 +38,7 @@ impl Connection {
     /// The corridor's other end: takes the connection out of an exchange that was answered.
     pub fn conclude(mut exchange: Box<Exchange>, now: Instant) -> Box<Self> {
         exchange.end_streaming();
+        let client = exchange.client();
         let Exchange { mut connection, request, framing, body, response, arrived, .. } = *exchange;
         let (unread, body_broke) = match body {
             Body::Stream(stream) => {
@@ -60,7 +68,7 @@ impl Connection {
         if connection.site.is_observed() {
             let took = now.saturating_duration_since(arrived);
             connection.record = Some(Box::new(Record {
-                peer: connection.peer,
+                client,
                 request,
                 status: response.status,
                 body_bytes: response.content,
@@ -77,6 +85,33 @@ impl Connection {
     pub fn decline(mut exchange: Box<Exchange>, reject: Reject, turn: &mut Turn<'_>) -> Step {
         exchange.answer_refusal(reject, turn.date);
         Self::conclude(exchange, turn.now).advance(turn)
+    }
+
+    /// Queues a refusal of the server's own, after which the connection closes.
+    /// Returns the size of its content.
+    pub(super) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) -> u64 {
+        let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
+        let mut content = 0;
+        self.wire.output().append(|out| {
+            let before = out.len();
+            write::reject(out, &reject, date, SERVER, head_method, retry_after);
+            let response = &out[before..];
+            let head = memchr::memmem::find(response, b"\r\n\r\n").map_or(response.len(), |at| at + 4);
+            content = (response.len() - head) as u64;
+        });
+        content
+    }
+
+    // Queues the refusal of a request that never became an exchange.
+    pub(super) fn refuse(&mut self, reject: Reject, turn: &Turn<'_>) {
+        let rare = reject != Reject::SpoolFull || self.site.crew.may_report(Trouble::Spool, turn.now);
+        if reject.blame() == Blame::Server && rare {
+            self.site.reporter.report(Severity::Error, reject.detail());
+        }
+        self.queue_refusal(reject, false, turn.date);
+        self.input = Vec::new();
+        self.unseen = false;
+        self.enter(Stage::Answering(facts(false, Outcome::Complete, Unread::Unknown)), turn.now);
     }
 
     // flush, then turn::next.

@@ -14,11 +14,11 @@ use super::output::{FileSpan, Owned};
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::{RequestHead, ResponseHead, Version};
+use crate::http::origin::{Client, Origin};
 use crate::http::reject::Reject;
 use crate::http1::framing::Framing;
 use crate::http1::plan::{self, Asked, BodySize, Plan, ResponseFraming};
 use crate::http1::write;
-use crate::net::address::Peer;
 use crate::net::stream::Presence;
 
 /// Content is gathered until there is this much of it; what is gathered leaves by itself within a moment.
@@ -78,6 +78,7 @@ pub struct Exchange {
     pub(super) connection: Box<Connection>,
     pub(super) request: RequestHead,
     pub(super) framing: Framing,
+    pub(super) origin: Option<Box<Origin>>,
     pub(super) body: Body,
     pub(super) body_length: Option<u64>,
     pub(super) arrived: Instant,
@@ -131,9 +132,14 @@ impl Exchange {
         self.body = Body::Stream(body);
     }
 
-    /// Who asks.
-    pub fn peer(&self) -> Peer {
-        self.connection.peer
+    /// Who asks: the other end of the connection, or whom a trusted proxy says it asks for.
+    pub fn client(&self) -> Client {
+        self.origin.as_ref().map_or(self.connection.client, |origin| origin.client)
+    }
+
+    /// What the fields of proxies tell of the request's origin; `None` where no proxies are trusted.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
     }
 
     /// Which listener, counted in the order of the binds, the client came through.

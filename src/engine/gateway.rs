@@ -1,7 +1,12 @@
 //! The seam between the engine and what answers requests. WSGI is one gateway; a test double is another.
 
+use std::fmt::Debug;
+
 use super::clock::Clock;
 use super::exchange::Exchange;
+use crate::http::head::RequestHead;
+use crate::http::origin::{Client, Origin, Scheme};
+use crate::http::reject::Reject;
 
 /// Runs applications. One value per worker thread, so it may keep what belongs to that thread.
 pub trait Gateway {
@@ -11,6 +16,13 @@ pub trait Gateway {
 
     /// Runs `work`, which waits or talks to the kernel, without holding what others need (the interpreter).
     fn detached<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T;
+}
+
+/// The seam to what the fields of proxies mean.
+pub trait Origins: Debug + Send + Sync {
+    /// Where a request comes from. `peer` is the other end of its connection, and `scheme` how that one speaks, both as the
+    /// PROXY protocol may tell.
+    fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject>;
 }
 
 /// How loud a report is.

@@ -15,6 +15,7 @@ pub mod observe;
 pub mod options;
 pub mod output;
 pub mod patience;
+mod proxied;
 pub mod reactor;
 pub mod server;
 pub mod shard;

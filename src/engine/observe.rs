@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::head::RequestHead;
-use crate::net::address::Peer;
+use crate::http::origin::Client;
 
 /// What is known of an exchange when its last byte has left, or when it is known that no more will.
 pub struct Record {
-    /// Who asked.
-    pub peer: Peer,
+    /// Who asked, as the application sees it.
+    pub client: Client,
     /// What was asked.
     pub request: RequestHead,
     /// The final status; the client may have seen none if it left earlier.

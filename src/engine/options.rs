@@ -1,8 +1,12 @@
 //! Every knob of the engine in one value, handed on whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::gateway::Origins;
 use crate::http::limits::Limits;
+use crate::http::trust::Trust;
+use crate::net::proxy_protocol::Accepted;
 
 /// What the operator decided. The defaults are those of the settings table.
 #[derive(Clone, Debug)]
@@ -37,6 +41,12 @@ pub struct Options {
     pub keep_alive: Duration,
     /// How long a stop waits for what runs.
     pub graceful_timeout: Duration,
+    /// The proxies whose word about clients counts.
+    pub trusted: Trust,
+    /// The PROXY protocol, with which every connection then begins.
+    pub proxy_protocol: Option<Accepted>,
+    /// Where requests come from, as proxies tell it in fields.
+    pub origins: Option<Arc<dyn Origins>>,
 }
 
 impl Default for Options {
@@ -57,6 +67,9 @@ impl Default for Options {
             write_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(75),
             graceful_timeout: Duration::from_secs(30),
+            trusted: Trust::default(),
+            proxy_protocol: None,
+            origins: None,
         }
     }
 }

@@ -37,7 +37,7 @@ impl Connection {
         let options = &self.site.options;
         match &self.stage {
             Stage::Idle if self.served > 0 => Some(self.since + options.keep_alive),
-            Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
+            Stage::ProxyHeader(_) | Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
             Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
             Stage::Answering(_) => Some(self.moved + options.write_timeout),
             Stage::Draining(_) | Stage::Lingering => {
@@ -55,7 +55,7 @@ impl Connection {
         let silence = now.saturating_duration_since(self.moved);
         let (rank, lag, patience) = match &self.stage {
             Stage::Idle | Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
-            Stage::Head => (Rank::Slow, elapsed, GRACE),
+            Stage::ProxyHeader(_) | Stage::Head => (Rank::Slow, elapsed, GRACE),
             Stage::Body(pending) => (Rank::Slow, silence.max(pending.intake.pace.lag(BRISK, now)), SLACK),
             Stage::Answering(_) => {
                 let behind = elapsed.saturating_sub(time_for(self.sent - self.sent_before, BRISK));

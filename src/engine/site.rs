@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::clock::Seldom;
 use super::crew::Crew;
 use super::gateway::Reporter;
 use super::monitor::Alarm;
@@ -25,6 +26,8 @@ pub struct Site {
     pub streaming: Streaming,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
+    /// When proxies that are set up in another way were last reported.
+    pub(super) proxy_warnings: Seldom,
     observers: Arc<[Box<dyn Observer>]>,
     stopping: AtomicBool,
     alarm: Alarm,
@@ -47,6 +50,7 @@ impl Site {
             spool,
             streaming: Streaming::default(),
             reporter,
+            proxy_warnings: Seldom::default(),
             observers,
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),

@@ -132,6 +132,15 @@ pub fn valid_host(value: &[u8]) -> bool {
     !host.is_empty() && valid_reg_name(host) && valid_port(port)
 }
 
+/// The port in a valid host; none if it names none.
+pub fn port_of(host: &[u8]) -> Option<u16> {
+    let colon = host.iter().rposition(|&byte| byte == b':')?;
+    let (name, port) = host.split_at(colon);
+    // A colon inside of brackets belongs to the address.
+    let is_port = !name.starts_with(b"[") || name.ends_with(b"]");
+    parse_content_length(port.get(1..)?).filter(|_| is_port).and_then(|port| u16::try_from(port).ok())
+}
+
 /// `port` (RFC 3986 §3.2.3): digits, possibly none, and no number that TCP does not have.
 fn valid_port(port: &[u8]) -> bool {
     port.is_empty() || parse_content_length(port).is_some_and(|number| u16::try_from(number).is_ok())

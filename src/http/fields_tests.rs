@@ -217,3 +217,23 @@ fn host_with_anything_else_is_refused() {
         assert!(!valid_host(host.as_bytes()), "{host}");
     }
 }
+
+#[test]
+fn port_of_a_host_is_what_follows_its_last_colon() {
+    for (host, port) in [
+        ("a:80", Some(80)),
+        ("a", None),
+        ("a:", None),
+        ("192.0.2.1:65535", Some(65535)),
+        ("[::1]", None),
+        ("[::1]:8080", Some(8080)),
+        ("[::1]:", None),
+        ("[2001:db8::80]", None),
+        ("[v1.a:80]", None),
+        ("[v1.a:80]:81", Some(81)),
+        ("a:65536", None),
+        ("", None),
+    ] {
+        assert_eq!(port_of(host.as_bytes()), port, "{host}");
+    }
+}

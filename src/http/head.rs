@@ -120,7 +120,7 @@ impl RequestHead {
     }
 
     /// Names and values of the field lines, in order. Names are as they came, values without white space at their ends.
-    pub fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + DoubleEndedIterator + Clone {
         self.fields.iter().map(|(name, value)| (name.slice(&self.bytes), value.slice(&self.bytes)))
     }
 

@@ -7,6 +7,8 @@ pub mod fields;
 pub mod head;
 pub mod limits;
 pub mod number;
+pub mod origin;
 pub mod reject;
 pub mod status;
 pub mod target;
+pub mod trust;

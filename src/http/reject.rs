@@ -152,6 +152,27 @@ rejects! {
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
     ExpectationUnsupported: 417 Client, "The expectation cannot be met.", "an expectation other than 100-continue";
 
+    // What a trusted proxy says of the client.
+
+    /// Forwarded is no list of elements with their parameters (RFC 7239 §4), or one of these has a value that it must
+    /// not have.
+    ForwardedMalformed: 400 Client, "Malformed Forwarded field.", "a trusted proxy's Forwarded field is malformed";
+    /// The client in X-Forwarded-For is no address.
+    XForwardedForMalformed: 400 Client, "Malformed X-Forwarded-For field.",
+        "a trusted proxy's X-Forwarded-For field names no address";
+    /// The scheme in X-Forwarded-Proto is unknown.
+    XForwardedProtoMalformed: 400 Client, "Malformed X-Forwarded-Proto field.",
+        "a trusted proxy's X-Forwarded-Proto field is neither http nor https";
+    /// X-Forwarded-Host is no host with an optional port.
+    XForwardedHostMalformed: 400 Client, "Malformed X-Forwarded-Host field.",
+        "a trusted proxy's X-Forwarded-Host field is not a host";
+    /// X-Forwarded-Port is no port.
+    XForwardedPortMalformed: 400 Client, "Malformed X-Forwarded-Port field.",
+        "a trusted proxy's X-Forwarded-Port field is not a port";
+    /// X-Forwarded-Prefix is no path.
+    XForwardedPrefixMalformed: 400 Client, "Malformed X-Forwarded-Prefix field.",
+        "a trusted proxy's X-Forwarded-Prefix field is not a path";
+
     // The chunked body (RFC 9112 §7.1).
 
     /// A chunk's size is no hexadecimal number, or something else than an extension follows it.

@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use crate::http::fields::letters_digits_and;
 use crate::http::head::RequestHead;
 use crate::http::number::Decimal;
+use crate::http::origin::Origin;
 use crate::http::target::percent_decode;
 
 /// Up to this number of field lines, repeats are found without an allocation, by comparing each with those before it.
@@ -36,16 +37,24 @@ pub enum Name<'a> {
     ContentType,
     /// `CONTENT_LENGTH`.
     ContentLength,
+    /// `SERVER_PORT`, where a proxy tells the port that the client spoke to.
+    ServerPort,
+    /// `SCRIPT_NAME`, where a proxy tells the part of the path that it took away.
+    ScriptName,
+    /// `wsgi.url_scheme`, where a proxy tells it.
+    UrlScheme,
     /// The variable of a field, whose name is here as it came: see [`field_key`].
     Field(&'a [u8]),
 }
 
 /// What is known besides the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct Facts<'a> {
     /// The length of the body, where it is known before the application runs: announced, or counted because the body
     /// was taken whole. A body without any framing has none.
     pub body_length: Option<u64>,
+    /// What proxies tell, where some are trusted.
+    pub origin: Option<&'a Origin>,
 }
 
 /// Emits each variable once, with its value.
@@ -55,12 +64,14 @@ pub struct Facts {
 /// 2. Transfer-Encoding is dropped when the length is known: the coding was taken off, and frameworks that see the field
 ///    ignore the length.
 /// 3. The authority of an absolute-form target stands for Host (RFC 9112 §3.2.2).
-/// 4. Proxy is dropped: `HTTP_PROXY` means something else to many programs (RFC 3875 §4.1.18 lets a server drop fields).
-/// 5. Lines of one name are joined at the first one's place, by `,` (RFC 9110 §5.3) or, for Cookie, by `; `
+/// 4. The host that a trusted proxy names stands for both. Fields that proxies write are seen as far as trusted ones wrote
+///    them, once some are trusted.
+/// 5. Proxy is dropped: `HTTP_PROXY` means something else to many programs (RFC 3875 §4.1.18 lets a server drop fields).
+/// 6. Lines of one name are joined at the first one's place, by `,` (RFC 9110 §5.3) or, for Cookie, by `; `
 ///    (RFC 6265 §5.4).
 ///
 /// Allocates only for a path with escapes and for fields that are repeated (or more than 128).
-pub fn variables(head: &RequestHead, facts: &Facts, mut emit: impl FnMut(Name<'_>, &[u8])) {
+pub fn variables(head: &RequestHead, facts: &Facts<'_>, mut emit: impl FnMut(Name<'_>, &[u8])) {
     emit(Name::RequestMethod, head.method());
     emit(Name::PathInfo, &percent_decode(head.path()));
     emit(Name::QueryString, head.query());
@@ -81,9 +92,33 @@ pub fn variables(head: &RequestHead, facts: &Facts, mut emit: impl FnMut(Name<'_
             }
         }
     }
-    if let Some(authority) = head.authority().filter(|_| !head.has(b"Host")) {
+    if let Some(authority) = authority(head, *facts).filter(|_| !head.has(b"Host")) {
         emit(Name::Field(b"Host"), authority);
     }
+    if let Some(origin) = facts.origin {
+        emit_origin(origin, emit);
+    }
+}
+
+// What proxies tell, besides the client's address and the host.
+fn emit_origin(origin: &Origin, mut emit: impl FnMut(Name<'_>, &[u8])) {
+    if let Some(scheme) = origin.scheme {
+        emit(Name::UrlScheme, scheme.as_str().as_bytes());
+    }
+    if let Some(port) = origin.port {
+        emit(Name::ServerPort, Decimal::new(port.into()).as_bytes());
+    }
+    if let Some(prefix) = &origin.prefix {
+        emit(Name::ScriptName, prefix);
+    }
+    for (field, value) in &origin.fields {
+        emit(Name::Field(field.name().as_bytes()), value);
+    }
+}
+
+// What stands for Host.
+fn authority<'a>(head: &'a RequestHead, facts: Facts<'a>) -> Option<&'a [u8]> {
+    facts.origin.and_then(|origin| origin.host.as_deref()).or_else(|| head.authority())
 }
 
 /// Appends the key of a field's variable: `HTTP_X_FORWARDED_FOR` for `X-Forwarded-For`.
@@ -94,17 +129,23 @@ pub fn field_key(name: &[u8], out: &mut Vec<u8>) {
 }
 
 // The variable that one field line belongs to; none if it is dropped.
-fn variable<'a>(head: &'a RequestHead, facts: Facts, name: &'a [u8], value: &'a [u8]) -> Option<(Name<'a>, &'a [u8])> {
+fn variable<'a>(
+    head: &'a RequestHead,
+    facts: Facts<'a>,
+    name: &'a [u8],
+    value: &'a [u8],
+) -> Option<(Name<'a>, &'a [u8])> {
     if !name.iter().all(|&byte| NAME_BYTE[byte as usize]) {
         return None;
     }
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     match name.len() {
-        4 if is(b"Host") => Some((Name::Field(name), head.authority().unwrap_or(value))),
+        4 if is(b"Host") => Some((Name::Field(name), authority(head, facts).unwrap_or(value))),
         5 if is(b"Proxy") => None,
         12 if is(b"Content-Type") => Some((Name::ContentType, value)),
         14 if is(b"Content-Length") => None,
         17 if facts.body_length.is_some() && is(b"Transfer-Encoding") => None,
+        _ if facts.origin.is_some_and(|origin| origin.hides(name)) => None,
         _ => Some((Name::Field(name), value)),
     }
 }
@@ -141,7 +182,7 @@ struct Variable<'a> {
 
 // The variables of all fields, in order of their first lines. Linear also for thousands of lines of one name; the map's
 // random keys keep it so for names that are chosen to collide.
-fn join(head: &RequestHead, facts: Facts) -> Vec<Variable<'_>> {
+fn join<'a>(head: &'a RequestHead, facts: Facts<'a>) -> Vec<Variable<'a>> {
     let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut variables: Vec<Variable<'_>> = Vec::new();
     for (name, value) in head.fields() {

@@ -1,8 +1,9 @@
 use super::*;
+use crate::http::origin::{Client, ForwardedField, Scheme};
 
-const NO_BODY: Facts = Facts { body_length: None };
+const NO_BODY: Facts<'static> = Facts { body_length: None, origin: None };
 
-fn emitted(head: &RequestHead, facts: Facts) -> Vec<(String, Vec<u8>)> {
+fn emitted(head: &RequestHead, facts: Facts<'_>) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     variables(head, &facts, |name, value| {
         let key = match name {
@@ -14,6 +15,9 @@ fn emitted(head: &RequestHead, facts: Facts) -> Vec<(String, Vec<u8>)> {
             Name::ServerProtocol => "SERVER_PROTOCOL".to_owned(),
             Name::ContentType => "CONTENT_TYPE".to_owned(),
             Name::ContentLength => "CONTENT_LENGTH".to_owned(),
+            Name::ServerPort => "SERVER_PORT".to_owned(),
+            Name::ScriptName => "SCRIPT_NAME".to_owned(),
+            Name::UrlScheme => "wsgi.url_scheme".to_owned(),
             Name::Field(name) => {
                 let mut key = Vec::new();
                 field_key(name, &mut key);
@@ -29,7 +33,7 @@ fn emitted(head: &RequestHead, facts: Facts) -> Vec<(String, Vec<u8>)> {
 }
 
 // What the fields alone contribute, as text.
-fn of_fields(fields: &[(&str, &[u8])], facts: Facts) -> Vec<String> {
+fn of_fields(fields: &[(&str, &[u8])], facts: Facts<'_>) -> Vec<String> {
     let head = RequestHead::sample("POST /e HTTP/1.1", fields);
     let all = emitted(&head, facts);
     let fixed = 6 + usize::from(facts.body_length.is_some());
@@ -93,7 +97,7 @@ fn proxy_is_dropped_but_its_relatives_are_not() {
 fn content_fields_have_variables_without_prefix() {
     let fields: &[(&str, &[u8])] = &[("content-type", b"text/plain"), ("Content-Length", b"005")];
     let head = RequestHead::sample("POST / HTTP/1.1", fields);
-    let all = emitted(&head, Facts { body_length: Some(5) });
+    let all = emitted(&head, Facts { body_length: Some(5), ..NO_BODY });
     assert!(all.contains(&("CONTENT_LENGTH".to_owned(), b"5".to_vec())));
     assert!(all.contains(&("CONTENT_TYPE".to_owned(), b"text/plain".to_vec())));
     assert_eq!(all.len(), 8);
@@ -110,7 +114,7 @@ fn content_length_is_the_known_length_and_nothing_else() {
         (&[], Some(u64::MAX), Some("18446744073709551615")),
     ] {
         let head = RequestHead::sample("POST / HTTP/1.1", fields);
-        let all = emitted(&head, Facts { body_length });
+        let all = emitted(&head, Facts { body_length, ..NO_BODY });
         let found = all.iter().find(|(key, _)| key == "CONTENT_LENGTH").map(|(_, value)| value.as_slice());
         assert_eq!(found, expected.map(str::as_bytes), "{fields:?}");
     }
@@ -120,7 +124,7 @@ fn content_length_is_the_known_length_and_nothing_else() {
 fn transfer_encoding_is_visible_only_while_the_body_streams() {
     let fields: &[(&str, &[u8])] = &[("Transfer-Encoding", b"chunked"), ("TE", b"x")];
     assert_eq!(of_fields(fields, NO_BODY), ["HTTP_TRANSFER_ENCODING=chunked", "HTTP_TE=x"]);
-    assert_eq!(of_fields(fields, Facts { body_length: Some(3) }), ["HTTP_TE=x"]);
+    assert_eq!(of_fields(fields, Facts { body_length: Some(3), ..NO_BODY }), ["HTTP_TE=x"]);
 }
 
 // RFC 9112 §3.2.2
@@ -178,4 +182,49 @@ fn repeats_are_found_in_any_case_only_where_there_are_any() {
     assert!(!repeats(&[("Accept", b""), ("Accept-Encoding", b""), ("Accept-Language", b""), ("Sec-Fetch-Mode", b"")]));
     assert!(!repeats(&[("aXbYc", b""), ("aZbQc", b"")]));
     assert!(repeats(&[("Accept", b""), ("X", b""), ("aCCEPT", b"")]));
+}
+
+#[test]
+fn what_trusted_proxies_tell_stands_above_what_the_request_says() {
+    let origin = Origin {
+        scheme: Some(Scheme::Https),
+        host: Some(b"example.com".to_vec()),
+        port: Some(443),
+        prefix: Some(b"/shop".to_vec()),
+        fields: vec![(ForwardedField::For, b"192.0.2.1".to_vec())],
+        is_vouched: true,
+        ..Origin::of(Client::Unknown)
+    };
+    let facts = Facts { origin: Some(&origin), ..NO_BODY };
+    let told = ["wsgi.url_scheme=https", "SERVER_PORT=443", "SCRIPT_NAME=/shop", "HTTP_X_FORWARDED_FOR=192.0.2.1"];
+    let spoofed: &[(&str, &[u8])] = &[
+        ("x-forwarded-for", b"6.6.6.6, 192.0.2.1"),
+        ("X-Forwarded-For", b"6.6.6.6"),
+        ("X_Forwarded_For", b"6.6.6.6"),
+        ("X-Forwarded-Proto", b"http"),
+        ("Forwarded", b"for=6.6.6.6"),
+        ("X-Forwarded-User", b"ann"),
+        ("X-A", b"1"),
+    ];
+    let host: &[(&str, &[u8])] = &[("Host", b"internal")];
+    let seen = of_fields(&[host, spoofed].concat(), facts);
+    assert_eq!(seen, [&["HTTP_HOST=example.com", "HTTP_X_FORWARDED_USER=ann", "HTTP_X_A=1"][..], &told].concat());
+    let seen = of_fields(spoofed, facts);
+    assert_eq!(seen, [&["HTTP_X_FORWARDED_USER=ann", "HTTP_X_A=1", "HTTP_HOST=example.com"][..], &told].concat());
+}
+
+#[test]
+fn fields_of_proxies_are_plain_fields_only_where_no_proxy_is_trusted() {
+    let fields: &[(&str, &[u8])] = &[
+        ("X-Forwarded-For", b"1.1.1.1"),
+        ("X_Forwarded_For", b"6.6.6.6"),
+        ("X-Forwarded-User", b"ann"),
+        ("Forwarded", b"for=1.1.1.1"),
+        ("X-A", b"1"),
+    ];
+    let plain =
+        ["HTTP_X_FORWARDED_FOR=1.1.1.1", "HTTP_X_FORWARDED_USER=ann", "HTTP_FORWARDED=for=1.1.1.1", "HTTP_X_A=1"];
+    assert_eq!(of_fields(fields, NO_BODY), plain);
+    let stranger = Origin::of(Client::Unknown);
+    assert_eq!(of_fields(fields, Facts { origin: Some(&stranger), ..NO_BODY }), ["HTTP_X_A=1"]);
 }

@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod cgi;
+pub mod forwarded;
 pub mod outgoing;

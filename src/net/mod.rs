@@ -4,4 +4,5 @@ pub mod address;
 pub mod descriptor;
 pub mod listener;
 pub mod poller;
+pub mod proxy_protocol;
 pub mod stream;

@@ -122,9 +122,9 @@ def test_check_config_prints_every_value_with_its_origin_in_columns(site: Path) 
     assert rows["max_body_size"] == ["10 MiB", "a.toml: max_body_size"]
     assert rows["port"] == ["5000", "PORT"]
     assert rows["backlog"] == ["2048", "default"]
-    columns = {
-        line.index(" default") for line in done.stdout.splitlines() if line.endswith("  default") and "%" not in line
-    }
+    # A longer value pushes its own origin aside.
+    short = [line for line in done.stdout.splitlines() if len(rows[line.split()[0]][0]) <= 32]
+    columns = {line.index(" default") for line in short if line.endswith("  default")}
     assert len(columns) == 1
 
 

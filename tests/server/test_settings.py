@@ -63,6 +63,10 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "write_timeout": 60.0,
         "keep_alive": 75.0,
         "graceful_timeout": 30.0,
+        "trusted_proxies": (),
+        "forwarded_hops": 1,
+        "forwarded_fields": ("x-forwarded-for", "x-forwarded-proto"),
+        "proxy_protocol": "off",
         "access_log": None,
         "access_log_format": '%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"',
         "access_log_exclude": (),
@@ -123,6 +127,10 @@ def test_time_zero_is_taken_where_it_has_a_meaning(name: str) -> None:
         ("bind", [":80", "[::]:80", "unix:/run/a.sock", "unix:@a", "fd://3"],
             ("0.0.0.0:80", "[::]:80", "unix:/run/a.sock", "unix:@a", "fd://3")),
         ("access_log_exclude", ("/healthz", "/static/*"), ("/healthz", "/static/*")),
+        ("trusted_proxies", "*", ("*",)),
+        ("trusted_proxies", ["10.0.0.1", "10.0.0.0/8", "::1", "2001:DB8::/32", "unix", "0.0.0.0/0"],
+            ("10.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32", "unix", "0.0.0.0/0")),
+        ("trusted_proxies", "::ffff:10.0.0.0/104", ("::ffff:a00:0/104",)),
         ("reuse_port", True, True),
     ],
 )  # fmt: skip
@@ -135,6 +143,7 @@ def test_keyword_right_value_is_kept_in_one_form(name: str, value: object, expec
     [
         ("bind", "a:1, unix:/b", ("a:1", "unix:/b")),
         ("access_log_exclude", "/a,/b*", ("/a", "/b*")),
+        ("trusted_proxies", "10.0.0.0/8, ::1,unix", ("10.0.0.0/8", "::1", "unix")),
         *[("reuse_port", word, True) for word in ("1", "true", "YES", "on")],
         *[("reuse_port", word, False) for word in ("0", "False", "no", "off")],
         ("threads", "1024", 1024),
@@ -157,6 +166,25 @@ WRONG_KEYWORDS: dict[str, list[object]] = {
     "bind": ["a", "a:", "a:x", "a:65536", "::1:80", "unix:", "fd://", "fd://x", "fd://-1", 1, [1], ["a"]],
     "access_log": ["a\0b", 1],
     "access_log_format": ["", " ", "a\nb", None],
+    "trusted_proxies": [
+        *[
+            "",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "10.0.0.0/255.0.0.0",
+            "10.0.0.0/",
+            "/8",
+            "10.0.0",
+            "10.1",
+            "::/129",
+            "::1/64",
+        ],
+        *["fe80::1%eth0", "[::1]", "10.0.0.1:80", "localhost", "UNIX", "**", " 10.0.0.1", "10.0.0.1,10.0.0.2", "10/8"],
+        *["::ffff:0:0/95", 1, ["10.0.0.0/8", "x"], None],
+    ],
+    "forwarded_hops": [0, -1, 101, "1", None, True],
+    "forwarded_fields": ["", "x-forwarded", "x_forwarded_for", "forwarded-for", ["x-real-ip"], None],
+    "proxy_protocol": ["", "on", "3", "v3", True, None],
     "access_log_exclude": ["a", "/a*b", "/a b", ["*"], {"/a": 1}],
 }
 
@@ -173,6 +201,38 @@ def test_keyword_wrong_value_is_refused_in_one_line(name: str, value: object) ->
     assert "\n" not in message
     assert len(message) < 300
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"proxy_protocol": "v1"}, "proxy_protocol needs trusted_proxies (from keyword proxy_protocol)"),
+        ({"forwarded_hops": 2}, "forwarded_hops needs trusted_proxies (from keyword forwarded_hops)"),
+        ({"forwarded_fields": ["Forwarded"]}, "forwarded_fields needs trusted_proxies (from keyword forwarded_fields)"),
+        (
+            {"trusted_proxies": "*", "forwarded_fields": ["x-forwarded-for", "forwarded"]},
+            "forwarded_fields must be forwarded or x-forwarded fields, not both forwarded and x-forwarded-for "
+            "(from keyword forwarded_fields): a client could write the ones that its proxy does not",
+        ),
+    ],
+)
+def test_options_of_proxies_that_say_nothing_together_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_keywords(**options)
+    assert str(caught.value) == message
+
+
+def test_options_of_proxies_are_read_from_every_place(tmp_path: Path) -> None:
+    toml = tmp_path / "a.toml"
+    toml.write_text('trusted_proxies = ["10.0.0.0/8", "unix"]\nforwarded_fields = ["Forwarded"]\n')
+    settings = command({"forwarded_hops": "2"}, {"WSGI_PROXY_PROTOCOL": "ANY"}, toml)
+    found = {name: settings.shown(name) for name in OPTIONS if OPTIONS[name].group == "Proxies"}
+    assert found == {
+        "trusted_proxies": "10.0.0.0/8, unix",
+        "forwarded_hops": "2",
+        "forwarded_fields": "forwarded",
+        "proxy_protocol": "any",
+    }
 
 
 def test_keyword_number_too_long_to_print_is_refused_all_the_same() -> None:

@@ -11,6 +11,7 @@ use crate::bindings::names::FieldNames;
 use crate::engine::exchange::Exchange;
 use crate::http::head::Version;
 use crate::http::number::Decimal;
+use crate::http::origin::Client;
 use crate::interface::cgi::{self, Facts, Name};
 
 use super::kit::Kit;
@@ -41,7 +42,7 @@ impl<'py> Builder<'py> {
                 (intern!(py, "REQUEST_URI"), intern!(py, "/")),
                 (intern!(py, "RAW_URI"), intern!(py, "/")),
                 (intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.1")),
-                // A Unix socket's client has no address; CGI's REMOTE_ADDR must be there all the same.
+                // Some clients have no address; CGI's REMOTE_ADDR must be there all the same.
                 (intern!(py, "REMOTE_ADDR"), intern!(py, "")),
             ] {
                 environ.set_item(key, value)?;
@@ -73,7 +74,7 @@ impl<'py> Builder<'py> {
         if head.version() != Version::Http11 {
             environ.del_item(intern!(py, "wsgi.early_hints"))?;
         }
-        let facts = Facts { body_length: exchange.body_length() };
+        let facts = Facts { body_length: exchange.body_length(), origin: exchange.origin() };
         // Most targets are a path without escapes, and one string serves three variables.
         let mut target: Option<Bound<'py, PyString>> = None;
         let mut set = |name: Name<'_>, value: &[u8]| match name {
@@ -90,6 +91,9 @@ impl<'py> Builder<'py> {
             Name::ServerProtocol => environ.set_item(intern!(py, "SERVER_PROTOCOL"), latin1(py, value)?),
             Name::ContentType => environ.set_item(intern!(py, "CONTENT_TYPE"), latin1(py, value)?),
             Name::ContentLength => environ.set_item(intern!(py, "CONTENT_LENGTH"), latin1(py, value)?),
+            Name::ServerPort => environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, value)?),
+            Name::ScriptName => environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, value)?),
+            Name::UrlScheme => environ.set_item(intern!(py, "wsgi.url_scheme"), latin1(py, value)?),
             Name::PathInfo => {
                 let value_is_target = value == head.target();
                 let value = latin1(py, value)?;
@@ -118,14 +122,19 @@ impl<'py> Builder<'py> {
 
 impl<'py> Template<'py> {
     fn copy_for(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
-        let peer = exchange.peer();
-        let (Some(ip), Some(port)) = (peer.ip(), peer.port()) else { return self.environ.copy() };
-        if self.remote != Some(ip) {
-            self.environ.set_item(intern!(py, "REMOTE_ADDR"), ip.to_string())?;
-            self.remote = Some(ip);
+        let (ip, port) = match exchange.client() {
+            Client::Ip(ip, port) => (Some(ip), port),
+            Client::Local | Client::Unknown => (None, None),
+        };
+        if self.remote != ip {
+            let text = ip.map_or_else(String::new, |ip| ip.to_string());
+            self.environ.set_item(intern!(py, "REMOTE_ADDR"), text)?;
+            self.remote = ip;
         }
         let environ = self.environ.copy()?;
-        environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, Decimal::new(port.into()).as_bytes())?)?;
+        if let Some(port) = port {
+            environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, Decimal::new(port.into()).as_bytes())?)?;
+        }
         Ok(environ)
     }
 }

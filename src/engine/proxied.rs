@@ -1,0 +1,149 @@
+//! The corridor's porch: behind a proxy that speaks the PROXY protocol, every connection begins with its header. What no
+//! trusted proxy sent is closed, and never read as HTTP.
+
+use std::time::{Duration, Instant};
+
+use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
+use super::gateway::Severity;
+use super::site::Site;
+use crate::http::head::RequestHead;
+use crate::http::origin::{Client, Origin, Scheme};
+use crate::http::reject::Reject;
+use crate::net::address::Peer;
+use crate::net::proxy_protocol::{self, Accepted, Source};
+
+/// How often connections without a usable header, or with fields that make no sense, are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+impl From<Peer> for Client {
+    fn from(peer: Peer) -> Self {
+        match (peer.ip(), peer.port()) {
+            (Some(ip), port) => Self::Ip(ip, port),
+            (None, _) => Self::Local,
+        }
+    }
+}
+
+impl Site {
+    /// Whether a connection from this peer is of use. Behind the PROXY protocol only those of trusted proxies are: without
+    /// trust the header would be worth nothing, and without a header nobody knows whose connection it is.
+    pub(super) fn admits(&self, peer: Peer, now: Instant) -> bool {
+        let client = Client::from(peer);
+        let admitted = self.options.proxy_protocol.is_none() || self.options.trusted.covers(client);
+        if !admitted {
+            let who = match client {
+                Client::Ip(ip, _) => ip.to_string(),
+                Client::Local | Client::Unknown => "a Unix socket".to_owned(),
+            };
+            let message =
+                format!("a connection from {who} was closed: with proxy_protocol, trusted_proxies must cover it");
+            self.warn_of_proxies(&message, now);
+        }
+        admitted
+    }
+
+    /// Reports what may be a proxy that is set up in another way than this server, now and then.
+    pub(super) fn warn_of_proxies(&self, message: &str, now: Instant) {
+        if self.proxy_warnings.is_due(now, REPORT_EVERY) {
+            self.reporter.report(Severity::Warning, message);
+        }
+    }
+}
+
+impl Connection {
+    /// `Origins::origin`: whose request it is, where proxies may tell.
+    pub(super) fn find_origin(&self, request: &RequestHead, now: Instant) -> Result<Option<Box<Origin>>, Reject> {
+        let Some(origins) = &self.site.options.origins else { return Ok(None) };
+        let origin = origins.origin(request, self.client, self.scheme);
+        if let Err(reject) = &origin {
+            self.site.warn_of_proxies(&format!("a request was refused: {}", reject.detail()), now);
+        }
+        origin.map(|origin| Some(Box::new(origin)))
+    }
+
+    /// `proxy_protocol::parse`: from the connection's beginning to that of its first request.
+    pub(super) fn receive_proxy_header(mut self: Box<Self>, accepted: Accepted, turn: &mut Turn<'_>) -> Pass {
+        match self.fill(turn) {
+            Fill::Bytes(count) => self.input.extend_from_slice(&turn.scratch[..count]),
+            Fill::Nothing => return Pass::Out(Step::Wait(self)),
+            Fill::End => return Pass::Out(Step::Closed),
+        }
+        match proxy_protocol::parse(&self.input, accepted) {
+            Ok(Some(header)) => {
+                self.scheme = header.tls.then_some(Scheme::Https);
+                match header.source {
+                    Source::Ip(address) => self.client = Peer::Ip(address).into(),
+                    // Not the proxy's: its word would count for what the client sends.
+                    Source::Unknown => self.client = Client::Unknown,
+                    Source::Proxy => {}
+                }
+                let rest = self.input[header.length..].to_vec();
+                self.keep_input(rest);
+                self.enter(Stage::Idle, turn.now);
+                Pass::On(self)
+            }
+            Ok(None) => Pass::On(self),
+            Err(problem) => {
+                let message = format!("a connection was closed: its PROXY protocol header is unusable: {problem}");
+                self.site.warn_of_proxies(&message, turn.now);
+                Pass::Out(Step::Closed)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::crew::Crew;
+    use super::super::doubles::Notebook;
+    use super::super::options::Options;
+    use super::super::spool::Budget;
+    use super::*;
+    use crate::http::trust::Trust;
+
+    fn site(trusted: &[&'static str], proxy_protocol: Option<Accepted>) -> (Site, Arc<Notebook>) {
+        let trusted = Trust::parse(trusted.iter().copied()).unwrap();
+        let options = Options { trusted, proxy_protocol, ..Options::default() };
+        let notebook = Arc::<Notebook>::default();
+        let (crew, spool) = (Arc::new(Crew::new(1, 1)), Arc::new(Budget::new(0, u64::MAX)));
+        let site = Site::new(0, Arc::new(options), crew, spool, Arc::clone(&notebook) as _, Arc::new([]));
+        (site, notebook)
+    }
+
+    fn peer(text: &str) -> Peer {
+        Peer::Ip(text.parse().unwrap())
+    }
+
+    #[test]
+    fn only_trusted_peers_are_admitted_behind_the_proxy_protocol() {
+        let now = Instant::now();
+        for (trusted, yes, no) in [
+            (
+                &["10.0.0.0/8"][..],
+                vec![peer("10.0.0.1:5"), peer("[::ffff:10.0.0.1]:5")],
+                vec![peer("[::1]:5"), Peer::Local],
+            ),
+            (&["unix"], vec![Peer::Local], vec![peer("127.0.0.1:1")]),
+            (&["*"], vec![Peer::Local, peer("127.0.0.1:1")], vec![]),
+        ] {
+            let (behind, _) = site(trusted, Some(Accepted::Any));
+            let (open, _) = site(trusted, None);
+            assert!(yes.iter().all(|peer| behind.admits(*peer, now)), "{trusted:?}");
+            assert!(no.iter().all(|peer| !behind.admits(*peer, now)), "{trusted:?}");
+            assert!(yes.iter().chain(&no).all(|peer| open.admits(*peer, now)), "{trusted:?}");
+        }
+    }
+
+    #[test]
+    fn closed_connections_are_reported_now_and_then() {
+        let (site, notebook) = site(&["10.0.0.0/8"], Some(Accepted::V1));
+        let now = Instant::now();
+        for seconds in [0, 1, 59, 60, 61] {
+            assert!(!site.admits(peer("192.0.2.1:80"), now + Duration::from_secs(seconds)));
+        }
+        let expected = "a connection from 192.0.2.1 was closed: with proxy_protocol, trusted_proxies must cover it";
+        assert_eq!(*notebook.0.lock().unwrap(), [expected; 2]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Where a request comes from, as its application is to see it: what the connection tells, or what trusted proxies do.
+
+use std::net::IpAddr;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// A client with this address, and its port where that is known.
+    Ip(IpAddr, Option<u16>),
+    /// A client of a Unix socket, which has no address.
+    Local,
+    /// A client whose address a proxy keeps to itself.
+    Unknown,
+}
+
+/// How the client speaks to the outermost proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// Through TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As it stands in a URL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that a URL without one means (RFC 9110 §4.2.1, §4.2.2).
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// A field in which proxies tell of the client: the standard one (RFC 7239), and those that came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedField {
+    /// Forwarded: addresses, schemes and hosts in one.
+    Forwarded,
+    /// X-Forwarded-For: addresses.
+    For,
+    /// X-Forwarded-Proto: the scheme.
+    Proto,
+    /// X-Forwarded-Host: what the client sent as Host.
+    Host,
+    /// X-Forwarded-Port: the port that the client spoke to.
+    Port,
+    /// X-Forwarded-Prefix: the part of the path that the proxy took away.
+    Prefix,
+}
+
+impl ForwardedField {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Forwarded, Self::For, Self::Proto, Self::Host, Self::Port, Self::Prefix];
+
+    /// The field's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwarded => "Forwarded",
+            Self::For => "X-Forwarded-For",
+            Self::Proto => "X-Forwarded-Proto",
+            Self::Host => "X-Forwarded-Host",
+            Self::Port => "X-Forwarded-Port",
+            Self::Prefix => "X-Forwarded-Prefix",
+        }
+    }
+
+    /// The field of this name, in any case.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| name.eq_ignore_ascii_case(field.name().as_bytes()))
+    }
+}
+
+/// What is known of a request's origin where trusted proxies may tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Who asks.
+    pub client: Client,
+    /// How; `None`: as the listener is spoken to.
+    pub scheme: Option<Scheme>,
+    /// Which host the client named; `None`: the one that the request names.
+    pub host: Option<Vec<u8>>,
+    /// The port that the client spoke to; `None`: the listener's.
+    pub port: Option<u16>,
+    /// The path, decoded, below which the outermost proxy shows the application; `None`: as the server is set up.
+    pub prefix: Option<Vec<u8>>,
+    /// The fields that were read, as far as trusted proxies wrote them.
+    pub fields: Vec<(ForwardedField, Vec<u8>)>,
+    /// Whether the request came from a trusted proxy.
+    pub is_vouched: bool,
+}
+
+impl Origin {
+    /// The origin of a request for which nobody vouches.
+    pub const fn of(client: Client) -> Self {
+        Self { client, scheme: None, host: None, port: None, prefix: None, fields: Vec::new(), is_vouched: false }
+    }
+
+    /// Whether the application must not see a field as it came. [`Origin::fields`] are what it sees instead.
+    ///
+    /// From anybody but a trusted proxy that is everything that looks as if a proxy had written it, X-Forwarded-User
+    /// for instance.
+    pub fn hides(&self, name: &[u8]) -> bool {
+        const FAMILY: &[u8] = b"X-Forwarded-";
+        let is_of_family = || name.get(..FAMILY.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAMILY));
+        ForwardedField::of(name).is_some() || !self.is_vouched && is_of_family()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_proxies_write_are_hidden_by_who_sent_them() {
+        let stranger = Origin::of(Client::Unknown);
+        let proxy = Origin { is_vouched: true, ..stranger.clone() };
+        for known in ForwardedField::ALL.map(ForwardedField::name) {
+            for name in [known.to_owned(), known.to_ascii_lowercase(), known.to_ascii_uppercase()] {
+                assert!(stranger.hides(name.as_bytes()) && proxy.hides(name.as_bytes()), "{name}");
+            }
+        }
+        for name in ["X-Forwarded-User", "x-forwarded-email", "X-FORWARDED-"] {
+            assert!(stranger.hides(name.as_bytes()) && !proxy.hides(name.as_bytes()), "{name}");
+        }
+        for name in ["Host", "X-Forwarded", "Forwarded-For", "X-Real-IP", "", "Via"] {
+            assert!(!stranger.hides(name.as_bytes()) && !proxy.hides(name.as_bytes()), "{name}");
+        }
+    }
+}
