@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::{Body, BodyStream, Intake};
+use super::clock::after;
 use super::ending;
 use super::exchange::{Exchange, Response};
 use super::observe::Record;
@@ -247,10 +248,10 @@ impl Connection {
     pub fn deadline(&self) -> Option<Instant> {
         let options = &self.site.options;
         match &self.stage {
-            Stage::Idle if self.served > 0 => Some(self.since + options.keep_alive),
-            Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
+            Stage::Idle if self.served > 0 => Some(after(self.since, options.keep_alive)),
+            Stage::Idle | Stage::Head => Some(after(self.since, options.header_timeout)),
             Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
-            Stage::Answering(_) => Some(self.moved + options.write_timeout),
+            Stage::Answering(_) => Some(after(self.moved, options.write_timeout)),
             Stage::Draining(_) | Stage::Lingering => {
                 let silence = if self.site.is_stopping() { FAREWELL } else { LINGER_SILENCE };
                 Some((self.since + LINGER).min(self.moved + silence))

@@ -22,4 +22,8 @@ pub mod wire;
 pub mod workers;
 
 #[cfg(test)]
+mod conversations;
+#[cfg(test)]
 mod doubles;
+#[cfg(test)]
+mod fault_tests;

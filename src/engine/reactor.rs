@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
+use super::clock::{Clock, after};
 use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{ACCEPT_PAUSE, Door};
 use super::gateway::Severity;
@@ -320,7 +320,7 @@ impl Reactor {
 
     // Whoever is in the kernel's queue is still served; idle connections close at once, unless a request is just arriving.
     fn begin_draining(&mut self, shard: &Shard, now: Instant) {
-        self.drain_until = Some(now + self.site.options.graceful_timeout);
+        self.drain_until = Some(after(now, self.site.options.graceful_timeout));
         for index in 0..self.doors.len() {
             for _ in 0..DRAIN_ACCEPTS {
                 if self.connections() >= self.site.options.max_connections {

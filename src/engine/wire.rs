@@ -88,7 +88,9 @@ impl Wire {
                 moved = Instant::now();
             }
             let left = stall.checked_sub(moved.elapsed()).ok_or(io::ErrorKind::TimedOut)?;
-            self.stream.wait_writable(left)?;
+            if !self.stream.wait_writable(left)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
     }
 }
