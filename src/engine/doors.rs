@@ -69,19 +69,27 @@ impl Reactor {
                             Some(token) => self.forget(token),
                             None => self.accept_after = Some(now + ACCEPT_PAUSE),
                         }
-                        self.report_exhaustion(shard, &error, now);
+                        self.report_refusal(
+                            shard,
+                            &error,
+                            "; if files have run out, raise their limit or lower max_connections",
+                            now,
+                        );
                         return;
+                    }
+                    Accepted::Failed(error) => {
+                        self.accept_after = Some(now + ACCEPT_PAUSE);
+                        self.report_refusal(shard, &error, "", now);
+                        break;
                     }
                 }
             }
         }
     }
 
-    fn report_exhaustion(&self, shard: &Shard, error: &io::Error, now: Instant) {
+    fn report_refusal(&self, shard: &Shard, error: &io::Error, advice: &str, now: Instant) {
         if shard.may_report(now, REPORT_EVERY) {
-            let message = format!(
-                "cannot accept connections: {error}; if files have run out, raise their limit or lower max_connections"
-            );
+            let message = format!("cannot accept connections: {error}{advice}");
             self.site.reporter.report(Severity::Error, &message);
         }
     }

@@ -12,6 +12,8 @@ use super::shard::Shard;
 const TICK: Duration = Duration::from_millis(1);
 /// Looks without need before it goes to sleep.
 const CALM: u32 = 5;
+/// What a panic costs here. Without its monitor a shard would be deaf as soon as a call takes long.
+const LOOK: &str = "one look of a monitor";
 
 /// What the monitor sleeps on, and how it is woken.
 #[derive(Default)]
@@ -49,19 +51,24 @@ pub fn watch(shard: &Shard) {
     let mut seen = None;
     let mut calm = 0;
     while !shard.is_stopped() {
-        let sent = shard.site.streaming.flush();
+        let sent = flush(shard);
         let rounds = shard.rounds();
         if !shard.is_attended() && seen == Some(rounds) {
-            shard.relieve();
+            shard.site.guard(LOOK, || shard.relieve());
         }
         seen = Some(rounds);
         calm = if shard.is_attended() && !sent { calm + 1 } else { 0 };
         if calm < CALM {
             thread::park_timeout(TICK);
         } else {
-            alarm.sleep_unless(|| !shard.is_attended() || shard.is_stopped() || shard.site.streaming.flush());
+            alarm.sleep_unless(|| !shard.is_attended() || shard.is_stopped() || flush(shard));
             calm = 0;
             seen = None;
         }
     }
+}
+
+// Whether any byte was sent, or what should be sent needs another look.
+fn flush(shard: &Shard) -> bool {
+    shard.site.guard(LOOK, || shard.site.streaming.flush()).unwrap_or(true)
 }

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +27,8 @@ const DRAIN_ACCEPTS: usize = 16 * 1024;
 const POLL_EVERY: Duration = Duration::from_millis(1);
 /// How soon the deadline of a connection is looked at again that is with a worker.
 const RECHECK: Duration = Duration::from_secs(5);
+/// What a panic in the corridor costs.
+const CONNECTION: &str = "one connection";
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -198,8 +199,8 @@ impl Reactor {
             let token = exchange.connection.token;
             let date = *self.clock.date(now);
             let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-            let step = Connection::decline(exchange, Reject::QueueTimeout, &mut turn);
-            self.place(token, Some(step));
+            let step = self.site.guard(CONNECTION, || Connection::decline(exchange, Reject::QueueTimeout, &mut turn));
+            self.place(token, Some(step.unwrap_or(Step::Closed)));
         }
     }
 
@@ -214,7 +215,7 @@ impl Reactor {
         let token = connection.token;
         let date = *self.clock.date(now);
         let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        let step = catch_unwind(AssertUnwindSafe(|| {
+        let step = self.site.guard(CONNECTION, || {
             let step = through(connection, &mut turn);
             match step {
                 Step::Ready(exchange) => match shard.admit(exchange) {
@@ -223,13 +224,8 @@ impl Reactor {
                 },
                 step => Some(step),
             }
-        }));
-        let Ok(step) = step else {
-            self.site.reporter.report(Severity::Error, "a defect of the server itself cost one connection (panic)");
-            self.forget(token);
-            return;
-        };
-        self.place(token, step);
+        });
+        self.place(token, step.unwrap_or(Some(Step::Closed)));
     }
 
     fn place(&mut self, token: usize, step: Option<Step>) {
@@ -329,7 +325,7 @@ impl Reactor {
                 match self.doors[index].listener.accept() {
                     Accepted::Client(stream, peer) => drop(self.welcome(stream, peer, index, now)),
                     Accepted::Vanished => {}
-                    Accepted::Nobody | Accepted::Exhausted(_) => break,
+                    Accepted::Nobody | Accepted::Exhausted(_) | Accepted::Failed(_) => break,
                 }
             }
         }
@@ -374,3 +370,7 @@ impl Reactor {
         self.timers.clear();
     }
 }
+
+#[cfg(test)]
+#[path = "reactor_tests.rs"]
+mod tests;

@@ -20,6 +20,8 @@ pub enum Fault {
     Reset,
     /// The connection was ended on this side (EPIPE).
     Broken,
+    /// A defect of our own: the call panics.
+    Panic,
 }
 
 impl Fault {
@@ -30,6 +32,7 @@ impl Fault {
             Self::Short => None,
             Self::Reset => Some(io::ErrorKind::ConnectionReset.into()),
             Self::Broken => Some(io::ErrorKind::BrokenPipe.into()),
+            Self::Panic => panic!("a panic on purpose"),
         }
     }
 }
