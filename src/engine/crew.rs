@@ -2,13 +2,12 @@
 //! theirs. A worker leads one shard at a time, and goes wherever it is called.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-
 use super::exchange::Exchange;
+use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Queue};
 use crate::net::poller::Waker;
 
 /// Word to a parked worker.
@@ -19,37 +18,6 @@ pub(super) enum Word {
     Relieve(usize),
     /// Go home.
     Stop,
-}
-
-/// A queue of which both ends are ours.
-pub(super) struct Queue<T>(Sender<T>, Receiver<T>);
-
-impl<T> Queue<T> {
-    pub fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        Self(sender, receiver)
-    }
-
-    pub fn put(&self, item: T) {
-        // Both ends live as long as the queue: it cannot be disconnected.
-        drop(self.0.send(item));
-    }
-
-    pub fn take(&self) -> Option<T> {
-        self.1.try_recv().ok()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.1.is_empty()
-    }
-
-    fn len(&self) -> usize {
-        self.1.len()
-    }
-
-    fn wait(&self) -> Option<T> {
-        self.1.recv().ok()
-    }
 }
 
 /// Complete requests in the order they came.

@@ -18,6 +18,7 @@ pub mod reactor;
 pub mod server;
 pub mod shard;
 pub mod site;
+mod sync;
 pub mod wire;
 pub mod workers;
 
@@ -27,3 +28,6 @@ mod conversations;
 mod doubles;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(models = "loom")]
+#[cfg(test)]
+mod order_tests;

@@ -6,16 +6,17 @@
 //! take over the poller and the queue, or, with none left, sees to the poller itself until somebody is free.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::crew::{Crew, Line, Queue, Word};
+use super::crew::{Crew, Line, Word};
 use super::exchange::Exchange;
 use super::learning::Learning;
 use super::reactor::Reactor;
 use super::site::Site;
+use super::sync::{AtomicU8, AtomicU64, Mutex, Queue, fence};
 use crate::net::listener::Listener;
 use crate::net::poller::Waker;
 

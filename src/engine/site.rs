@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
+use super::sync::AtomicBool;
 use super::wire::Streaming;
 
 /// The surroundings of a connection.
