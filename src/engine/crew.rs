@@ -211,13 +211,14 @@ impl Crew {
     pub(super) fn park(&self) -> (Word, Option<Box<Exchange>>) {
         self.parked.fetch_add(1, Ordering::SeqCst);
         // What came into line before this worker counted as parked was not announced.
-        if let Some(exchange) = self.take() {
-            self.parked.fetch_sub(1, Ordering::SeqCst);
-            return (Word::Run, Some(exchange));
-        }
-        let word = self.bell.wait().unwrap_or(Word::Stop);
-        // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
-        let exchange = if matches!(word, Word::Run) { self.take() } else { None };
+        let (word, exchange) = if let Some(exchange) = self.take() {
+            (Word::Run, Some(exchange))
+        } else {
+            let word = self.bell.wait().unwrap_or(Word::Stop);
+            // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
+            let exchange = if matches!(word, Word::Run) { self.take() } else { None };
+            (word, exchange)
+        };
         self.parked.fetch_sub(1, Ordering::SeqCst);
         if self.is_overfull() {
             // A leader counted on this worker for more than the one request it takes.

@@ -108,6 +108,33 @@ fn two_requests_for_two_workers_are_run_by_somebody() {
 }
 
 #[test]
+fn leader_that_counts_on_a_worker_for_two_requests_is_woken_for_the_second() {
+    model(|| {
+        let crew = Crew::new(2, 1);
+        let waker = Poller::new(1).unwrap().waker();
+        crew.enlist(vec![waker.clone()]);
+        crew.set_attended(0, true);
+        let (crew, site) = (Arc::new(crew), surroundings());
+        // Takes one request at most, and is inside the application then.
+        let follower = spawn({
+            let crew = Arc::clone(&crew);
+            move || drop(crew.park())
+        });
+        for _ in 0..2 {
+            assert!(crew.admit(2));
+            crew.give(exchange(&site));
+        }
+        while crew.is_overfull() {
+            drop(crew.take());
+        }
+        // The leader sleeps in the kernel from here on, unless it was woken.
+        crew.dismiss_from_one();
+        follower.join().unwrap();
+        assert!(crew.take().is_none() || waker.wakes.load(Ordering::SeqCst) > 0, "a request that nobody looks for");
+    });
+}
+
+#[test]
 fn call_to_a_shard_reaches_a_worker_that_parks() {
     model(|| {
         let crew = crew(2);
