@@ -8,6 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::bindings::errors::Failure;
+use crate::bindings::ffi;
 use crate::bindings::reporter::log;
 use crate::engine::body::{Body, BodyStream};
 use crate::engine::clock::Clock;
@@ -57,7 +58,9 @@ impl<'py> WsgiGateway<'py> {
 
     // From the call to the response's end. An error is one of the application's.
     fn answer(&mut self, kit: &Kit<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
-        let result = self.app.call1((environ, &kit.start_response))?;
+        let result = ffi::call(&self.app, [environ.as_any(), kit.start_response.as_any()])?;
+        // What the application keeps of its environ is its own from here on.
+        drop(environ);
         // A list or tuple is all there, and has no close().
         if let Some(contents) = complete(&result)? {
             return self.answer_whole(kit.call.get(), &contents, clock);
@@ -66,7 +69,7 @@ impl<'py> WsgiGateway<'py> {
         let answered = response.send();
         // close() is called exactly once, whatever happened, and what it raises harms no response.
         let closed = match result.getattr_opt(intern!(self.py, "close")) {
-            Ok(Some(close)) => close.call0().map(drop),
+            Ok(Some(close)) => ffi::call(&close, []).map(drop),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -205,8 +208,7 @@ impl Response<'_, '_> {
             Err(error) if self.result.hasattr("__iter__")? => return Err(Stop::Error(error)),
             Err(_) => return Err(Stop::Error(not_iterable(self.result))),
         };
-        for item in iterator {
-            let item = item?;
+        while let Some(item) = ffi::next(&iterator)? {
             let bytes = content(&item)?;
             // PEP 3333: the head waits for the first content that is not empty.
             if bytes.as_bytes().is_empty() {
