@@ -44,6 +44,11 @@ _HEARING = 1.0
 _TICK = 0.05
 
 
+# Elsewhere than on Unix there is nothing to register.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.forked)
+
+
 class WSGIServer:
     """An HTTP/1.1 server for one WSGI application (PEP 3333). Listens from the moment it is made.
 

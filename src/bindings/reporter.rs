@@ -6,15 +6,22 @@ use pyo3::types::{PyAnyMethods, PyString};
 use super::ffi::call;
 use crate::engine::gateway::{Reporter, Severity};
 
+// The levels of Python's logging.
+const INFO: u8 = 20;
+/// Worth a look.
+pub const WARNING: u8 = 30;
+/// Something was lost.
+pub const ERROR: u8 = 40;
+
 /// Hands reports to `wsgi.logging.report`.
 pub struct LoggingReporter;
 
 impl Reporter for LoggingReporter {
     fn report(&self, severity: Severity, message: &str) {
         let level = match severity {
-            Severity::Info => 20,
-            Severity::Warning => 30,
-            Severity::Error => 40,
+            Severity::Info => INFO,
+            Severity::Warning => WARNING,
+            Severity::Error => ERROR,
         };
         Python::attach(|py| log(py, level, message, None));
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -121,3 +122,61 @@ with WSGIServer(port=0, app=app, threads=2) as server:
     done = run(program)
     assert done.stdout.split("\n") == ["HTTP/1.1 200", "HTTP/1.1 500", "HTTP/1.1 200", ""]
     assert done.stderr.count("MemoryError") == 1
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+RETURNS = {
+    "returns": "return [b'child']",
+    "raises": "raise OSError('there is no such program')",
+    "exits": "sys.exit()",
+    "iterates": "return iter([b'child'])",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("what", RETURNS.values(), ids=RETURNS)
+@pytest.mark.parametrize("where", ["call", "iteration", "close"])
+def test_child_that_comes_back_from_the_application_is_ended_and_answers_nobody(where: str, what: str) -> None:
+    program = f"""
+import os, warnings
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks among threads.
+children = []
+
+def fork():
+    child = os.fork()
+    if child:
+        children.append(child)
+        # It is not there any more when the parent answers.
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    return not child
+
+class Content(list):
+    def __iter__(self):
+        if {where!r} == "iteration":
+            if fork():
+                {what}
+        yield b"parent"
+
+    def close(self):
+        if {where!r} == "close" and fork():
+            {what}
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/fork":
+        if {where!r} == "call" and fork():
+            {what}
+        return Content()
+    return [b"parent"]
+
+with WSGIServer(port=0, app=app, threads=2) as server:
+    for path in ["/fork", "/", "/fork", "/"]:
+        answer = ask(path).recv(1000)
+        print(answer.startswith(b"HTTP/1.1 200 "), answer.count(b"parent"), answer.count(b"child"))
+print(len(children))
+"""
+    done = run(program)
+    assert done.stdout.split("\n") == [*["True 1 0"] * 4, "2", ""]
+    assert done.stderr.count("a process that the application forked came back") == 2
