@@ -309,7 +309,12 @@ class _Run:
             # A request that never ends must not keep the program from ending: daemons.
             thread = threading.Thread(target=self._work, args=(index,), name=f"wsgi-worker-{index}", daemon=True)
             self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except KeyError as error:
+                # A signal handler raised in the midst of it, and the clean-up of `threading` tripped over a thread that
+                # had begun already: what counts is the handler's exception, which that hides.
+                raise error.__context__ or error from None
 
     def _leave(self) -> None:
         # A forked child inherits the registration, but neither the threads nor the right to the connections.
