@@ -28,6 +28,6 @@ mod conversations;
 mod doubles;
 #[cfg(test)]
 mod fault_tests;
-#[cfg(models = "loom")]
+#[cfg(models)]
 #[cfg(test)]
 mod order_tests;

@@ -1,8 +1,7 @@
 //! What the threads of this room meet at: locks, atomics, queues, and the way to sleep. Everywhere but in the models it is
-//! the standard library's and crossbeam's. There it is loom's, which tries every order that the memory model allows, or
-//! shuttle's, which tries many schedules of more threads than loom could.
+//! the standard library's and crossbeam's. There it is loom's, which tries every order that the memory model allows.
 
-#[cfg(not(all(test, any(models = "loom", models = "shuttle"))))]
+#[cfg(not(all(test, models)))]
 mod real {
     pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
     pub use std::sync::{Mutex, MutexGuard};
@@ -48,14 +47,14 @@ mod real {
     }
 }
 
-#[cfg(not(all(test, any(models = "loom", models = "shuttle"))))]
+#[cfg(not(all(test, models)))]
 pub use real::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Queue, Thread, current, fence, park, park_timeout,
 };
 
-#[cfg(any(models = "loom", models = "shuttle"))]
+#[cfg(models)]
 #[cfg(test)]
 #[path = "sync_models.rs"]
 mod models;
-#[cfg(all(test, any(models = "loom", models = "shuttle")))]
+#[cfg(all(test, models))]
 pub use models::*;

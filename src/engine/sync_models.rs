@@ -2,16 +2,8 @@ use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-#[cfg(models = "loom")]
 pub use self::loomed::*;
-#[cfg(models = "shuttle")]
-pub use shuttle::{
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence},
-    sync::{Condvar, Mutex, MutexGuard},
-    thread::{Thread, current, park, park_timeout},
-};
 
-#[cfg(models = "loom")]
 mod loomed {
     use std::sync::atomic::Ordering;
     use std::time::Duration;
