@@ -32,7 +32,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: attacks bench bench-frameworks bench-instructions help run soak build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
+.PHONY: attacks bench bench-frameworks bench-instructions help models run soak build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -46,6 +46,9 @@ test: test-rust test-python ## set everything up and run every test
 
 test-rust: ## the tests of the pure rooms and the engine, which need no Python
 	cargo test --no-default-features
+
+models: ## try every order in which the engine's threads can meet; needs no Python
+	RUSTFLAGS='--cfg models' cargo test --no-default-features --lib --target-dir target/models order_tests
 
 test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs against the binary, architecture
 	"$(VENV)/bin/python" -m pytest $(ARGS)

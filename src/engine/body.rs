@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::clock::after;
 use super::ending::can_drain;
 use super::options::Options;
 use super::spool::{Budget, Spool, SpoolFile};
@@ -56,9 +57,11 @@ impl Pace {
 
     /// When patience ends: after a silence, or when the body as a whole is slower than the minimum rate.
     pub fn deadline(&self, options: &Options) -> Instant {
-        let silence = self.moved + options.body_timeout;
+        let silence = after(self.moved, options.body_timeout);
         match self.received.checked_div(options.body_min_rate) {
-            Some(seconds) => silence.min(self.started + options.body_timeout + Duration::from_secs(seconds)),
+            Some(seconds) => {
+                silence.min(after(self.started, options.body_timeout.saturating_add(Duration::from_secs(seconds))))
+            }
             None => silence,
         }
     }
@@ -299,7 +302,10 @@ impl BodyStream {
                         return Err(BodyFailure::TimedOut);
                     }
                     let began = Instant::now();
-                    self.wire.stream().wait_readable(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    let readable = self.wire.stream().wait_readable(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    if !readable {
+                        return Err(BodyFailure::TimedOut);
+                    }
                     let waited = began.elapsed();
                     silent += waited;
                     self.waited += waited;

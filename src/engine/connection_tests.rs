@@ -59,8 +59,9 @@ impl Rig {
             let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: SHARE };
             match connection.advance(&mut turn) {
                 Step::Wait(connection) => {
-                    let blocked = connection.wire.output().pending() > 0;
                     let script = self.double.0.lock().unwrap();
+                    let full = script.full_at.is_some_and(|full| script.written.len() >= full);
+                    let blocked = connection.wire.output().pending() > 0 && !full;
                     let more = !script.incoming.is_empty() || script.ended;
                     drop(script);
                     self.connection = Some(connection);
@@ -112,6 +113,7 @@ impl Rig {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
 pub(super) const CHUNKED_HEAD: &[u8] = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -457,4 +459,51 @@ fn origin_is_asked_for_once_for_each_request_and_before_its_body() {
     rig.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     rig.run();
     assert_eq!((rig.calls.len(), rig.statuses()), (2, ["200", "200", "400"].map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn deadlines_of_options_without_end_never_come() {
+    let endless = Options {
+        keep_alive: Duration::MAX,
+        header_timeout: Duration::MAX,
+        body_timeout: Duration::MAX,
+        write_timeout: Duration::MAX,
+        graceful_timeout: Duration::MAX,
+        queue_timeout: Duration::MAX,
+        ..Options::default()
+    };
+    let mut rig = Rig::new(endless);
+    let century = |rig: &Rig| rig.connection.as_ref().unwrap().deadline().unwrap() - rig.now > 90 * 365 * 24 * HOUR;
+    rig.run();
+    assert!(century(&rig), "before the first request");
+    rig.send(GET);
+    rig.run();
+    assert!(century(&rig), "between two requests");
+    rig.send(&POST[..POST.len() - 1]);
+    rig.run();
+    assert!(century(&rig), "inside a body");
+    rig.send(&POST[POST.len() - 1..]);
+    rig.double.0.lock().unwrap().full_at = Some(rig.written().len() + 1);
+    rig.run();
+    assert!(century(&rig), "inside a response");
+}
+
+#[test]
+fn instant_that_jumps_far_or_stands_still_ends_patience_and_nothing_else() {
+    let mut rig = Rig::new(Options::default());
+    // Everything at one and the same instant.
+    rig.send(&[GET, POST, CHUNKED].concat());
+    rig.run();
+    assert_eq!(rig.calls.len(), 3);
+    // A machine that slept for a year: what came meanwhile is answered before anybody looks at deadlines.
+    rig.now += 365 * 24 * HOUR;
+    rig.send(GET);
+    rig.run();
+    assert_eq!(rig.calls.len(), 4);
+    assert!(!rig.is_closed());
+    rig.send(&POST[..POST.len() - 1]);
+    rig.run();
+    rig.now += 365 * 24 * HOUR;
+    rig.expire();
+    assert_eq!(rig.statuses().last().map(String::as_str), Some("408"));
 }

@@ -2,14 +2,13 @@
 //! theirs. A worker leads one shard at a time, and goes wherever it is called.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::clock::Seldom;
 use super::exchange::Exchange;
+use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Queue};
 use crate::net::poller::Waker;
 
 /// Word to a parked worker.
@@ -20,37 +19,6 @@ pub(super) enum Word {
     Relieve(usize),
     /// Go home.
     Stop,
-}
-
-/// A queue of which both ends are ours.
-pub(super) struct Queue<T>(Sender<T>, Receiver<T>);
-
-impl<T> Queue<T> {
-    pub fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        Self(sender, receiver)
-    }
-
-    pub fn put(&self, item: T) {
-        // Both ends live as long as the queue: it cannot be disconnected.
-        drop(self.0.send(item));
-    }
-
-    pub fn take(&self) -> Option<T> {
-        self.1.try_recv().ok()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.1.is_empty()
-    }
-
-    fn len(&self) -> usize {
-        self.1.len()
-    }
-
-    fn wait(&self) -> Option<T> {
-        self.1.recv().ok()
-    }
 }
 
 /// Complete requests in the order they came.
@@ -256,13 +224,14 @@ impl Crew {
     pub(super) fn park(&self) -> (Word, Option<Box<Exchange>>) {
         self.parked.fetch_add(1, Ordering::SeqCst);
         // What came into line before this worker counted as parked was not announced.
-        if let Some(exchange) = self.take() {
-            self.parked.fetch_sub(1, Ordering::SeqCst);
-            return (Word::Run, Some(exchange));
-        }
-        let word = self.bell.wait().unwrap_or(Word::Stop);
-        // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
-        let exchange = if matches!(word, Word::Run) { self.take() } else { None };
+        let (word, exchange) = if let Some(exchange) = self.take() {
+            (Word::Run, Some(exchange))
+        } else {
+            let word = self.bell.wait().unwrap_or(Word::Stop);
+            // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
+            let exchange = if matches!(word, Word::Run) { self.take() } else { None };
+            (word, exchange)
+        };
         self.parked.fetch_sub(1, Ordering::SeqCst);
         if self.is_overfull() {
             // A leader counted on this worker for more than the one request it takes.

@@ -70,8 +70,14 @@ impl Reactor {
                             Some(token) => self.give_up(token),
                             None => self.accept_after = Some(now + ACCEPT_PAUSE),
                         }
-                        self.report_exhaustion(&error, now);
+                        let advice = "; if files have run out, raise their limit or lower max_connections";
+                        self.report_refusal(&error, advice, now);
                         return;
+                    }
+                    Accepted::Failed(error) => {
+                        self.accept_after = Some(now + ACCEPT_PAUSE);
+                        self.report_refusal(&error, "", now);
+                        break;
                     }
                 }
             }
@@ -98,11 +104,9 @@ impl Reactor {
         }
     }
 
-    fn report_exhaustion(&self, error: &io::Error, now: Instant) {
+    fn report_refusal(&self, error: &io::Error, advice: &str, now: Instant) {
         if self.site.crew.may_report(Trouble::Doors, now) {
-            let message = format!(
-                "cannot accept connections: {error}; if files have run out, raise their limit or lower max_connections"
-            );
+            let message = format!("cannot accept connections: {error}{advice}");
             self.site.reporter.report(Severity::Error, &message);
         }
     }

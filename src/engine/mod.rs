@@ -21,8 +21,16 @@ pub mod server;
 pub mod shard;
 pub mod site;
 pub mod spool;
+mod sync;
 pub mod wire;
 pub mod workers;
 
 #[cfg(test)]
+mod conversations;
+#[cfg(test)]
 mod doubles;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(models)]
+#[cfg(test)]
+mod order_tests;

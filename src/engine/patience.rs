@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::body::time_for;
+use super::clock::after;
 use super::connection::{Connection, Stage};
 
 /// A refused client gets this long to stop sending and to read the refusal.
@@ -36,10 +37,10 @@ impl Connection {
     pub fn deadline(&self) -> Option<Instant> {
         let options = &self.site.options;
         match &self.stage {
-            Stage::Idle if self.served > 0 => Some(self.since + options.keep_alive),
-            Stage::ProxyHeader(_) | Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
+            Stage::Idle if self.served > 0 => Some(after(self.since, options.keep_alive)),
+            Stage::ProxyHeader(_) | Stage::Idle | Stage::Head => Some(after(self.since, options.header_timeout)),
             Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
-            Stage::Answering(_) => Some(self.moved + options.write_timeout),
+            Stage::Answering(_) => Some(after(self.moved, options.write_timeout)),
             Stage::Draining(_) | Stage::Lingering => {
                 let silence = if self.site.is_stopping() { FAREWELL } else { LINGER_SILENCE };
                 Some((self.since + LINGER).min(self.moved + silence))

@@ -3,11 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
+use super::clock::{Clock, after};
 use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{Door, LOOK};
 use super::gateway::Severity;
@@ -29,6 +28,8 @@ const DRAIN_ACCEPTS: usize = 16 * 1024;
 const POLL_EVERY: Duration = Duration::from_millis(1);
 /// How soon the deadline of a connection is looked at again that is with a worker.
 const RECHECK: Duration = Duration::from_secs(5);
+/// What a panic in the corridor costs.
+const CONNECTION: &str = "one connection";
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -206,8 +207,8 @@ impl Reactor {
             let token = exchange.connection.token;
             let date = *self.clock.date(now);
             let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-            let step = Connection::decline(exchange, Reject::QueueTimeout, &mut turn);
-            self.place(token, Some(step));
+            let step = self.site.guard(CONNECTION, || Connection::decline(exchange, Reject::QueueTimeout, &mut turn));
+            self.place(token, Some(step.unwrap_or(Step::Closed)));
         }
     }
 
@@ -222,7 +223,7 @@ impl Reactor {
         let token = connection.token;
         let date = *self.clock.date(now);
         let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        let step = catch_unwind(AssertUnwindSafe(|| {
+        let step = self.site.guard(CONNECTION, || {
             let step = through(connection, &mut turn);
             match step {
                 Step::Ready(exchange) => match shard.admit(exchange) {
@@ -231,13 +232,8 @@ impl Reactor {
                 },
                 step => Some(step),
             }
-        }));
-        let Ok(step) = step else {
-            self.site.reporter.report(Severity::Error, "a defect of the server itself cost one connection (panic)");
-            self.forget(token);
-            return;
-        };
-        self.place(token, step);
+        });
+        self.place(token, step.unwrap_or(Some(Step::Closed)));
     }
 
     fn place(&mut self, token: usize, step: Option<Step>) {
@@ -331,7 +327,7 @@ impl Reactor {
 
     // Whoever is in the kernel's queue is still served; idle connections close at once, unless a request is just arriving.
     fn begin_draining(&mut self, shard: &Shard, now: Instant) {
-        self.drain_until = Some(now + self.site.options.graceful_timeout);
+        self.drain_until = Some(after(now, self.site.options.graceful_timeout));
         for index in 0..self.doors.len() {
             for _ in 0..DRAIN_ACCEPTS {
                 if self.connections() >= self.site.options.max_connections {
@@ -340,7 +336,7 @@ impl Reactor {
                 match self.doors[index].listener.accept() {
                     Accepted::Client(stream, peer) => drop(self.welcome(stream, peer, index, now)),
                     Accepted::Vanished => {}
-                    Accepted::Nobody | Accepted::Exhausted(_) => break,
+                    Accepted::Nobody | Accepted::Exhausted(_) | Accepted::Failed(_) => break,
                 }
             }
         }
@@ -385,3 +381,7 @@ impl Reactor {
         self.timers.clear();
     }
 }
+
+#[cfg(test)]
+#[path = "reactor_tests.rs"]
+mod tests;

@@ -1,15 +1,17 @@
 //! What all connections of one shard share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::clock::Seldom;
 use super::crew::Crew;
-use super::gateway::Reporter;
+use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
 use super::spool::Budget;
+use super::sync::AtomicBool;
 use super::wire::Streaming;
 
 /// The surroundings of a connection.
@@ -72,11 +74,21 @@ impl Site {
         !self.observers.is_empty()
     }
 
-    /// Tells the observers.
+    /// Tells the observers. A panic of one costs it this record, and no more.
     pub fn finished(&self, record: &Record) {
         for observer in self.observers.iter() {
-            observer.finished(record);
+            self.guard("one record of an observer", || observer.finished(record));
         }
+    }
+
+    /// Does `work`; a panic in it is reported as a defect that cost `loss`.
+    pub fn guard<T>(&self, loss: &str, work: impl FnOnce() -> T) -> Option<T> {
+        // Whoever asks for this leaves nothing behind that a panic could have left half done, or forgets it.
+        let done = catch_unwind(AssertUnwindSafe(work)).ok();
+        if done.is_none() {
+            self.reporter.report(Severity::Error, &format!("a defect of the server itself cost {loss} (panic)"));
+        }
+        done
     }
 
     /// What the monitor sleeps on.

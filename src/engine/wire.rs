@@ -2,12 +2,13 @@
 //! streams a response fills it while the poller's thread empties it; all else of a connection has one owner.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::output::{Flushed, Output};
 use super::site::Site;
+use super::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard};
 use crate::net::stream::Stream;
 
 /// An application that is this far ahead of its client has to wait.
