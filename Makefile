@@ -32,7 +32,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: bench bench-frameworks bench-instructions help run build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
+.PHONY: attacks bench bench-frameworks bench-instructions help run soak build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -57,6 +57,12 @@ test-free-threaded: ## the tests of the whole on PYTHON=/path/to/python3.13t or 
 
 test-container: ## build the image of the Dockerfile on a base made of Debian packages, and test it; needs root
 	@"$(PYTHON)" tests/container/run.py
+
+attacks: $(VENV)/.built ## let hostile clients loose on the server and print what came of it (ARGS="--only slow")
+	@"$(VENV)/bin/python" -m tests.attacks $(ARGS)
+
+soak: $(VENV)/.built ## mixed load for some minutes (ARGS="--minutes 10"); fails if the server holds more and more
+	@"$(VENV)/bin/python" -m tests.soak $(ARGS)
 
 bench: $(VENV)/.tools ## measure this server beside others, in an environment of its own (ARGS="--rounds 3"); needs wrk
 	@sh .ci/require rust

@@ -4,16 +4,18 @@ use super::super::clock::Clock;
 use super::super::doubles::{Witness, answer, read_whole, site};
 use super::super::gateway::Origins;
 use super::super::options::Options;
+use super::super::patience::{GRACE, SLACK};
+use super::super::spool::Budget;
 use super::*;
 use crate::net::stream::Stream;
 use crate::net::stream::double::Double;
 
 /// A connection over a scripted stream, and an application that echoes `METHOD target body`.
-struct Rig {
+pub(super) struct Rig {
     double: Double,
     witness: Witness,
     connection: Option<Box<Connection>>,
-    calls: Vec<String>,
+    pub(super) calls: Vec<String>,
     clients: Vec<Client>,
     read: bool,
     pieces: bool,
@@ -22,7 +24,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         let double = Double::default();
         let witness = Witness::default();
         let now = Instant::now();
@@ -41,7 +43,7 @@ impl Rig {
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: &[u8]) {
         // A read of nothing would be the end of the stream.
         if !bytes.is_empty() {
             self.double.0.lock().unwrap().incoming.push_back(bytes.to_vec());
@@ -49,7 +51,7 @@ impl Rig {
     }
 
     /// Moves the connection along until it waits or is closed.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         for _ in 0..100_000 {
             let Some(mut connection) = self.connection.take() else { return };
             connection.note(true, false);
@@ -91,7 +93,7 @@ impl Rig {
         String::from_utf8_lossy(&self.double.0.lock().unwrap().written).into_owned()
     }
 
-    fn statuses(&self) -> Vec<String> {
+    pub(super) fn statuses(&self) -> Vec<String> {
         self.written().split("HTTP/1.1 ").skip(1).map(|part| part[..3].to_owned()).collect()
     }
 
@@ -110,8 +112,9 @@ impl Rig {
     }
 }
 
-const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(super) const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &[u8] = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+pub(super) const CHUNKED_HEAD: &[u8] = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 const CHUNKED: &[u8] =
     b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
 
@@ -148,9 +151,9 @@ fn request_byte_by_byte_to_a_socket_that_takes_a_byte_at_a_time_is_answered_whol
 }
 
 #[test]
-fn body_larger_than_the_buffer_is_streamed_and_the_next_request_found() {
+fn body_larger_than_the_buffer_is_streamed_where_the_option_asks_for_it_and_the_next_request_found() {
     for read in [true, false] {
-        let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
+        let mut rig = Rig::new(Options { body_buffer: 2, stream_bodies: true, ..Options::default() });
         rig.read = read;
         rig.send(&[POST, GET].concat());
         rig.run();
@@ -161,11 +164,68 @@ fn body_larger_than_the_buffer_is_streamed_and_the_next_request_found() {
 }
 
 #[test]
-fn chunked_body_larger_than_the_buffer_is_spooled_whole() {
+fn body_larger_than_the_buffer_is_spooled_whole() {
     let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
-    rig.send(&[CHUNKED, GET].concat());
+    rig.send(&[CHUNKED, POST, GET].concat());
     rig.run();
-    assert_eq!(rig.calls, ["POST /c hello", "GET /a "]);
+    assert_eq!(rig.calls, ["POST /c hello", "POST /p hello", "GET /a "]);
+}
+
+#[test]
+fn body_that_no_file_has_room_for_is_refused_for_now() {
+    for request in [POST, CHUNKED] {
+        let mut rig = Rig::new(Options { body_buffer: 2, max_spool_size: 4, ..Options::default() });
+        rig.send(&[request, GET].concat());
+        rig.run();
+        assert_eq!(rig.statuses(), ["503"]);
+        assert!(rig.written().contains("Retry-After: 1\r\n") && rig.calls.is_empty());
+    }
+}
+
+#[test]
+fn connections_are_spared_as_long_as_they_keep_up() {
+    let moment = Duration::from_millis(10);
+    let spareness = |rig: &Rig, after: Duration| rig.connection.as_ref().unwrap().spareness(rig.now + after);
+    let mut rig = Rig::new(Options::default());
+    rig.run();
+    assert_eq!(spareness(&rig, moment), None, "a newcomer");
+    let silent = spareness(&rig, GRACE);
+    rig.send(&GET[..5]);
+    rig.run();
+    assert_eq!(spareness(&rig, moment), None, "a head that has just begun");
+    let slow = spareness(&rig, GRACE * 100);
+    assert!(slow.is_some() && slow < silent, "whoever holds nothing up goes before whoever has begun");
+    assert!(spareness(&rig, GRACE) < slow, "and the slowest before others");
+    rig.send(&GET[5..]);
+    rig.run();
+    assert_eq!(spareness(&rig, moment), None, "one that was just served may send more");
+    assert!(spareness(&rig, GRACE).is_some());
+    rig.send(&POST[..POST.len() - 1]);
+    rig.run();
+    assert_eq!(spareness(&rig, moment), None);
+    assert!(spareness(&rig, SLACK + moment).is_some(), "a body that does not come");
+}
+
+#[test]
+fn connection_whose_response_nobody_takes_is_spared_for_a_while() {
+    let mut rig = Rig::new(Options::default());
+    rig.double.0.lock().unwrap().appetite = Some(0);
+    rig.send(GET);
+    for _ in 0..3 {
+        let Some(mut connection) = rig.connection.take() else { break };
+        connection.note(true, false);
+        let date = [b'd'; 29];
+        let mut turn = Turn { now: rig.now, date: &date, scratch: &mut rig.scratch, share: SHARE };
+        rig.connection = match connection.advance(&mut turn) {
+            Step::Ready(exchange) => Some(rig.serve(exchange)),
+            Step::Wait(connection) | Step::Again(connection) => Some(connection),
+            Step::Closed => None,
+        };
+    }
+    let connection = rig.connection.as_ref().expect("the response is on its way");
+    assert!(connection.is_answering());
+    assert_eq!(connection.spareness(rig.now + GRACE), None);
+    assert!(connection.spareness(rig.now + SLACK).is_some());
 }
 
 #[test]
@@ -199,12 +259,12 @@ fn body_that_ends_early_never_reaches_the_application() {
 fn expectation_is_answered_before_the_body_and_at_most_once() {
     let head = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     for buffer in [64, 2] {
-        let mut rig = Rig::new(Options { body_buffer: buffer, ..Options::default() });
+        let mut rig = Rig::new(Options { body_buffer: buffer, stream_bodies: true, ..Options::default() });
         rig.send(head);
         rig.send(b"hello");
         rig.run();
         assert_eq!(rig.statuses(), ["100", "200"], "buffer of {buffer}");
-        let mut together = Rig::new(Options { body_buffer: buffer, ..Options::default() });
+        let mut together = Rig::new(Options { body_buffer: buffer, stream_bodies: true, ..Options::default() });
         together.send(&[head, b"hello".as_slice()].concat());
         together.run();
         assert_eq!(together.statuses(), ["200"], "a body that came along was not waited for");
@@ -213,7 +273,7 @@ fn expectation_is_answered_before_the_body_and_at_most_once() {
 
 #[test]
 fn expectation_is_not_answered_if_the_application_reads_nothing() {
-    let mut rig = Rig::new(Options { body_buffer: 2, ..Options::default() });
+    let mut rig = Rig::new(Options { body_buffer: 2, stream_bodies: true, ..Options::default() });
     rig.read = false;
     rig.send(b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
     rig.run();
@@ -265,7 +325,8 @@ fn silence_is_closed_silently_and_half_a_request_is_told() {
 fn slow_body_is_held_to_its_minimum_rate() {
     let options = Options { body_min_rate: 10, body_timeout: Duration::from_secs(30), ..Options::default() };
     let now = Instant::now();
-    let mut intake = Intake::of_length(1000, now);
+    let budget = Arc::new(Budget::new(0, 0));
+    let mut intake = Intake::new(Some(1000), &options, &budget, now);
     let mut clock = now;
     for _ in 0..60 {
         clock += Duration::from_secs(1);

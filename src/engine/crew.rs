@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::clock::Seldom;
 use super::exchange::Exchange;
 use crate::net::poller::Waker;
 
@@ -109,8 +108,22 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Seldom,
+    reported: Mutex<[Option<Instant>; 3]>,
 }
+
+/// A trouble that may go on, and is reported once in a while only.
+#[derive(Clone, Copy)]
+pub(super) enum Trouble {
+    /// Nobody can be let in.
+    Doors,
+    /// The temporary files are at their bound.
+    Spool,
+    /// Proxies seem to be set up in another way than this server.
+    Proxies,
+}
+
+/// How often such a trouble is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl Crew {
     /// The crew of `shards` shards, `threads` in number.
@@ -124,7 +137,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
-            reported: Seldom::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -259,9 +272,20 @@ impl Crew {
         (word, exchange)
     }
 
-    /// Whether a trouble that goes on is worth another report: once in each `interval`, whichever shard meets it.
-    pub(super) fn may_report(&self, now: Instant, interval: Duration) -> bool {
-        self.reported.is_due(now, interval)
+    /// Whether a trouble that goes on is worth another report, whichever shard meets it.
+    pub(super) fn may_report(&self, trouble: Trouble, now: Instant) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = reported.get_mut(trouble as usize) else { return false };
+        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+
+    /// Whether requests are in line and every worker is at one already.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.queued.load(Ordering::SeqCst) > 0 && self.parked.load(Ordering::SeqCst) == 0
     }
 
     /// Forgets what nobody took.

@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use super::body::Body;
 use super::clock::Clock;
+use super::crew::Crew;
 use super::exchange::{Content, Exchange};
 use super::gateway::{Gateway, Reporter, Severity};
 use super::observe::{Observer, Record};
 use super::options::Options;
 use super::site::Site;
+use super::spool::Budget;
 use crate::http::head::ResponseHead;
 use crate::http::status::Status;
 use crate::http1::plan::BodySize;
@@ -36,7 +38,9 @@ impl Observer for Witness {
 /// The surroundings of a test's connections.
 pub fn site(options: Options, witness: &Witness) -> Arc<Site> {
     let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
-    Arc::new(Site::new(0, Arc::new(options), Arc::<Notebook>::default(), observers))
+    let crew = Arc::new(Crew::new(1, 1));
+    let spool = Arc::new(Budget::new(options.max_spool_size, u64::MAX));
+    Arc::new(Site::new(0, Arc::new(options), crew, spool, Arc::<Notebook>::default(), observers))
 }
 
 /// The whole body, or an empty one if it cannot be read.
@@ -45,7 +49,7 @@ pub fn read_whole(exchange: &mut Exchange) -> Vec<u8> {
     match exchange.take_body() {
         Body::Empty => {}
         Body::Memory(memory) => bytes = memory,
-        Body::File { mut file, .. } => drop(std::io::Read::read_to_end(&mut file, &mut bytes)),
+        Body::File(mut file) => drop(std::io::Read::read_to_end(&mut file, &mut bytes)),
         Body::Stream(mut stream) => {
             let mut block = [0; 1000];
             while let Ok(count @ 1..) = stream.read(&mut block) {

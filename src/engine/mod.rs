@@ -14,11 +14,13 @@ pub mod monitor;
 pub mod observe;
 pub mod options;
 pub mod output;
+pub mod patience;
 mod proxied;
 pub mod reactor;
 pub mod server;
 pub mod shard;
 pub mod site;
+pub mod spool;
 pub mod wire;
 pub mod workers;
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::connection::{Connection, SHARE, Step, Turn};
-use super::doors::{ACCEPT_PAUSE, Door};
+use super::doors::{Door, LOOK};
 use super::gateway::Severity;
+use super::patience::Spareness;
 use super::shard::{Phase, Shard};
 use super::site::Site;
 use super::wire::Wire;
@@ -39,6 +40,8 @@ pub(super) struct Slot {
     pub connection: Option<Box<Connection>>,
     // When the timer queue will next mention it.
     scheduled: Option<Instant>,
+    // It is in line for the next round, once.
+    again: bool,
 }
 
 /// One poller and its connections.
@@ -55,7 +58,9 @@ pub struct Reactor {
     clock: Clock,
     polled: Instant,
     pub(super) accept_after: Option<Instant>,
-    pub(super) hand: usize,
+    // Connections that can make room for others, the first to go at the end, and when they are looked for again.
+    pub(super) spares: Vec<(Spareness, usize)>,
+    pub(super) look_after: Option<Instant>,
     pub(super) once: bool,
     drain_until: Option<Instant>,
     released: bool,
@@ -82,7 +87,8 @@ impl Reactor {
             clock: Clock::new(now),
             polled: now,
             accept_after: None,
-            hand: 0,
+            spares: Vec::new(),
+            look_after: None,
             once,
             drain_until: None,
             released: false,
@@ -122,7 +128,7 @@ impl Reactor {
             self.take_back(shard, now);
             // Where the workers of this shard are all busy, clients are left to a shard that can serve them.
             if may_wait || !shard.has_idle_neighbour() {
-                self.accept(shard, now);
+                self.accept(now);
             }
             self.expire(shard, now);
             self.decline_overdue(shard, now);
@@ -137,7 +143,7 @@ impl Reactor {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         // No event says that a connection can now make room for the clients that wait outside.
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
-        let look = full.then_some(now + ACCEPT_PAUSE);
+        let look = full.then_some(now + LOOK);
         [timer, look, self.accept_after, self.drain_until]
             .into_iter()
             .flatten()
@@ -186,7 +192,9 @@ impl Reactor {
 
     fn go_on(&mut self, shard: &Shard, now: Instant) {
         for token in std::mem::take(&mut self.again) {
-            if let Some(connection) = self.slots.get_mut(token).and_then(|slot| slot.connection.take()) {
+            let Some(slot) = self.slots.get_mut(token) else { continue };
+            slot.again = false;
+            if let Some(connection) = slot.connection.take() {
                 self.move_along(shard, connection, now, Connection::advance);
             }
         }
@@ -239,7 +247,10 @@ impl Reactor {
             Some(Step::Wait(connection)) => self.keep(token, connection),
             Some(Step::Again(connection)) => {
                 self.keep(token, connection);
-                self.again.push(token);
+                if let Some(slot) = self.slots.get_mut(token).filter(|slot| !slot.again) {
+                    slot.again = true;
+                    self.again.push(token);
+                }
             }
             // A declined exchange cannot be ready again: its connection closes.
             Some(Step::Ready(_) | Step::Closed) => self.forget(token),

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connection::Connection;
 use super::crew::{Crew, Line, Queue, Word};
@@ -181,11 +181,6 @@ impl Shard {
     /// Whether requests wait for the thread that leads.
     pub(super) fn has_work(&self) -> bool {
         self.ready.len() > 0 || self.crew.is_overfull()
-    }
-
-    /// Whether a trouble that goes on is worth another report of the server.
-    pub(super) fn may_report(&self, now: Instant, interval: Duration) -> bool {
-        self.crew.may_report(now, interval)
     }
 
     /// Whether another shard's leader has nothing to do.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::clock::Seldom;
+use super::crew::Crew;
 use super::gateway::Reporter;
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
+use super::spool::Budget;
 use super::wire::Streaming;
 
 /// The surroundings of a connection.
@@ -16,12 +17,14 @@ pub struct Site {
     pub shard: usize,
     /// The operator's decisions.
     pub options: Arc<Options>,
+    /// The workers of all shards.
+    pub crew: Arc<Crew>,
+    /// What temporary files may take.
+    pub spool: Arc<Budget>,
     /// Responses that are being streamed.
     pub streaming: Streaming,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
-    /// When proxies that are set up in another way were last reported.
-    pub(super) proxy_warnings: Seldom,
     observers: Arc<[Box<dyn Observer>]>,
     stopping: AtomicBool,
     alarm: Alarm,
@@ -32,15 +35,18 @@ impl Site {
     pub fn new(
         shard: usize,
         options: Arc<Options>,
+        crew: Arc<Crew>,
+        spool: Arc<Budget>,
         reporter: Arc<dyn Reporter>,
         observers: Arc<[Box<dyn Observer>]>,
     ) -> Self {
         Self {
             shard,
             options,
+            crew,
+            spool,
             streaming: Streaming::default(),
             reporter,
-            proxy_warnings: Seldom::default(),
             observers,
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),

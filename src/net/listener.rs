@@ -184,6 +184,18 @@ fn accept_stream(listener: &Socket) -> io::Result<(Stream, Peer)> {
     Ok((Stream::Socket(socket), address.as_socket().map_or(Peer::Local, Peer::Ip)))
 }
 
+/// Bytes that the kernel takes of a response before they can leave. Megabytes otherwise, of which a thousand clients that
+/// read nothing make gigabytes that no connection of the machine has any more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 256 * 1024;
+
+// What every connection inherits from its listener.
+fn set_tcp_options(listener: &Socket) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    listener.set_tcp_notsent_lowat(UNSENT)?;
+    listener.set_tcp_nodelay(true)
+}
+
 fn open_tcp(host: &str, port: u16, opening: &Opening) -> io::Result<Vec<Listener>> {
     let addresses = resolve(host, port)?;
     let several = addresses.len() > 1;
@@ -236,7 +248,7 @@ fn open_address(address: SocketAddr, opening: &Opening, one_of_several: bool) ->
     if address.is_ipv6() {
         socket.set_only_v6(one_of_several || !address.ip().is_unspecified())?;
     }
-    socket.set_tcp_nodelay(true)?;
+    set_tcp_options(&socket)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(opening.backlog.try_into().unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
@@ -309,7 +321,7 @@ fn adopt(number: i32) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     let place = if let Some(ip) = address.as_socket() {
-        socket.set_tcp_nodelay(true)?;
+        set_tcp_options(&socket)?;
         Place::Ip(ip)
     } else if let Some(path) = address.as_pathname() {
         Place::Unix(path.to_owned())

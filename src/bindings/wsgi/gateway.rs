@@ -1,7 +1,5 @@
 //! The WSGI gateway: calls the application and turns what it returns into a response.
 
-use std::time::Duration;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -31,25 +29,19 @@ pub struct WsgiGateway<'py> {
     environs: Builder<'py>,
     // For the next call, unless the application kept something of the last.
     kit: Option<Kit<'py>>,
-    write_timeout: Duration,
 }
 
 impl<'py> WsgiGateway<'py> {
     /// A gateway to `app`; `bases` are the listeners' base environs.
-    pub fn new(
-        py: Python<'py>,
-        app: Bound<'py, PyAny>,
-        bases: &[Py<PyDict>],
-        write_timeout: Duration,
-    ) -> PyResult<Self> {
-        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, write_timeout })
+    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>]) -> PyResult<Self> {
+        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None })
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
         if let Some(kit) = self.kit.take() {
             return Ok(kit);
         }
-        let mut kit = Kit::new(self.py, self.write_timeout)?;
+        let mut kit = Kit::new(self.py)?;
         self.environs.equip(self.py, &kit)?;
         kit.settle();
         Ok(kit)
@@ -104,8 +96,10 @@ impl Gateway for WsgiGateway<'_> {
             }
         };
         let body = exchange.take_body();
-        let streams = matches!(body, Body::Stream(_));
-        kit.input.get().open(body);
+        let (has_body, streams) = (!matches!(body, Body::Empty), matches!(body, Body::Stream(_)));
+        if has_body {
+            kit.input.get().open(body);
+        }
         let answered = match self.environs.build(py, &exchange) {
             Ok(environ) => {
                 kit.call.get().start(exchange, streams);
@@ -129,6 +123,9 @@ impl Gateway for WsgiGateway<'_> {
             exchange.give_back(stream);
         }
         if kit.is_ours_alone() {
+            if has_body {
+                kit.input.get().open(Body::Empty);
+            }
             self.kit = Some(kit);
         } else {
             kit.call.get().outlive(&exchange);

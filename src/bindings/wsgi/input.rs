@@ -1,6 +1,5 @@
 //! `wsgi.input`: the request body as a binary file.
 
-use std::fs::File;
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,13 +9,14 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::bindings::errors::{Failure, os_error};
 use crate::engine::body::{Body, BodyFailure, BodyStream};
+use crate::engine::spool::SpoolFile;
 
 /// Bytes read ahead at a time for `readline` and for reading to the end.
 const BLOCK: usize = 64 * 1024;
 
 enum Source {
     Complete,
-    File(File),
+    File(SpoolFile),
     Stream(Box<BodyStream>),
 }
 
@@ -151,7 +151,7 @@ impl InputStream {
         let (buffer, source) = match body {
             Body::Empty => (Vec::new(), Source::Complete),
             Body::Memory(bytes) => (bytes, Source::Complete),
-            Body::File { file, .. } => (Vec::new(), Source::File(file)),
+            Body::File(file) => (Vec::new(), Source::File(file)),
             Body::Stream(stream) => (Vec::new(), Source::Stream(stream)),
         };
         *self.lock() = State { buffer, at: 0, source };
