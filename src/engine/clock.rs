@@ -1,6 +1,5 @@
 //! The time of day, for the Date field and the log. Everything else counts in `Instant`.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::http::date::imf_fixdate;
@@ -85,21 +84,5 @@ mod tests {
         let never = after(now, Duration::MAX);
         assert!(never > now + Duration::from_secs(1 << 31));
         assert!(after(never, Duration::MAX) >= never);
-    }
-}
-
-/// Keeps a trouble that goes on from filling the log.
-#[derive(Debug, Default)]
-pub struct Seldom(Mutex<Option<Instant>>);
-
-impl Seldom {
-    /// Whether it is worth another report: once in each `interval`, whichever thread meets it.
-    pub fn is_due(&self, now: Instant, interval: Duration) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= interval);
-        if due {
-            *last = Some(now);
-        }
-        due
     }
 }

@@ -69,7 +69,7 @@ pub(super) enum Stage {
 // A request whose body is being taken.
 pub(super) struct Pending {
     incoming: Incoming,
-    pub(super) intake: Intake,
+    pub intake: Intake,
 }
 
 // A request of which all is known but its body.

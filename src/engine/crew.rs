@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::clock::Seldom;
 use super::exchange::Exchange;
 use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Queue};
 use crate::net::poller::Waker;
@@ -77,7 +76,7 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: [Seldom; 2],
+    reported: Mutex<[Option<Instant>; 3]>,
 }
 
 /// A trouble that may go on, and is reported once in a while only.
@@ -87,6 +86,8 @@ pub(super) enum Trouble {
     Doors,
     /// The temporary files are at their bound.
     Spool,
+    /// Proxies seem to be set up in another way than this server.
+    Proxies,
 }
 
 /// How often such a trouble is reported.
@@ -104,7 +105,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
-            reported: Default::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -242,7 +243,13 @@ impl Crew {
 
     /// Whether a trouble that goes on is worth another report, whichever shard meets it.
     pub(super) fn may_report(&self, trouble: Trouble, now: Instant) -> bool {
-        self.reported.get(trouble as usize).is_some_and(|reported| reported.is_due(now, REPORT_EVERY))
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = reported.get_mut(trouble as usize) else { return false };
+        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
+        if due {
+            *last = Some(now);
+        }
+        due
     }
 
     /// Whether requests are in line and every worker is at one already.

@@ -55,8 +55,8 @@ impl Connection {
         let elapsed = now.saturating_duration_since(self.since);
         let silence = now.saturating_duration_since(self.moved);
         let (rank, lag, patience) = match &self.stage {
-            Stage::Idle | Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
-            Stage::ProxyHeader(_) | Stage::Head => (Rank::Slow, elapsed, GRACE),
+            Stage::ProxyHeader(_) | Stage::Idle | Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
+            Stage::Head => (Rank::Slow, elapsed, GRACE),
             Stage::Body(pending) => (Rank::Slow, silence.max(pending.intake.pace.lag(BRISK, now)), SLACK),
             Stage::Answering(_) => {
                 let behind = elapsed.saturating_sub(time_for(self.sent - self.sent_before, BRISK));

@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::clock::Seldom;
 use super::crew::Crew;
 use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
@@ -28,8 +27,6 @@ pub struct Site {
     pub streaming: Streaming,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
-    /// When proxies that are set up in another way were last reported.
-    pub(super) proxy_warnings: Seldom,
     observers: Arc<[Box<dyn Observer>]>,
     stopping: AtomicBool,
     alarm: Alarm,
@@ -52,7 +49,6 @@ impl Site {
             spool,
             streaming: Streaming::default(),
             reporter,
-            proxy_warnings: Seldom::default(),
             observers,
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),

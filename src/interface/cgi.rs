@@ -96,12 +96,13 @@ pub fn variables(head: &RequestHead, facts: &Facts<'_>, mut emit: impl FnMut(Nam
         emit(Name::Field(b"Host"), authority);
     }
     if let Some(origin) = facts.origin {
-        emit_origin(origin, emit);
+        emit_origin(origin, &mut emit);
     }
 }
 
-// What proxies tell, besides the client's address and the host.
-fn emit_origin(origin: &Origin, mut emit: impl FnMut(Name<'_>, &[u8])) {
+// What proxies tell, besides the client's address and the host. Kept apart, so that requests of others do not pay for it.
+#[cold]
+fn emit_origin(origin: &Origin, emit: &mut dyn FnMut(Name<'_>, &[u8])) {
     if let Some(scheme) = origin.scheme {
         emit(Name::UrlScheme, scheme.as_str().as_bytes());
     }
