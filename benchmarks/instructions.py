@@ -1,10 +1,10 @@
 """Counts the instructions that the server takes for a request, with valgrind's callgrind: a measure without noise.
 
-    python -m benchmarks.instructions [--workloads hello,echo] [--functions 60] [--connections 8] [--check | --write]
+    python -m benchmarks.instructions [--workloads hello] [--functions 60] [--connections 8] [--check | --write]
 
-The whole server runs under callgrind, with one worker. After a warm-up, requests are sent one after the other, each when
-the last one is answered, and the instructions of the worker's thread are counted; what the kernel does is not in it.
-With `--connections`, several are asked at once, so that responses leave together. Which requests a round of the poller
+The whole server runs under callgrind, with one worker. After a warm-up, requests are sent one after the other, each
+when the last one is answered, and the instructions of the worker's thread are counted; the kernel's are not. With
+`--connections`, several are asked at once, so that responses leave together. Which requests a round of the poller
 finds is then a matter of timing, and the figure less exact.
 """
 
@@ -69,7 +69,7 @@ def measure(workload: str, requests_count: int, connections: int) -> Count:
             f"benchmarks.apps.plain:{workload}", "--port", str(port), "--threads", "1",
         ]  # fmt: skip
         # With the hashes of one process like those of the next, dicts have the same collisions.
-        with running(command, port, {"PYTHONHASHSEED": "0", "WSGI_CONFIG": ""}) as server:
+        with running(command, port, {"PYTHONHASHSEED": "0"}) as server:
             length = client.exchange(port, request).length
             _ask(port, request, length, WARM_UP, connections)
             _tell(server.pid, "instrumentation", "on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -13,6 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+# What a shell sets for servers would change figures behind our back.
+_FOREIGN = re.compile(r"(WSGI|GUNICORN|GRANIAN|UVICORN|UWSGI|WEB)_")
 
 
 class ServerError(Exception):
@@ -80,21 +85,27 @@ def running(
     Raises:
         ServerError: it ended, or does not listen, with what it wrote.
     """
+    inherited = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **(environment or {})}, stdout=log, stderr=log, process_group=0
+            command,
+            cwd=ROOT,
+            env={**inherited, **(environment or {})},
+            stdout=log,
+            stderr=log,
+            # Its children end with it, whatever it does about them.
+            start_new_session=True,
         )
         try:
             if not _listens(process, port, patience):
                 log.seek(0)
-                raise ServerError(f"{' '.join(command)} does not serve: {log.read().decode(errors='replace')}")
+                raise ServerError(f"the server does not start: {log.read().decode(errors='replace')}")
             yield process
         finally:
             process.terminate()
             try:
                 process.wait(timeout=patience)
             except subprocess.TimeoutExpired:
-                # Its children are in its group.
                 os.killpg(process.pid, 9)
                 process.wait()
 

@@ -1,0 +1,96 @@
+"""Floors: what no server can go below.
+
+The kernel's: a program that reads and writes and does nothing else, with a response of the same size. The framework's:
+the same application called in a loop, with an environ that is there already.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import shutil
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import ROOT
+from benchmarks.workloads import Workload
+
+KERNEL = "kernel only"
+IN_PROCESS = "in process"
+
+SOURCES = Path(__file__).with_name("native")
+BUILT = ROOT / "target" / "benchmarks"
+
+
+def compiled(name: str) -> Path:
+    """Compiles a program of `native`, unless it is there and no older than its source.
+
+    Raises:
+        SystemExit: there is no compiler, or it refuses.
+    """
+    source, program = SOURCES / f"{name}.c", BUILT / name
+    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+        return program
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise SystemExit("benchmarks: a C compiler is missing ('cc'): install gcc or clang")
+    BUILT.mkdir(parents=True, exist_ok=True)
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)]
+    if subprocess.run(command, check=False).returncode:
+        raise SystemExit(f"benchmarks: {source.name} does not compile")
+    return program
+
+
+def kernel_command(workload: Workload, port: int, folder: Path) -> list[str]:
+    """What serves a workload's response without a server.
+
+    Parameters:
+        workload: one with a content.
+        port: where to listen.
+        folder: for the response.
+    """
+    assert workload.content is not None
+    response = folder / "response"
+    fields = b"Content-Type: text/plain\r\nContent-Length: %d\r\n" % len(workload.content)
+    fields += b"Date: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
+    if workload.closes:
+        fields += b"Connection: close\r\n"
+    response.write_bytes(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n" + workload.content)
+    return [str(compiled("floor")), str(port), str(response), *(["close"] if workload.closes else [])]
+
+
+def in_process(target: str, path: str, seconds: float) -> float:
+    """Processor microseconds for a call of a WSGI application, the median of ten parts of the time given."""
+    module, _, name = target.partition(":")
+    app = getattr(importlib.import_module(module), name)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "8000",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    costs = []
+    for _ in range(10):
+        begun, used, calls = time.monotonic(), time.thread_time_ns(), 0
+        while time.monotonic() - begun < seconds / 10:
+            content = app({**environ, "wsgi.input": io.BytesIO()}, lambda status, headers, exc_info=None: None)
+            b"".join(content)
+            if hasattr(content, "close"):
+                content.close()
+            calls += 1
+        costs.append((time.thread_time_ns() - used) / calls / 1000)
+    return statistics.median(costs)
