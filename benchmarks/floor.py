@@ -8,40 +8,16 @@ from __future__ import annotations
 
 import importlib
 import io
-import shutil
 import statistics
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import ROOT
+from benchmarks.compiler import compiled
 from benchmarks.workloads import Workload
 
 KERNEL = "kernel only"
 IN_PROCESS = "in process"
-
-SOURCES = Path(__file__).with_name("native")
-BUILT = ROOT / "target" / "benchmarks"
-
-
-def compiled(name: str) -> Path:
-    """Compiles a program of `native`, unless it is there and no older than its source.
-
-    Raises:
-        SystemExit: there is no compiler, or it refuses.
-    """
-    source, program = SOURCES / f"{name}.c", BUILT / name
-    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
-        return program
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise SystemExit("benchmarks: a C compiler is missing ('cc'): install gcc or clang")
-    BUILT.mkdir(parents=True, exist_ok=True)
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)]
-    if subprocess.run(command, check=False).returncode:
-        raise SystemExit(f"benchmarks: {source.name} does not compile")
-    return program
 
 
 def kernel_command(workload: Workload, port: int, folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from benchmarks.loads.mix import Mix
 from benchmarks.loads.pieces import SlowPieces
 from benchmarks.loads.race import Race
 from benchmarks.loads.readers import SlowReaders
+from benchmarks.loads.websocket import WebSocketEcho
 from benchmarks.processes import ROOT
 from benchmarks.servers import ASGI, WSGI
 
@@ -35,6 +36,7 @@ class Workload:
         body: of the request that checks the application before it is measured.
         closes: whether each request has a connection of its own.
         access_log: whether requests are logged; servers without an access log do not run it then.
+        checked: whether one request shows that the application is there, before it is measured.
         framework: whether the application is a framework's, and has a floor of its own.
     """
 
@@ -49,6 +51,7 @@ class Workload:
     closes: bool = False
     access_log: bool = False
     framework: bool = False
+    checked: bool = True
 
 
 WORKLOADS = [
@@ -79,6 +82,9 @@ WORKLOADS = [
         "asgi-echo", "ASGI, POST, 4 KiB echo", "benchmarks.apps.asgi_plain:echo", Race(script=_POST), ASGI, body=_ECHOED
     ),
     Workload("asgi-generator", "ASGI, 100 pieces", "benchmarks.apps.asgi_plain:generator", Race(), ASGI),
+    Workload(
+        "websocket", "WebSocket echo", "benchmarks.apps.asgi_plain:websocket", WebSocketEcho(), ASGI, checked=False
+    ),
 ]  # fmt: skip
 
 
