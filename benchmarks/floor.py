@@ -11,9 +11,9 @@ import io
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.compiler import compiled
+from benchmarks.frameworks import request
 from benchmarks.workloads import Workload
 
 KERNEL = "kernel only"
@@ -42,31 +42,12 @@ def in_process(target: str, path: str, seconds: float) -> float:
     """Processor microseconds for a call of a WSGI application, the median of ten parts of the time given."""
     module, _, name = target.partition(":")
     app = getattr(importlib.import_module(module), name)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": "GET",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": "",
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "8000",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
-        "HTTP_HOST": "127.0.0.1",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.errors": io.StringIO(),
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-    }
+    errors = io.StringIO()
     costs = []
     for _ in range(10):
         begun, used, calls = time.monotonic(), time.thread_time_ns(), 0
-        while time.monotonic() - begun < seconds / 10:
-            content = app({**environ, "wsgi.input": io.BytesIO()}, lambda status, headers, exc_info=None: None)
-            b"".join(content)
-            if hasattr(content, "close"):
-                content.close()
+        while not calls or time.monotonic() - begun < seconds / 10:
+            request(app, path, errors)
             calls += 1
         costs.append((time.thread_time_ns() - used) / calls / 1000)
     return statistics.median(costs)
