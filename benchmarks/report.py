@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks import reach
 from benchmarks.figures import FIGURES
 from benchmarks.results import Results
 from benchmarks.summary import Sample, errors, ratio, summary
@@ -15,7 +16,8 @@ def whole(results: Results, titles: dict[str, str], ours: str) -> str:
     """Everything: overviews, each workload's details, and what was measured where."""
     samples = results.samples
     named = {name: title for name, title in titles.items() if any(sample.workload == name for sample in samples)}
-    parts = [overview(samples, named, figure) for figure in ("cpu_us", "per_second", "p99_ms")]
+    parts = [reach.table(samples, named)]
+    parts += [overview(samples, named, figure) for figure in ("cpu_us", "per_second", "p99_ms")]
     parts += [f"### {title}\n\n{details(samples, name, ours)}" for name, title in named.items()]
     parts.append("\n".join(f"- {kind}: {what}" for kind, what in {**results.machine, **results.options}.items()))
     parts.append("Versions: " + ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".")
