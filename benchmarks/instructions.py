@@ -111,8 +111,10 @@ def _tell(pid: int, *words: str) -> None:
 
 
 def listing(count: Count, functions: int) -> str:
-    """The dearest functions, with their cost for each request."""
-    lines = [f"{'own':>9} {'inclusive':>9} {'calls':>7}  function"]
+    """Libraries and the dearest functions, with their cost for each request."""
+    libraries = sorted(count.profile.libraries().items(), key=lambda library: -library[1])
+    lines = [f"{cost / count.requests:9.1f}  [{library}]" for library, cost in libraries]
+    lines += ["", f"{'own':>9} {'inclusive':>9} {'calls':>7}  function"]
     for function in count.profile.functions()[:functions]:
         own, inclusive, calls = (
             number / count.requests for number in (function.own, function.inclusive, function.calls)
