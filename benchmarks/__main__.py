@@ -24,6 +24,7 @@ from benchmarks.summary import Sample
 from benchmarks.workloads import WORKLOADS, workloads
 
 QUICK = ("hello", "echo", "slow-generator", "mix")
+FRAMEWORKS = ("flask", "django", "fastapi")
 PACKAGES = {"wsgi": "wsgi-server", "uwsgidecorators": "uwsgi"}
 """Distributions that are named otherwise than what they install."""
 
@@ -79,7 +80,7 @@ def measured(options: argparse.Namespace) -> Results:
     plan = Plan(chosen, contestants, options.rounds, options.seconds, placement)
     results = Results(
         machine.description(),
-        machine.versions(PACKAGES.get(server.package, server.package) for server in contestants),
+        machine.versions([*(PACKAGES.get(server.package, server.package) for server in contestants), *FRAMEWORKS]),
         {"placement": str(placement), "rounds": str(plan.rounds), "seconds": str(plan.seconds)},
     )
     if (busy := machine.load_average()) > 0.5:

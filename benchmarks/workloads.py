@@ -17,6 +17,7 @@ from benchmarks.processes import ROOT
 from benchmarks.servers import ASGI, WSGI
 
 _PLAIN = "benchmarks.apps.plain"
+_ASGI = "benchmarks.apps.asgi_plain"
 _POST = str(ROOT / "benchmarks" / "native" / "post.lua")
 _ECHOED = b"x" * 4096
 
@@ -76,15 +77,17 @@ WORKLOADS = [
     Workload("idle", "10,000 idle connections", f"{_PLAIN}:hello", IdleConnections()),
     Workload("readers", "1 GiB, 100 slow readers", f"{_PLAIN}:file", SlowReaders(), threads=4),
     Workload("access-log", "hello, access log", f"{_PLAIN}:hello", Race(), access_log=True),
-    Workload("asgi-hello", "ASGI hello", "benchmarks.apps.asgi_plain:hello", Race(), ASGI),
+    Workload("asgi-hello", "ASGI, hello", f"{_ASGI}:hello", Race(), ASGI, content=plain.HELLO),
     Workload("fastapi", "FastAPI, hello", "benchmarks.apps.fastapi_site:app", Race(), ASGI),
     Workload(
-        "asgi-echo", "ASGI, POST, 4 KiB echo", "benchmarks.apps.asgi_plain:echo", Race(script=_POST), ASGI, body=_ECHOED
+        "asgi-echo", "ASGI, POST, 4 KiB echo", f"{_ASGI}:echo", Race(script=_POST), ASGI,
+        content=_ECHOED, body=_ECHOED,
     ),
-    Workload("asgi-generator", "ASGI, 100 pieces", "benchmarks.apps.asgi_plain:generator", Race(), ASGI),
     Workload(
-        "websocket", "WebSocket echo", "benchmarks.apps.asgi_plain:websocket", WebSocketEcho(), ASGI, checked=False
+        "asgi-generator", "ASGI, 100 pieces", f"{_ASGI}:generator", Race(), ASGI,
+        content=plain.CHUNK * plain.CHUNKS,
     ),
+    Workload("websocket", "WebSocket echo", f"{_ASGI}:websocket", WebSocketEcho(), ASGI, checked=False),
 ]  # fmt: skip
 
 

@@ -160,7 +160,7 @@ def test_quick_run_measures_this_server_and_writes_everything(
     results = Results.read([files["json"]])
     assert {sample.workload for sample in results.samples} == set(command.QUICK)
     assert not [sample for sample in results.samples if sample.error or not all(sample.figures.values())]
-    assert results.versions.keys() == {"wsgi-server"}
+    assert results.versions.keys() >= {"wsgi-server", "flask", "django"}
     printed = capsys.readouterr().out
     assert printed == files["markdown"].read_text()
     assert f"| {floor.KERNEL} | " in printed
