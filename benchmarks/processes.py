@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -67,7 +68,7 @@ def resident_bytes(pid: int) -> int:
 
 def proportional_bytes(smaps: str) -> int:
     """The proportional set size in a process's `smaps_rollup`."""
-    return next(int(line.split()[1]) * 1024 for line in smaps.splitlines() if line.startswith("Pss:"))
+    return next((int(line.split()[1]) * 1024 for line in smaps.splitlines() if line.startswith("Pss:")), 0)
 
 
 @contextlib.contextmanager
@@ -93,7 +94,7 @@ def running(
             env={**inherited, **(environment or {})},
             stdout=log,
             stderr=log,
-            # Its children end with it, whatever it does about them.
+            # A group of its own, so that its children can be ended with it.
             start_new_session=True,
         )
         try:
@@ -103,11 +104,11 @@ def running(
             yield process
         finally:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=patience)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _listens(process: subprocess.Popen[bytes], port: int, patience: float) -> bool:
