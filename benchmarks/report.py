@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from benchmarks import reach
 from benchmarks.figures import FIGURES
 from benchmarks.results import Results
+from benchmarks.servers import SERVERS
 from benchmarks.summary import Sample, errors, ratio, summary
 
 NOTHING = "-"
+ERROR = "error"
 
 
 def whole(results: Results, titles: dict[str, str], ours: str) -> str:
@@ -26,11 +28,14 @@ def whole(results: Results, titles: dict[str, str], ours: str) -> str:
 
 def overview(samples: Sequence[Sample], titles: dict[str, str], figure: str) -> str:
     """One figure of all servers, a line for each workload that has it."""
-    servers = list(dict.fromkeys(sample.server for sample in samples))
+    known = [server.name for server in SERVERS]
+    names = dict.fromkeys(sample.server for sample in samples)
+    # In the order of the table of servers, whichever happened to be first; floors behind them.
+    servers = sorted(names, key=lambda name: known.index(name) if name in known else len(known))
     lines = []
     for workload, title in titles.items():
         cells = [_cell(samples, workload, server, figure) for server in servers]
-        if any(cell != NOTHING for cell in cells):
+        if not set(cells) <= {NOTHING, ERROR}:
             lines.append(_line([title, *cells]))
     head = [_line([FIGURES[figure].title, *servers]), _rule(len(servers) + 1)]
     return "\n".join([*head, *lines]) if lines else ""
@@ -55,7 +60,7 @@ def details(samples: Sequence[Sample], workload: str, ours: str) -> str:
 def _cell(samples: Sequence[Sample], workload: str, server: str, name: str, spread: bool = False) -> str:
     found = summary(samples, workload, server, name)
     if found is None:
-        return "error" if errors(samples, workload, server) else NOTHING
+        return ERROR if errors(samples, workload, server) else NOTHING
     text = FIGURES[name].text(found.median)
     return f"{text} ±{found.spread:.0%}" if spread else text
 

@@ -53,15 +53,27 @@ def test_tables_show_figures_ratios_and_errors() -> None:
 
 
 def test_overview_has_a_line_for_each_workload_that_has_the_figure() -> None:
-    taken = [*TAKEN, *samples("big", "ours", 1000), Sample("idle", "ours", 0, {"held": 10})]
+    taken = [
+        *TAKEN,
+        *samples("big", "ours", 1000),
+        Sample("big", "other", 0, error="broken"),
+        Sample("idle", "ours", 0, {"held": 10}),
+        Sample("idle", "other", 0, error="broken"),
+    ]
     titles = {"hello": "Hello", "big": "Big", "idle": "Idle"}
     assert report.overview(taken, titles, "cpu_us").splitlines() == [
         "| CPU µs per request | ours | other |",
         "|---|---|---|",
         "| Hello | 5.0 | 8.0 |",
-        "| Big | 1,000.0 | - |",
+        "| Big | 1,000.0 | error |",
     ]
     assert report.overview(taken, titles, "p99_ms") == ""
+
+
+def test_overview_has_servers_in_the_order_of_their_table_and_floors_behind() -> None:
+    taken = [*samples("hello", "kernel only", 1), *samples("hello", "granian", 2), *samples("hello", "wsgi", 3)]
+    head = report.overview(taken, {"hello": "Hello"}, "cpu_us").splitlines()[0]
+    assert head == "| CPU µs per request | wsgi | granian | kernel only |"
 
 
 def test_results_survive_a_file_and_later_ones_replace_earlier_ones(tmp_path: Path) -> None:
