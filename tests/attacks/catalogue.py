@@ -160,6 +160,8 @@ ATTACKS = [
         Habit(start=CHUNKED, flood=b"1\r\nx\r\n" * 5000, reads=True),
         count=20,
         few=5,
+        # What all large bodies may keep in memory together, and as much again while their buffers grow.
+        bound=160,
         spool=1024,
     ),
     Attack(
@@ -197,11 +199,12 @@ ATTACKS = [
     ),
     Attack(
         "temporary files",
-        "Each client sends chunks without end, which are kept in files. All files together have a bound; who comes "
-        "over it is told to try later.",
+        "Each client sends chunks without end. Beyond 8 MiB a body is kept in a file. All files together have a bound; "
+        "who comes over it is told to try later.",
         Habit(start=CHUNKED, flood=b"10000\r\n%s\r\n" % (b"x" * 65_536), reads=True),
         count=50,
         few=10,
+        bound=160,
         options=("--max-spool-size", "64M"),
         spool=64,
     ),
