@@ -36,6 +36,7 @@ fn request(case: &str, size: usize) -> (Vec<u8>, usize) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "an ignored test has no other way to be told what to do")]
 #[ignore = "tests/server/test_work.py runs it under an instruction counter"]
 fn work() {
     let variable = |name| std::env::var(name).unwrap_or_default();

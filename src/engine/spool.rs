@@ -170,8 +170,8 @@ pub struct Spool {
     memory: Vec<u8>,
     file: Option<SpoolFile>,
     threshold: usize,
-    // What it will come to, if that is known, else 0.
-    expected: u64,
+    // What it will come to, if that is known.
+    expected: Option<u64>,
     lent: Lent,
 }
 
@@ -179,7 +179,7 @@ impl Spool {
     /// An empty one that keeps up to `threshold` bytes in memory, and more of them if they are lent to it.
     pub fn new(threshold: usize, expected: Option<u64>, budget: &Arc<Budget>) -> Self {
         let lent = Lent { bytes: 0, budget: Arc::clone(budget) };
-        Self { memory: Vec::new(), file: None, threshold, expected: expected.unwrap_or(0), lent }
+        Self { memory: Vec::new(), file: None, threshold, expected, lent }
     }
 
     // Whether memory has room for so many bytes in all.
@@ -188,8 +188,8 @@ impl Spool {
         if bytes as u64 <= own {
             return true;
         }
-        // Once it is lent, a large body's memory is set aside whole: growing by and by would copy it again and again.
-        let whole = self.expected.max(bytes as u64);
+        // What is lent is set aside whole: growing by and by would copy it again and again, and take twice as much.
+        let Some(whole) = self.expected else { return false };
         let has_room = whole <= own.saturating_mul(LARGE) && self.lent.grow(whole - own);
         if has_room {
             self.memory.reserve(usize::try_from(whole).unwrap_or(0).saturating_sub(self.memory.len()));

@@ -69,6 +69,16 @@ ATTACKS = [
         few=100,
     ),
     Attack(
+        "slow large bodies",
+        "Each client sends all but the last byte of 2 MiB. Some of them are kept in memory, up to a bound for all, and "
+        "the others in files.",
+        Habit(start=POST + b"Content-Length: 2097152\r\n\r\n" + b"x" * 2_097_151),
+        count=200,
+        few=50,
+        bound=100,
+        spool=400,
+    ),
+    Attack(
         "slow chunked bodies",
         "The same in chunks of a byte.",
         Habit(start=CHUNKED, drip=b"1\r\nx\r\n"),
@@ -160,8 +170,6 @@ ATTACKS = [
         Habit(start=CHUNKED, flood=b"1\r\nx\r\n" * 5000, reads=True),
         count=20,
         few=5,
-        # What all large bodies may keep in memory together, and as much again while their buffers grow.
-        bound=160,
         spool=1024,
     ),
     Attack(
@@ -199,12 +207,11 @@ ATTACKS = [
     ),
     Attack(
         "temporary files",
-        "Each client sends chunks without end. Beyond 8 MiB a body is kept in a file. All files together have a bound; "
-        "who comes over it is told to try later.",
+        "Each client sends chunks without end, which are kept in files. All files together have a bound; who comes "
+        "over it is told to try later.",
         Habit(start=CHUNKED, flood=b"10000\r\n%s\r\n" % (b"x" * 65_536), reads=True),
         count=50,
         few=10,
-        bound=160,
         options=("--max-spool-size", "64M"),
         spool=64,
     ),

@@ -53,10 +53,13 @@ class Victim(Command):
     """`wsgi tests.attacks.site:app` with options and, where it is given, a limit of open files."""
 
     def __init__(self, *options: str, files: int | None = None, env: Mapping[str, str] | None = None) -> None:
-        start = (sys.executable, "-m", "wsgi_server")
+        start: tuple[str, ...] = (sys.executable, "-m", "wsgi_server")
         if files is not None:
             start = ("sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *start)
         super().__init__("tests.attacks.site:app", *options, cwd=ROOT, env=env, start=start)
+
+    def __enter__(self) -> Victim:
+        return self
 
     @property
     def pid(self) -> int:
