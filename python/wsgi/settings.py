@@ -171,7 +171,8 @@ class Settings:
     max_body_size = Option(Size(0, 1 << 50), 1 << 30, "Limits",
         "longest request body; beyond it the answer is 413")
     body_buffer = Option(Size(0, 1 << 30), 65_536, "Limits",
-        "request bodies up to this size are kept in memory, larger ones in a temporary file")
+        "request bodies up to this size are kept in memory, and those of known length up to 128 times as large while "
+        "all of them take no more than 1024 times it; others go to a temporary file")
     max_spool_size = Option(Size(0, 1 << 50), 4 << 30, "Limits",
         "most bytes in temporary files, all requests together; a body beyond them is answered 503")
     stream_bodies = Option(Boolean(), False, "Limits",

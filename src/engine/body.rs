@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::clock::after;
 use super::ending::can_drain;
 use super::options::Options;
-use super::spool::{Budget, Spool, SpoolFile};
+use super::spool::{Budget, Lent, Spool, SpoolFile};
 use super::wire::Wire;
 use crate::http::reject::Reject;
 use crate::http1::body::{ChunkedDecoder, Event};
@@ -18,8 +18,8 @@ use crate::http1::write;
 pub enum Body {
     /// No byte.
     Empty,
-    /// Complete, in memory.
-    Memory(Vec<u8>),
+    /// Complete, in memory, which may be lent.
+    Memory(Vec<u8>, Lent),
     /// Complete, in an unlinked file whose position is its beginning.
     File(SpoolFile),
     /// Still arriving.
@@ -84,8 +84,7 @@ impl Intake {
     /// A body of `length` bytes, or a chunked one: in memory up to the options' buffer, else in a file.
     pub fn new(length: Option<u64>, options: &Options, budget: &Arc<Budget>, now: Instant) -> Self {
         let shape = length.map_or_else(|| Shape::Chunked(ChunkedDecoder::new(&options.limits)), Shape::Length);
-        // No memory is set aside for what a client only promises.
-        Self { shape, spool: Spool::new(options.body_buffer, budget), pace: Pace::new(now) }
+        Self { shape, spool: Spool::new(options.body_buffer, length, budget), pace: Pace::new(now) }
     }
 
     /// Takes what belongs to the body from the front of `input`. Returns how many bytes that was, and whether the body

@@ -394,7 +394,7 @@ impl Connection {
             self.invite();
         }
         self.enter(Stage::Body(Box::new(Pending { incoming, intake })), turn.now);
-        self.take_in(rest, turn)
+        self.take_in(&rest, turn)
     }
 
     // 100 Continue. A connection that broke is found at the next read.
@@ -406,8 +406,10 @@ impl Connection {
     fn receive_body(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {
         match self.fill(turn) {
             Fill::Bytes(count) => {
-                let received = turn.scratch[..count].to_vec();
-                self.take_in(received, turn)
+                let scratch = std::mem::take(&mut turn.scratch);
+                let pass = self.take_in(&scratch[..count], turn);
+                turn.scratch = scratch;
+                pass
             }
             Fill::Nothing => Pass::Out(Step::Wait(self)),
             // The application never sees a body that is shorter than it was announced.
@@ -415,13 +417,12 @@ impl Connection {
         }
     }
 
-    fn take_in(mut self: Box<Self>, mut received: Vec<u8>, turn: &mut Turn<'_>) -> Pass {
+    fn take_in(mut self: Box<Self>, received: &[u8], turn: &Turn<'_>) -> Pass {
         let Stage::Body(pending) = &mut self.stage else { return Pass::On(self) };
-        match pending.intake.feed(&received, turn.now) {
+        match pending.intake.feed(received, turn.now) {
             Ok((_, false)) => Pass::On(self),
             Ok((used, true)) => {
-                received.drain(..used);
-                self.keep_input(received);
+                self.keep_input(received[used..].to_vec());
                 let Stage::Body(pending) = std::mem::replace(&mut self.stage, Stage::Serving) else {
                     return Pass::On(self);
                 };

@@ -39,7 +39,7 @@ impl Observer for Witness {
 pub fn site(options: Options, witness: &Witness) -> Arc<Site> {
     let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
     let crew = Arc::new(Crew::new(1, 1));
-    let spool = Arc::new(Budget::new(options.max_spool_size, u64::MAX));
+    let spool = Arc::new(Budget::of(&options, u64::MAX));
     Arc::new(Site::new(0, Arc::new(options), crew, spool, Arc::<Notebook>::default(), observers))
 }
 
@@ -48,7 +48,7 @@ pub fn read_whole(exchange: &mut Exchange) -> Vec<u8> {
     let mut bytes = Vec::new();
     match exchange.take_body() {
         Body::Empty => {}
-        Body::Memory(memory) => bytes = memory,
+        Body::Memory(memory, _) => bytes = memory,
         Body::File(mut file) => drop(std::io::Read::read_to_end(&mut file, &mut bytes)),
         Body::Stream(mut stream) => {
             let mut block = [0; 1000];

@@ -197,7 +197,7 @@ fn read(exchange: &mut Exchange) -> Result<String, Reject> {
     let mut failure = None;
     match exchange.take_body() {
         Body::Empty => {}
-        Body::Memory(memory) => bytes = memory,
+        Body::Memory(memory, _) => bytes = memory,
         Body::File(mut file) => drop(std::io::Read::read_to_end(&mut file, &mut bytes)),
         Body::Stream(mut stream) => {
             let mut block = [0; 3];

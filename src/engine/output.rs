@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn spilled_output_keeps_its_order_and_gives_its_file_back() {
-        let budget = Arc::new(Budget::new(100, 1));
+        let budget = Arc::new(Budget::new(100, 1, 0));
         let double = Double::default();
         double.0.lock().unwrap().appetite = Some(3);
         let mut output = Output::default();

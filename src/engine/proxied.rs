@@ -106,7 +106,7 @@ mod tests {
         let trusted = Trust::parse(trusted.iter().copied()).unwrap();
         let options = Options { trusted, proxy_protocol, ..Options::default() };
         let notebook = Arc::<Notebook>::default();
-        let (crew, spool) = (Arc::new(Crew::new(1, 1)), Arc::new(Budget::new(0, 0)));
+        let (crew, spool) = (Arc::new(Crew::new(1, 1)), Arc::new(Budget::new(0, 0, 0)));
         (Site::new(0, Arc::new(options), crew, spool, Arc::clone(&notebook) as _, Arc::new([])), notebook)
     }
 

@@ -30,6 +30,8 @@ const POLL_EVERY: Duration = Duration::from_millis(1);
 const RECHECK: Duration = Duration::from_secs(5);
 /// What a panic in the corridor costs.
 const CONNECTION: &str = "one connection";
+/// Room for deadlines that is kept whether it is needed or not.
+const MANY_TIMERS: usize = 16 * 1024;
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -281,7 +283,7 @@ impl Reactor {
     fn expire(&mut self, shard: &Shard, now: Instant) {
         while let Some(Reverse((at, token))) = self.timers.peek().copied() {
             if at > now {
-                return;
+                break;
             }
             self.timers.pop();
             let Some(slot) = self.slots.get_mut(token) else { continue };
@@ -299,6 +301,10 @@ impl Reactor {
                     self.timers.push(Reverse((now + RECHECK, token)));
                 }
             }
+        }
+        // A flood of short connections has left, and with it its deadlines.
+        if self.timers.capacity() > MANY_TIMERS && self.timers.len() < self.timers.capacity() / 4 {
+            self.timers.shrink_to(self.timers.len() * 2);
         }
     }
 

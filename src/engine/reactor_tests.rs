@@ -43,7 +43,7 @@ impl Rig {
         let (notebook, witness) = (Arc::<Notebook>::default(), Witness::default());
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(Clumsy), Box::new(witness.clone())]);
         let reporter = Arc::clone(&notebook) as Arc<dyn super::super::gateway::Reporter>;
-        let (crew, spool) = (Arc::new(Crew::new(2, 1)), Arc::new(Budget::new(0, 0)));
+        let (crew, spool) = (Arc::new(Crew::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
         let site = Arc::new(Site::new(0, Arc::new(options), Arc::clone(&crew), spool, reporter, observers));
         let shard = Shard::new(site, listeners.clone(), Arc::clone(&crew), false).expect("a shard");
         crew.enlist(vec![shard.waker()]);

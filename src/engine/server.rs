@@ -66,7 +66,7 @@ impl Run {
             max_connections: plan.options.max_connections.min(room.connections).div_ceil(count),
             ..(*plan.options).clone()
         });
-        let spool = Arc::new(Budget::new(plan.options.max_spool_size, room.files));
+        let spool = Arc::new(Budget::of(&plan.options, room.files));
         let crew = Arc::new(Crew::new(workers, count));
         for index in 0..count {
             let site = Site::new(

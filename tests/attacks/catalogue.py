@@ -69,6 +69,16 @@ ATTACKS = [
         few=100,
     ),
     Attack(
+        "slow large bodies",
+        "Each client sends all but the last byte of 2 MiB. Some of them are kept in memory, up to a bound for all, and "
+        "the others in files.",
+        Habit(start=POST + b"Content-Length: 2097152\r\n\r\n" + b"x" * 2_097_151),
+        count=200,
+        few=50,
+        bound=100,
+        spool=400,
+    ),
+    Attack(
         "slow chunked bodies",
         "The same in chunks of a byte.",
         Habit(start=CHUNKED, drip=b"1\r\nx\r\n"),

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -52,11 +52,14 @@ def _size_of_unnamed(descriptor: Path) -> int:
 class Victim(Command):
     """`wsgi tests.attacks.site:app` with options and, where it is given, a limit of open files."""
 
-    def __init__(self, *options: str, files: int | None = None) -> None:
-        start = (sys.executable, "-m", "wsgi_server")
+    def __init__(self, *options: str, files: int | None = None, env: Mapping[str, str] | None = None) -> None:
+        start: tuple[str, ...] = (sys.executable, "-m", "wsgi_server")
         if files is not None:
             start = ("sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *start)
-        super().__init__("tests.attacks.site:app", *options, cwd=ROOT, start=start)
+        super().__init__("tests.attacks.site:app", *options, cwd=ROOT, env=env, start=start)
+
+    def __enter__(self) -> Victim:
+        return self
 
     @property
     def pid(self) -> int:

@@ -48,11 +48,12 @@ UPLOADS = {
 }
 
 
+@pytest.mark.parametrize("buffer", [65_536, 0], ids=["memory", "file"])
 @pytest.mark.parametrize("name", UPLOADS)
-def test_upload_that_takes_its_time_holds_no_thread(name: str) -> None:
+def test_upload_that_takes_its_time_holds_no_thread(name: str, buffer: int) -> None:
     head, content = UPLOADS[name]
     recorder = Recorder()
-    with serve(recorder, threads=1) as server, RawClient(server.addresses[0]) as slow:
+    with serve(recorder, threads=1, body_buffer=buffer) as server, RawClient(server.addresses[0]) as slow:
         slow.send(head)
         for at in range(0, len(content), 100_000):
             slow.send(content[at : at + 100_000])
@@ -61,7 +62,8 @@ def test_upload_that_takes_its_time_holds_no_thread(name: str) -> None:
 
 
 def test_uploads_in_files_share_a_bound_and_give_it_back(caplog: pytest.LogCaptureFixture) -> None:
-    with serve(Recorder(), max_spool_size=250_000) as server:
+    # 128,000 bytes of one body may stay in memory.
+    with serve(Recorder(), max_spool_size=250_000, body_buffer=1000) as server:
         address = server.addresses[0]
         with RawClient(address) as first, RawClient(address) as second:
             first.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 199_999)

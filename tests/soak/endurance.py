@@ -16,6 +16,10 @@ REST = 10.0
 """Seconds in which what clients left behind must be noticed."""
 
 
+MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+"""What a thread of glibc's keeps for itself counts as given out, and grows until each thread has met every size."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """What the server held when nobody asked for anything."""
@@ -94,7 +98,7 @@ class Report:
 def soak(seconds: float, rounds: int) -> Report:
     """Loads a fresh server for so long, and looks at it after each of `rounds` equal parts."""
     samples: list[Sample] = []
-    with Victim("--threads", "8", "--access-log", "/dev/null") as victim:
+    with Victim("--threads", "8", "--access-log", "/dev/null", env=MALLOC) as victim:
         load = Load(victim.address)
         began = time.monotonic()
         baseline = held(victim.pid)

@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::bindings::errors::{Failure, os_error};
 use crate::bindings::ffi;
 use crate::engine::body::{Body, BodyFailure, BodyStream};
-use crate::engine::spool::SpoolFile;
+use crate::engine::spool::{Lent, SpoolFile};
 
 /// Bytes read ahead at a time for `readline` and for reading to the end.
 const BLOCK: usize = 64 * 1024;
@@ -28,6 +28,8 @@ struct State {
     buffer: Vec<u8>,
     at: usize,
     source: Source,
+    // Goes with the buffer.
+    _lent: Option<Lent>,
 }
 
 enum Trouble {
@@ -162,20 +164,20 @@ fn bound(size: Option<isize>) -> Option<usize> {
 
 impl Default for InputStream {
     fn default() -> Self {
-        Self { state: Mutex::new(State { buffer: Vec::new(), at: 0, source: Source::Complete }) }
+        Self { state: Mutex::new(State { buffer: Vec::new(), at: 0, source: Source::Complete, _lent: None }) }
     }
 }
 
 impl InputStream {
     /// From now on this is the input for a body.
     pub fn open(&self, body: Body) {
-        let (buffer, source) = match body {
-            Body::Empty => (Vec::new(), Source::Complete),
-            Body::Memory(bytes) => (bytes, Source::Complete),
-            Body::File(file) => (Vec::new(), Source::File(file)),
-            Body::Stream(stream) => (Vec::new(), Source::Stream(stream)),
+        let (buffer, source, lent) = match body {
+            Body::Empty => (Vec::new(), Source::Complete, None),
+            Body::Memory(bytes, lent) => (bytes, Source::Complete, Some(lent)),
+            Body::File(file) => (Vec::new(), Source::File(file), None),
+            Body::Stream(stream) => (Vec::new(), Source::Stream(stream), None),
         };
-        *self.lock() = State { buffer, at: 0, source };
+        *self.lock() = State { buffer, at: 0, source, _lent: lent };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -230,6 +232,13 @@ impl InputStream {
 impl InputStream {
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        // What is at hand is copied once.
+        if let Some(mut state) = self.state.try_lock().ok().filter(|state| state.is_at_hand()) {
+            let count = state.buffered().len().min(bound(size).unwrap_or(usize::MAX));
+            let bytes = ffi::bytes(py, &state.buffered()[..count])?;
+            state.at += count;
+            return Ok(bytes);
+        }
         let bytes = self.with(py, |state| state.read(bound(size)))?;
         ffi::bytes(py, &bytes)
     }
