@@ -34,7 +34,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: attacks bench bench-environment bench-frameworks bench-instructions bench-quick help models run soak build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
+.PHONY: attacks bench bench-environment bench-frameworks bench-instructions bench-quick help models run sanitize soak build test test-rust test-python test-free-threaded test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -51,6 +51,13 @@ test-rust: ## the tests of the pure rooms and the engine, which need no Python
 
 models: ## try every order in which the engine's threads can meet; needs no Python
 	RUSTFLAGS='--cfg models' cargo test --no-default-features --lib --target-dir target/models order_tests
+
+# RUSTC_BOOTSTRAP lets a stable compiler take the flag; the standard library that it comes with stays as it is.
+sanitize: target := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+sanitize: ## the engine's tests under ThreadSanitizer; builds for some minutes (Linux); needs no Python
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg sanitized -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/thread-sanitizer" \
+	cargo test --no-default-features --lib --target $(target) --target-dir target/tsan engine:: -- --skip fault_tests
 
 test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs against the binary, architecture
 	"$(VENV)/bin/python" -m pytest $(ARGS)

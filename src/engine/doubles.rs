@@ -1,6 +1,6 @@
 //! Stand-ins for the tests of this room: an application without Python, a reporter and an observer that remember.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::body::Body;
 use super::clock::Clock;
@@ -11,6 +11,7 @@ use super::observe::{Observer, Record};
 use super::options::Options;
 use super::site::Site;
 use super::spool::Budget;
+use super::sync::Mutex;
 use crate::http::head::ResponseHead;
 use crate::http::status::Status;
 use crate::http1::plan::BodySize;
