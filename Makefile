@@ -22,6 +22,8 @@ needed += $(if $(filter lint format,$(goals)),rust-lint)
 needed += $(if $(goals),$(if $(outdated)$(filter test-container,$(goals)),python))
 needed += $(if $(filter test-free-threaded,$(goals)),free-threaded)
 needed += $(if $(filter test-container,$(goals)),container)
+needed += $(if $(filter bench bench-quick,$(goals)),wrk)
+needed += $(if $(filter bench-instructions,$(goals)),valgrind)
 problem := $(strip $(foreach tool,$(needed),$(shell sh .ci/require $(tool) "$(PYTHON)" 2>&1)))
 ifneq ($(problem),)
 $(error $(problem))
@@ -33,7 +35,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: bench bench-frameworks bench-instructions help run build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
+.PHONY: attacks bench bench-environment bench-frameworks bench-instructions bench-quick help models run sanitize soak build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -47,6 +49,16 @@ test: test-rust test-python ## set everything up and run every test
 
 test-rust: ## the tests of the pure rooms and the engine, which need no Python
 	cargo test --no-default-features --features doubles
+
+models: ## try every order in which the engine's threads can meet; needs no Python
+	RUSTFLAGS='--cfg models' cargo test --no-default-features --lib --target-dir target/models order_tests
+
+# RUSTC_BOOTSTRAP lets a stable compiler take the flag; the standard library that it comes with stays as it is.
+sanitize: target := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+sanitize: ## the engine's tests under ThreadSanitizer; builds for some minutes (Linux); needs no Python
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg sanitized -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/.ci/thread-sanitizer" \
+	cargo test --no-default-features --lib --target $(target) --target-dir target/tsan engine:: -- --skip fault_tests
 
 test-python: $(VENV)/.built ## the tests of the whole: server, types, stubs against the binary, architecture
 	"$(VENV)/bin/python" -m pytest $(ARGS)
@@ -65,19 +77,34 @@ fuzz: ## run the fuzz targets, a minute each (ARGS="--seconds 600 head connectio
 test-container: ## build the image of the Dockerfile on a base made of Debian packages, and test it; needs root
 	@"$(PYTHON)" tests/container/run.py
 
-bench: $(VENV)/.tools ## measure this server beside others, in an environment of its own (ARGS="--rounds 3"); needs wrk
+attacks: $(VENV)/.built ## let hostile clients loose on the server and print what came of it (ARGS="--only slow")
+	@"$(VENV)/bin/python" -m tests.attacks $(ARGS)
+
+soak: $(VENV)/.built ## mixed load for some minutes (ARGS="--minutes 10"); fails if the server holds more and more
+	@"$(VENV)/bin/python" -m tests.soak $(ARGS)
+
+bench: bench-environment ## measure this server beside others (ARGS="--workloads hello --svg FILE", "--group asgi")
+	".venv-bench/bin/python" -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.built ## does every kind of measurement run? A minute, with what the tests have installed
+	"$(VENV)/bin/python" -m benchmarks --quick --unpinned $(ARGS)
+
+# Of its own, so that peers never get into the way of the tests; ours is installed from the tree as users get it.
+bench-environment: $(VENV)/.made
 	@sh .ci/require rust
 	@test -x .venv-bench/bin/python || "$(venv_python)" -m venv .venv-bench
 	".venv-bench/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
 	".venv-bench/bin/python" -m pip install --quiet --group bench
+	@if sh .ci/require bjoern; then ".venv-bench/bin/python" -m pip install --quiet --group bench-bjoern; fi
+	@".venv-bench/bin/python" -m pip install --quiet --group bench-uwsgi >/dev/null 2>&1 || \
+		echo "make bench: uwsgi does not build here: it is left out" >&2
 	".venv-bench/bin/python" -m pip install --quiet --force-reinstall --no-deps .
-	".venv-bench/bin/python" benchmarks/run.py $(ARGS)
 
 bench-instructions: $(VENV)/.built ## count instructions per request (ARGS="--functions 60 --workloads hello"); needs valgrind
 	@"$(VENV)/bin/python" -m benchmarks.instructions $(ARGS)
 
 bench-frameworks: $(VENV)/.built ## measure wsgi.application beside other frameworks, in one process (ARGS="--rounds 30")
-	"$(VENV)/bin/python" benchmarks/frameworks.py $(ARGS)
+	"$(VENV)/bin/python" -m benchmarks.frameworks $(ARGS)
 
 lint: $(VENV)/.built ## formatting, clippy, ruff and types, which need what the package depends on
 	cargo fmt --check

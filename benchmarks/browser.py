@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 FIELDS = [
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -13,9 +15,9 @@ FIELDS = [
 """Beside Host, which is the seventh."""
 
 
-def request(path: str = "/", body: bytes = b"") -> bytes:
+def request(path: str = "/", body: bytes = b"", fields: Sequence[str] = ()) -> bytes:
     """One request: GET, or POST if there is a body."""
-    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "Host: 127.0.0.1", *FIELDS]
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "Host: 127.0.0.1", *FIELDS, *fields]
     if body:
         lines += ["Content-Type: application/octet-stream", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "\r\n"]).encode() + body

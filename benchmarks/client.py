@@ -19,8 +19,8 @@ class Response:
     length: int
 
 
-def connect(port: int) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+def connect(port: int, patience: float = PATIENCE) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=patience)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
@@ -57,9 +57,9 @@ def read_response(stream: IO[bytes]) -> Response:
         body += chunk
 
 
-def exchange(port: int, request: bytes) -> Response:
+def exchange(port: int, request: bytes, patience: float = PATIENCE) -> Response:
     """One request on a connection of its own."""
-    with connect(port) as connection, connection.makefile("rb") as stream:
+    with connect(port, patience) as connection, connection.makefile("rb") as stream:
         connection.sendall(request)
         return read_response(stream)
 

@@ -1,6 +1,6 @@
 """Measures `wsgi.application` beside other frameworks, in one process and without a server.
 
-    python benchmarks/frameworks.py [--rounds 15] [--calls 4000] [--frameworks wsgi,falcon] [--json FILE]
+    python -m benchmarks.frameworks [--rounds 15] [--calls 4000] [--frameworks wsgi,falcon] [--json FILE]
 
 One request is: an environ built, the application called, its body joined, `close()` called. Every round runs every
 framework once, so that whatever else the machine does hits all of them alike. Time is the thread's CPU time.

@@ -1,16 +1,17 @@
 """Counts the instructions that the server takes for a request, with valgrind's callgrind: a measure without noise.
 
-    python -m benchmarks.instructions [--workloads hello,echo] [--functions 60] [--connections 8] [--check | --write]
+    python -m benchmarks.instructions [--workloads hello] [--functions 60] [--connections 8] [--check | --write]
 
-The whole server runs under callgrind, with one worker. After a warm-up, requests are sent one after the other, each when
-the last one is answered, and the instructions of the worker's thread are counted; what the kernel does is not in it.
-With `--connections`, several are asked at once, so that responses leave together. Which requests a round of the poller
+The whole server runs under callgrind, with one worker. After a warm-up, requests are sent one after the other, each
+when the last one is answered, and the instructions of the worker's thread are counted; the kernel's are not. With
+`--connections`, several are asked at once, so that responses leave together. Which requests a round of the poller
 finds is then a matter of timing, and the figure less exact.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -25,7 +26,8 @@ from typing import Any
 
 from benchmarks import browser, client
 from benchmarks.callgrind import Profile
-from benchmarks.processes import ROOT, ServerError, free_port, running
+from benchmarks.processes import ServerError, free_port, running
+from benchmarks.servers import OURS, WSGI, servers
 
 BASELINE = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.03
@@ -60,23 +62,23 @@ def measure(workload: str, requests_count: int, connections: int) -> Count:
     """
     port = free_port()
     request = WORKLOADS[workload]
+    (server,) = servers(WSGI, [OURS])
     with tempfile.TemporaryDirectory() as folder:
         # Instrumentation begins when the server runs: starting is quick, and not in the figures.
         command = [
             "valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--compress-pos=no",
-            f"--callgrind-out-file={folder}/profile",
-            sys.executable, str(Path(sys.executable).with_name("wsgi")), "--app-dir", str(ROOT),
-            f"benchmarks.apps.plain:{workload}", "--port", str(port), "--threads", "1",
+            f"--callgrind-out-file={folder}/profile", sys.executable,
+            *server.start(f"benchmarks.apps.plain:{workload}", port, threads=1),
         ]  # fmt: skip
         # With the hashes of one process like those of the next, dicts have the same collisions.
-        with running(command, port, {"PYTHONHASHSEED": "0", "WSGI_CONFIG": ""}) as server:
+        with running(command, port, {"PYTHONHASHSEED": "0"}) as process:
             length = client.exchange(port, request).length
             _ask(port, request, length, WARM_UP, connections)
-            _tell(server.pid, "instrumentation", "on")
+            _tell(process.pid, "instrumentation", "on")
             _ask(port, request, length, WARM_UP, connections)
-            _tell(server.pid, "zero")
+            _tell(process.pid, "zero")
             sent = _ask(port, request, length, requests_count, connections)
-            _tell(server.pid, "dump")
+            _tell(process.pid, "dump")
             profiles = [Profile.of(path) for path in Path(folder).glob("profile.1-*")]
     # The worker's: the main thread waits for signals, the monitor for its next tick.
     profile = max(profiles, key=lambda profile: profile.total)
@@ -86,20 +88,19 @@ def measure(workload: str, requests_count: int, connections: int) -> Count:
 
 def _ask(port: int, request: bytes, length: int, count: int, connections: int) -> int:
     """Sends at least `count` requests over some connections, and gives the number."""
-    sockets = [client.connect(port) for _ in range(connections)]
     rounds = -(-count // connections)
-    for _ in range(rounds):
-        for connection in sockets:
-            connection.sendall(request)
-        for connection in sockets:
-            missing = length
-            while missing:
-                received = len(connection.recv(missing))
-                if not received:
-                    raise ServerError("the server closed a connection while instructions were counted")
-                missing -= received
-    for connection in sockets:
-        connection.close()
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(client.connect(port)) for _ in range(connections)]
+        for _ in range(rounds):
+            for connection in sockets:
+                connection.sendall(request)
+            for connection in sockets:
+                missing = length
+                while missing:
+                    received = len(connection.recv(missing))
+                    if not received:
+                        raise ServerError("the server closed a connection while instructions were counted")
+                    missing -= received
     return rounds * connections
 
 
@@ -111,8 +112,10 @@ def _tell(pid: int, *words: str) -> None:
 
 
 def listing(count: Count, functions: int) -> str:
-    """The dearest functions, with their cost for each request."""
-    lines = [f"{'own':>9} {'inclusive':>9} {'calls':>7}  function"]
+    """Libraries and the dearest functions, with their cost for each request."""
+    libraries = sorted(count.profile.libraries().items(), key=lambda library: -library[1])
+    lines = [f"{cost / count.requests:9.1f}  [{library}]" for library, cost in libraries]
+    lines += ["", f"{'own':>9} {'inclusive':>9} {'calls':>7}  function"]
     for function in count.profile.functions()[:functions]:
         own, inclusive, calls = (
             number / count.requests for number in (function.own, function.inclusive, function.calls)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,6 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+# What a shell sets for servers would change figures behind our back.
+_FOREIGN = re.compile(r"(WSGI|GUNICORN|GRANIAN|UVICORN|UWSGI|WEB)_")
 
 
 class ServerError(Exception):
@@ -62,7 +68,7 @@ def resident_bytes(pid: int) -> int:
 
 def proportional_bytes(smaps: str) -> int:
     """The proportional set size in a process's `smaps_rollup`."""
-    return next(int(line.split()[1]) * 1024 for line in smaps.splitlines() if line.startswith("Pss:"))
+    return next((int(line.split()[1]) * 1024 for line in smaps.splitlines() if line.startswith("Pss:")), 0)
 
 
 @contextlib.contextmanager
@@ -80,23 +86,29 @@ def running(
     Raises:
         ServerError: it ended, or does not listen, with what it wrote.
     """
+    inherited = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **(environment or {})}, stdout=log, stderr=log, process_group=0
+            command,
+            cwd=ROOT,
+            env={**inherited, **(environment or {})},
+            stdout=log,
+            stderr=log,
+            # A group of its own, so that its children can be ended with it.
+            start_new_session=True,
         )
         try:
             if not _listens(process, port, patience):
                 log.seek(0)
-                raise ServerError(f"{' '.join(command)} does not serve: {log.read().decode(errors='replace')}")
+                raise ServerError(f"the server does not start: {log.read().decode(errors='replace')}")
             yield process
         finally:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=patience)
-            except subprocess.TimeoutExpired:
-                # Its children are in its group.
-                os.killpg(process.pid, 9)
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _listens(process: subprocess.Popen[bytes], port: int, patience: float) -> bool:

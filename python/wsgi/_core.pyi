@@ -4,7 +4,11 @@ from typing import Any, BinaryIO, final
 
 from wsgi.settings import Settings
 
-__all__ = ["FileWrapper", "InputStream", "Run", "Server"]
+__all__ = ["FileWrapper", "InputStream", "Run", "Server", "forked"]
+
+def forked() -> None:
+    """Tells the core, in the child, that the process was forked (`os.register_at_fork`): what comes back from the
+    application there is ended."""
 
 @final
 class Server:

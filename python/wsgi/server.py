@@ -44,6 +44,11 @@ _HEARING = 1.0
 _TICK = 0.05
 
 
+# Elsewhere than on Unix there is nothing to register.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core.forked)
+
+
 class WSGIServer:
     """An HTTP/1.1 server for one WSGI application (PEP 3333). Listens from the moment it is made.
 
@@ -304,7 +309,12 @@ class _Run:
             # A request that never ends must not keep the program from ending: daemons.
             thread = threading.Thread(target=self._work, args=(index,), name=f"wsgi-worker-{index}", daemon=True)
             self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except KeyError as error:
+                # A signal handler raised in the midst of it, and the clean-up of `threading` tripped over a thread that
+                # had begun already: what counts is the handler's exception, which that hides.
+                raise error.__context__ or error from None
 
     def _leave(self) -> None:
         # A forked child inherits the registration, but neither the threads nor the right to the connections.

@@ -154,7 +154,8 @@ class Settings:
     threads = Option(Integer(1, 1024), 16, "Concurrency",
         "threads for the application: the most requests that run at the same time")
     max_connections = Option(Integer(1, 10_000_000), 10_000, "Concurrency",
-        "most open connections; a new one then takes the place of an idle one, or waits in the backlog")
+        "most open connections, in no more than five eighths of the files the process may open; beyond them a new one "
+        "takes the place of an idle or a slow one, or waits in the backlog")
     queue_limit = Option(Integer(1, 10_000_000), 1000, "Concurrency",
         "most requests waiting for a thread; beyond them the answer is 503")
     queue_timeout = Option(Seconds(0.001, YEAR), 30.0, "Concurrency",
@@ -170,7 +171,12 @@ class Settings:
     max_body_size = Option(Size(0, 1 << 50), 1 << 30, "Limits",
         "longest request body; beyond it the answer is 413")
     body_buffer = Option(Size(0, 1 << 30), 65_536, "Limits",
-        "request bodies up to this size are received whole before a thread is taken")
+        "request bodies up to this size are kept in memory, and those of known length up to 128 times as large while "
+        "all of them take no more than 1024 times it; others go to a temporary file")
+    max_spool_size = Option(Size(0, 1 << 50), 4 << 30, "Limits",
+        "most bytes in temporary files, all requests together; a body beyond them is answered 503")
+    stream_bodies = Option(Boolean(), False, "Limits",
+        "hand request bodies above body_buffer to the application as they arrive; a slow client then holds a thread")
     stream_chunked = Option(Boolean(), False, "Limits",
         "hand chunked request bodies to the application as they arrive, without CONTENT_LENGTH")
 

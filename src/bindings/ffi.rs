@@ -3,8 +3,87 @@
 #![allow(unsafe_code)]
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTypeInfo, ffi};
+
+// Where the application runs. The interpreter may end its thread in there (see `Held`), by unwinding, which PyO3's own
+// declarations of these functions rule out.
+mod unwinding {
+    use pyo3::ffi::PyObject;
+
+    unsafe extern "C-unwind" {
+        pub fn PyObject_Vectorcall(
+            callable: *mut PyObject,
+            arguments: *const *mut PyObject,
+            count: usize,
+            names: *mut PyObject,
+        ) -> *mut PyObject;
+        pub fn PyIter_Next(iterator: *mut PyObject) -> *mut PyObject;
+    }
+}
+
+/// Before 3.14, CPython ends a daemon thread that wants the interpreter while that goes away: it unwinds the thread's stack
+/// (`pthread_exit`), and Rust aborts the process where that comes by a place that catches panics. A thread that is inside
+/// the application when the program ends is held here instead until the process is gone, as CPython does since.
+struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A panic of our own goes on its way.
+        while !std::thread::panicking() {
+            std::thread::park();
+        }
+    }
+}
+
+/// Calls something of the application's, with at most three arguments.
+pub fn call<'py, const N: usize>(
+    callable: &Bound<'py, PyAny>,
+    arguments: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    const { assert!(N <= 3, "there is room for three arguments") };
+    // The first place is the callee's, to put `self` into.
+    let mut places = [std::ptr::null_mut(); 4];
+    for (place, argument) in places[1..].iter_mut().zip(arguments) {
+        *place = argument.as_ptr();
+    }
+    let held = Held;
+    // SAFETY: the callable and the N arguments behind the first place are borrowed from living references; the flag says
+    // that the first place may be written to. The call returns a new reference, or null with an exception set.
+    let result = unsafe {
+        let count = N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let names = std::ptr::null_mut();
+        unwinding::PyObject_Vectorcall(callable.as_ptr(), places[1..].as_ptr(), count, names)
+    };
+    std::mem::forget(held);
+    // SAFETY: see above; we are attached, which `callable` proves.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// The next item of an iterator of the application's.
+pub fn next<'py>(iterator: &Bound<'py, pyo3::types::PyIterator>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let held = Held;
+    // SAFETY: the iterator is a living reference to an object of which PyO3 has seen that it is an iterator.
+    let item = unsafe { unwinding::PyIter_Next(iterator.as_ptr()) };
+    std::mem::forget(held);
+    // SAFETY: `PyIter_Next` returns a new reference, or null; then an exception is set unless this is the end.
+    match unsafe { Bound::from_owned_ptr_or_opt(iterator.py(), item) } {
+        Some(item) => Ok(Some(item)),
+        None => PyErr::take(iterator.py()).map_or(Ok(None), Err),
+    }
+}
+
+/// A bytes object with this content; PyO3's own way panics where there is no memory for it.
+pub fn bytes<'py>(py: Python<'py>, content: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let length = ffi::Py_ssize_t::try_from(content.len())?;
+    // SAFETY: the pointer and length are those of a living slice, which CPython copies; it returns a new reference to a
+    // bytes object, or null with an exception set. We are attached: `py` proves it.
+    let object = unsafe {
+        let pointer = ffi::PyBytes_FromStringAndSize(content.as_ptr().cast(), length);
+        Bound::from_owned_ptr_or_err(py, pointer)?
+    };
+    Ok(object.cast_into::<PyBytes>()?)
+}
 
 /// A native string (PEP 3333): each byte becomes the code point of the same number.
 pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {

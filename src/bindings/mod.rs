@@ -2,6 +2,7 @@
 
 mod errors;
 mod ffi;
+mod forks;
 mod names;
 mod options;
 mod reporter;
@@ -13,6 +14,8 @@ mod wsgi;
 // time or sits behind a lock of its own.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::forks::forked;
     #[pymodule_export]
     use super::server::{Run, Server};
     #[pymodule_export]

@@ -64,6 +64,8 @@ impl<'py> Settings<'_, 'py> {
             queue_limit: self.get("queue_limit")?,
             queue_timeout: self.seconds("queue_timeout")?,
             body_buffer: self.get("body_buffer")?,
+            max_spool_size: self.get("max_spool_size")?,
+            stream_bodies: self.get("stream_bodies")?,
             stream_chunked: self.get("stream_chunked")?,
             header_timeout: self.seconds("header_timeout")?,
             body_timeout: self.seconds("body_timeout")?,

@@ -84,7 +84,7 @@ impl Server {
             observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         let engine = server::Run::start(&listeners, &plan)?;
-        Ok(Run { engine, app, environs, options: Arc::clone(&self.options) })
+        Ok(Run { engine, app, environs })
     }
 
     fn close_listeners(&self) {
@@ -112,7 +112,6 @@ pub struct Run {
     engine: server::Run,
     app: Py<PyAny>,
     environs: Vec<Py<PyDict>>,
-    options: Arc<Options>,
 }
 
 #[pymethods]
@@ -129,8 +128,7 @@ impl Run {
 
     #[pyo3(signature = (index, /))]
     fn work(&self, py: Python<'_>, index: usize) -> PyResult<()> {
-        let app = self.app.bind(py).clone();
-        let mut gateway = WsgiGateway::new(py, app, &self.environs, self.options.write_timeout)?;
+        let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), &self.environs)?;
         self.engine.work(index, &mut gateway);
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! Request bodies: taken whole before the application runs ([`Intake`]), or read off the socket by the worker that
 //! runs it ([`BodyStream`]).
 
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::clock::after;
 use super::ending::can_drain;
 use super::options::Options;
 use super::output::Flushed;
+use super::spool::{Budget, Lent, Spool, SpoolFile};
 use super::wire::Wire;
 use crate::http::reject::Reject;
 use crate::http1::body::{ChunkedDecoder, Event};
@@ -18,17 +19,17 @@ use crate::http1::write;
 pub enum Body {
     /// No byte.
     Empty,
-    /// Complete, in memory.
-    Memory(Vec<u8>),
+    /// Complete, in memory, which may be lent.
+    Memory(Vec<u8>, Lent),
     /// Complete, in an unlinked file whose position is its beginning.
-    File {
-        /// The file.
-        file: File,
-        /// Its size in bytes.
-        length: u64,
-    },
+    File(SpoolFile),
     /// Still arriving.
     Stream(Box<BodyStream>),
+}
+
+/// How long `bytes` take at `rate` bytes a second; at a rate of 0, none is too long.
+pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
+    bytes.checked_div(rate).map_or(Duration::MAX, Duration::from_secs)
 }
 
 /// How quickly a body comes, and until when its next byte must.
@@ -50,48 +51,19 @@ impl Pace {
         self.moved = now;
     }
 
+    /// How far it is behind a body that comes at `rate` bytes a second.
+    pub fn lag(&self, rate: u64, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started).saturating_sub(time_for(self.received, rate))
+    }
+
     /// When patience ends: after a silence, or when the body as a whole is slower than the minimum rate.
     pub fn deadline(&self, options: &Options) -> Instant {
-        let silence = self.moved + options.body_timeout;
+        let silence = after(self.moved, options.body_timeout);
         match self.received.checked_div(options.body_min_rate) {
-            Some(seconds) => silence.min(self.started + options.body_timeout + Duration::from_secs(seconds)),
-            None => silence,
-        }
-    }
-}
-
-/// Memory first, then an unlinked temporary file.
-struct Spool {
-    memory: Vec<u8>,
-    file: Option<File>,
-    length: u64,
-    threshold: usize,
-}
-
-impl Spool {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.length += bytes.len() as u64;
-        if self.file.is_none() && self.memory.len() + bytes.len() > self.threshold {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(&self.memory)?;
-            self.memory = Vec::new();
-            self.file = Some(file);
-        }
-        if let Some(file) = &mut self.file {
-            return file.write_all(bytes);
-        }
-        self.memory.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finish(self) -> io::Result<Body> {
-        match self.file {
-            Some(mut file) => {
-                file.seek(SeekFrom::Start(0))?;
-                Ok(Body::File { file, length: self.length })
+            Some(seconds) => {
+                silence.min(after(self.started, options.body_timeout.saturating_add(Duration::from_secs(seconds))))
             }
-            None if self.memory.is_empty() => Ok(Body::Empty),
-            None => Ok(Body::Memory(self.memory)),
+            None => silence,
         }
     }
 }
@@ -110,17 +82,10 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// A body of `length` bytes, which the caller knows to fit into memory.
-    pub fn of_length(length: u64, now: Instant) -> Self {
-        // No memory is set aside for what a client only promises.
-        let spool = Spool { memory: Vec::new(), file: None, length: 0, threshold: usize::MAX };
-        Self { shape: Shape::Length(length), spool, pace: Pace::new(now) }
-    }
-
-    /// A chunked body: in memory up to the options' buffer, then in a file.
-    pub fn chunked(options: &Options, now: Instant) -> Self {
-        let spool = Spool { memory: Vec::new(), file: None, length: 0, threshold: options.body_buffer };
-        Self { shape: Shape::Chunked(ChunkedDecoder::new(&options.limits)), spool, pace: Pace::new(now) }
+    /// A body of `length` bytes, or a chunked one: in memory up to the options' buffer, else in a file.
+    pub fn new(length: Option<u64>, options: &Options, budget: &Arc<Budget>, now: Instant) -> Self {
+        let shape = length.map_or_else(|| Shape::Chunked(ChunkedDecoder::new(&options.limits)), Shape::Length);
+        Self { shape, spool: Spool::new(options.body_buffer, length, budget), pace: Pace::new(now) }
     }
 
     /// Takes what belongs to the body from the front of `input`. Returns how many bytes that was, and whether the body
@@ -132,7 +97,7 @@ impl Intake {
         match &mut self.shape {
             Shape::Length(left) => {
                 let taken = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                self.spool.write(&input[..taken]).map_err(|_| Reject::SpoolFailed)?;
+                self.spool.write(&input[..taken])?;
                 *left -= taken as u64;
                 Ok((taken, *left == 0))
             }
@@ -142,7 +107,7 @@ impl Intake {
                     let step = decoder.decode(&input[taken..])?;
                     taken += step.consumed;
                     match step.event {
-                        Event::Data(data) => self.spool.write(data).map_err(|_| Reject::SpoolFailed)?,
+                        Event::Data(data) => self.spool.write(data)?,
                         Event::More => return Ok((taken, false)),
                         Event::End => return Ok((taken, true)),
                     }
@@ -153,8 +118,8 @@ impl Intake {
 
     /// The complete body and its length.
     pub fn finish(self) -> Result<(Body, u64), Reject> {
-        let length = self.spool.length;
-        self.spool.finish().map(|body| (body, length)).map_err(|_| Reject::SpoolFailed)
+        let length = self.spool.length();
+        Ok((self.spool.finish()?, length))
     }
 }
 
@@ -337,7 +302,10 @@ impl BodyStream {
                         return Err(BodyFailure::TimedOut);
                     }
                     let began = Instant::now();
-                    self.wait(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    let readable = self.wait(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    if !readable {
+                        return Err(BodyFailure::TimedOut);
+                    }
                     let waited = began.elapsed();
                     silent += waited;
                     self.waited += waited;
@@ -358,7 +326,7 @@ impl BodyStream {
 
     // What the minimum rate leaves of the client's time.
     fn patience(&self) -> Duration {
-        let earned = self.received.checked_div(self.options.body_min_rate).map_or(Duration::MAX, Duration::from_secs);
+        let earned = time_for(self.received, self.options.body_min_rate);
         self.options.body_timeout.saturating_add(earned).saturating_sub(self.waited)
     }
 

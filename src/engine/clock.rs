@@ -1,6 +1,5 @@
 //! The time of day, for the Date field and the log. Everything else counts in `Instant`.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::http::date::imf_fixdate;
@@ -9,6 +8,13 @@ use crate::http::date::imf_fixdate;
 #[expect(clippy::disallowed_methods, reason = "this room is where the time of day is read")]
 pub fn time_of_day() -> SystemTime {
     SystemTime::now()
+}
+
+/// `duration` after `instant`; where the sum cannot be told, an instant that nobody lives to see.
+pub fn after(instant: Instant, duration: Duration) -> Instant {
+    // An instant is a monotonic clock's: a century fits behind any that a machine reaches.
+    const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+    instant.checked_add(duration.min(NEVER)).unwrap_or(instant)
 }
 
 /// Whole seconds since 1970.
@@ -33,26 +39,50 @@ impl Clock {
     /// The value at `now`.
     pub fn date(&mut self, now: Instant) -> &[u8; 29] {
         if now >= self.until {
-            let since = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.text = imf_fixdate(since.as_secs());
-            self.until = now + Duration::from_nanos(1_000_000_000 - u64::from(since.subsec_nanos()));
+            self.set(now, time_of_day());
         }
         &self.text
     }
+
+    // Whatever the time of day does, it is read again within a second.
+    fn set(&mut self, now: Instant, time: SystemTime) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.text = imf_fixdate(since.as_secs());
+        self.until = now + Duration::from_nanos(1_000_000_000 - u64::from(since.subsec_nanos()));
+    }
 }
 
-/// Keeps a trouble that goes on from filling the log.
-#[derive(Debug, Default)]
-pub struct Seldom(Mutex<Option<Instant>>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Seldom {
-    /// Whether it is worth another report: once in each `interval`, whichever thread meets it.
-    pub fn is_due(&self, now: Instant, interval: Duration) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= interval);
-        if due {
-            *last = Some(now);
+    #[test]
+    fn time_of_day_that_jumps_is_followed_within_a_second() {
+        let now = Instant::now();
+        let mut clock = Clock::new(now);
+        let second = Duration::from_secs(1);
+        for (time, text) in [
+            (UNIX_EPOCH + Duration::from_millis(784_111_777_250), b"Sun, 06 Nov 1994 08:49:37 GMT"),
+            // Set back, to before the beginning of time, and to its end.
+            (UNIX_EPOCH, b"Thu, 01 Jan 1970 00:00:00 GMT"),
+            (UNIX_EPOCH - 5 * second, b"Thu, 01 Jan 1970 00:00:00 GMT"),
+            (UNIX_EPOCH + Duration::from_secs(1 << 40), b"Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            clock.set(now, time);
+            assert_eq!(clock.text, *text);
+            assert!(clock.until > now && clock.until <= now + second);
+            // An instant that comes again, or lies before the last one, asks for nothing.
+            assert_eq!(clock.date(now), text);
         }
-        due
+        assert_ne!(clock.date(now + second), b"Fri, 31 Dec 9999 23:59:59 GMT", "the true time is read again");
+    }
+
+    #[test]
+    fn instant_after_any_duration_can_be_told() {
+        let now = Instant::now();
+        assert_eq!(after(now, Duration::from_secs(5)), now + Duration::from_secs(5));
+        let never = after(now, Duration::MAX);
+        assert!(never > now + Duration::from_secs(1 << 31));
+        assert!(after(never, Duration::MAX) >= never);
     }
 }

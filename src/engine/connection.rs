@@ -9,7 +9,7 @@
 //! answers; [`Connection::conclude`] takes it out again, and `advance` sends what is left and begins anew.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::body::{Body, BodyStream, Intake};
 use super::exchange::{Exchange, Response};
@@ -24,17 +24,8 @@ use crate::http1::turn::{self, Facts, Next};
 use crate::http1::{parse, write};
 use crate::net::proxy_protocol::Accepted;
 
-/// A refused client gets this long to stop sending and to read the refusal.
-const LINGER: Duration = Duration::from_secs(10);
-/// It is given up earlier if it has been silent for this long.
-const LINGER_SILENCE: Duration = Duration::from_secs(2);
-/// And still earlier when the server stops.
-const FAREWELL: Duration = Duration::from_millis(500);
-/// A new connection is left this long for its first request before it can be closed in favour of another.
-const NEWCOMER: Duration = Duration::from_secs(1);
-
-/// Bytes that one connection reads in one turn at most.
-pub const SHARE: usize = 256 * 1024;
+/// Bytes that one connection reads in one turn at most: the smallest chunks make a millisecond's work of them.
+pub const SHARE: usize = 64 * 1024;
 
 /// What the poller's thread lends to each connection in turn.
 pub struct Turn<'a> {
@@ -78,7 +69,7 @@ pub(super) enum Stage {
 // A request whose body is being taken.
 pub(super) struct Pending {
     incoming: Incoming,
-    intake: Intake,
+    pub intake: Intake,
 }
 
 // A request of which all is known but its body.
@@ -137,6 +128,8 @@ pub struct Connection {
     pub(super) sent: u64,
     // Bytes of somebody else's were let go.
     pub(super) released: bool,
+    // `sent` when the stage began.
+    pub(super) sent_before: u64,
     pub(super) served: u64,
     // Bytes in `input` that the parser has not seen.
     pub(super) unseen: bool,
@@ -167,6 +160,7 @@ impl Connection {
             moved: now,
             sent: 0,
             released: false,
+            sent_before: 0,
             served: 0,
             unseen: false,
             inflow: Inflow::Dry,
@@ -244,11 +238,6 @@ impl Connection {
         matches!(self.stage, Stage::Answering(_)) && self.wire.output().pending() > 0
     }
 
-    /// Whether it can be closed for the sake of another client: it has had its turn, or let it pass.
-    pub fn is_spare(&self, now: Instant) -> bool {
-        self.is_idle() && (self.served > 0 || now.saturating_duration_since(self.since) >= NEWCOMER)
-    }
-
     /// Whether the response must be the connection's last.
     pub(super) fn must_close(&self) -> bool {
         self.closing || self.site.options.keep_alive.is_zero() || self.site.is_stopping()
@@ -257,22 +246,6 @@ impl Connection {
     /// Makes the response the connection's last.
     pub(super) fn close_after_this(&mut self) {
         self.closing = true;
-    }
-
-    /// When patience with the client ends; `None` while a worker has the connection.
-    pub fn deadline(&self) -> Option<Instant> {
-        let options = &self.site.options;
-        match &self.stage {
-            Stage::Idle if self.served > 0 => Some(self.since + options.keep_alive),
-            Stage::ProxyHeader(_) | Stage::Idle | Stage::Head => Some(self.since + options.header_timeout),
-            Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
-            Stage::Answering(_) => Some(self.moved + options.write_timeout),
-            Stage::Draining(_) | Stage::Lingering => {
-                let silence = if self.site.is_stopping() { FAREWELL } else { LINGER_SILENCE };
-                Some((self.since + LINGER).min(self.moved + silence))
-            }
-            Stage::Serving => None,
-        }
     }
 
     /// The deadline has passed: says what is to be done about the client.
@@ -393,8 +366,7 @@ impl Connection {
                 self.keep_input(rest);
                 return Pass::Out(Step::Ready(self.ready(incoming, Body::Empty, length, turn.now)));
             }
-            BodyLength::Length(length) if length <= options.body_buffer as u64 => Intake::of_length(length, turn.now),
-            BodyLength::Length(length) => {
+            BodyLength::Length(length) if options.stream_bodies && length > options.body_buffer as u64 => {
                 let own = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
                 let next = rest.split_off(own);
                 let has_begun = !rest.is_empty();
@@ -414,14 +386,15 @@ impl Connection {
                 let body = Body::Stream(Box::new(stream));
                 return Pass::Out(Step::Ready(self.ready(incoming, body, None, turn.now)));
             }
-            BodyLength::Chunked => Intake::chunked(&options, turn.now),
+            BodyLength::Length(length) => Intake::new(Some(length), &options, &self.site.spool, turn.now),
+            BodyLength::Chunked => Intake::new(None, &options, &self.site.spool, turn.now),
         };
         // A client that has sent some of its body already has not waited to be asked.
         if framing.expect_continue && rest.is_empty() {
             self.invite();
         }
         self.enter(Stage::Body(Box::new(Pending { incoming, intake })), turn.now);
-        self.take_in(rest, turn)
+        self.take_in(&rest, turn)
     }
 
     // 100 Continue. A connection that broke is found at the next read; what the socket does not take leaves while the body
@@ -437,8 +410,10 @@ impl Connection {
         }
         match self.fill(turn) {
             Fill::Bytes(count) => {
-                let received = turn.scratch[..count].to_vec();
-                self.take_in(received, turn)
+                let scratch = std::mem::take(&mut turn.scratch);
+                let pass = self.take_in(&scratch[..count], turn);
+                turn.scratch = scratch;
+                pass
             }
             Fill::Nothing => Pass::Out(Step::Wait(self)),
             // The application never sees a body that is shorter than it was announced.
@@ -446,13 +421,12 @@ impl Connection {
         }
     }
 
-    fn take_in(mut self: Box<Self>, mut received: Vec<u8>, turn: &mut Turn<'_>) -> Pass {
+    fn take_in(mut self: Box<Self>, received: &[u8], turn: &Turn<'_>) -> Pass {
         let Stage::Body(pending) = &mut self.stage else { return Pass::On(self) };
-        match pending.intake.feed(&received, turn.now) {
+        match pending.intake.feed(received, turn.now) {
             Ok((_, false)) => Pass::On(self),
             Ok((used, true)) => {
-                received.drain(..used);
-                self.keep_input(received);
+                self.keep_input(received[used..].to_vec());
                 let Stage::Body(pending) = std::mem::replace(&mut self.stage, Stage::Serving) else {
                     return Pass::On(self);
                 };
@@ -500,9 +474,14 @@ impl Connection {
         self.stage = stage;
         self.since = now;
         self.moved = now;
+        self.sent_before = self.sent;
     }
 }
 
 #[cfg(test)]
 #[path = "connection_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "connection_work_tests.rs"]
+mod work;

@@ -2,14 +2,12 @@
 //! theirs. A worker leads one shard at a time, and goes wherever it is called.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-
-use super::clock::Seldom;
 use super::exchange::Exchange;
+use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Queue};
 use crate::net::poller::Waker;
 
 /// Word to a parked worker.
@@ -20,37 +18,6 @@ pub(super) enum Word {
     Relieve(usize),
     /// Go home.
     Stop,
-}
-
-/// A queue of which both ends are ours.
-pub(super) struct Queue<T>(Sender<T>, Receiver<T>);
-
-impl<T> Queue<T> {
-    pub fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        Self(sender, receiver)
-    }
-
-    pub fn put(&self, item: T) {
-        // Both ends live as long as the queue: it cannot be disconnected.
-        drop(self.0.send(item));
-    }
-
-    pub fn take(&self) -> Option<T> {
-        self.1.try_recv().ok()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.1.is_empty()
-    }
-
-    fn len(&self) -> usize {
-        self.1.len()
-    }
-
-    fn wait(&self) -> Option<T> {
-        self.1.recv().ok()
-    }
 }
 
 /// Complete requests in the order they came.
@@ -109,8 +76,22 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Seldom,
+    reported: Mutex<[Option<Instant>; 3]>,
 }
+
+/// A trouble that may go on, and is reported once in a while only.
+#[derive(Clone, Copy)]
+pub(super) enum Trouble {
+    /// Nobody can be let in.
+    Doors,
+    /// The temporary files are at their bound.
+    Spool,
+    /// Proxies seem to be set up in another way than this server.
+    Proxies,
+}
+
+/// How often such a trouble is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl Crew {
     /// The crew of `shards` shards, `threads` in number.
@@ -124,7 +105,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
-            reported: Seldom::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -244,13 +225,14 @@ impl Crew {
     pub(super) fn park(&self) -> (Word, Option<Box<Exchange>>) {
         self.parked.fetch_add(1, Ordering::SeqCst);
         // What came into line before this worker counted as parked was not announced.
-        if let Some(exchange) = self.take() {
-            self.parked.fetch_sub(1, Ordering::SeqCst);
-            return (Word::Run, Some(exchange));
-        }
-        let word = self.bell.wait().unwrap_or(Word::Stop);
-        // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
-        let exchange = if matches!(word, Word::Run) { self.take() } else { None };
+        let (word, exchange) = if let Some(exchange) = self.take() {
+            (Word::Run, Some(exchange))
+        } else {
+            let word = self.bell.wait().unwrap_or(Word::Stop);
+            // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
+            let exchange = if matches!(word, Word::Run) { self.take() } else { None };
+            (word, exchange)
+        };
         self.parked.fetch_sub(1, Ordering::SeqCst);
         if self.is_overfull() {
             // A leader counted on this worker for more than the one request it takes.
@@ -259,9 +241,20 @@ impl Crew {
         (word, exchange)
     }
 
-    /// Whether a trouble that goes on is worth another report: once in each `interval`, whichever shard meets it.
-    pub(super) fn may_report(&self, now: Instant, interval: Duration) -> bool {
-        self.reported.is_due(now, interval)
+    /// Whether a trouble that goes on is worth another report, whichever shard meets it.
+    pub(super) fn may_report(&self, trouble: Trouble, now: Instant) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = reported.get_mut(trouble as usize) else { return false };
+        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+
+    /// Whether requests are in line and every worker is at one already.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.queued.load(Ordering::SeqCst) > 0 && self.parked.load(Ordering::SeqCst) == 0
     }
 
     /// Forgets what nobody took.

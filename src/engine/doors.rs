@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use super::crew::Trouble;
 use super::gateway::Severity;
 use super::reactor::{Reactor, Slot};
-use super::shard::Shard;
 use super::wire::Wire;
 use crate::net::address::Peer;
 use crate::net::listener::{Accepted, Listener};
@@ -15,10 +15,10 @@ use crate::net::stream::Stream;
 
 /// Clients accepted before those that are here get their turn.
 const ACCEPTS: usize = 64;
+/// How often connections are looked through for one that can make room.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How long accepting pauses when descriptors have run out.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often running out of descriptors is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// A listener, and what is known of its queue.
 pub(super) struct Door {
@@ -34,7 +34,7 @@ impl Reactor {
             && self.connections() < self.site.options.max_connections
     }
 
-    pub(super) fn accept(&mut self, shard: &Shard, now: Instant) {
+    pub(super) fn accept(&mut self, now: Instant) {
         if self.accept_after.is_some_and(|after| after > now) {
             return;
         }
@@ -44,20 +44,21 @@ impl Reactor {
                 if !self.doors.get(index).is_some_and(|door| door.open) {
                     break;
                 }
-                // Idle connections never starve new clients: the one that comes up next makes room.
+                // Neither idle nor slow connections starve new clients.
                 let full = self.connections() >= self.site.options.max_connections;
-                let spare = if full { self.find_idle(now) } else { None };
+                let spare = if full { self.find_spare(now) } else { None };
                 if full && spare.is_none() {
+                    self.report_crowding(now);
                     return;
                 }
                 match self.doors[index].listener.accept() {
                     Accepted::Client(stream, peer) => {
                         if let Some(token) = spare {
-                            self.forget(token);
+                            self.give_up(token);
                         }
                         self.welcome(stream, peer, index, now);
                         if self.once {
-                            shard.site.stop();
+                            self.site.stop();
                             self.close_doors();
                             return;
                         }
@@ -65,23 +66,47 @@ impl Reactor {
                     Accepted::Nobody => self.doors[index].open = false,
                     Accepted::Vanished => {}
                     Accepted::Exhausted(error) => {
-                        match self.find_idle(now) {
-                            Some(token) => self.forget(token),
+                        match self.find_spare(now) {
+                            Some(token) => self.give_up(token),
                             None => self.accept_after = Some(now + ACCEPT_PAUSE),
                         }
-                        self.report_exhaustion(shard, &error, now);
+                        let advice = "; if files have run out, raise their limit or lower max_connections";
+                        self.report_refusal(&error, advice, now);
                         return;
+                    }
+                    Accepted::Failed(error) => {
+                        self.accept_after = Some(now + ACCEPT_PAUSE);
+                        self.report_refusal(&error, "", now);
+                        break;
                     }
                 }
             }
         }
     }
 
-    fn report_exhaustion(&self, shard: &Shard, error: &io::Error, now: Instant) {
-        if shard.may_report(now, REPORT_EVERY) {
+    // Closes a connection for the sake of another.
+    fn give_up(&mut self, token: usize) {
+        let connection = self.slots.get_mut(token).and_then(|slot| slot.connection.as_mut());
+        if let Some(connection) = connection.filter(|connection| connection.is_answering()) {
+            connection.give_up();
+        }
+        self.forget(token);
+    }
+
+    fn report_crowding(&self, now: Instant) {
+        if self.site.crew.may_report(Trouble::Doors, now) {
             let message = format!(
-                "cannot accept connections: {error}; if files have run out, raise their limit or lower max_connections"
+                "cannot accept connections: all {} are busy; raise max_connections, or the limit of open files, of which \
+                 connections get five eighths",
+                self.connections()
             );
+            self.site.reporter.report(Severity::Warning, &message);
+        }
+    }
+
+    fn report_refusal(&self, error: &io::Error, advice: &str, now: Instant) {
+        if self.site.crew.may_report(Trouble::Doors, now) {
+            let message = format!("cannot accept connections: {error}{advice}");
             self.site.reporter.report(Severity::Error, &message);
         }
     }
@@ -105,12 +130,22 @@ impl Reactor {
         Some(token)
     }
 
-    // A connection that can make room for another, going round so that each gets its turn.
-    fn find_idle(&mut self, now: Instant) -> Option<usize> {
-        for _ in 0..self.slots.len() {
-            self.hand = (self.hand + 1) % self.slots.len();
-            if self.slots[self.hand].connection.as_ref().is_some_and(|connection| connection.is_spare(now)) {
-                return Some(self.hand);
+    // A connection that can make room for another. All are looked through at most once in a while, because a crowd of
+    // clients outside must not cost a look at a crowd inside for each.
+    fn find_spare(&mut self, now: Instant) -> Option<usize> {
+        if self.spares.is_empty() && self.look_after.is_none_or(|after| after <= now) {
+            self.look_after = Some(now + LOOK);
+            let spareness = |slot: &Slot| slot.connection.as_ref()?.spareness(now);
+            let mut found: Vec<_> =
+                self.slots.iter().enumerate().filter_map(|(token, slot)| Some((spareness(slot)?, token))).collect();
+            found.sort_unstable();
+            self.spares = found;
+        }
+        while let Some((found, token)) = self.spares.pop() {
+            let connection = self.slots.get(token).and_then(|slot| slot.connection.as_ref());
+            // Whoever has done something since then is less spare than it was.
+            if connection.is_some_and(|connection| connection.spareness(now) >= Some(found)) {
+                return Some(token);
             }
         }
         None

@@ -1,21 +1,22 @@
 //! Stand-ins for the tests of this room: an application without Python, a reporter and an observer that remember.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#![expect(clippy::expect_used, reason = "only tests use this, and so it fails them")]
+
+use std::sync::Arc;
 
 use super::body::Body;
 use super::clock::Clock;
+use super::crew::Crew;
 use super::exchange::{Content, Exchange};
 use super::gateway::{Gateway, Reporter, Severity};
 use super::observe::{Observer, Record};
 use super::options::Options;
 use super::site::Site;
+use super::spool::Budget;
+use super::sync::Mutex;
 use crate::http::head::ResponseHead;
 use crate::http::status::Status;
 use crate::http1::plan::BodySize;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Remembers what was reported.
 #[derive(Default)]
@@ -23,7 +24,7 @@ pub struct Notebook(pub Mutex<Vec<String>>);
 
 impl Reporter for Notebook {
     fn report(&self, _severity: Severity, message: &str) {
-        lock(&self.0).push(message.to_owned());
+        self.0.lock().expect("never poisoned").push(message.to_owned());
     }
 }
 
@@ -33,14 +34,16 @@ pub struct Witness(pub Arc<Mutex<Vec<(u16, u64, bool)>>>);
 
 impl Observer for Witness {
     fn finished(&self, record: &Record) {
-        lock(&self.0).push((record.status, record.body_bytes, record.complete));
+        self.0.lock().expect("never poisoned").push((record.status, record.body_bytes, record.complete));
     }
 }
 
 /// The surroundings of a test's connections.
 pub fn site(options: Options, witness: &Witness) -> Arc<Site> {
     let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
-    Arc::new(Site::new(0, Arc::new(options), Arc::<Notebook>::default(), observers))
+    let crew = Arc::new(Crew::new(1, 1));
+    let spool = Arc::new(Budget::of(&options, u64::MAX));
+    Arc::new(Site::new(0, Arc::new(options), crew, spool, Arc::<Notebook>::default(), observers))
 }
 
 /// The whole body, or an empty one if it cannot be read.
@@ -48,8 +51,8 @@ pub fn read_whole(exchange: &mut Exchange) -> Vec<u8> {
     let mut bytes = Vec::new();
     match exchange.take_body() {
         Body::Empty => {}
-        Body::Memory(memory) => bytes = memory,
-        Body::File { mut file, .. } => drop(std::io::Read::read_to_end(&mut file, &mut bytes)),
+        Body::Memory(memory, _) => bytes = memory,
+        Body::File(mut file) => drop(std::io::Read::read_to_end(&mut file, &mut bytes)),
         Body::Stream(mut stream) => {
             let mut block = [0; 1000];
             while let Ok(count @ 1..) = stream.read(&mut block) {
@@ -65,7 +68,6 @@ pub fn read_whole(exchange: &mut Exchange) -> Vec<u8> {
 ///
 /// # Panics
 /// If the client has gone.
-#[expect(clippy::expect_used, reason = "only tests use this, and so it fails them")]
 pub fn answer(exchange: &mut Exchange, content: &[u8], pieces: bool, clock: &mut Clock) {
     let head = ResponseHead::new(Status::new(200).expect("a status"), b"OK");
     if pieces {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::body::Body;
 use super::clock::time_of_day;
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
+use super::crew::Trouble;
 use super::exchange::{Exchange, Progress};
 use super::gateway::Severity;
 use super::observe::Record;
@@ -103,7 +104,8 @@ impl Connection {
 
     // Queues the refusal of a request that never became an exchange. `by_head`: it came, or was about to come, by HEAD.
     pub(super) fn refuse(&mut self, reject: Reject, by_head: bool, turn: &Turn<'_>) {
-        if reject.blame() == Blame::Server {
+        let rare = reject != Reject::SpoolFull || self.site.crew.may_report(Trouble::Spool, turn.now);
+        if reject.blame() == Blame::Server && rare {
             self.site.reporter.report(Severity::Error, reject.detail());
         }
         self.queue_refusal(reject, by_head, turn.date);

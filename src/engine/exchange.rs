@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::connection::Connection;
 use super::options::SERVER;
 use super::output::{FileSpan, Owned};
+use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::origin::{Client, Origin};
@@ -56,6 +57,19 @@ impl Content<'_> {
             Self::Borrowed(bytes) => bytes.len(),
             Self::Owned(owner) => owner.as_ref().as_ref().len(),
         }
+    }
+}
+
+/// A client that is behind its application.
+pub struct Behind {
+    wire: Arc<Wire>,
+    site: Arc<Site>,
+}
+
+impl Behind {
+    /// Blocks until the application can go on: call it without holding the interpreter.
+    pub fn catch_up(&self) -> Result<(), Gone> {
+        self.wire.catch_up(self.site.options.write_timeout, &self.site).map_err(|_| Gone)
     }
 }
 
@@ -210,7 +224,7 @@ impl Exchange {
     }
 
     /// Queues content. Never blocks; [`Exchange::is_ahead`] then tells whether the application should wait, with
-    /// [`Wire::catch_up`].
+    /// [`Behind::catch_up`].
     pub fn write(&mut self, content: Content<'_>) -> Result<(), Gone> {
         // Behind the end of a response everything would be taken for the next one.
         if self.response.progress != Progress::Begun {
@@ -299,9 +313,10 @@ impl Exchange {
         Ok(())
     }
 
-    /// Whether so much is queued that the application should wait for its client.
-    pub fn is_ahead(&self) -> bool {
-        self.connection.wire.is_ahead()
+    /// What the application should wait for, if so much is queued that it should.
+    pub fn behind(&self) -> Option<Behind> {
+        let Connection { wire, site, .. } = &*self.connection;
+        wire.is_ahead().then(|| Behind { wire: Arc::clone(wire), site: Arc::clone(site) })
     }
 
     /// Ends the response's content. With less of it than was announced, the response is aborted instead.

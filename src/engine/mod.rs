@@ -14,15 +14,25 @@ pub mod monitor;
 pub mod observe;
 pub mod options;
 pub mod output;
+pub mod patience;
 mod proxied;
 pub mod reactor;
 pub mod server;
 pub mod shard;
 pub mod site;
+pub mod spool;
+mod sync;
 pub mod wire;
 pub mod workers;
 
+#[cfg(test)]
+mod conversations;
 #[cfg(any(test, feature = "doubles"))]
 pub mod doubles;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(models)]
+#[cfg(test)]
+mod order_tests;
 #[cfg(any(test, feature = "doubles"))]
 pub mod rig;

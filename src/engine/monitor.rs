@@ -2,16 +2,18 @@
 //! call takes too long, and sends what streamed responses hold. It sleeps as long as nobody needs it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, Thread};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::shard::Shard;
+use super::sync::{AtomicBool, Thread, current, park, park_timeout};
 
 /// How often a busy shard is looked at: a call that outlasts one to two of these is relieved.
 const TICK: Duration = Duration::from_millis(1);
 /// Looks without need before it goes to sleep.
 const CALM: u32 = 5;
+/// What a panic costs here. Without its monitor a shard would be deaf as soon as a call takes long.
+const LOOK: &str = "one look of a monitor";
 
 /// What the monitor sleeps on, and how it is woken.
 #[derive(Default)]
@@ -30,14 +32,19 @@ impl Alarm {
         }
     }
 
-    fn sleep_unless(&self, needed: impl Fn() -> bool) {
+    /// Makes the calling thread the one that is woken.
+    pub(super) fn belongs_to_this_thread(&self) {
+        self.thread.get_or_init(current);
+    }
+
+    pub(super) fn sleep_unless(&self, needed: impl Fn() -> bool) {
         self.asleep.store(true, Ordering::SeqCst);
         // Whoever began to need us before the line above did not ring.
         if needed() {
             self.asleep.store(false, Ordering::SeqCst);
         }
         while self.asleep.load(Ordering::SeqCst) {
-            thread::park();
+            park();
         }
     }
 }
@@ -45,23 +52,28 @@ impl Alarm {
 /// The body of a shard's monitor thread.
 pub fn watch(shard: &Shard) {
     let alarm = shard.site.alarm();
-    alarm.thread.get_or_init(thread::current);
+    alarm.belongs_to_this_thread();
     let mut seen = None;
     let mut calm = 0;
     while !shard.is_stopped() {
-        let sent = shard.site.streaming.flush();
+        let sent = flush(shard);
         let rounds = shard.rounds();
         if !shard.is_attended() && seen == Some(rounds) {
-            shard.relieve();
+            shard.site.guard(LOOK, || shard.relieve());
         }
         seen = Some(rounds);
         calm = if shard.is_attended() && !sent { calm + 1 } else { 0 };
         if calm < CALM {
-            thread::park_timeout(TICK);
+            park_timeout(TICK);
         } else {
-            alarm.sleep_unless(|| !shard.is_attended() || shard.is_stopped() || shard.site.streaming.flush());
+            alarm.sleep_unless(|| !shard.is_attended() || shard.is_stopped() || flush(shard));
             calm = 0;
             seen = None;
         }
     }
+}
+
+// Whether any byte was sent, or what should be sent needs another look.
+fn flush(shard: &Shard) -> bool {
+    shard.site.guard(LOOK, || shard.site.streaming.flush()).unwrap_or(true)
 }

@@ -21,8 +21,12 @@ pub struct Options {
     pub queue_limit: usize,
     /// How long a complete request may wait for a thread before it is answered 503.
     pub queue_timeout: Duration,
-    /// Bodies up to this many bytes are complete before the application runs.
+    /// Bodies that are taken whole are kept in memory up to this many bytes, else in a temporary file.
     pub body_buffer: usize,
+    /// Bytes that all temporary files may hold together.
+    pub max_spool_size: u64,
+    /// Hand bodies larger than the buffer to the application as they arrive.
+    pub stream_bodies: bool,
     /// Hand chunked bodies to the application as they arrive, without a length.
     pub stream_chunked: bool,
     /// From the first byte of a head (or the connection's beginning) to the head's end.
@@ -54,6 +58,8 @@ impl Default for Options {
             queue_limit: 1000,
             queue_timeout: Duration::from_secs(30),
             body_buffer: 64 * 1024,
+            max_spool_size: 4 << 30,
+            stream_bodies: false,
             stream_chunked: false,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

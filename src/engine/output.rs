@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
+use super::spool::{Budget, SpoolFile};
 use crate::net::stream::Stream;
 
 /// Bytes kept alive by their owner (a Python object, say) until they are sent.
@@ -25,6 +27,8 @@ enum Segment {
     Bytes(Vec<u8>),
     Owned { owner: Owned, at: usize },
     File(FileSpan),
+    // A stretch of the output's own spill.
+    Spilled { offset: u64, length: u64 },
 }
 
 /// How far one flush came.
@@ -45,6 +49,9 @@ const SLICES: usize = 16;
 /// The most bytes one sendfile call is asked for.
 const FILE_SHARE: u64 = 1 << 20;
 
+/// Bytes that one response keeps in a temporary file at most: what is longer has to wait for its client.
+const SPILL: u64 = 64 << 20;
+
 /// The queue of bytes to be sent.
 #[derive(Default)]
 pub struct Output {
@@ -52,6 +59,10 @@ pub struct Output {
     at: usize,
     rest: VecDeque<Segment>,
     pending: u64,
+    // Where what is appended goes once the output spills, how much of it is to be sent, and whether it takes no more.
+    spill: Option<SpoolFile>,
+    spilled: u64,
+    spill_is_full: bool,
     sent: u64,
     released: bool,
     failed: bool,
@@ -61,6 +72,25 @@ impl Output {
     /// Bytes not yet with the kernel.
     pub fn pending(&self) -> u64 {
         self.pending
+    }
+
+    /// Those of them that are in memory.
+    pub fn held(&self) -> u64 {
+        self.pending - self.spilled
+    }
+
+    /// Lets everything that is appended go into a temporary file, until all of it was sent. `false`: it cannot.
+    pub fn spill(&mut self, budget: &Arc<Budget>) -> bool {
+        if self.spill.is_none() && !self.spill_is_full {
+            self.spill = SpoolFile::open(budget).ok();
+            self.spill_is_full = self.spill.is_none();
+        }
+        self.is_spilling()
+    }
+
+    /// Whether what is appended goes into a temporary file.
+    pub fn is_spilling(&self) -> bool {
+        self.spill.is_some() && !self.spill_is_full
     }
 
     /// Bytes given to the kernel since this value was made.
@@ -80,6 +110,18 @@ impl Output {
 
     /// Lets `write` append bytes behind everything that is queued.
     pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_spilling() {
+            let mut bytes = Vec::new();
+            write(&mut bytes);
+            if !self.spill_bytes(&bytes) {
+                self.append_here(|out| out.extend_from_slice(&bytes));
+            }
+        } else {
+            self.append_here(write);
+        }
+    }
+
+    fn append_here(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let last = match self.rest.back_mut() {
             None => &mut self.front,
             Some(Segment::Bytes(bytes)) => bytes,
@@ -98,6 +140,10 @@ impl Output {
 
     /// Queues bytes that stay where they are.
     pub fn push_owned(&mut self, owner: Owned) {
+        if self.spill_bytes(owner.as_ref().as_ref()) {
+            // Let go at once, by whoever has just handed it over.
+            return;
+        }
         self.pending += owner.as_ref().as_ref().len() as u64;
         self.rest.push_back(Segment::Owned { owner, at: 0 });
     }
@@ -108,6 +154,22 @@ impl Output {
             self.pending += span.length;
             self.rest.push_back(Segment::File(span));
         }
+    }
+
+    fn spill_bytes(&mut self, bytes: &[u8]) -> bool {
+        let Some(file) = self.spill.as_mut().filter(|_| !self.spill_is_full) else { return false };
+        let (offset, length) = (file.length(), bytes.len() as u64);
+        if offset + length > SPILL || file.append(bytes).is_err() {
+            self.spill_is_full = true;
+            return false;
+        }
+        match self.rest.back_mut() {
+            Some(Segment::Spilled { offset: at, length: before }) if *at + *before == offset => *before += length,
+            _ => self.rest.push_back(Segment::Spilled { offset, length }),
+        }
+        self.spilled += length;
+        self.pending += length;
+        true
     }
 
     /// Gives the socket what it takes.
@@ -132,20 +194,25 @@ impl Output {
                 }
             }
         }
-        // Idle connections keep no buffer.
-        self.front = Vec::new();
-        self.at = 0;
-        self.rest = VecDeque::new();
+        self.clear();
         Ok(Flushed::All)
     }
 
     /// Forgets what was not sent.
     pub fn discard(&mut self) {
         self.released |= self.rest.iter().any(|segment| matches!(segment, Segment::Owned { .. }));
+        self.clear();
+    }
+
+    // Idle connections keep no buffer and no file.
+    fn clear(&mut self) {
         self.front = Vec::new();
         self.at = 0;
         self.rest = VecDeque::new();
         self.pending = 0;
+        self.spill = None;
+        self.spilled = 0;
+        self.spill_is_full = false;
     }
 
     fn send_some(&mut self, stream: &Stream) -> io::Result<usize> {
@@ -159,7 +226,7 @@ impl Output {
             let bytes = match segment {
                 Segment::Bytes(bytes) => bytes.as_slice(),
                 Segment::Owned { owner, at } => &owner.as_ref().as_ref()[*at..],
-                Segment::File(_) => break,
+                Segment::File(_) | Segment::Spilled { .. } => break,
             };
             if count == SLICES {
                 break;
@@ -175,19 +242,31 @@ impl Output {
             self.advance(sent);
             return Ok(sent);
         }
-        let Some(Segment::File(span)) = self.rest.front_mut() else {
-            // Segments without a byte are all that can stand here.
-            self.rest.pop_front();
-            return Ok(0);
+        self.send_from_file(stream)
+    }
+
+    fn send_from_file(&mut self, stream: &Stream) -> io::Result<usize> {
+        let (file, offset, length) = match (self.rest.front_mut(), &self.spill) {
+            (Some(Segment::File(span)), _) => (&span.file, &mut span.offset, &mut span.length),
+            (Some(Segment::Spilled { offset, length }), Some(spill)) => (spill.file(), offset, length),
+            _ => {
+                // Segments without a byte are all that can stand here.
+                self.rest.pop_front();
+                return Ok(0);
+            }
         };
-        let wanted = usize::try_from(span.length.min(FILE_SHARE)).unwrap_or(usize::MAX);
-        let sent = stream.send_file(&span.file, span.offset, wanted)?;
+        let wanted = usize::try_from((*length).min(FILE_SHARE)).unwrap_or(usize::MAX);
+        let sent = stream.send_file(file, *offset, wanted)?;
         if sent == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent"));
         }
-        span.offset += sent as u64;
-        span.length -= sent as u64;
-        if span.length == 0 {
+        *offset += sent as u64;
+        *length -= sent as u64;
+        let is_over = *length == 0;
+        if matches!(self.rest.front(), Some(Segment::Spilled { .. })) {
+            self.spilled -= sent as u64;
+        }
+        if is_over {
             self.rest.pop_front();
         }
         self.account(sent);
@@ -230,7 +309,7 @@ impl Output {
                     self.released = true;
                     self.rest.pop_front();
                 }
-                Segment::File(_) => return,
+                Segment::File(_) | Segment::Spilled { .. } => return,
             }
         }
     }
@@ -273,6 +352,33 @@ mod tests {
             assert_eq!((output.pending(), output.sent()), (0, 31));
             assert!(output.take_released());
         }
+    }
+
+    #[test]
+    fn spilled_output_keeps_its_order_and_gives_its_file_back() {
+        let budget = Arc::new(Budget::new(100, 1, 0));
+        let double = Double::default();
+        double.0.lock().unwrap().appetite = Some(3);
+        let mut output = Output::default();
+        output.append(|out| out.extend_from_slice(b"head "));
+        assert!(output.spill(&budget));
+        for piece in [b"one ".as_slice(), b"two "] {
+            output.append(|out| out.extend_from_slice(piece));
+        }
+        output.push_owned(Box::new(b"three ".to_vec()));
+        assert_eq!((output.pending(), output.held(), budget.bytes()), (19, 5, 14));
+        // What the budget has no room for stays in memory, behind the rest.
+        output.append(|out| out.extend_from_slice(&[b'.'; 90]));
+        output.append(|out| out.extend_from_slice(b" end"));
+        assert!(!output.is_spilling() && !output.spill(&budget));
+        assert_eq!((output.pending(), output.held()), (113, 99));
+        pump(&mut output, &Stream::Double(double.clone())).unwrap();
+        let expected = ["head one two three ", &".".repeat(90), " end"].concat();
+        assert_eq!(String::from_utf8_lossy(&double.0.lock().unwrap().written), expected);
+        assert_eq!((output.pending(), output.held(), budget.bytes()), (0, 0, 0));
+        assert!(output.spill(&budget), "the next response may spill again");
+        output.discard();
+        assert!(!output.is_spilling());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The corridor's porch: behind a proxy that speaks the PROXY protocol, every connection begins with its header. What no
 //! trusted proxy sent is closed, and never read as HTTP.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
+use super::crew::Trouble;
 use super::gateway::Severity;
 use super::site::Site;
 use crate::http::head::RequestHead;
@@ -11,9 +12,6 @@ use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
 use crate::net::address::Peer;
 use crate::net::proxy_protocol::{self, Accepted, Source};
-
-/// How often connections without a usable header, or with fields that make no sense, are reported.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl From<Peer> for Client {
     fn from(peer: Peer) -> Self {
@@ -44,7 +42,7 @@ impl Site {
 
     /// Reports what may be a proxy that is set up in another way than this server, now and then.
     pub(super) fn warn_of_proxies(&self, message: &str, now: Instant) {
-        if self.proxy_warnings.is_due(now, REPORT_EVERY) {
+        if self.crew.may_report(Trouble::Proxies, now) {
             self.reporter.report(Severity::Warning, message);
         }
     }
@@ -95,9 +93,12 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
+    use super::super::crew::Crew;
     use super::super::doubles::Notebook;
     use super::super::options::Options;
+    use super::super::spool::Budget;
     use super::*;
     use crate::http::trust::Trust;
 
@@ -105,7 +106,8 @@ mod tests {
         let trusted = Trust::parse(trusted.iter().copied()).unwrap();
         let options = Options { trusted, proxy_protocol, ..Options::default() };
         let notebook = Arc::<Notebook>::default();
-        (Site::new(0, Arc::new(options), Arc::clone(&notebook) as _, Arc::new([])), notebook)
+        let (crew, spool) = (Arc::new(Crew::new(1, 1)), Arc::new(Budget::new(0, 0, 0)));
+        (Site::new(0, Arc::new(options), crew, spool, Arc::clone(&notebook) as _, Arc::new([])), notebook)
     }
 
     fn peer(text: &str) -> Peer {

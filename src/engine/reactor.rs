@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
+use super::clock::{Clock, after};
 use super::connection::{Connection, SHARE, Step, Turn};
-use super::doors::{ACCEPT_PAUSE, Door};
+use super::doors::{Door, LOOK};
 use super::gateway::Severity;
+use super::patience::Spareness;
 use super::shard::{Phase, Shard};
 use super::site::Site;
 use super::wire::Wire;
@@ -28,6 +28,10 @@ const DRAIN_ACCEPTS: usize = 16 * 1024;
 const POLL_EVERY: Duration = Duration::from_millis(1);
 /// How soon the deadline of a connection is looked at again that is with a worker.
 const RECHECK: Duration = Duration::from_secs(5);
+/// What a panic in the corridor costs.
+const CONNECTION: &str = "one connection";
+/// Room for deadlines that is kept whether it is needed or not.
+const MANY_TIMERS: usize = 16 * 1024;
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -39,6 +43,8 @@ pub(super) struct Slot {
     pub connection: Option<Box<Connection>>,
     // When the timer queue will next mention it.
     scheduled: Option<Instant>,
+    // It is in line for the next round, once.
+    again: bool,
 }
 
 /// One poller and its connections.
@@ -55,7 +61,9 @@ pub struct Reactor {
     clock: Clock,
     polled: Instant,
     pub(super) accept_after: Option<Instant>,
-    pub(super) hand: usize,
+    // Connections that can make room for others, the first to go at the end, and when they are looked for again.
+    pub(super) spares: Vec<(Spareness, usize)>,
+    pub(super) look_after: Option<Instant>,
     pub(super) once: bool,
     drain_until: Option<Instant>,
     released: bool,
@@ -82,7 +90,8 @@ impl Reactor {
             clock: Clock::new(now),
             polled: now,
             accept_after: None,
-            hand: 0,
+            spares: Vec::new(),
+            look_after: None,
             once,
             drain_until: None,
             released: false,
@@ -122,7 +131,7 @@ impl Reactor {
             self.take_back(shard, now);
             // Where the workers of this shard are all busy, clients are left to a shard that can serve them.
             if may_wait || !shard.has_idle_neighbour() {
-                self.accept(shard, now);
+                self.accept(now);
             }
             self.expire(shard, now);
             self.decline_overdue(shard, now);
@@ -137,7 +146,7 @@ impl Reactor {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         // No event says that a connection can now make room for the clients that wait outside.
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
-        let look = full.then_some(now + ACCEPT_PAUSE);
+        let look = full.then_some(now + LOOK);
         [timer, look, self.accept_after, self.drain_until]
             .into_iter()
             .flatten()
@@ -186,7 +195,9 @@ impl Reactor {
 
     fn go_on(&mut self, shard: &Shard, now: Instant) {
         for token in std::mem::take(&mut self.again) {
-            if let Some(connection) = self.slots.get_mut(token).and_then(|slot| slot.connection.take()) {
+            let Some(slot) = self.slots.get_mut(token) else { continue };
+            slot.again = false;
+            if let Some(connection) = slot.connection.take() {
                 self.move_along(shard, connection, now, Connection::advance);
             }
         }
@@ -198,8 +209,8 @@ impl Reactor {
             let token = exchange.connection.token;
             let date = *self.clock.date(now);
             let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-            let step = Connection::decline(exchange, Reject::QueueTimeout, &mut turn);
-            self.place(token, Some(step));
+            let step = self.site.guard(CONNECTION, || Connection::decline(exchange, Reject::QueueTimeout, &mut turn));
+            self.place(token, Some(step.unwrap_or(Step::Closed)));
         }
     }
 
@@ -214,7 +225,7 @@ impl Reactor {
         let token = connection.token;
         let date = *self.clock.date(now);
         let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        let step = catch_unwind(AssertUnwindSafe(|| {
+        let step = self.site.guard(CONNECTION, || {
             let step = through(connection, &mut turn);
             match step {
                 Step::Ready(exchange) => match shard.admit(exchange) {
@@ -223,13 +234,8 @@ impl Reactor {
                 },
                 step => Some(step),
             }
-        }));
-        let Ok(step) = step else {
-            self.site.reporter.report(Severity::Error, "a defect of the server itself cost one connection (panic)");
-            self.forget(token);
-            return;
-        };
-        self.place(token, step);
+        });
+        self.place(token, step.unwrap_or(Some(Step::Closed)));
     }
 
     fn place(&mut self, token: usize, step: Option<Step>) {
@@ -239,7 +245,10 @@ impl Reactor {
             Some(Step::Wait(connection)) => self.keep(token, connection),
             Some(Step::Again(connection)) => {
                 self.keep(token, connection);
-                self.again.push(token);
+                if let Some(slot) = self.slots.get_mut(token).filter(|slot| !slot.again) {
+                    slot.again = true;
+                    self.again.push(token);
+                }
             }
             // A declined exchange cannot be ready again: its connection closes.
             Some(Step::Ready(_) | Step::Closed) => self.forget(token),
@@ -274,7 +283,7 @@ impl Reactor {
     fn expire(&mut self, shard: &Shard, now: Instant) {
         while let Some(Reverse((at, token))) = self.timers.peek().copied() {
             if at > now {
-                return;
+                break;
             }
             self.timers.pop();
             let Some(slot) = self.slots.get_mut(token) else { continue };
@@ -292,6 +301,10 @@ impl Reactor {
                     self.timers.push(Reverse((now + RECHECK, token)));
                 }
             }
+        }
+        // A flood of short connections has left, and with it its deadlines.
+        if self.timers.capacity() > MANY_TIMERS && self.timers.len() < self.timers.capacity() / 4 {
+            self.timers.shrink_to(self.timers.len() * 2);
         }
     }
 
@@ -320,7 +333,7 @@ impl Reactor {
 
     // Whoever is in the kernel's queue is still served; idle connections close at once, unless a request is just arriving.
     fn begin_draining(&mut self, shard: &Shard, now: Instant) {
-        self.drain_until = Some(now + self.site.options.graceful_timeout);
+        self.drain_until = Some(after(now, self.site.options.graceful_timeout));
         for index in 0..self.doors.len() {
             for _ in 0..DRAIN_ACCEPTS {
                 if self.connections() >= self.site.options.max_connections {
@@ -329,7 +342,7 @@ impl Reactor {
                 match self.doors[index].listener.accept() {
                     Accepted::Client(stream, peer) => drop(self.welcome(stream, peer, index, now)),
                     Accepted::Vanished => {}
-                    Accepted::Nobody | Accepted::Exhausted(_) => break,
+                    Accepted::Nobody | Accepted::Exhausted(_) | Accepted::Failed(_) => break,
                 }
             }
         }
@@ -374,3 +387,7 @@ impl Reactor {
         self.timers.clear();
     }
 }
+
+#[cfg(test)]
+#[path = "reactor_tests.rs"]
+mod tests;

@@ -131,7 +131,9 @@ impl<G: Gateway> Rig<G> {
 
     // What a worker does.
     fn answer(&mut self, exchange: Box<Exchange>) -> bool {
-        let Some(exchange) = workers::answer(&mut self.gateway, exchange, &mut self.clock) else {
+        let Self { gateway, clock, .. } = self;
+        let answered = self.site.guard("one request", || workers::respond(gateway, exchange, clock));
+        let Some(exchange) = answered.flatten() else {
             self.wire.stream().reset_on_close();
             return false;
         };

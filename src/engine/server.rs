@@ -4,6 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::crew::Crew;
 use super::gateway::{Gateway, Reporter};
 use super::monitor;
@@ -11,6 +13,7 @@ use super::observe::Observer;
 use super::options::Options;
 use super::shard::{Phase, Shard};
 use super::site::Site;
+use super::spool::Budget;
 use super::workers;
 use crate::net::listener::Listener;
 
@@ -35,20 +38,45 @@ pub struct Plan {
     pub observers: Arc<[Box<dyn Observer>]>,
 }
 
+/// How the process' descriptors are shared out, so that clients cannot take those that the application needs.
+#[derive(Debug, PartialEq, Eq)]
+struct Room {
+    connections: usize,
+    files: u64,
+}
+
+impl Room {
+    // Five eighths are for connections and a quarter for temporary files; the rest is the application's.
+    fn of(descriptors: Option<u64>) -> Self {
+        let all = descriptors.unwrap_or(u64::MAX);
+        let connections = usize::try_from(all / 8 * 5).unwrap_or(usize::MAX);
+        Self { connections: connections.max(1), files: all / 4 }
+    }
+}
+
 impl Run {
     /// Begins to accept from `listeners`, as soon as the workers come to [`Run::work`].
     pub fn start(listeners: &[Arc<Listener>], plan: &Plan) -> io::Result<Self> {
         let workers = plan.options.threads.max(1);
         let count = if plan.once { 1 } else { plan.shards.clamp(1, workers) };
         let mut shards = Vec::with_capacity(count);
+        let room = Room::of(getrlimit(Resource::Nofile).current);
         // Every shard takes its share of the connections.
         let options = Arc::new(Options {
-            max_connections: plan.options.max_connections.div_ceil(count),
+            max_connections: plan.options.max_connections.min(room.connections).div_ceil(count),
             ..(*plan.options).clone()
         });
+        let spool = Arc::new(Budget::of(&plan.options, room.files));
         let crew = Arc::new(Crew::new(workers, count));
         for index in 0..count {
-            let site = Site::new(index, Arc::clone(&options), Arc::clone(&plan.reporter), Arc::clone(&plan.observers));
+            let site = Site::new(
+                index,
+                Arc::clone(&options),
+                Arc::clone(&crew),
+                Arc::clone(&spool),
+                Arc::clone(&plan.reporter),
+                Arc::clone(&plan.observers),
+            );
             shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), Arc::clone(&crew), plan.once)?));
         }
         crew.enlist(shards.iter().map(|shard| shard.waker()).collect());
@@ -118,4 +146,16 @@ impl Run {
 #[expect(clippy::disallowed_methods, reason = "this room owns the threads of the engine")]
 pub(super) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Room;
+
+    #[test]
+    fn clients_leave_descriptors_to_the_application() {
+        assert_eq!(Room::of(Some(1024)), Room { connections: 640, files: 256 });
+        assert_eq!(Room::of(Some(1)), Room { connections: 1, files: 0 });
+        assert!(Room::of(None).connections > 1 << 30);
+    }
 }

@@ -6,16 +6,17 @@
 //! take over the poller and the queue, or, with none left, sees to the poller itself until somebody is free.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, TryLockError};
+use std::time::Instant;
 
 use super::connection::Connection;
-use super::crew::{Crew, Line, Queue, Word};
+use super::crew::{Crew, Line, Word};
 use super::exchange::Exchange;
 use super::learning::Learning;
 use super::reactor::Reactor;
 use super::site::Site;
+use super::sync::{AtomicU8, AtomicU64, Mutex, Queue, fence};
 use crate::net::listener::Listener;
 use crate::net::poller::Waker;
 
@@ -183,11 +184,6 @@ impl Shard {
         self.ready.len() > 0 || self.crew.is_overfull()
     }
 
-    /// Whether a trouble that goes on is worth another report of the server.
-    pub(super) fn may_report(&self, now: Instant, interval: Duration) -> bool {
-        self.crew.may_report(now, interval)
-    }
-
     /// Whether another shard's leader has nothing to do.
     pub(super) fn has_idle_neighbour(&self) -> bool {
         self.crew.has_idle_neighbour(self.site.shard)
@@ -217,26 +213,29 @@ impl Shard {
     }
 
     fn lead(&self, reactor: &mut Reactor) -> Attended {
-        self.crew.set_attended(self.site.shard, true);
+        let _attendance = Attendance::begin(self);
         loop {
             let released = reactor.round(self, true);
             // Coming back to Python for a moment lets it free what was sent from its memory.
             if self.is_stopped() || self.has_work() || released {
-                break;
+                return Attended::Work;
             }
         }
-        self.rounds.fetch_add(1, Ordering::SeqCst);
-        self.crew.set_attended(self.site.shard, false);
-        self.site.watch();
-        Attended::Work
     }
 
     // Somebody else holds the poller, perhaps asleep in the kernel: sends what this worker answered without it.
-    fn send_answers(&self) {
+    pub(super) fn send_answers(&self) {
         while let Some(mut connection) = self.answered.take() {
-            connection.send();
+            let (token, wire) = (connection.token, Arc::clone(&connection.wire));
+            let sent = self.site.guard("one connection", || {
+                connection.send();
+                connection
+            });
+            let Some(connection) = sent else {
+                self.lose(token);
+                continue;
+            };
             let eager = connection.is_eager();
-            let wire = Arc::clone(&connection.wire);
             self.returned.put(connection);
             // The reactor notes a change of the socket first and looks at `returned` after; we do the reverse.
             fence(Ordering::SeqCst);
@@ -274,16 +273,42 @@ impl Shard {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn reactor(&self) -> &Mutex<Reactor> {
+        &self.reactor
+    }
+
     /// Ends what is left when every worker has gone or been given up: connections close, queues empty.
     pub fn clear(&self) {
         while self.take_ready(|_| true).is_some() {}
         self.crew.clear();
-        while self.take_answered().is_some() {}
+        while let Some(mut connection) = self.take_answered() {
+            connection.give_up();
+        }
         match self.reactor.try_lock() {
             Ok(mut reactor) => reactor.clear(),
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clear(),
             Err(TryLockError::WouldBlock) => {}
         }
+    }
+}
+
+// Somebody leads, until this goes, be it by a panic.
+struct Attendance<'a>(&'a Shard);
+
+impl<'a> Attendance<'a> {
+    fn begin(shard: &'a Shard) -> Self {
+        shard.crew.set_attended(shard.site.shard, true);
+        Self(shard)
+    }
+}
+
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        let Self(shard) = self;
+        shard.rounds.fetch_add(1, Ordering::SeqCst);
+        shard.crew.set_attended(shard.site.shard, false);
+        shard.site.watch();
     }
 }
 

@@ -1,13 +1,16 @@
 //! What all connections of one shard share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::clock::Seldom;
-use super::gateway::Reporter;
+use super::crew::Crew;
+use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
+use super::spool::Budget;
+use super::sync::AtomicBool;
 use super::wire::Streaming;
 
 /// The surroundings of a connection.
@@ -16,12 +19,14 @@ pub struct Site {
     pub shard: usize,
     /// The operator's decisions.
     pub options: Arc<Options>,
+    /// The workers of all shards.
+    pub crew: Arc<Crew>,
+    /// What temporary files may take.
+    pub spool: Arc<Budget>,
     /// Responses that are being streamed.
     pub streaming: Streaming,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
-    /// When proxies that are set up in another way were last reported.
-    pub(super) proxy_warnings: Seldom,
     observers: Arc<[Box<dyn Observer>]>,
     stopping: AtomicBool,
     alarm: Alarm,
@@ -32,15 +37,18 @@ impl Site {
     pub fn new(
         shard: usize,
         options: Arc<Options>,
+        crew: Arc<Crew>,
+        spool: Arc<Budget>,
         reporter: Arc<dyn Reporter>,
         observers: Arc<[Box<dyn Observer>]>,
     ) -> Self {
         Self {
             shard,
             options,
+            crew,
+            spool,
             streaming: Streaming::default(),
             reporter,
-            proxy_warnings: Seldom::default(),
             observers,
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),
@@ -62,11 +70,21 @@ impl Site {
         !self.observers.is_empty()
     }
 
-    /// Tells the observers.
+    /// Tells the observers. A panic of one costs it this record, and no more.
     pub fn finished(&self, record: &Record) {
         for observer in self.observers.iter() {
-            observer.finished(record);
+            self.guard("one record of an observer", || observer.finished(record));
         }
+    }
+
+    /// Does `work`; a panic in it is reported as a defect that cost `loss`.
+    pub fn guard<T>(&self, loss: &str, work: impl FnOnce() -> T) -> Option<T> {
+        // Whoever asks for this leaves nothing behind that a panic could have left half done, or forgets it.
+        let done = catch_unwind(AssertUnwindSafe(work)).ok();
+        if done.is_none() {
+            self.reporter.report(Severity::Error, &format!("a defect of the server itself cost {loss} (panic)"));
+        }
+        done
     }
 
     /// What the monitor sleeps on.

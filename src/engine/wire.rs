@@ -2,17 +2,24 @@
 //! streams a response fills it while the poller's thread empties it; all else of a connection has one owner.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::output::{Flushed, Output};
+use super::site::Site;
+use super::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard};
 use crate::net::stream::Stream;
 
 /// An application that is this far ahead of its client has to wait.
 const HIGH_WATER: u64 = 1 << 20;
 /// Where it goes on.
 const LOW_WATER: u64 = 256 * 1024;
+
+/// How often a waiting application looks whether its thread is needed for other requests.
+const LOOK: Duration = Duration::from_millis(50);
+/// If it is, and there is no room to go on without its client, the client has this long for each stretch between the marks.
+const PRESSED: Duration = Duration::from_secs(5);
 
 const TOUCHED: u8 = 1;
 const ENDED: u8 = 2;
@@ -68,13 +75,17 @@ impl Wire {
 
     /// Whether so much is queued that the application should wait for its client.
     pub fn is_ahead(&self) -> bool {
-        self.output().pending() > HIGH_WATER
+        let output = self.output();
+        output.held() > HIGH_WATER && !output.is_spilling()
     }
 
-    /// Blocks until the client has caught up with most of what is queued; it has `stall` for each sign of life.
-    pub fn catch_up(&self, stall: Duration) -> io::Result<()> {
+    /// Blocks until the client has caught up with most of what is queued; it has `stall` for each sign of life. While other
+    /// requests need the thread, what is queued from here on goes to a temporary file instead, and if that cannot be, the
+    /// client must be quick: a few that read slowly must not hold all threads.
+    pub fn catch_up(&self, stall: Duration, site: &Site) -> io::Result<()> {
         let mut sent = self.output().sent();
         let mut moved = Instant::now();
+        let mut mark = (sent, moved);
         loop {
             let (flushed, pending, total) = {
                 let mut output = self.output();
@@ -87,8 +98,19 @@ impl Wire {
                 sent = total;
                 moved = Instant::now();
             }
+            if total - mark.0 >= HIGH_WATER - LOW_WATER {
+                mark = (total, Instant::now());
+            }
+            if site.crew.is_pressed() {
+                if self.output().spill(&site.spool) {
+                    return Ok(());
+                }
+                if mark.1.elapsed() >= PRESSED {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
             let left = stall.checked_sub(moved.elapsed()).ok_or(io::ErrorKind::TimedOut)?;
-            self.stream.wait_writable(left)?;
+            self.stream.wait_writable(left.min(LOOK))?;
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Leader and followers. Every worker thread runs [`work`]: it answers what is ready, sees to the poller if nobody else
 //! does, and otherwise sleeps until it is needed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::clock::Clock;
 use super::connection::Connection;
 use super::exchange::{Exchange, Progress};
-use super::gateway::{Gateway, Severity};
+use super::gateway::Gateway;
 use super::shard::{Attended, Shard};
 use crate::http::reject::Reject;
 use crate::net::stream::Presence;
@@ -27,7 +26,9 @@ const GONE_AFTER: Duration = Duration::from_secs(1);
 pub fn work<G: Gateway>(shards: &[Arc<Shard>], home: usize, gateway: &mut G) {
     let mut worker = Worker { shards, at: home, gateway, clock: Clock::new(Instant::now()) };
     while let Some(shard) = shards.get(worker.at) {
-        match worker.gateway.detached(|| shard.attend()) {
+        // After a panic there may be work as after any round.
+        let attended = worker.gateway.detached(|| shard.site.guard("one round of a worker", || shard.attend()));
+        match attended.unwrap_or(Attended::Work) {
             Attended::Work => worker.run_batch(shard),
             // One that waits is sent off at once: the next may take long, too.
             Attended::Run(exchange) => drop(worker.run(exchange)),
@@ -59,37 +60,52 @@ impl<G: Gateway> Worker<'_, G> {
     }
 
     // gateway, from taking an exchange over to giving its connection back. Returns how long that took.
-    fn run(&mut self, mut exchange: Box<Exchange>) -> Duration {
+    fn run(&mut self, exchange: Box<Exchange>) -> Duration {
         let began = Instant::now();
         // What is answered must be sent off where it came from.
         self.at = exchange.shard();
         let Some(shard) = self.shards.get(self.at) else { return Duration::ZERO };
         let Self { gateway, clock, .. } = self;
-        let waited = began.saturating_duration_since(exchange.arrived());
-        if waited > GONE_AFTER && exchange.presence() != Presence::Here {
-            exchange.abort();
-        } else {
-            let (key, token) = (exchange.key, exchange.token());
-            let before = shard.learning.is_suspect(key).then(processor_time);
-            let Some(answered) = answer(*gateway, exchange, clock) else {
-                shard.site.reporter.report(Severity::Error, "a defect of the server itself cost one request (panic)");
-                shard.lose(token);
-                return began.elapsed();
-            };
-            exchange = answered;
-            let processor = before.map(|before| processor_time().saturating_sub(before));
-            shard.learning.note(key, began.elapsed(), processor);
-        }
+        let token = exchange.token();
+        let answered = shard.site.guard("one request", || answer(shard, *gateway, exchange, began, clock));
         let now = Instant::now();
-        shard.hand_back(Connection::conclude(exchange, now));
+        match answered {
+            Some(Some(exchange)) => shard.hand_back(Connection::conclude(exchange, now)),
+            Some(None) | None => shard.lose(token),
+        }
         now - began
     }
 }
 
+// The exchange with its answer, whatever the gateway made of it.
+fn answer<G: Gateway>(
+    shard: &Shard,
+    gateway: &mut G,
+    mut exchange: Box<Exchange>,
+    began: Instant,
+    clock: &mut Clock,
+) -> Option<Box<Exchange>> {
+    let waited = began.saturating_duration_since(exchange.arrived());
+    if waited > GONE_AFTER && exchange.presence() != Presence::Here {
+        exchange.abort();
+        return Some(exchange);
+    }
+    let key = exchange.key;
+    let before = shard.learning.is_suspect(key).then(processor_time);
+    let exchange = respond(gateway, exchange, clock)?;
+    let processor = before.map(|before| processor_time().saturating_sub(before));
+    shard.learning.note(key, began.elapsed(), processor);
+    Some(exchange)
+}
+
 /// Has a gateway answer, and ends what it leaves open: an exchange that it did not answer, and one that it did not finish.
-/// `None`: the exchange was lost, in a panic or elsewhere.
-pub(super) fn answer<G: Gateway>(gateway: &mut G, exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
-    let mut exchange = catch_unwind(AssertUnwindSafe(|| gateway.serve(exchange, clock))).ok().flatten()?;
+/// `None`: the exchange was lost.
+pub(super) fn respond<G: Gateway>(
+    gateway: &mut G,
+    exchange: Box<Exchange>,
+    clock: &mut Clock,
+) -> Option<Box<Exchange>> {
+    let mut exchange = gateway.serve(exchange, clock)?;
     match exchange.progress() {
         Progress::Waiting => exchange.refuse(Reject::AppFailed, clock),
         Progress::Begun => exchange.abort(),

@@ -85,8 +85,10 @@ pub enum Accepted {
     Nobody,
     /// This client went away before it was accepted; ask again.
     Vanished,
-    /// Descriptors or memory have run out, or the socket is of no use: ask again later.
+    /// Descriptors or memory have run out: ask again when some are back.
     Exhausted(io::Error),
+    /// The socket is of no use, because somebody else has shut it down, say: ask again later.
+    Failed(io::Error),
 }
 
 /// One listening socket.
@@ -95,6 +97,9 @@ pub struct Listener {
     socket: Socket,
     place: Place,
     file: Option<SocketFile>,
+    /// What the coming calls of `accept` meet instead of clients.
+    #[cfg(test)]
+    pub faults: std::sync::Mutex<std::collections::VecDeque<rustix::io::Errno>>,
 }
 
 /// The socket file that a listener made, to be removed by it and nobody else.
@@ -123,6 +128,16 @@ impl Listener {
         Ok(listeners)
     }
 
+    fn new(socket: Socket, place: Place, file: Option<SocketFile>) -> Self {
+        Self {
+            socket,
+            place,
+            file,
+            #[cfg(test)]
+            faults: std::sync::Mutex::default(),
+        }
+    }
+
     /// Where it listens.
     pub fn place(&self) -> &Place {
         &self.place
@@ -135,26 +150,32 @@ impl Listener {
 
     /// Takes one waiting client, if there is one. Never blocks.
     pub fn accept(&self) -> Accepted {
-        match accept_stream(&self.socket) {
-            Ok((stream, peer)) => Accepted::Client(stream, peer),
-            Err(error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-                Some(rustix::io::Errno::AGAIN) => Accepted::Nobody,
-                // accept(2): the client has gone, or Linux passes on an error of the network; try again.
-                Some(
-                    rustix::io::Errno::CONNABORTED
-                    | rustix::io::Errno::INTR
-                    | rustix::io::Errno::PROTO
-                    | rustix::io::Errno::NETDOWN
-                    | rustix::io::Errno::NOPROTOOPT
-                    | rustix::io::Errno::HOSTDOWN
-                    | rustix::io::Errno::HOSTUNREACH
-                    | rustix::io::Errno::OPNOTSUPP
-                    | rustix::io::Errno::NETUNREACH,
-                ) => Accepted::Vanished,
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM; or somebody else has shut the socket down: at once it would not help.
-                _ => Accepted::Exhausted(error),
-            },
+        #[cfg(test)]
+        if let Some(error) = self.faults.lock().ok().and_then(|mut faults| faults.pop_front()) {
+            return refused(error.into());
         }
+        accept_stream(&self.socket).map_or_else(refused, |(stream, peer)| Accepted::Client(stream, peer))
+    }
+}
+
+fn refused(error: io::Error) -> Accepted {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::AGAIN) => Accepted::Nobody,
+        // accept(2): the client has gone, or Linux passes on an error of the network; try again.
+        Some(
+            Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH,
+        ) => Accepted::Vanished,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Accepted::Exhausted(error),
+        _ => Accepted::Failed(error),
     }
 }
 
@@ -182,6 +203,18 @@ fn accept_stream(listener: &Socket) -> io::Result<(Stream, Peer)> {
     let (socket, address) = listener.accept()?;
     socket.set_nonblocking(true)?;
     Ok((Stream::Socket(socket), address.as_socket().map_or(Peer::Local, Peer::Ip)))
+}
+
+/// Bytes that the kernel takes of a response before they can leave. Megabytes otherwise, of which a thousand clients that
+/// read nothing make gigabytes that no connection of the machine has any more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 256 * 1024;
+
+// What every connection inherits from its listener.
+fn set_tcp_options(listener: &Socket) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    listener.set_tcp_notsent_lowat(UNSENT)?;
+    listener.set_tcp_nodelay(true)
 }
 
 fn open_tcp(host: &str, port: u16, opening: &Opening) -> io::Result<Vec<Listener>> {
@@ -236,12 +269,12 @@ fn open_address(address: SocketAddr, opening: &Opening, one_of_several: bool) ->
     if address.is_ipv6() {
         socket.set_only_v6(one_of_several || !address.ip().is_unspecified())?;
     }
-    socket.set_tcp_nodelay(true)?;
+    set_tcp_options(&socket)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(opening.backlog.try_into().unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     let place = Place::Ip(socket.local_addr()?.as_socket().unwrap_or(address));
-    Ok(Listener { socket, place, file: None })
+    Ok(Listener::new(socket, place, None))
 }
 
 fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
@@ -269,7 +302,7 @@ fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
             process: std::process::id(),
         }),
     };
-    Ok(Listener { socket, place: Place::Unix(path.to_owned()), file })
+    Ok(Listener::new(socket, Place::Unix(path.to_owned()), file))
 }
 
 /// A socket file that nobody listens on any more is in the way; one with a living server is not ours to take.
@@ -309,7 +342,7 @@ fn adopt(number: i32) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     let place = if let Some(ip) = address.as_socket() {
-        socket.set_tcp_nodelay(true)?;
+        set_tcp_options(&socket)?;
         Place::Ip(ip)
     } else if let Some(path) = address.as_pathname() {
         Place::Unix(path.to_owned())
@@ -318,5 +351,5 @@ fn adopt(number: i32) -> io::Result<Listener> {
     } else {
         Place::Unix(PathBuf::from("@"))
     };
-    Ok(Listener { socket, place, file: None })
+    Ok(Listener::new(socket, place, None))
 }

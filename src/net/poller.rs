@@ -23,13 +23,20 @@ pub struct Readiness {
 
 /// Wakes a [`Poller`] that waits in another thread.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<mio::Waker>);
+pub struct Waker {
+    waker: Arc<mio::Waker>,
+    /// How often it was used.
+    #[cfg(test)]
+    pub wakes: Arc<std::sync::atomic::AtomicUsize>,
+}
 
 impl Waker {
     /// Makes the poller's wait return. Safe to call from any thread, at any time.
     pub fn wake(&self) {
+        #[cfg(test)]
+        self.wakes.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         // The only failures are a full counter, which is a wake already on its way, or a poller that has gone.
-        drop(self.0.wake());
+        drop(self.waker.wake());
     }
 }
 
@@ -47,7 +54,11 @@ impl Poller {
     /// A queue that reports at most `batch` changes at a time.
     pub fn new(batch: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKE)?));
+        let waker = Waker {
+            waker: Arc::new(mio::Waker::new(poll.registry(), WAKE)?),
+            #[cfg(test)]
+            wakes: Arc::default(),
+        };
         Ok(Self { poll, events: Events::with_capacity(batch), waker })
     }
 

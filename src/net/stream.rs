@@ -48,7 +48,7 @@ impl Stream {
         match self {
             Self::Socket(socket) => retry(|| (&*socket).read(into)),
             #[cfg(any(test, feature = "doubles"))]
-            Self::Double(double) => double.read(into),
+            Self::Double(double) => retry(|| double.read(into)),
         }
     }
 
@@ -60,7 +60,7 @@ impl Stream {
                 _ => retry(|| socket.send_vectored_with_flags(slices, send_flags())),
             },
             #[cfg(any(test, feature = "doubles"))]
-            Self::Double(double) => double.write(slices),
+            Self::Double(double) => retry(|| double.write(slices)),
         }
     }
 
@@ -76,7 +76,7 @@ impl Stream {
             _ => {
                 use std::os::unix::fs::FileExt;
                 let mut block = vec![0; count.min(1 << 16)];
-                let read = file.read_at(&mut block, offset)?;
+                let read = retry(|| file.read_at(&mut block, offset))?;
                 if read == 0 { Ok(0) } else { self.write(&[IoSlice::new(&block[..read])]) }
             }
         }
@@ -95,7 +95,7 @@ impl Stream {
                 }
             }
             #[cfg(any(test, feature = "doubles"))]
-            Self::Double(_) => Presence::Here,
+            Self::Double(double) => double.presence(),
         }
     }
 
@@ -130,32 +130,28 @@ impl Stream {
 
     /// Blocks the calling thread until bytes (or the end) can be read. `false`: `timeout` passed first.
     pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
-        self.wait(PollFlags::IN, timeout)
+        match self {
+            Self::Socket(socket) => wait(socket, PollFlags::IN, timeout),
+            #[cfg(any(test, feature = "doubles"))]
+            Self::Double(double) => Ok(double.wait_readable()),
+        }
     }
 
     /// Blocks the calling thread until the socket takes bytes again. `false`: `timeout` passed first.
     pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
-        self.wait(PollFlags::OUT, timeout)
+        match self {
+            Self::Socket(socket) => wait(socket, PollFlags::OUT, timeout),
+            #[cfg(any(test, feature = "doubles"))]
+            Self::Double(double) => Ok(double.wait_writable()),
+        }
     }
 
     /// Blocks the calling thread until the socket can be read or takes bytes again. `false`: `timeout` passed first.
     pub fn wait_ready(&self, timeout: Duration) -> io::Result<bool> {
-        self.wait(PollFlags::IN | PollFlags::OUT, timeout)
-    }
-
-    fn wait(&self, what: PollFlags, timeout: Duration) -> io::Result<bool> {
         match self {
-            Self::Socket(socket) => {
-                // poll(2) counts in whole milliseconds: rounding down would spin through the last one.
-                let timeout = Timespec {
-                    tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-                    tv_nsec: timeout.subsec_nanos().into(),
-                };
-                let mut wanted = [PollFd::new(socket, what)];
-                retry(|| Ok(poll(&mut wanted, Some(&timeout))? > 0))
-            }
+            Self::Socket(socket) => wait(socket, PollFlags::IN | PollFlags::OUT, timeout),
             #[cfg(any(test, feature = "doubles"))]
-            Self::Double(_) => Ok(true),
+            Self::Double(double) => Ok(double.wait_readable() || double.wait_writable()),
         }
     }
 
@@ -169,6 +165,14 @@ impl Stream {
     }
 }
 
+fn wait(socket: &Socket, what: PollFlags, timeout: Duration) -> io::Result<bool> {
+    // poll(2) counts in whole milliseconds: rounding down would spin through the last one.
+    let timeout =
+        Timespec { tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: timeout.subsec_nanos().into() };
+    let mut wanted = [PollFd::new(socket, what)];
+    retry(|| Ok(poll(&mut wanted, Some(&timeout))? > 0))
+}
+
 /// A signal is no reason to give up a call.
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -180,94 +184,4 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 }
 
 #[cfg(any(test, feature = "doubles"))]
-pub mod double {
-    //! A stream that plays a script: what the client sends, piece by piece, and how much the socket takes at a time.
-
-    use std::collections::VecDeque;
-    use std::io::{self, IoSlice};
-    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-    /// What both ends see.
-    #[derive(Debug, Default)]
-    #[expect(clippy::struct_excessive_bools, reason = "a script is a list of independent events")]
-    pub struct Script {
-        /// Pieces still to be read, of which an empty one is a pause: one read finds nothing yet. So does every read of an
-        /// empty list, unless `ended`.
-        pub incoming: VecDeque<Vec<u8>>,
-        /// The client has closed its side.
-        pub ended: bool,
-        /// All that was written.
-        pub written: Vec<u8>,
-        /// How many bytes each write takes at most; `None`: all. Every second write then would block.
-        pub appetite: Option<usize>,
-        /// The connection breaks when this many bytes were written.
-        pub breaks_after: Option<usize>,
-        /// The server has ended its side.
-        pub finished: bool,
-        /// The server asked for a reset.
-        pub reset: bool,
-        turn: bool,
-    }
-
-    /// The server's end of the script.
-    #[derive(Clone, Debug, Default)]
-    pub struct Double(pub Arc<Mutex<Script>>);
-
-    impl Double {
-        /// The script, to be read and changed.
-        pub fn script(&self) -> MutexGuard<'_, Script> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        }
-
-        pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-            let mut script = self.script();
-            let Some(mut piece) = script.incoming.pop_front() else {
-                return if script.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-            };
-            if piece.is_empty() {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let taken = piece.len().min(into.len());
-            into[..taken].copy_from_slice(&piece[..taken]);
-            if taken < piece.len() {
-                script.incoming.push_front(piece.split_off(taken));
-            }
-            Ok(taken)
-        }
-
-        pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-            let mut script = self.script();
-            let mut limit = match script.appetite {
-                Some(_) if script.turn => {
-                    script.turn = false;
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Some(limit) => {
-                    script.turn = true;
-                    limit
-                }
-                None => usize::MAX,
-            };
-            if let Some(end) = script.breaks_after {
-                limit = limit.min(end.saturating_sub(script.written.len()));
-                if limit == 0 {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
-            }
-            let before = script.written.len();
-            for slice in slices {
-                let left = limit - (script.written.len() - before);
-                script.written.extend_from_slice(&slice[..slice.len().min(left)]);
-            }
-            Ok(script.written.len() - before)
-        }
-
-        pub(super) fn reset_on_close(&self) {
-            self.script().reset = true;
-        }
-
-        pub(super) fn finish_writing(&self) {
-            self.script().finished = true;
-        }
-    }
-}
+pub mod double;

@@ -273,13 +273,13 @@ impl Reader {
             let share = wanted.min(block.len());
             let count = match &mut self.body {
                 Body::Empty => 0,
-                Body::Memory(bytes) => {
+                Body::Memory(bytes, _) => {
                     let count = share.min(bytes.len());
                     block[..count].copy_from_slice(&bytes[..count]);
                     bytes.drain(..count);
                     count
                 }
-                Body::File { file, .. } => file.read(&mut block[..share]).unwrap_or(0),
+                Body::File(file) => file.read(&mut block[..share]).unwrap_or(0),
                 Body::Stream(stream) => match stream.read(&mut block[..share]) {
                     Ok(count) => count,
                     Err(_) => return,

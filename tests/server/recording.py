@@ -32,6 +32,9 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
+STREAMING: dict[str, Any] = {"body_buffer": 0, "stream_bodies": True}
+"""Options with which the application reads a body of known length off the socket."""
+
 # RFC 9110 §5.6.7. What does not match stays in the answer and fails the comparison.
 _DATE = re.compile(
     rb"Date: (Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} "

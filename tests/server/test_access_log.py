@@ -352,6 +352,7 @@ def test_outcome_of_a_body_too_slow_for_the_application_is_408(path: Path) -> No
         app,
         POST + b"Content-Length: 10\r\n\r\nhello",
         body_buffer=0,
+        stream_bodies=True,
         body_timeout=0.1,
         access_log_format="%s %B %X",
     )

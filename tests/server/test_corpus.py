@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from tests.server.recording import NEXT, Environ, Start, answer, listening
+from tests.server.recording import NEXT, STREAMING, Environ, Start, answer, listening
 from tests.support import RawClient, Response
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -111,7 +111,7 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     transport, reads, streams = SERVERS[request.param]
     log = Log(reads)
     # As much as may be buffered: nothing is then seen by the application before it is complete.
-    options = {"body_buffer": 0, "stream_chunked": True} if streams else {"body_buffer": 1 << 30}
+    options = {**STREAMING, "stream_chunked": True} if streams else {"body_buffer": 1 << 30}
     with listening(transport, log, tmp_path_factory.mktemp("corpus"), **options) as server:
         yield Live(request.param, server.addresses[0], log, streams)
 

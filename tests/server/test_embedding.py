@@ -216,6 +216,31 @@ def test_exception_of_a_signal_handler_ends_the_run_and_comes_through() -> None:
         again.finish()
 
 
+def test_exception_of_a_signal_handler_in_the_midst_of_a_start_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Alarm(Exception):
+        pass
+
+    start = threading.Thread.start
+
+    def start_interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        monkeypatch.undo()
+        try:
+            raise Alarm
+        except Alarm:
+            # As `threading` does: the thread has taken itself out of the list of those that begin.
+            del dict[threading.Thread, object]()[thread]
+
+    with made() as server:
+        monkeypatch.setattr(threading.Thread, "start", start_interrupted)
+        with pytest.raises(Alarm):
+            server.serve_forever()
+        again = Thread(server.serve_forever)
+        assert get(server.addresses[0]).body == b"hello"
+        server.shutdown()
+        again.finish()
+
+
 def test_shutdown_finishes_what_runs_and_closes_what_idles() -> None:
     with made(held := Held(), threads=2) as server, RawClient(server.addresses[0]) as idle:
         thread = Thread(server.serve_forever)

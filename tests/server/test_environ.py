@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.recording import LAST, Environ, Start, answer, eventually, get, listening, refused, reset
+from tests.server.recording import LAST, STREAMING, Environ, Start, answer, eventually, get, listening, refused, reset
 from tests.support import PATIENCE, RawClient, serve
 from wsgi import __version__
 from wsgi.errors import ClientDisconnected, MalformedBody
@@ -354,7 +354,8 @@ LENGTHS: dict[str, tuple[list[bytes], bytes, dict[str, Any], str | None, bool]] 
     "none": ([], b"", {}, None, False),
     "zero": ([b"Content-Length: 0"], b"", {}, "0", False),
     "in-memory": ([b"Content-Length: 5"], b"hello", {}, "5", False),
-    "streamed": ([b"Content-Length: 5"], b"hello", {"body_buffer": 0}, "5", False),
+    "in-file": ([b"Content-Length: 5"], b"hello", {"body_buffer": 0}, "5", False),
+    "streamed": ([b"Content-Length: 5"], b"hello", STREAMING, "5", False),
     "leading-zeros": ([b"Content-Length: 005"], b"hello", {}, "5", False),
     # A chunked body is taken whole first, so that its length is true; frameworks read nothing without it.
     "chunked": ([b"Transfer-Encoding: chunked"], HELLO, {}, "5", False),
@@ -597,7 +598,8 @@ READINGS: dict[str, list[Operation]] = {
 # How the body comes: options, and whether it is chunked.
 SOURCES: dict[str, tuple[dict[str, Any], bool]] = {
     "memory": ({}, False),
-    "streamed": ({"body_buffer": 0}, False),
+    "file": ({"body_buffer": 0}, False),
+    "streamed": (STREAMING, False),
     "chunked-in-memory": ({"body_buffer": 1 << 20}, True),
     "chunked-in-file": ({"body_buffer": 0}, True),
     "chunked-streamed": ({"stream_chunked": True}, True),
@@ -778,7 +780,7 @@ def test_input_may_be_read_by_another_thread() -> None:
         return answer(start_response)
 
     body = bytes(range(250)) * 800
-    with serve(app, body_buffer=0) as server, RawClient(server.addresses[0]) as client:
+    with serve(app, **STREAMING) as server, RawClient(server.addresses[0]) as client:
         client.send(with_fields(b"Content-Length: %d" % len(body), line=POST), body)
         assert client.receive("POST").status == 200
     # Each byte went to one of them.
@@ -837,7 +839,7 @@ def test_input_half_closed_early_is_cut_short_too() -> None:
             caught.append(problem)
         return answer(start_response, b"read what there was")
 
-    with serve(app, body_buffer=0) as server, RawClient(server.addresses[0]) as client:
+    with serve(app, **STREAMING) as server, RawClient(server.addresses[0]) as client:
         client.send(with_fields(b"Content-Length: 10", line=POST) + b"hello")
         client.end()
         # Whoever only half-closed reads what the application made of it.

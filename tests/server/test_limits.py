@@ -25,6 +25,7 @@ from tests.server.recording import (
     LAST,
     NEXT,
     POST,
+    STREAMING,
     Environ,
     Gate,
     Recorder,
@@ -104,7 +105,8 @@ SIZES: dict[str, tuple[Callable[[int], bytes], str, dict[str, Any], int, int]] =
     "header": (header_of, "max_header_size", {}, 500, 431),
     "header-default": (header_of, "max_header_size", {}, 65_536, 431),
     "body": (body_of, "max_body_size", {}, 1000, 413),
-    "body-streamed": (body_of, "max_body_size", {"body_buffer": 0}, 1000, 413),
+    "body-in-file": (body_of, "max_body_size", {"body_buffer": 0}, 1000, 413),
+    "body-streamed": (body_of, "max_body_size", STREAMING, 1000, 413),
     "chunked": (chunked_body_of, "max_body_size", {}, 1000, 413),
     "chunked-in-file": (chunked_body_of, "max_body_size", {"body_buffer": 0}, 1000, 413),
     "chunked-streamed": (chunked_body_of, "max_body_size", {"stream_chunked": True}, 1000, 413),
@@ -312,7 +314,7 @@ def test_body_minimum_rate_of_0_allows_any() -> None:
 
 
 STREAMED: dict[str, tuple[dict[str, Any], bytes]] = {
-    "length": ({"body_buffer": 0}, POST + b"Content-Length: 60000\r\n\r\n"),
+    "length": (STREAMING, POST + b"Content-Length: 60000\r\n\r\n"),
     "chunked": ({"stream_chunked": True}, CHUNKED + b"ea60\r\n"),
 }
 
@@ -379,7 +381,10 @@ def test_streamed_body_that_the_application_asks_for_late_is_not_late() -> None:
         threading.Event().wait(3 * SHORT)
         return answer(start_response, environ["wsgi.input"].read())
 
-    with serve(app, body_timeout=SHORT, body_buffer=0) as server, RawClient(server.addresses[0]) as client:
+    with (
+        serve(app, body_timeout=SHORT, **STREAMING) as server,
+        RawClient(server.addresses[0]) as client,
+    ):
         client.send(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         assert client.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"hello")
@@ -396,7 +401,10 @@ def test_streamed_body_is_not_late_by_the_time_the_application_took() -> None:
             threading.Event().wait(3 * SHORT)
             yield piece
 
-    with serve(app, body_timeout=SHORT, body_buffer=0) as server, RawClient(server.addresses[0]) as client:
+    with (
+        serve(app, body_timeout=SHORT, **STREAMING) as server,
+        RawClient(server.addresses[0]) as client,
+    ):
         client.send(POST + b"Content-Length: 10\r\n\r\nhello")
         received = b""
         while not received.endswith(b"\r\n\r\nhello"):
@@ -409,7 +417,10 @@ def test_streamed_body_is_not_late_by_the_time_the_application_took() -> None:
 
 def test_slow_streamed_body_leaves_others_alone() -> None:
     app = Catching(answers=False)
-    with serve(app, threads=2, body_timeout=1, body_buffer=0) as server, RawClient(server.addresses[0]) as slow:
+    with (
+        serve(app, threads=2, body_timeout=1, **STREAMING) as server,
+        RawClient(server.addresses[0]) as slow,
+    ):
         slow.send(STREAMED["length"][1])
         for _ in range(10):
             assert is_served(server.addresses[0])
@@ -760,43 +771,97 @@ def test_connections_at_their_limit_wait_for_a_busy_one() -> None:
                 assert [response.body for response in third.responses("GET")] == [b"/last"]
 
 
+# Whatever holds a place and does not get on: the newcomer is served while it is still there, long before its timeout.
+HOLDING: dict[str, bytes] = {
+    "silence": b"",
+    "head": GET,
+    "refusal": b"BAD\r\n\r\n",
+    "body": POST + b"Content-Length: 100000\r\n\r\n",
+    "chunked": CHUNKED,
+    "response": get("/large"),
+}
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_connections_that_hold_every_place_make_room_for_a_newcomer(name: str) -> None:
+    with serve(Large("bytes"), max_connections=3) as server, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(RawClient(server.addresses[0]))
+            client.send(HOLDING[name])
+        assert is_served(server.addresses[0])
+
+
+def test_client_that_keeps_up_is_not_closed_for_a_newcomer() -> None:
+    with serve(Recorder(), max_connections=2) as server, RawClient(server.addresses[0]) as quick:
+        quick.send(POST + b"Content-Length: 3000000\r\n\r\n")
+        with RawClient(server.addresses[0]) as silent:
+            for _ in range(29):
+                quick.send(b"x" * 100_000)
+            # The silent one has to go, although the other came first.
+            assert is_served(server.addresses[0])
+            silent.expect_end()
+        quick.send(b"x" * 100_000)
+        assert len(quick.receive("POST").body) > 3_000_000
+
+
 DESCRIPTORS = """
-import resource, sys
+import os, resource, time
 from wsgi.server import WSGIServer
 
 def app(environ, start_response):
+    if environ["PATH_INFO"] == "/lower":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    while environ["PATH_INFO"] == "/wait" and not os.path.exists("go"):
+        time.sleep(0.01)
     start_response("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 
-server = WSGIServer(port=0, app=app, threads=2)
-resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-server.serve_forever()
+WSGIServer(port=0, app=app, threads=2).run()
 """
 
+needs_linux_descriptors = pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors as Linux does")
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors as Linux does")
+
+@needs_linux_descriptors
 def test_descriptors_used_up_are_waited_for_and_reported_once(tmp_path: Path) -> None:
     (tmp_path / "few.py").write_text(DESCRIPTORS)
     clients: list[RawClient] = []
     with Command(cwd=tmp_path, start=(sys.executable, "few.py")) as server, contextlib.ExitStack() as stack:
+        with RawClient(server.address) as client:
+            # Only now: the server shares out what it has when it starts.
+            client.send(get("/lower", "Connection: close"))
+            client.responses("GET")
         for _ in range(60):
             client = stack.enter_context(RawClient(server.address))
-            # A request that has begun is not idle: none of these can be closed to make room.
-            client.send(b"GET / HT")
+            # In the application or in line for it: none of these can be closed to make room.
+            client.send(get("/wait"))
             clients.append(client)
         assert "cannot accept connections" in server.stderr.wait_for("ERROR")
-        # Those that are in are served as ever.
-        clients[0].send(b"TP/1.1\r\nHost: a\r\n\r\n")
-        assert clients[0].receive().body == b"ok"
         # Time is the subject: a server that tries again and again would use a processor up meanwhile.
         before = processor_time(server.process.pid)
         threading.Event().wait(0.5)
         assert processor_time(server.process.pid) - before <= 20
-        stack.close()
-        with RawClient(server.address) as client:
-            client.send(GET + b"\r\n")
+        (tmp_path / "go").touch()
+        # Those that are in are served as ever, and now that they are idle so are the others.
+        for client in clients:
             assert client.receive().body == b"ok"
     assert len([line for line in server.stderr.seen if "cannot accept connections" in line]) == 1
+
+
+@needs_linux_descriptors
+def test_connections_leave_descriptors_to_the_application(tmp_path: Path) -> None:
+    (tmp_path / "few.py").write_text(DESCRIPTORS)
+    start = ("sh", "-c", 'ulimit -n 40 && exec "$@"', "sh", sys.executable, "few.py")
+    with Command(cwd=tmp_path, start=start) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(server.address)) for _ in range(60)]
+        for client in clients:
+            client.send(get("/wait"))
+        assert "cannot accept connections: all 25 are busy" in server.stderr.wait_for("WARNING")
+        used = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+        assert used < 40
+        (tmp_path / "go").touch()
+        for client in clients:
+            assert client.receive().body == b"ok"
 
 
 def processor_time(pid: int) -> int:

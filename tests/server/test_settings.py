@@ -54,6 +54,8 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "max_header_size": 65_536,
         "max_body_size": 1 << 30,
         "body_buffer": 65_536,
+        "max_spool_size": 4 << 30,
+        "stream_bodies": False,
         "stream_chunked": False,
         "header_timeout": 10.0,
         "body_timeout": 30.0,

@@ -21,6 +21,7 @@ from tests.server.recording import (
     LAST,
     NEXT,
     POST,
+    STREAMING,
     Call,
     Environ,
     Gate,
@@ -508,7 +509,7 @@ def is_silent(client: RawClient) -> bool:
 
 
 STREAMED: dict[str, tuple[dict[str, Any], bytes, bytes]] = {
-    "length": ({"body_buffer": 0}, POST + b"Content-Length: 5\r\n", b"hello"),
+    "length": (STREAMING, POST + b"Content-Length: 5\r\n", b"hello"),
     "chunked": ({"stream_chunked": True}, POST + b"Transfer-Encoding: chunked\r\n", HELLO + b"0\r\n\r\n"),
 }
 
@@ -608,7 +609,7 @@ def test_expect_with_a_streamed_body_right_behind_gets_one_100_at_most(kind: str
     assert [interim.status for interim in first.interim] in ([], [100])
 
 
-@pytest.mark.parametrize("options", [{}, {"body_buffer": 0}])
+@pytest.mark.parametrize("options", [{}, {"body_buffer": 0}, STREAMING])
 @pytest.mark.parametrize("field", [EXPECT, b"Expect: foo\r\n"])
 def test_expect_on_http10_is_ignored(field: bytes, options: dict[str, Any]) -> None:
     # RFC 9110 §10.1.1: "a server that receives a 100-continue expectation in an HTTP/1.0 request must ignore that
@@ -690,9 +691,22 @@ UNREAD: dict[str, tuple[dict[str, Any], list[bytes], bool | None]] = {
     "small": ({}, [POST + b"Content-Length: 5\r\n\r\nhello"], True),
     "small-chunked": ({}, [CHUNKED + HELLO + b"0\r\n\r\n"], True),
     "chunked-in-file": ({"body_buffer": 0}, [CHUNKED + HELLO + b"0\r\n\r\n"], True),
-    "streamed-little": ({"body_buffer": 0}, [POST + b"Content-Length: 100000\r\n\r\n" + LITTLE], True),
-    "streamed-in-parts": ({"body_buffer": 0}, [POST + b"Content-Length: 100000\r\n\r\n", LITTLE[:7], LITTLE[7:]], True),
-    "streamed-much": ({"body_buffer": 0}, [POST + b"Content-Length: 4000000\r\n\r\n", b"x" * 4_000_000], False),
+    "in-file": ({"body_buffer": 0}, [POST + b"Content-Length: 100000\r\n\r\n" + LITTLE], True),
+    "streamed-little": (
+        STREAMING,
+        [POST + b"Content-Length: 100000\r\n\r\n" + LITTLE],
+        True,
+    ),
+    "streamed-in-parts": (
+        STREAMING,
+        [POST + b"Content-Length: 100000\r\n\r\n", LITTLE[:7], LITTLE[7:]],
+        True,
+    ),
+    "streamed-much": (
+        STREAMING,
+        [POST + b"Content-Length: 4000000\r\n\r\n", b"x" * 4_000_000],
+        False,
+    ),
     # It depends on whether the end has come along with the head.
     "chunked-streamed": ({"stream_chunked": True}, [CHUNKED + HELLO + b"0\r\n\r\n"], None),
     "chunked-streamed-without-end": ({"stream_chunked": True}, [CHUNKED + HELLO], False),
@@ -717,7 +731,7 @@ def read_partly(environ: Environ, start_response: Start) -> Iterable[bytes]:
     return answer(start_response, environ["wsgi.input"].read(3))
 
 
-@pytest.mark.parametrize("options", [{}, {"body_buffer": 0}])
+@pytest.mark.parametrize("options", [{}, {"body_buffer": 0}, STREAMING])
 @pytest.mark.parametrize("rest", [b"lo", b"lo" + b"x" * 100_000])
 def test_body_read_partly_is_drained(rest: bytes, options: dict[str, Any]) -> None:
     with serve(read_partly, **options) as server, RawClient(server.addresses[0]) as client:
@@ -733,7 +747,8 @@ def test_client_that_still_sends_reads_the_response(transport: str, tmp_path: Pa
     # RFC 9112 §9.6: a close with unread bytes would be a reset, which can destroy the response before it is read.
     recorder = Recorder(reads=False)
     size = 8_000_000
-    with listening(transport, recorder, tmp_path, body_buffer=0) as server, RawClient(server.addresses[0]) as client:
+    options = STREAMING
+    with listening(transport, recorder, tmp_path, **options) as server, RawClient(server.addresses[0]) as client:
         client.send(POST + b"Content-Length: %d\r\n\r\n" % size)
         # The whole body is sent before the first look at the response, as simple clients do.
         for _ in range(size // 100_000):
@@ -808,7 +823,7 @@ def test_half_close_after_the_request_still_gets_the_response(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("options", [{}, {"body_buffer": 0, "stream_chunked": True}], ids=["buffered", "streamed"])
+@pytest.mark.parametrize("options", [{}, {**STREAMING, "stream_chunked": True}], ids=["buffered", "streamed"])
 @pytest.mark.parametrize(
     "later",
     [

@@ -2,7 +2,7 @@
 //! exchange.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
@@ -46,14 +46,13 @@ impl State {
 pub struct Call {
     state: Mutex<State>,
     input: Py<InputStream>,
-    write_timeout: Duration,
 }
 
 impl Call {
     /// A call that reads its request from `input`.
-    pub fn new(input: &Bound<'_, InputStream>, write_timeout: Duration) -> Self {
+    pub fn new(input: &Bound<'_, InputStream>) -> Self {
         let state = State { exchange: None, head: None, streams: false, gone: false, wire: Weak::new() };
-        Self { state: Mutex::new(state), input: input.clone().unbind(), write_timeout }
+        Self { state: Mutex::new(state), input: input.clone().unbind() }
     }
 
     /// Begins: from here to `end` the call has the exchange.
@@ -113,25 +112,22 @@ impl Call {
 
     /// Queues content and sees to it that it leaves; waits for a client that is far behind.
     pub fn write_content(&self, py: Python<'_>, content: Content<'_>) -> Result<(), Gone> {
-        let wire = {
+        let behind = {
             let mut state = self.lock();
             if state.gone {
                 return Err(Gone);
             }
             let Some(exchange) = state.exchange.as_deref_mut() else { return Err(Gone) };
             let queued = exchange.write(content).and_then(|()| exchange.push());
-            let ahead = exchange.is_ahead().then(|| exchange.wire());
+            let behind = exchange.behind();
             if queued.is_err() {
                 state.gone = true;
                 return Err(Gone);
             }
-            ahead
+            behind
         };
-        let Some(wire) = wire else { return Ok(()) };
-        py.detach(|| wire.catch_up(self.write_timeout)).map_err(|_| {
-            self.lock().gone = true;
-            Gone
-        })
+        let Some(behind) = behind else { return Ok(()) };
+        py.detach(|| behind.catch_up()).inspect_err(|_| self.lock().gone = true)
     }
 }
 

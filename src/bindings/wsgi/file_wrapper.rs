@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyType};
 
+use crate::bindings::ffi;
 use crate::engine::output::FileSpan;
 use crate::net::descriptor;
 
@@ -33,16 +34,16 @@ impl FileWrapper {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let block = self.filelike.bind(py).call_method1("read", (self.block_size,))?;
+        let size = self.block_size.into_pyobject(py)?.into_any();
+        let block = ffi::call(&self.filelike.bind(py).getattr("read")?, [&size])?;
         Ok(if block.len()? == 0 { None } else { Some(block) })
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let filelike = self.filelike.bind(py);
-        if filelike.hasattr("close")? {
-            filelike.call_method0("close")?;
+        match self.filelike.bind(py).getattr_opt("close")? {
+            Some(close) => ffi::call(&close, []).map(drop),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

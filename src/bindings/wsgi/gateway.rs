@@ -1,14 +1,14 @@
 //! The WSGI gateway: calls the application and turns what it returns into a response.
 
-use std::time::Duration;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::bindings::errors::Failure;
-use crate::bindings::reporter::log;
+use crate::bindings::ffi;
+use crate::bindings::forks::Process;
+use crate::bindings::reporter::{ERROR, WARNING, log};
 use crate::engine::body::{Body, BodyStream};
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Exchange, Gone, ZERO_COPY};
@@ -21,9 +21,6 @@ use super::environ::Builder;
 use super::file_wrapper::FileWrapper;
 use super::kit::Kit;
 
-const ERROR: u8 = 40;
-const WARNING: u8 = 30;
-
 /// One worker's gateway.
 pub struct WsgiGateway<'py> {
     py: Python<'py>,
@@ -31,25 +28,20 @@ pub struct WsgiGateway<'py> {
     environs: Builder<'py>,
     // For the next call, unless the application kept something of the last.
     kit: Option<Kit<'py>>,
-    write_timeout: Duration,
+    process: Process,
 }
 
 impl<'py> WsgiGateway<'py> {
     /// A gateway to `app`; `bases` are the listeners' base environs.
-    pub fn new(
-        py: Python<'py>,
-        app: Bound<'py, PyAny>,
-        bases: &[Py<PyDict>],
-        write_timeout: Duration,
-    ) -> PyResult<Self> {
-        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, write_timeout })
+    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>]) -> PyResult<Self> {
+        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, process: Process::this() })
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
         if let Some(kit) = self.kit.take() {
             return Ok(kit);
         }
-        let mut kit = Kit::new(self.py, self.write_timeout)?;
+        let mut kit = Kit::new(self.py)?;
         self.environs.equip(self.py, &kit)?;
         kit.settle();
         Ok(kit)
@@ -57,19 +49,24 @@ impl<'py> WsgiGateway<'py> {
 
     // From the call to the response's end. An error is one of the application's.
     fn answer(&mut self, kit: &Kit<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
-        let result = self.app.call1((environ, &kit.start_response))?;
+        let result = ffi::call(&self.app, [environ.as_any(), kit.start_response.as_any()]);
+        self.process.leave_if_forked(self.py, result.as_ref().err())?;
+        let result = result?;
+        // What the application keeps of its environ is its own from here on.
+        drop(environ);
         // A list or tuple is all there, and has no close().
         if let Some(contents) = complete(&result)? {
             return self.answer_whole(kit.call.get(), &contents, clock);
         }
-        let response = Response { py: self.py, call: kit.call.get(), result: &result, clock };
+        let response = Response { py: self.py, call: kit.call.get(), result: &result, clock, process: &self.process };
         let answered = response.send();
         // close() is called exactly once, whatever happened, and what it raises harms no response.
         let closed = match result.getattr_opt(intern!(self.py, "close")) {
-            Ok(Some(close)) => close.call0().map(drop),
+            Ok(Some(close)) => ffi::call(&close, []).map(drop),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
+        self.process.leave_if_forked(self.py, closed.as_ref().err())?;
         if let Err(error) = closed {
             log(self.py, ERROR, "close() of the application's response raised", Some(&error));
         }
@@ -104,8 +101,10 @@ impl Gateway for WsgiGateway<'_> {
             }
         };
         let body = exchange.take_body();
-        let streams = matches!(body, Body::Stream(_));
-        kit.input.get().open(body);
+        let (has_body, streams) = (!matches!(body, Body::Empty), matches!(body, Body::Stream(_)));
+        if has_body {
+            kit.input.get().open(body);
+        }
         let answered = match self.environs.build(py, &exchange) {
             Ok(environ) => {
                 kit.call.get().start(exchange, streams);
@@ -129,6 +128,9 @@ impl Gateway for WsgiGateway<'_> {
             exchange.give_back(stream);
         }
         if kit.is_ours_alone() {
+            if has_body {
+                kit.input.get().open(Body::Empty);
+            }
             self.kit = Some(kit);
         } else {
             kit.call.get().outlive(&exchange);
@@ -154,6 +156,7 @@ struct Response<'a, 'py> {
     call: &'a Call,
     result: &'a Bound<'py, PyAny>,
     clock: &'a mut Clock,
+    process: &'a Process,
 }
 
 // Nothing more needs to be sent: an error of the application, or a client that has gone.
@@ -205,8 +208,10 @@ impl Response<'_, '_> {
             Err(error) if self.result.hasattr("__iter__")? => return Err(Stop::Error(error)),
             Err(_) => return Err(Stop::Error(not_iterable(self.result))),
         };
-        for item in iterator {
-            let item = item?;
+        loop {
+            let item = ffi::next(&iterator);
+            self.process.leave_if_forked(self.py, item.as_ref().err())?;
+            let Some(item) = item? else { break };
             let bytes = content(&item)?;
             // PEP 3333: the head waits for the first content that is not empty.
             if bytes.as_bytes().is_empty() {

@@ -1,22 +1,25 @@
 //! `wsgi.input`: the request body as a binary file.
 
-use std::fs::File;
+use std::collections::TryReserveError;
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memchr::memchr;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::bindings::errors::{Failure, os_error};
+use crate::bindings::ffi;
 use crate::engine::body::{Body, BodyFailure, BodyStream};
+use crate::engine::spool::{Lent, SpoolFile};
 
 /// Bytes read ahead at a time for `readline` and for reading to the end.
 const BLOCK: usize = 64 * 1024;
 
 enum Source {
     Complete,
-    File(File),
+    File(SpoolFile),
     Stream(Box<BodyStream>),
 }
 
@@ -25,11 +28,28 @@ struct State {
     buffer: Vec<u8>,
     at: usize,
     source: Source,
+    // Goes with the buffer.
+    _lent: Option<Lent>,
 }
 
 enum Trouble {
     Body(BodyFailure),
     File(std::io::Error),
+    // The body is larger than what memory is left: that is an error of the application's, and not the end of the process.
+    Memory,
+}
+
+impl From<TryReserveError> for Trouble {
+    fn from(_: TryReserveError) -> Self {
+        Self::Memory
+    }
+}
+
+// Makes `bytes` longer by `count`.
+fn extend(bytes: &mut Vec<u8>, count: usize) -> Result<(), Trouble> {
+    bytes.try_reserve(count)?;
+    bytes.resize(bytes.len() + count, 0);
+    Ok(())
 }
 
 impl From<Trouble> for PyErr {
@@ -37,6 +57,7 @@ impl From<Trouble> for PyErr {
         match trouble {
             Trouble::Body(failure) => Failure::from(failure).into(),
             Trouble::File(error) => os_error(error),
+            Trouble::Memory => PyMemoryError::new_err(()),
         }
     }
 }
@@ -63,7 +84,7 @@ impl State {
         self.buffer.drain(..self.at);
         self.at = 0;
         let before = self.buffer.len();
-        self.buffer.resize(before + BLOCK, 0);
+        extend(&mut self.buffer, BLOCK)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = self.read_source(&mut buffer[before..]);
         buffer.truncate(before + read.as_ref().map_or(0, |count| *count));
@@ -71,20 +92,22 @@ impl State {
         read.map(|count| count > 0)
     }
 
-    fn take(&mut self, count: usize) -> Vec<u8> {
-        let taken = self.buffer[self.at..self.at + count].to_vec();
+    fn take(&mut self, count: usize) -> Result<Vec<u8>, Trouble> {
+        let mut taken = Vec::new();
+        taken.try_reserve(count)?;
+        taken.extend_from_slice(&self.buffer[self.at..self.at + count]);
         self.at += count;
-        taken
+        Ok(taken)
     }
 
     // Up to `size` bytes; fewer only at the end.
     fn read(&mut self, size: Option<usize>) -> Result<Vec<u8>, Trouble> {
         let Some(size) = size else {
-            let mut all = self.take(self.buffered().len());
+            let mut all = self.take(self.buffered().len())?;
             loop {
                 // Memory grows with what arrives, never with what was promised.
                 let before = all.len();
-                all.resize(before + BLOCK.max(before / 2), 0);
+                extend(&mut all, BLOCK.max(before / 2))?;
                 let read = self.read_source(&mut all[before..]);
                 all.truncate(before + read.as_ref().map_or(0, |count| *count));
                 if read? == 0 {
@@ -92,10 +115,10 @@ impl State {
                 }
             }
         };
-        let mut taken = self.take(size.min(self.buffered().len()));
+        let mut taken = self.take(size.min(self.buffered().len()))?;
         while taken.len() < size {
             let before = taken.len();
-            taken.resize(before + (size - before).min(BLOCK.max(before)), 0);
+            extend(&mut taken, (size - before).min(BLOCK.max(before)))?;
             let read = self.read_source(&mut taken[before..]);
             taken.truncate(before + read.as_ref().map_or(0, |count| *count));
             if read? == 0 {
@@ -111,14 +134,14 @@ impl State {
         loop {
             let limit = size.unwrap_or(usize::MAX).min(self.buffered().len());
             if let Some(at) = memchr(b'\n', &self.buffered()[searched.min(limit)..limit]) {
-                return Ok(self.take(searched.min(limit) + at + 1));
+                return self.take(searched.min(limit) + at + 1);
             }
             if size == Some(limit) {
-                return Ok(self.take(limit));
+                return self.take(limit);
             }
             searched = limit;
             if !self.fill()? {
-                return Ok(self.take(limit));
+                return self.take(limit);
             }
         }
     }
@@ -141,20 +164,20 @@ fn bound(size: Option<isize>) -> Option<usize> {
 
 impl Default for InputStream {
     fn default() -> Self {
-        Self { state: Mutex::new(State { buffer: Vec::new(), at: 0, source: Source::Complete }) }
+        Self { state: Mutex::new(State { buffer: Vec::new(), at: 0, source: Source::Complete, _lent: None }) }
     }
 }
 
 impl InputStream {
     /// From now on this is the input for a body.
     pub fn open(&self, body: Body) {
-        let (buffer, source) = match body {
-            Body::Empty => (Vec::new(), Source::Complete),
-            Body::Memory(bytes) => (bytes, Source::Complete),
-            Body::File { file, .. } => (Vec::new(), Source::File(file)),
-            Body::Stream(stream) => (Vec::new(), Source::Stream(stream)),
+        let (buffer, source, lent) = match body {
+            Body::Empty => (Vec::new(), Source::Complete, None),
+            Body::Memory(bytes, lent) => (bytes, Source::Complete, Some(lent)),
+            Body::File(file) => (Vec::new(), Source::File(file), None),
+            Body::Stream(stream) => (Vec::new(), Source::Stream(stream), None),
         };
-        *self.lock() = State { buffer, at: 0, source };
+        *self.lock() = State { buffer, at: 0, source, _lent: lent };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -209,14 +232,21 @@ impl InputStream {
 impl InputStream {
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        // What is at hand is copied once.
+        if let Some(mut state) = self.state.try_lock().ok().filter(|state| state.is_at_hand()) {
+            let count = state.buffered().len().min(bound(size).unwrap_or(usize::MAX));
+            let bytes = ffi::bytes(py, &state.buffered()[..count])?;
+            state.at += count;
+            return Ok(bytes);
+        }
         let bytes = self.with(py, |state| state.read(bound(size)))?;
-        Ok(PyBytes::new(py, &bytes))
+        ffi::bytes(py, &bytes)
     }
 
     #[pyo3(signature = (size = None, /))]
     fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.with(py, |state| state.readline(bound(size)))?;
-        Ok(PyBytes::new(py, &bytes))
+        ffi::bytes(py, &bytes)
     }
 
     #[pyo3(signature = (hint = None, /))]
@@ -231,7 +261,7 @@ impl InputStream {
                 break;
             }
             total += line.len();
-            lines.append(PyBytes::new(py, &line))?;
+            lines.append(ffi::bytes(py, &line)?)?;
         }
         Ok(lines)
     }
@@ -242,6 +272,6 @@ impl InputStream {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let line = self.with(py, |state| state.readline(None))?;
-        Ok((!line.is_empty()).then(|| PyBytes::new(py, &line)))
+        if line.is_empty() { Ok(None) } else { ffi::bytes(py, &line).map(Some) }
     }
 }

@@ -1,8 +1,6 @@
 //! The objects that one call of the application is given: made once for each worker, and used for the next request
 //! if the application has kept none of them.
 
-use std::time::Duration;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -29,9 +27,9 @@ pub struct Kit<'py> {
 
 impl<'py> Kit<'py> {
     /// A fresh one.
-    pub fn new(py: Python<'py>, write_timeout: Duration) -> PyResult<Self> {
+    pub fn new(py: Python<'py>) -> PyResult<Self> {
         let input = Bound::new(py, InputStream::default())?;
-        let call = Bound::new(py, Call::new(&input, write_timeout))?;
+        let call = Bound::new(py, Call::new(&input))?;
         let method = |name| call.getattr(name);
         let start_response = method(intern!(py, "start_response"))?;
         let early_hints = method(intern!(py, "early_hints"))?;

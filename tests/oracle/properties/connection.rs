@@ -8,6 +8,7 @@ use wsgi_core::http::limits::Limits;
 use wsgi_core::http::reject::Reject;
 use wsgi_core::http1::framing::BodyLength;
 use wsgi_core::net::proxy_protocol::Accepted;
+use wsgi_core::net::stream::double::Fault;
 
 use super::TIGHT;
 use crate::oracle::application::{Answer, Application, Call};
@@ -69,6 +70,7 @@ impl Setup {
             limits: if choices.flag() { TIGHT } else { Limits::default() },
             body_buffer: choices.pick(&[65_536, 0, 3, 16]),
             stream_chunked: choices.flag(),
+            stream_bodies: choices.flag(),
             keep_alive: choices.pick(&[Duration::from_secs(75), Duration::ZERO]),
             // What a stream waits for beyond its client's script will not come.
             body_timeout: Duration::from_micros(100),
@@ -99,7 +101,8 @@ impl Setup {
         (rig.block, rig.share, rig.full, rig.sends_ahead) = (self.block, self.share, self.full, self.sends_ahead);
         {
             let mut script = rig.double.script();
-            (script.appetite, script.breaks_after) = (self.appetite, self.breaks_after);
+            script.appetite = self.appetite;
+            script.writes_until = self.breaks_after.map(|end| (end, Fault::Broken));
             script.ended = self.ended;
             let sent = if self.proxied { [PROXY_HEADER, client].concat() } else { client.to_vec() };
             for piece in sent.chunks(self.piece) {
@@ -134,7 +137,7 @@ impl Setup {
     fn is_streamed(&self, request: &Request) -> bool {
         match request.framing.body {
             BodyLength::None => false,
-            BodyLength::Length(length) => length > self.options.body_buffer as u64,
+            BodyLength::Length(length) => self.options.stream_bodies && length > self.options.body_buffer as u64,
             BodyLength::Chunked => self.options.stream_chunked,
         }
     }

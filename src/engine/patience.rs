@@ -1,0 +1,69 @@
+//! How long the server waits for a client: its deadlines, and how readily its place is given to another.
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use super::body::time_for;
+use super::clock::after;
+use super::connection::{Connection, Stage};
+
+/// A refused client gets this long to stop sending and to read the refusal.
+const LINGER: Duration = Duration::from_secs(10);
+/// It is given up earlier if it has been silent for this long.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// And still earlier when the server stops.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// A connection is left this long for its next request before it can be closed in favour of another, and every request for
+/// its head. A client's first head follows its handshake, and mostly has come before the client is let in.
+pub(super) const GRACE: Duration = Duration::from_millis(250);
+/// Clients whose content comes, or whose response leaves, steadily and at this many bytes a second are never closed in
+/// favour of another.
+const BRISK: u64 = 16 * 1024;
+/// And those below are left this long.
+pub(super) const SLACK: Duration = Duration::from_secs(3);
+
+/// How readily a connection is given up for the sake of another: the greatest goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spareness(Reverse<Rank>, Duration);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Idle,
+    Slow,
+}
+
+impl Connection {
+    /// When patience with the client ends; `None` while a worker has the connection.
+    pub fn deadline(&self) -> Option<Instant> {
+        let options = &self.site.options;
+        match &self.stage {
+            Stage::Idle if self.served > 0 => Some(after(self.since, options.keep_alive)),
+            Stage::ProxyHeader(_) | Stage::Idle | Stage::Head => Some(after(self.since, options.header_timeout)),
+            Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
+            Stage::Answering(_) => Some(after(self.moved, options.write_timeout)),
+            Stage::Draining(_) | Stage::Lingering => {
+                let silence = if self.site.is_stopping() { FAREWELL } else { LINGER_SILENCE };
+                Some((self.since + LINGER).min(self.moved + silence))
+            }
+            Stage::Serving => None,
+        }
+    }
+
+    /// Whether it can be closed for the sake of another client, and how much rather than others: first those that have had
+    /// their turn or let it pass, then those that hold a place by being slow; of these, whoever is furthest behind.
+    pub fn spareness(&self, now: Instant) -> Option<Spareness> {
+        let elapsed = now.saturating_duration_since(self.since);
+        let silence = now.saturating_duration_since(self.moved);
+        let (rank, lag, patience) = match &self.stage {
+            Stage::ProxyHeader(_) | Stage::Idle | Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
+            Stage::Head => (Rank::Slow, elapsed, GRACE),
+            Stage::Body(pending) => (Rank::Slow, silence.max(pending.intake.pace.lag(BRISK, now)), SLACK),
+            Stage::Answering(_) => {
+                let behind = elapsed.saturating_sub(time_for(self.sent - self.sent_before, BRISK));
+                (Rank::Slow, silence.max(behind), SLACK)
+            }
+            Stage::Serving => return None,
+        };
+        (lag >= patience).then_some(Spareness(Reverse(rank), lag))
+    }
+}

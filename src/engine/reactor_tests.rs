@@ -1,0 +1,277 @@
+use rustix::io::Errno;
+
+use super::super::clock::Clock;
+use super::super::crew::Crew;
+use super::super::doors::ACCEPT_PAUSE;
+use super::super::doubles::{Notebook, Witness, answer};
+use super::super::observe::{Observer, Record};
+use super::super::options::Options;
+use super::super::patience::GRACE;
+use super::super::spool::Budget;
+use super::*;
+use crate::net::address::{Bind, Peer};
+use crate::net::listener::{Opening, Place};
+use crate::net::stream::Stream;
+use crate::net::stream::double::{Double, Fault};
+
+/// An observer with a defect.
+struct Clumsy;
+
+impl Observer for Clumsy {
+    fn finished(&self, record: &Record) {
+        assert!(record.status != 503, "a panic on purpose");
+    }
+}
+
+/// A shard whose threads are the test.
+struct Rig {
+    shard: Arc<Shard>,
+    listeners: Vec<Arc<Listener>>,
+    notebook: Arc<Notebook>,
+    witness: Witness,
+    clock: Clock,
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+impl Rig {
+    fn new(options: Options) -> Self {
+        let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
+        let binds = [0, 0].map(|port| Bind::Tcp { host: "127.0.0.1".to_owned(), port });
+        let listeners: Vec<_> =
+            Listener::open_all(&binds, &opening).expect("loopback").into_iter().map(Arc::new).collect();
+        let (notebook, witness) = (Arc::<Notebook>::default(), Witness::default());
+        let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(Clumsy), Box::new(witness.clone())]);
+        let reporter = Arc::clone(&notebook) as Arc<dyn super::super::gateway::Reporter>;
+        let (crew, spool) = (Arc::new(Crew::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
+        let site = Arc::new(Site::new(0, Arc::new(options), Arc::clone(&crew), spool, reporter, observers));
+        let shard = Shard::new(site, listeners.clone(), Arc::clone(&crew), false).expect("a shard");
+        crew.enlist(vec![shard.waker()]);
+        let clock = Clock::new(Instant::now());
+        Self { shard: Arc::new(shard), listeners, notebook, witness, clock }
+    }
+
+    /// One round of the poller, which finds a client behind each of `doubles`.
+    fn round(&self, doubles: &[Double]) {
+        let mut reactor = self.shard.reactor().lock().expect("a panic never leaves the reactor");
+        let now = Instant::now();
+        for double in doubles {
+            let token =
+                reactor.welcome(Stream::Double(double.clone()), Peer::Local, 0, now).expect("no kernel is asked");
+            let mut connection = reactor.slots[token].connection.take().expect("it is new");
+            connection.note(true, false);
+            reactor.move_along(&self.shard, connection, now, Connection::advance);
+        }
+        reactor.round(&self.shard, false);
+    }
+
+    fn connections(&self) -> usize {
+        self.shard.reactor().lock().expect("a panic never leaves the reactor").connections()
+    }
+
+    fn serve(&mut self) {
+        while let Some(mut exchange) = self.shard.next() {
+            answer(&mut exchange, b"hello", false, &mut self.clock);
+            self.shard.hand_back(Connection::conclude(exchange, Instant::now()));
+        }
+    }
+
+    fn reports(&self) -> Vec<String> {
+        self.notebook.0.lock().expect("never poisoned").clone()
+    }
+
+    #[expect(clippy::disallowed_types, reason = "the test is a client")]
+    fn connect(&self, listener: usize) -> std::net::TcpStream {
+        let Place::Ip(address) = *self.listeners[listener].place() else { panic!("not an IP socket") };
+        std::net::TcpStream::connect(address).expect("the server listens")
+    }
+
+    fn break_accepting(&self, errors: &[Errno]) {
+        self.listeners[0].faults.lock().unwrap().extend(errors);
+    }
+
+    fn calls_left(&self) -> usize {
+        self.listeners[0].faults.lock().unwrap().len()
+    }
+
+    // Tells the reactor that clients may be waiting at the first listener.
+    fn knock(&self, now: Instant) -> Option<Duration> {
+        let mut reactor = self.shard.reactor().lock().unwrap();
+        reactor.doors[0].open = true;
+        reactor.accept(now);
+        if reactor.may_accept(now) { None } else { reactor.patience(now) }
+    }
+}
+
+fn client(sent: &[u8]) -> Double {
+    let double = Double::default();
+    double.0.lock().unwrap().incoming.push_back(sent.to_vec());
+    double
+}
+
+fn written(double: &Double) -> String {
+    String::from_utf8_lossy(&double.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).written).into_owned()
+}
+
+#[test]
+fn panic_in_the_corridor_costs_one_connection() {
+    let mut rig = Rig::new(Options::default());
+    // The calls of one request: a read and a write.
+    for at in 0..2 {
+        let (broken, sound) = (client(GET), client(GET));
+        broken.0.lock().unwrap().faults.insert(at, Fault::Panic);
+        rig.round(&[broken.clone(), sound.clone()]);
+        rig.serve();
+        rig.round(&[]);
+        assert!(written(&sound).ends_with("hello"), "panic at call {at}");
+        assert_eq!(rig.connections(), at + 1, "panic at call {at}: its place is free again");
+        assert_eq!(rig.reports().len(), at + 1, "panic at call {at}: {:?}", rig.reports());
+        assert_eq!(Arc::strong_count(&broken.0), 1, "its socket is closed");
+    }
+}
+
+#[test]
+fn panic_while_a_worker_sends_costs_one_connection() {
+    let mut rig = Rig::new(Options::default());
+    let (broken, sound) = (client(GET), client(GET));
+    broken.0.lock().unwrap().faults.insert(1, Fault::Panic);
+    rig.round(&[broken.clone(), sound.clone()]);
+    rig.serve();
+    {
+        // Somebody else has the poller, and nobody is needed: the worker sends what it answered before it parks.
+        let _held = rig.shard.reactor().lock().unwrap();
+        rig.shard.enter(Phase::Draining);
+        rig.shard.send_answers();
+    }
+    rig.round(&[]);
+    assert!(written(&sound).ends_with("hello"));
+    assert_eq!(rig.reports(), ["a defect of the server itself cost one connection (panic)"]);
+    assert_eq!(Arc::strong_count(&broken.0), 1, "its socket is closed");
+    assert!(broken.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).reset);
+}
+
+#[test]
+fn panic_of_an_observer_costs_it_one_record_and_the_others_none() {
+    let mut rig = Rig::new(Options { queue_limit: 1, queue_timeout: Duration::ZERO, ..Options::default() });
+    // One is served; one finds the queue full, which the observer does not bear; one waits too long, likewise.
+    let clients = [client(GET), client(GET)];
+    {
+        let mut reactor = rig.shard.reactor().lock().unwrap();
+        for double in &clients {
+            let now = Instant::now();
+            let token = reactor.welcome(Stream::Double(double.clone()), Peer::Local, 0, now).unwrap();
+            let mut connection = reactor.slots[token].connection.take().unwrap();
+            connection.note(true, false);
+            reactor.move_along(&rig.shard, connection, now, Connection::advance);
+        }
+    }
+    rig.serve();
+    let late = client(GET);
+    rig.round(std::slice::from_ref(&late));
+    while written(&late).is_empty() {
+        rig.round(&[]);
+    }
+    assert!(written(&clients[0]).ends_with("hello"));
+    assert!(written(&clients[1]).starts_with("HTTP/1.1 503 "));
+    assert!(written(&late).starts_with("HTTP/1.1 503 "));
+    assert_eq!(rig.witness.0.lock().unwrap().iter().map(|told| told.0).collect::<Vec<_>>(), [503, 200, 503]);
+    assert_eq!(rig.reports(), ["a defect of the server itself cost one record of an observer (panic)"; 2]);
+}
+
+#[test]
+fn panic_in_a_look_of_the_monitor_leaves_it_awake() {
+    let rig = Rig::new(Options::default());
+    let broken = Double::default();
+    broken.0.lock().unwrap().faults.extend((0..3).map(|at| (at, Fault::Panic)));
+    let wire = Arc::new(Wire::new(Stream::Double(broken.clone())));
+    wire.output().append(|out| out.extend_from_slice(b"piece"));
+    rig.shard.site.streaming.add(wire);
+    let shard = Arc::clone(&rig.shard);
+    #[expect(clippy::disallowed_methods, reason = "the test stands in for the run that owns the monitor")]
+    let monitor = std::thread::spawn(move || super::super::monitor::watch(&shard));
+    while written(&broken).is_empty() {
+        std::thread::yield_now();
+    }
+    rig.shard.enter(Phase::Stopped);
+    monitor.join().expect("no panic ends the monitor");
+    assert_eq!(rig.reports(), ["a defect of the server itself cost one look of a monitor (panic)"; 3]);
+}
+
+#[test]
+fn stop_that_gives_up_tells_the_observers_of_what_was_answered() {
+    let mut rig = Rig::new(Options::default());
+    let slow = client(GET);
+    rig.round(std::slice::from_ref(&slow));
+    rig.serve();
+    rig.shard.clear();
+    assert_eq!(*rig.witness.0.lock().unwrap(), [(200, 5, false)]);
+    assert!(slow.0.lock().unwrap().reset);
+}
+
+#[test]
+fn client_that_vanished_before_it_was_accepted_holds_nobody_up() {
+    let rig = Rig::new(Options::default());
+    let _waiting = rig.connect(0);
+    let errors = [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::NETDOWN, Errno::HOSTUNREACH];
+    rig.break_accepting(&errors);
+    rig.knock(Instant::now());
+    assert_eq!((rig.calls_left(), rig.connections()), (0, 1));
+    assert!(rig.reports().is_empty());
+}
+
+#[test]
+fn accepting_pauses_while_nothing_can_be_accepted_and_asks_once_a_pause() {
+    for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::INVAL] {
+        let rig = Rig::new(Options::default());
+        let _waiting = rig.connect(0);
+        rig.break_accepting(&[error; 5]);
+        let start = Instant::now();
+        for pause in 0..5_u32 {
+            let now = start + pause * ACCEPT_PAUSE;
+            let patience = rig.knock(now);
+            assert_eq!(rig.calls_left(), 4 - pause as usize, "{error}: one call at a time");
+            assert!(patience.is_some_and(|wait| wait >= ACCEPT_PAUSE), "{error}: the poller sleeps meanwhile");
+            // Whatever else goes on, nobody asks before the pause is over.
+            for millisecond in [0, 1, 50, 99] {
+                rig.knock(now + Duration::from_millis(millisecond));
+            }
+            assert_eq!(rig.calls_left(), 4 - pause as usize, "{error}: no call in the pause");
+        }
+        assert_eq!(rig.reports().len(), 1, "{error}: told once: {:?}", rig.reports());
+        rig.knock(start + 5 * ACCEPT_PAUSE);
+        assert_eq!(rig.connections(), 1, "{error}: accepted when it is over");
+    }
+}
+
+#[test]
+fn listener_of_no_use_costs_no_idle_connection_and_the_other_listener_nothing() {
+    for (error, idle_left) in [(Errno::INVAL, 1), (Errno::MFILE, 0)] {
+        let mut rig = Rig::new(Options::default());
+        let idle = client(GET);
+        rig.round(std::slice::from_ref(&idle));
+        rig.serve();
+        rig.round(&[]);
+        assert!(written(&idle).ends_with("hello"));
+        rig.break_accepting(&[error]);
+        let _other = rig.connect(1);
+        rig.shard.reactor().lock().unwrap().doors[1].open = true;
+        // Late enough for the idle client to have had its turn.
+        rig.knock(Instant::now() + GRACE);
+        let accepted = usize::from(error == Errno::INVAL);
+        assert_eq!(rig.connections(), idle_left + accepted, "{error}");
+        assert_eq!(Arc::strong_count(&idle.0) - 1, idle_left, "{error}");
+    }
+}
+
+#[test]
+fn client_that_resets_before_it_is_accepted_costs_nothing() {
+    let rig = Rig::new(Options::default());
+    let gone = socket2::Socket::from(rig.connect(0));
+    gone.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(gone);
+    let _sound = rig.connect(0);
+    rig.knock(Instant::now());
+    rig.round(&[]);
+    assert_eq!(rig.connections(), 1);
+    assert!(rig.reports().is_empty() && rig.witness.0.lock().unwrap().is_empty());
+}

@@ -1,0 +1,218 @@
+"""The attacks: what the hostile clients do, at what scale, and what they must not bring about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.attacks.swarm import Habit
+
+HOST = b"Host: a\r\n"
+GET = b"GET /page HTTP/1.1\r\n" + HOST
+POST = b"POST /read HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack."""
+
+    name: str
+    explanation: str
+    """One sentence for the page: what the clients do, and what stands against it."""
+    habit: Habit
+    count: int
+    """Clients in the long form."""
+    few: int
+    """Clients in the short form: enough to win against a server without defence."""
+    bound: int = 64
+    """MiB by which the server's memory may grow in the long form."""
+    options: tuple[str, ...] = ()
+    """The server's, beside its defaults."""
+    files: int | None = None
+    """The server's limit of open files, if it is lower than usual."""
+    spool: int = 0
+    """MiB that temporary files may take."""
+
+
+ATTACKS = [
+    Attack(
+        "slow heads",
+        "Slowloris: each client sends a field a second and never the end of its head. A head has one deadline for the "
+        "whole.",
+        Habit(start=GET, drip=b"X-A: b\r\n"),
+        count=2000,
+        few=500,
+    ),
+    Attack(
+        "slow heads on every place",
+        "The same with more clients than places. Whoever has held one for a quarter of a "
+        "second without a whole head makes room.",
+        Habit(start=GET, drip=b"X-A: b\r\n"),
+        count=1500,
+        few=300,
+        options=("--max-connections", "200"),
+    ),
+    Attack(
+        "silent connections on every place",
+        "More clients than places connect and say nothing. Whoever has not begun within a quarter of a "
+        "second makes room.",
+        Habit(),
+        count=1500,
+        few=300,
+        options=("--max-connections", "200"),
+    ),
+    Attack(
+        "slow bodies",
+        "Each client announces 100,000 bytes and sends one a second. Bodies are complete before a thread is taken.",
+        Habit(start=POST + b"Content-Length: 100000\r\n\r\n", drip=b"x"),
+        count=1000,
+        few=100,
+    ),
+    Attack(
+        "slow large bodies",
+        "Each client sends all but the last byte of 2 MiB. Some of them are kept in memory, up to a bound for all, and "
+        "the others in files.",
+        Habit(start=POST + b"Content-Length: 2097152\r\n\r\n" + b"x" * 2_097_151),
+        count=200,
+        few=50,
+        bound=100,
+        spool=400,
+    ),
+    Attack(
+        "slow chunked bodies",
+        "The same in chunks of a byte.",
+        Habit(start=CHUNKED, drip=b"1\r\nx\r\n"),
+        count=1000,
+        few=100,
+    ),
+    Attack(
+        "expectations that are never met",
+        "Each client waits for 100 Continue, gets it, and sends nothing.",
+        Habit(start=POST + b"Content-Length: 100000\r\nExpect: 100-continue\r\n\r\n"),
+        count=1000,
+        few=100,
+    ),
+    Attack(
+        "slow readers",
+        "Each client asks for 8 MiB and takes 1 KiB a second. What the socket does not take waits without a thread; "
+        "the application's bytes are sent from where they lie, once for all clients.",
+        Habit(start=b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n", sip=1024),
+        count=1000,
+        few=100,
+    ),
+    Attack(
+        "slow readers of pieces",
+        "Each client asks for 5 MiB that the application makes piece by piece, and takes 1 KiB a second. While others "
+        "wait for a thread, the pieces go to a temporary file and the thread is free.",
+        Habit(start=b"GET /pieces HTTP/1.1\r\n" + HOST + b"\r\n", sip=1024),
+        count=500,
+        few=60,
+        # A MiB and a piece in memory for those that come while threads are free.
+        bound=1000,
+        spool=4096,
+    ),
+    Attack(
+        "more connections than descriptors",
+        "A server that may open 256 files, and a thousand clients that stay. Connections get five eighths of the "
+        "descriptors, so that the application can still open its own.",
+        Habit(start=GET, drip=b"X-A: b\r\n"),
+        count=1000,
+        few=300,
+        files=256,
+    ),
+    Attack(
+        "connect and reset",
+        "Each client resets its connection as soon as it stands, again and again.",
+        Habit(resets=True),
+        count=100,
+        few=50,
+    ),
+    Attack(
+        "half-closed requests",
+        "Each client closes its sending side behind its request, and is still answered.",
+        Habit(start=GET + b"\r\n", ends=True, reads=True),
+        count=100,
+        few=50,
+    ),
+    Attack(
+        "TLS to a plain port",
+        "Each client begins a TLS handshake, which is refused at its first byte.",
+        Habit(start=b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), reads=True),
+        count=100,
+        few=50,
+    ),
+    Attack(
+        "endless lines",
+        "Each client sends empty lines without end; one is skipped, the second refused.",
+        Habit(flood=b"\r\n" * 10_000, reads=True),
+        count=100,
+        few=20,
+    ),
+    Attack(
+        "pipelined flood, not read",
+        "Each client sends requests as fast as they are taken and reads no answer. The next request is looked at when "
+        "the last answer has left.",
+        Habit(flood=(GET + b"\r\n") * 500),
+        count=50,
+        few=10,
+    ),
+    Attack(
+        "chunk extensions",
+        "Chunks of a byte with extensions of 8 KiB. Extensions have a bound of their own.",
+        Habit(start=CHUNKED, flood=b"1;%s\r\nx\r\n" % (b"e" * 8192), reads=True),
+        count=50,
+        few=10,
+    ),
+    Attack(
+        "chunks of a byte",
+        "A body of one-byte chunks without end, as fast as it is taken. The work for a byte is the same however it "
+        "comes.",
+        Habit(start=CHUNKED, flood=b"1\r\nx\r\n" * 5000, reads=True),
+        count=20,
+        few=5,
+        spool=1024,
+    ),
+    Attack(
+        "large heads",
+        "Each client sends 60 KiB of fields and holds the rest back. Heads are bounded, and so are connections.",
+        Habit(start=GET + (b"X-%s: y\r\n" % (b"a" * 700)) * 85, drip=b"z"),
+        count=1000,
+        few=100,
+        bound=200,
+    ),
+    Attack(
+        "one field a hundred times",
+        "Whole requests with a field repeated up to the limit, as fast as they are answered.",
+        Habit(flood=GET + b"X-A: %s\r\n" % (b"v" * 500) * 99 + b"\r\n", reads=True),
+        count=20,
+        few=5,
+    ),
+    Attack(
+        "many ranges",
+        "Each client asks for a file of the framework in thousands of overlapping ranges, none of which is served.",
+        Habit(
+            flood=b"GET /framework/file HTTP/1.1\r\n" + HOST + b"Range: bytes=0-" + b",0-" * 2000 + b"\r\n\r\n",
+            reads=True,
+        ),
+        count=20,
+        few=5,
+    ),
+    Attack(
+        "idle keep-alives",
+        "Ten thousand clients that were served once and stay. An idle connection keeps no buffer.",
+        Habit(start=GET + b"\r\n", reads=True),
+        count=10_000,
+        few=1500,
+        options=("--max-connections", "10100"),
+    ),
+    Attack(
+        "temporary files",
+        "Each client sends chunks without end, which are kept in files. All files together have a bound; who comes "
+        "over it is told to try later.",
+        Habit(start=CHUNKED, flood=b"10000\r\n%s\r\n" % (b"x" * 65_536), reads=True),
+        count=50,
+        few=10,
+        options=("--max-spool-size", "64M"),
+        spool=64,
+    ),
+]

@@ -1,0 +1,39 @@
+"""Every attack in a short form: others are served meanwhile, and what it took is given back.
+
+`make attacks` is the long form.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.battle import HEAD, fight
+from tests.attacks.catalogue import ATTACKS, Attack
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at the server's process as Linux shows it")
+
+PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
+SECONDS = 1.5
+"""Longer than any connection may hold a place that somebody else needs."""
+
+
+def named(attack: Attack) -> str:
+    return attack.name.replace(" ", "-")
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=named)
+def test_others_are_served_during_an_attack_and_everything_is_given_back(attack: Attack) -> None:
+    outcome = fight(attack, attack.few, SECONDS)
+    assert outcome.connections >= attack.few
+    assert outcome.defeats == []
+
+
+def test_page_names_every_attack_and_explains_it() -> None:
+    page = PAGE.read_text("utf-8")
+    assert HEAD in page
+    for attack in ATTACKS:
+        assert f"\n| {attack.name} | {attack.count:,} | " in page
+        assert f"\n- **{attack.name}**: {attack.explanation}\n" in page
