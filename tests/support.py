@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PATIENCE = 20.0
 """Seconds after which a wait counts as failed: long beside what is waited for, short beside the run."""
 
-_STATUS_LINE = re.compile(rb"(HTTP/1\.1) ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)\r\n")
+STATUS_LINE = re.compile(rb"(HTTP/1\.1) ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)\r\n")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 
@@ -59,32 +59,18 @@ class Response:
         return bool(self.values(name))
 
 
-class RawClient:
-    """A connection that sends the bytes it is given and reads responses to the letter of RFC 9112.
+class ResponseReader:
+    """Reads responses to the letter of RFC 9112.
 
     Parameters:
-        address: a URL as in `WSGIServer.addresses`.
-        patience: seconds that any single read may take.
+        receive: gives the next bytes, and none at the end of the stream.
+        status_line: what a status line must match: version, status and reason.
     """
 
-    def __init__(self, address: str, patience: float = PATIENCE) -> None:
-        self.socket = _connect(address, patience)
+    def __init__(self, receive: Callable[[], bytes], status_line: re.Pattern[bytes] = STATUS_LINE) -> None:
+        self._more = receive
+        self._status_line = status_line
         self._buffer = b""
-
-    def __enter__(self) -> RawClient:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.socket.close()
-
-    def send(self, *parts: bytes) -> None:
-        """Sends each part in a write of its own."""
-        for part in parts:
-            self.socket.sendall(part)
-
-    def end(self) -> None:
-        """Sends FIN; the responses can still be read."""
-        self.socket.shutdown(socket.SHUT_WR)
 
     def receive(self, method: str = "GET") -> Response:
         """Reads the response to a request with `method`, and the interim responses before it."""
@@ -106,7 +92,7 @@ class RawClient:
         rest = self._buffer
         # Unread request bytes turn the close into a reset, which is an end as well.
         with contextlib.suppress(ConnectionResetError):
-            while received := self.socket.recv(65536):
+            while received := self._more():
                 rest += received
         if rest:
             raise ProtocolError(f"bytes where the stream should end: {rest[:200]!r}")
@@ -115,11 +101,11 @@ class RawClient:
         """Waits for the next byte or the end of the stream, and tells whether it is the end."""
         if not self._buffer:
             with contextlib.suppress(ConnectionResetError):
-                self._buffer = self.socket.recv(65536)
+                self._buffer = self._more()
         return not self._buffer
 
     def _head(self) -> Response:
-        found = self._match(_STATUS_LINE, b"\r\n", "status line")
+        found = self._match(self._status_line, b"\r\n", "status line")
         fields = []
         while not self._starts(b"\r\n"):
             name, value = self._match(_FIELD_LINE, b"\r\n", "field line").groups()
@@ -143,7 +129,7 @@ class RawClient:
             return self._take(int(lengths[0]))
         rest = self._buffer
         self._buffer = b""
-        while received := self.socket.recv(65536):
+        while received := self._more():
             rest += received
         return rest
 
@@ -186,13 +172,45 @@ class RawClient:
         self._buffer += self._read(what)
 
     def _read(self, what: str) -> bytes:
-        received = self.socket.recv(65536)
+        received = self._more()
         if not received:
             raise ProtocolError(f"the stream ended where a {what} should be, after {self._buffer[:200]!r}")
         return received
 
 
-def _connect(address: str, patience: float) -> socket.socket:
+class RawClient(ResponseReader):
+    """A connection that sends the bytes it is given and reads responses to the letter of RFC 9112.
+
+    Parameters:
+        address: a URL as in `WSGIServer.addresses`.
+        patience: seconds that any single read may take.
+        status_line: what a status line must match.
+    """
+
+    def __init__(
+        self, address: str, patience: float = PATIENCE, status_line: re.Pattern[bytes] = STATUS_LINE
+    ) -> None:
+        self.socket = connect(address, patience)
+        super().__init__(lambda: self.socket.recv(65536), status_line)
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.socket.close()
+
+    def send(self, *parts: bytes) -> None:
+        """Sends each part in a write of its own."""
+        for part in parts:
+            self.socket.sendall(part)
+
+    def end(self) -> None:
+        """Sends FIN; the responses can still be read."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+
+def connect(address: str, patience: float) -> socket.socket:
+    """Connects to a URL as in `WSGIServer.addresses`; `patience` is the timeout of every call in seconds."""
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
         connection = socket.socket(socket.AF_UNIX)
