@@ -9,6 +9,7 @@ import contextlib
 import os
 import queue
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -46,6 +47,7 @@ class Response:
     fields: list[tuple[str, str]]
     body: bytes = b""
     interim: list[Response] = field(default_factory=list)
+    version: str = "HTTP/1.1"
 
     def values(self, name: str) -> list[str]:
         """All values of a field; names are compared without case."""
@@ -75,7 +77,7 @@ class ResponseReader:
     def receive(self, method: str = "GET") -> Response:
         """Reads the response to a request with `method`, and the interim responses before it."""
         interim: list[Response] = []
-        while (response := self._head()).status < 200 and response.status != 101:
+        while (response := self.receive_head()).status < 200 and response.status != 101:
             interim.append(response)
         response.interim = interim
         response.body = self._body(response, method)
@@ -104,14 +106,15 @@ class ResponseReader:
                 self._buffer = self._more()
         return not self._buffer
 
-    def _head(self) -> Response:
+    def receive_head(self) -> Response:
+        """Reads the next head, be it of an interim or of a final response, and no content."""
         found = self._match(self._status_line, b"\r\n", "status line")
         fields = []
         while not self._starts(b"\r\n"):
             name, value = self._match(_FIELD_LINE, b"\r\n", "field line").groups()
             fields.append((name.decode("ascii"), value.decode("latin-1")))
         self._take(2)
-        return Response(int(found[2]), found[3].decode("latin-1"), fields)
+        return Response(int(found[2]), found[3].decode("latin-1"), fields, version=found[1].decode("ascii"))
 
     def _body(self, response: Response, method: str) -> bytes:
         lengths, codings = response.values("Content-Length"), response.values("Transfer-Encoding")
@@ -187,9 +190,7 @@ class RawClient(ResponseReader):
         status_line: what a status line must match.
     """
 
-    def __init__(
-        self, address: str, patience: float = PATIENCE, status_line: re.Pattern[bytes] = STATUS_LINE
-    ) -> None:
+    def __init__(self, address: str, patience: float = PATIENCE, status_line: re.Pattern[bytes] = STATUS_LINE) -> None:
         self.socket = connect(address, patience)
         super().__init__(lambda: self.socket.recv(65536), status_line)
 
@@ -208,6 +209,10 @@ class RawClient(ResponseReader):
         """Sends FIN; the responses can still be read."""
         self.socket.shutdown(socket.SHUT_WR)
 
+    def has_something(self) -> bool:
+        """Whether bytes or the end of the stream can be read at once."""
+        return bool(self._buffer or select.select([self.socket], [], [], 0)[0])
+
 
 def connect(address: str, patience: float) -> socket.socket:
     """Connects to a URL as in `WSGIServer.addresses`; `patience` is the timeout of every call in seconds."""
@@ -215,7 +220,11 @@ def connect(address: str, patience: float) -> socket.socket:
         path = address.removeprefix("unix:")
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(patience)
-        connection.connect("\0" + path[1:] if path.startswith("@") else path)
+        try:
+            connection.connect("\0" + path[1:] if path.startswith("@") else path)
+        except OSError:
+            connection.close()
+            raise
         return connection
     parts = urlsplit(address)
     assert parts.hostname is not None
