@@ -38,7 +38,6 @@ fn request(case: &str, size: usize) -> (Vec<u8>, usize) {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "an ignored test has no other way to be told what to do")]
 #[ignore = "tests/server/test_work.py runs it under an instruction counter"]
-#[expect(clippy::disallowed_methods, reason = "the test's parameters come from whoever runs it")]
 fn work() {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let (case, size) = (variable("WORK_CASE"), variable("WORK_SIZE").parse().expect("WORK_SIZE is a number"));
