@@ -35,7 +35,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: attacks bench bench-environment bench-frameworks bench-instructions bench-quick help models run sanitize soak build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
+.PHONY: attacks bench bench-environment bench-frameworks bench-instructions bench-quick conformance help models run sanitize soak build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -106,6 +106,9 @@ bench-instructions: $(VENV)/.built ## count instructions per request (ARGS="--fu
 bench-frameworks: $(VENV)/.built ## measure wsgi.application beside other frameworks, in one process (ARGS="--rounds 30")
 	"$(VENV)/bin/python" -m benchmarks.frameworks $(ARGS)
 
+conformance: $(VENV)/.built $(if $(filter --peers --server,$(ARGS)),.venv-conformance/.peers) ## test a server from outside, case by case (ARGS="--peers" or "--server 'gunicorn --bind {address} {app}'")
+	@"$(VENV)/bin/python" -m tests.conformance $(if $(filter --peers --server,$(ARGS)),--environment .venv-conformance) $(ARGS)
+
 lint: $(VENV)/.built ## formatting, clippy, ruff and types, which need what the package depends on
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
@@ -125,7 +128,7 @@ docs: $(VENV)/.tools ## write docs/options.md anew from the table of options
 	PYTHONPATH=python "$(VENV)/bin/python" docs/options.py
 
 clean: ## remove everything that was built or installed
-	rm -rf target fuzz/target dist .venv .venv-bench .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
+	rm -rf target fuzz/target dist .venv .venv-bench .venv-conformance .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
 	find python tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f python/wsgi/_core*.so
 
@@ -138,6 +141,14 @@ $(VENV)/.made: $(if $(outdated),FORCE)
 $(VENV)/.tools: $(VENV)/.made pyproject.toml
 	"$(VENV)/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
 	"$(VENV)/bin/python" -m pip install --quiet --group $(GROUP)
+	@touch "$@"
+
+# Those that come as source need a C compiler, one of them libev: what does not build is left out.
+.venv-conformance/.peers: $(VENV)/.tools
+	@test -x .venv-conformance/bin/python || "$(venv_python)" -m venv .venv-conformance
+	".venv-conformance/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
+	".venv-conformance/bin/python" -m pip install --quiet --group peers
+	for group in bench-uwsgi bench-bjoern; do ".venv-conformance/bin/python" -m pip install --quiet --group $$group || true; done
 	@touch "$@"
 
 $(VENV)/.built: $(VENV)/.tools $(sources)

@@ -9,12 +9,13 @@ import contextlib
 import os
 import queue
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 PATIENCE = 20.0
 """Seconds after which a wait counts as failed: long beside what is waited for, short beside the run."""
 
-_STATUS_LINE = re.compile(rb"(HTTP/1\.1) ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)\r\n")
+STATUS_LINE = re.compile(rb"(HTTP/1\.1) ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)\r\n")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,16})\r\n")
 
@@ -46,6 +47,7 @@ class Response:
     fields: list[tuple[str, str]]
     body: bytes = b""
     interim: list[Response] = field(default_factory=list)
+    version: str = "HTTP/1.1"
 
     def values(self, name: str) -> list[str]:
         """All values of a field; names are compared without case."""
@@ -59,37 +61,23 @@ class Response:
         return bool(self.values(name))
 
 
-class RawClient:
-    """A connection that sends the bytes it is given and reads responses to the letter of RFC 9112.
+class ResponseReader:
+    """Reads responses to the letter of RFC 9112.
 
     Parameters:
-        address: a URL as in `WSGIServer.addresses`.
-        patience: seconds that any single read may take.
+        receive: gives the next bytes, and none at the end of the stream.
+        status_line: what a status line must match: version, status and reason.
     """
 
-    def __init__(self, address: str, patience: float = PATIENCE) -> None:
-        self.socket = _connect(address, patience)
+    def __init__(self, receive: Callable[[], bytes], status_line: re.Pattern[bytes] = STATUS_LINE) -> None:
+        self._more = receive
+        self._status_line = status_line
         self._buffer = b""
-
-    def __enter__(self) -> RawClient:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.socket.close()
-
-    def send(self, *parts: bytes) -> None:
-        """Sends each part in a write of its own."""
-        for part in parts:
-            self.socket.sendall(part)
-
-    def end(self) -> None:
-        """Sends FIN; the responses can still be read."""
-        self.socket.shutdown(socket.SHUT_WR)
 
     def receive(self, method: str = "GET") -> Response:
         """Reads the response to a request with `method`, and the interim responses before it."""
         interim: list[Response] = []
-        while (response := self._head()).status < 200 and response.status != 101:
+        while (response := self.receive_head()).status < 200 and response.status != 101:
             interim.append(response)
         response.interim = interim
         response.body = self._body(response, method)
@@ -106,7 +94,7 @@ class RawClient:
         rest = self._buffer
         # Unread request bytes turn the close into a reset, which is an end as well.
         with contextlib.suppress(ConnectionResetError):
-            while received := self.socket.recv(65536):
+            while received := self._more():
                 rest += received
         if rest:
             raise ProtocolError(f"bytes where the stream should end: {rest[:200]!r}")
@@ -115,17 +103,18 @@ class RawClient:
         """Waits for the next byte or the end of the stream, and tells whether it is the end."""
         if not self._buffer:
             with contextlib.suppress(ConnectionResetError):
-                self._buffer = self.socket.recv(65536)
+                self._buffer = self._more()
         return not self._buffer
 
-    def _head(self) -> Response:
-        found = self._match(_STATUS_LINE, b"\r\n", "status line")
+    def receive_head(self) -> Response:
+        """Reads the next head, be it of an interim or of a final response, and no content."""
+        found = self._match(self._status_line, b"\r\n", "status line")
         fields = []
         while not self._starts(b"\r\n"):
             name, value = self._match(_FIELD_LINE, b"\r\n", "field line").groups()
             fields.append((name.decode("ascii"), value.decode("latin-1")))
         self._take(2)
-        return Response(int(found[2]), found[3].decode("latin-1"), fields)
+        return Response(int(found[2]), found[3].decode("latin-1"), fields, version=found[1].decode("ascii"))
 
     def _body(self, response: Response, method: str) -> bytes:
         lengths, codings = response.values("Content-Length"), response.values("Transfer-Encoding")
@@ -143,7 +132,7 @@ class RawClient:
             return self._take(int(lengths[0]))
         rest = self._buffer
         self._buffer = b""
-        while received := self.socket.recv(65536):
+        while received := self._more():
             rest += received
         return rest
 
@@ -186,18 +175,56 @@ class RawClient:
         self._buffer += self._read(what)
 
     def _read(self, what: str) -> bytes:
-        received = self.socket.recv(65536)
+        received = self._more()
         if not received:
             raise ProtocolError(f"the stream ended where a {what} should be, after {self._buffer[:200]!r}")
         return received
 
 
-def _connect(address: str, patience: float) -> socket.socket:
+class RawClient(ResponseReader):
+    """A connection that sends the bytes it is given and reads responses to the letter of RFC 9112.
+
+    Parameters:
+        address: a URL as in `WSGIServer.addresses`.
+        patience: seconds that any single read may take.
+        status_line: what a status line must match.
+    """
+
+    def __init__(self, address: str, patience: float = PATIENCE, status_line: re.Pattern[bytes] = STATUS_LINE) -> None:
+        self.socket = connect(address, patience)
+        super().__init__(lambda: self.socket.recv(65536), status_line)
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.socket.close()
+
+    def send(self, *parts: bytes) -> None:
+        """Sends each part in a write of its own."""
+        for part in parts:
+            self.socket.sendall(part)
+
+    def end(self) -> None:
+        """Sends FIN; the responses can still be read."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def has_something(self) -> bool:
+        """Whether bytes or the end of the stream can be read at once."""
+        return bool(self._buffer or select.select([self.socket], [], [], 0)[0])
+
+
+def connect(address: str, patience: float) -> socket.socket:
+    """Connects to a URL as in `WSGIServer.addresses`; `patience` is the timeout of every call in seconds."""
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(patience)
-        connection.connect("\0" + path[1:] if path.startswith("@") else path)
+        try:
+            connection.connect("\0" + path[1:] if path.startswith("@") else path)
+        except OSError:
+            connection.close()
+            raise
         return connection
     parts = urlsplit(address)
     assert parts.hostname is not None

@@ -130,7 +130,8 @@ pub struct Connection {
     pub(super) released: bool,
     // `sent` when the stage began.
     pub(super) sent_before: u64,
-    pub(super) served: u64,
+    // It has had a response.
+    pub(super) served: bool,
     // Bytes in `input` that the parser has not seen.
     pub(super) unseen: bool,
     pub(super) inflow: Inflow,
@@ -161,7 +162,7 @@ impl Connection {
             sent: 0,
             released: false,
             sent_before: 0,
-            served: 0,
+            served: false,
             unseen: false,
             inflow: Inflow::Dry,
             closing: false,
@@ -293,7 +294,7 @@ impl Connection {
             let count = match self.fill(turn) {
                 Fill::Bytes(count) => count,
                 // A stop may begin just when a response has left.
-                Fill::Nothing if self.is_idle() && self.served > 0 && self.site.is_stopping() => {
+                Fill::Nothing if self.is_idle() && self.served && self.site.is_stopping() => {
                     return Pass::Out(Step::Closed);
                 }
                 Fill::Nothing => return Pass::Out(Step::Wait(self)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::crew::Trouble;
 use super::gateway::Severity;
-use super::reactor::{Reactor, Slot};
+use super::reactor::Reactor;
 use super::wire::Wire;
 use crate::net::address::Peer;
 use crate::net::listener::{Accepted, Listener};
@@ -86,8 +86,7 @@ impl Reactor {
 
     // Closes a connection for the sake of another.
     fn give_up(&mut self, token: usize) {
-        let connection = self.slots.get_mut(token).and_then(|slot| slot.connection.as_mut());
-        if let Some(connection) = connection.filter(|connection| connection.is_answering()) {
+        if let Some(connection) = self.slots.connection(token).filter(|connection| connection.is_answering()) {
             connection.give_up();
         }
         self.forget(token);
@@ -115,18 +114,14 @@ impl Reactor {
         if !self.site.admits(peer, now) {
             return None;
         }
-        let token = self.free.last().copied().unwrap_or(self.slots.len());
+        let token = self.slots.next_place();
         if let Some(descriptor) = stream.descriptor() {
             // Only a kernel without memory refuses this; the client is turned away.
             self.poller.watch(descriptor, token).ok()?;
         }
-        if self.free.pop().is_none() {
-            self.slots.push(Slot::default());
-        }
         let wire = Arc::new(Wire::new(stream));
-        self.slots[token].wire = Some(Arc::clone(&wire));
         let connection = Connection::new(wire, Arc::clone(&self.site), peer.into(), listener, token, now);
-        self.keep(token, Box::new(connection));
+        self.add(Box::new(connection));
         Some(token)
     }
 
@@ -135,16 +130,14 @@ impl Reactor {
     fn find_spare(&mut self, now: Instant) -> Option<usize> {
         if self.spares.is_empty() && self.look_after.is_none_or(|after| after <= now) {
             self.look_after = Some(now + LOOK);
-            let spareness = |slot: &Slot| slot.connection.as_ref()?.spareness(now);
-            let mut found: Vec<_> =
-                self.slots.iter().enumerate().filter_map(|(token, slot)| Some((spareness(slot)?, token))).collect();
+            let spare = |token| Some((self.slots.spareness(token, now)?, token));
+            let mut found: Vec<_> = self.slots.places().filter_map(spare).collect();
             found.sort_unstable();
             self.spares = found;
         }
         while let Some((found, token)) = self.spares.pop() {
-            let connection = self.slots.get(token).and_then(|slot| slot.connection.as_ref());
             // Whoever has done something since then is less spare than it was.
-            if connection.is_some_and(|connection| connection.spareness(now) >= Some(found)) {
+            if self.slots.spareness(token, now) >= Some(found) {
                 return Some(token);
             }
         }

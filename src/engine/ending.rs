@@ -64,7 +64,7 @@ impl Connection {
         connection.enter(Stage::Answering(facts(keep_alive && !body_broke, outcome, unread)), now);
         connection.until_close = response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose);
         connection.parting = !framing.persistent;
-        connection.served += 1;
+        connection.served = true;
         if connection.site.is_observed() {
             let took = now.saturating_duration_since(arrived);
             connection.record = Some(Box::new(Record {

@@ -20,8 +20,10 @@ pub mod reactor;
 pub mod server;
 pub mod shard;
 pub mod site;
+mod slots;
 pub mod spool;
 mod sync;
+mod timers;
 pub mod wire;
 pub mod workers;
 

@@ -19,7 +19,7 @@ use super::shard::{Phase, Shard};
 use super::site::Site;
 use super::sync::AtomicBool;
 use super::wire::Wire;
-use crate::net::address::Peer;
+use crate::http::origin::Client;
 use crate::net::poller::Poller;
 use crate::net::stream::Stream;
 use crate::net::stream::double::Double;
@@ -36,7 +36,7 @@ fn exchange(site: &Arc<Site>) -> Box<Exchange> {
     double.0.lock().unwrap().incoming.push_back(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
     let now = Instant::now();
     let wire = Arc::new(Wire::new(Stream::Double(double)));
-    let mut connection = Box::new(Connection::new(wire, Arc::clone(site), Peer::Local, 0, 0, now));
+    let mut connection = Box::new(Connection::new(wire, Arc::clone(site), Client::Local, 0, 0, now));
     connection.note(true, false);
     let mut turn = Turn { now, date: &[b'd'; 29], scratch: &mut [0; 100], share: SHARE };
     match connection.advance(&mut turn) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::body::time_for;
 use super::clock::after;
 use super::connection::{Connection, Stage};
+use super::options::Options;
 
 /// A refused client gets this long to stop sending and to read the refusal.
 const LINGER: Duration = Duration::from_secs(10);
@@ -32,13 +33,38 @@ enum Rank {
     Slow,
 }
 
+/// A connection that waits for a request.
+pub(super) struct Waiting {
+    /// Since when.
+    pub since: Instant,
+    /// Whether it has had one.
+    pub served: bool,
+}
+
+impl Waiting {
+    /// When patience with the client ends.
+    pub fn deadline(&self, options: &Options) -> Instant {
+        after(self.since, if self.served { options.keep_alive } else { options.header_timeout })
+    }
+
+    /// How readily it makes room for another.
+    pub fn spareness(&self, now: Instant) -> Option<Spareness> {
+        let lag = now.saturating_duration_since(self.since);
+        (lag >= GRACE).then_some(Spareness(Reverse(Rank::Idle), lag))
+    }
+}
+
 impl Connection {
+    fn waiting(&self) -> Waiting {
+        Waiting { since: self.since, served: self.served }
+    }
+
     /// When patience with the client ends; `None` while a worker has the connection.
     pub fn deadline(&self) -> Option<Instant> {
         let options = &self.site.options;
         match &self.stage {
-            Stage::Idle if self.served > 0 => Some(after(self.since, options.keep_alive)),
-            Stage::ProxyHeader(_) | Stage::Idle | Stage::Head => Some(after(self.since, options.header_timeout)),
+            Stage::Idle => Some(self.waiting().deadline(options)),
+            Stage::ProxyHeader(_) | Stage::Head => Some(after(self.since, options.header_timeout)),
             Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
             Stage::Answering(_) => Some(after(self.moved, options.write_timeout)),
             Stage::Draining(_) | Stage::Lingering => {
@@ -55,7 +81,8 @@ impl Connection {
         let elapsed = now.saturating_duration_since(self.since);
         let silence = now.saturating_duration_since(self.moved);
         let (rank, lag, patience) = match &self.stage {
-            Stage::ProxyHeader(_) | Stage::Idle | Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
+            Stage::Idle | Stage::ProxyHeader(_) => return self.waiting().spareness(now),
+            Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
             Stage::Head => (Rank::Slow, elapsed, GRACE),
             Stage::Body(pending) => (Rank::Slow, silence.max(pending.intake.pace.lag(BRISK, now)), SLACK),
             Stage::Answering(_) => {

@@ -1,7 +1,5 @@
 //! The poller's side of a shard: accepts, moves connections along, keeps their deadlines. Used by one thread at a time.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +11,8 @@ use super::gateway::Severity;
 use super::patience::Spareness;
 use super::shard::{Phase, Shard};
 use super::site::Site;
-use super::wire::Wire;
+use super::slots::Slots;
+use super::timers::Timers;
 use crate::http::reject::Reject;
 use crate::net::listener::{Accepted, Listener};
 use crate::net::poller::{Poller, Readiness, Waker};
@@ -30,22 +29,8 @@ const POLL_EVERY: Duration = Duration::from_millis(1);
 const RECHECK: Duration = Duration::from_secs(5);
 /// What a panic in the corridor costs.
 const CONNECTION: &str = "one connection";
-/// Room for deadlines that is kept whether it is needed or not.
-const MANY_TIMERS: usize = 16 * 1024;
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
-
-#[derive(Default)]
-pub(super) struct Slot {
-    // Present as long as the connection lives.
-    pub wire: Option<Arc<Wire>>,
-    // Absent while a worker has it.
-    pub connection: Option<Box<Connection>>,
-    // When the timer queue will next mention it.
-    scheduled: Option<Instant>,
-    // It is in line for the next round, once.
-    again: bool,
-}
 
 /// One poller and its connections.
 pub struct Reactor {
@@ -53,9 +38,8 @@ pub struct Reactor {
     pub(super) poller: Poller,
     events: Vec<Readiness>,
     pub(super) doors: Vec<Door>,
-    pub(super) slots: Vec<Slot>,
-    pub(super) free: Vec<usize>,
-    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    pub(super) slots: Slots,
+    timers: Timers,
     again: Vec<usize>,
     scratch: Box<[u8]>,
     clock: Clock,
@@ -82,9 +66,8 @@ impl Reactor {
             poller,
             events: Vec::with_capacity(EVENTS),
             doors: listeners.into_iter().map(|listener| Door { listener, open: true }).collect(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            timers: BinaryHeap::new(),
+            slots: Slots::default(),
+            timers: Timers::new(now),
             again: Vec::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             clock: Clock::new(now),
@@ -104,7 +87,7 @@ impl Reactor {
     }
 
     pub(super) fn connections(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len()
     }
 
     /// One round: takes back what workers are done with, waits for the kernel (if `may_wait` and there is nothing else to
@@ -143,11 +126,10 @@ impl Reactor {
     }
 
     fn patience(&self, now: Instant) -> Option<Duration> {
-        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         // No event says that a connection can now make room for the clients that wait outside.
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
         let look = full.then_some(now + LOOK);
-        [timer, look, self.accept_after, self.drain_until]
+        [self.timers.next(), look, self.accept_after, self.drain_until]
             .into_iter()
             .flatten()
             .min()
@@ -161,7 +143,7 @@ impl Reactor {
             self.move_along(shard, connection, now, Connection::advance);
         }
         while let Some(token) = shard.take_lost() {
-            if let Some(wire) = self.slots.get(token).and_then(|slot| slot.wire.as_ref()) {
+            if let Some(wire) = self.slots.wire(token) {
                 self.site.streaming.remove(wire);
                 wire.stream().reset_on_close();
             }
@@ -178,11 +160,13 @@ impl Reactor {
                 }
                 continue;
             }
-            let Some(slot) = self.slots.get_mut(event.token) else { continue };
-            if let Some(mut connection) = slot.connection.take() {
+            if !event.readable && !event.ended && self.slots.is_asleep(event.token) {
+                continue;
+            }
+            if let Some(mut connection) = self.slots.take(event.token, &self.site) {
                 connection.note(event.readable, event.ended);
                 self.move_along(shard, connection, now, Connection::advance);
-            } else if let Some(wire) = &slot.wire {
+            } else if let Some(wire) = self.slots.wire(event.token) {
                 wire.touch(event.ended);
                 if event.writable {
                     // A broken connection is found by its owner, at its next write.
@@ -195,9 +179,8 @@ impl Reactor {
 
     fn go_on(&mut self, shard: &Shard, now: Instant) {
         for token in std::mem::take(&mut self.again) {
-            let Some(slot) = self.slots.get_mut(token) else { continue };
-            slot.again = false;
-            if let Some(connection) = slot.connection.take() {
+            self.slots.delist(token);
+            if let Some(connection) = self.slots.take(token, &self.site) {
                 self.move_along(shard, connection, now, Connection::advance);
             }
         }
@@ -245,8 +228,7 @@ impl Reactor {
             Some(Step::Wait(connection)) => self.keep(token, connection),
             Some(Step::Again(connection)) => {
                 self.keep(token, connection);
-                if let Some(slot) = self.slots.get_mut(token).filter(|slot| !slot.again) {
-                    slot.again = true;
+                if self.slots.enlist(token) {
                     self.again.push(token);
                 }
             }
@@ -255,57 +237,47 @@ impl Reactor {
         }
     }
 
-    pub(super) fn keep(&mut self, token: usize, mut connection: Box<Connection>) {
+    fn keep(&mut self, token: usize, mut connection: Box<Connection>) {
         self.released |= connection.take_released();
-        let deadline = connection.deadline();
-        let Some(slot) = self.slots.get_mut(token) else { return };
-        slot.connection = Some(connection);
+        if let Some(deadline) = connection.deadline() {
+            self.slots.schedule(token, deadline, &mut self.timers);
+        }
+        self.slots.keep(token, connection);
+    }
+
+    /// Gives a new connection its place.
+    pub(super) fn add(&mut self, connection: Box<Connection>) {
+        let (token, deadline) = (connection.token, connection.deadline());
+        self.slots.add(connection);
         if let Some(deadline) = deadline {
-            // An earlier entry is as good: it looks at the deadline again when its time comes. So a busy connection costs
-            // the queue nothing.
-            if slot.scheduled.is_none_or(|at| at > deadline) {
-                slot.scheduled = Some(deadline);
-                self.timers.push(Reverse((deadline, token)));
-            }
+            self.slots.schedule(token, deadline, &mut self.timers);
         }
     }
 
     pub(super) fn forget(&mut self, token: usize) {
-        let Some(slot) = self.slots.get_mut(token) else { return };
-        if let Some(wire) = slot.wire.take() {
+        if let Some(wire) = self.slots.remove(token) {
             self.released |= wire.output().take_released();
-            slot.connection = None;
-            slot.scheduled = None;
-            self.free.push(token);
         }
     }
 
     fn expire(&mut self, shard: &Shard, now: Instant) {
-        while let Some(Reverse((at, token))) = self.timers.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.timers.pop();
-            let Some(slot) = self.slots.get_mut(token) else { continue };
-            if slot.wire.is_none() || slot.scheduled != Some(at) {
+        while let Some((tick, place)) = self.timers.pop(now) {
+            let token = place as usize;
+            if !self.slots.unschedule(token, tick) {
                 continue;
             }
-            slot.scheduled = None;
-            match slot.connection.take() {
-                Some(connection) if connection.deadline().is_some_and(|deadline| deadline <= now) => {
-                    self.move_along(shard, connection, now, Connection::expire);
+            match self.slots.deadline(token, &self.site) {
+                Some(deadline) if deadline <= now => {
+                    if let Some(connection) = self.slots.take(token, &self.site) {
+                        self.move_along(shard, connection, now, Connection::expire);
+                    }
                 }
-                Some(connection) => self.keep(token, connection),
-                None => {
-                    slot.scheduled = Some(now + RECHECK);
-                    self.timers.push(Reverse((now + RECHECK, token)));
-                }
+                Some(deadline) => self.slots.schedule(token, deadline, &mut self.timers),
+                // With a worker.
+                None => self.slots.schedule(token, now + RECHECK, &mut self.timers),
             }
         }
-        // A flood of short connections has left, and with it its deadlines.
-        if self.timers.capacity() > MANY_TIMERS && self.timers.len() < self.timers.capacity() / 4 {
-            self.timers.shrink_to(self.timers.len() * 2);
-        }
+        self.timers.shrink();
     }
 
     fn follow_phase(&mut self, shard: &Shard, now: Instant) {
@@ -347,12 +319,14 @@ impl Reactor {
             }
         }
         self.close_doors();
-        for token in 0..self.slots.len() {
-            let idle = self.slots[token].connection.take_if(|connection| connection.is_idle());
-            if let Some(mut connection) = idle {
+        for token in self.slots.places() {
+            if !self.slots.is_idle(token) {
+                continue;
+            }
+            if let Some(mut connection) = self.slots.take(token, &self.site) {
                 connection.note(true, false);
                 self.move_along(shard, connection, now, Connection::advance);
-                if self.slots[token].connection.as_ref().is_some_and(|connection| connection.is_idle()) {
+                if self.slots.is_idle(token) {
                     self.forget(token);
                 }
             }
@@ -372,18 +346,17 @@ impl Reactor {
     /// Drops every connection, those of workers that are still inside the application too.
     pub fn clear(&mut self) {
         self.close_doors();
-        for slot in &mut self.slots {
-            match (&slot.wire, &mut slot.connection) {
-                (Some(_), Some(connection)) if connection.is_answering() => connection.give_up(),
-                (Some(wire), None) => {
-                    wire.stream().reset_on_close();
-                    wire.stream().abandon();
+        for token in self.slots.places() {
+            if let Some(connection) = self.slots.connection(token) {
+                if connection.is_answering() {
+                    connection.give_up();
                 }
-                _ => {}
+            } else if let Some(wire) = self.slots.wire(token) {
+                wire.stream().reset_on_close();
+                wire.stream().abandon();
             }
         }
-        self.slots.clear();
-        self.free.clear();
+        self.slots = Slots::default();
         self.timers.clear();
     }
 }

@@ -8,6 +8,7 @@ use super::super::observe::{Observer, Record};
 use super::super::options::Options;
 use super::super::patience::GRACE;
 use super::super::spool::Budget;
+use super::super::wire::Wire;
 use super::*;
 use crate::net::address::{Bind, Peer};
 use crate::net::listener::{Opening, Place};
@@ -58,7 +59,7 @@ impl Rig {
         for double in doubles {
             let token =
                 reactor.welcome(Stream::Double(double.clone()), Peer::Local, 0, now).expect("no kernel is asked");
-            let mut connection = reactor.slots[token].connection.take().expect("it is new");
+            let mut connection = reactor.slots.take(token, &self.shard.site).expect("it is new");
             connection.note(true, false);
             reactor.move_along(&self.shard, connection, now, Connection::advance);
         }
@@ -160,7 +161,7 @@ fn panic_of_an_observer_costs_it_one_record_and_the_others_none() {
         for double in &clients {
             let now = Instant::now();
             let token = reactor.welcome(Stream::Double(double.clone()), Peer::Local, 0, now).unwrap();
-            let mut connection = reactor.slots[token].connection.take().unwrap();
+            let mut connection = reactor.slots.take(token, &rig.shard.site).unwrap();
             connection.note(true, false);
             reactor.move_along(&rig.shard, connection, now, Connection::advance);
         }

@@ -37,6 +37,11 @@ impl Wire {
         Self { stream, output: Mutex::default(), touched: AtomicU8::new(0) }
     }
 
+    /// The socket alone.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
     /// The socket.
     pub fn stream(&self) -> &Stream {
         &self.stream

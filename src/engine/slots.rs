@@ -1,0 +1,260 @@
+//! The places of a shard's connections. A connection that waits for a request is put away as the few bytes that cannot be
+//! made anew: ten thousand idle clients take less than a megabyte.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::connection::{Connection, Stage};
+use super::patience::{Spareness, Waiting};
+use super::site::Site;
+use super::timers::{Tick, Timers};
+use super::wire::Wire;
+use crate::http::origin::{Client, Scheme};
+use crate::net::stream::Stream;
+
+/// Connections that are kept whole though they idle: those of a server with few clients, which would be put away and made
+/// anew for every request.
+const AWAKE: usize = 128;
+
+// What is left of a connection that waits for a request of which no byte has come.
+struct Sleeper {
+    stream: Stream,
+    client: Client,
+    scheme: Option<Scheme>,
+    listener: u16,
+    served: bool,
+    since: Instant,
+}
+
+impl Sleeper {
+    fn waiting(&self) -> Waiting {
+        Waiting { since: self.since, served: self.served }
+    }
+
+    fn wake(self, site: &Arc<Site>, token: usize) -> Box<Connection> {
+        let Self { stream, client, scheme, listener, served, since } = self;
+        let wire = Arc::new(Wire::new(stream));
+        let mut connection = Connection::new(wire, Arc::clone(site), client, listener.into(), token, since);
+        connection.stage = Stage::Idle;
+        connection.scheme = scheme;
+        connection.served = served;
+        Box::new(connection)
+    }
+}
+
+impl Connection {
+    // Whether there is no more to keep of it than what a sleeper has. Its place in the slots has a part of its wire.
+    fn can_sleep(&self) -> bool {
+        let has_rest = |wire: &Wire| wire.output().pending() > 0 || wire.output().has_failed();
+        matches!(self.stage, Stage::Idle)
+            && self.input.is_empty()
+            && self.is_dry()
+            && self.record.is_none()
+            && !has_rest(&self.wire)
+            && Arc::strong_count(&self.wire) <= 2
+            && Arc::weak_count(&self.wire) == 0
+    }
+
+    // `None`: somebody else has a part of it, which `can_sleep` has ruled out.
+    fn fall_asleep(self) -> Option<Sleeper> {
+        let Self { wire, client, scheme, listener, served, since, .. } = self;
+        let stream = Arc::into_inner(wire)?.into_stream();
+        Some(Sleeper { stream, client, scheme, listener: u16::try_from(listener).ok()?, served, since })
+    }
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Free,
+    Asleep(Sleeper),
+    Awake {
+        // Here as long as the connection lives.
+        wire: Arc<Wire>,
+        // Absent while a worker has it.
+        connection: Option<Box<Connection>>,
+    },
+}
+
+#[derive(Default)]
+struct Slot {
+    state: State,
+    // The entry that the timers have for it.
+    scheduled: Option<Tick>,
+    // It is in line for the next round, once.
+    again: bool,
+}
+
+// What an idle client costs, beside its entry of 16 bytes in the timers. (The double of the tests is larger than a socket.)
+#[cfg(not(any(test, feature = "doubles")))]
+const _: () = assert!(size_of::<Slot>() <= 64);
+
+/// The places, by their numbers.
+#[derive(Default)]
+pub(super) struct Slots {
+    all: Vec<Slot>,
+    free: Vec<u32>,
+    awake: usize,
+}
+
+impl Slots {
+    /// Connections that live.
+    pub fn len(&self) -> usize {
+        self.all.len() - self.free.len()
+    }
+
+    /// Numbers of all places, of which some are free.
+    pub fn places(&self) -> std::ops::Range<usize> {
+        0..self.all.len()
+    }
+
+    /// The place that the next connection gets.
+    pub fn next_place(&self) -> usize {
+        self.free.last().map_or(self.all.len(), |place| *place as usize)
+    }
+
+    /// Gives a new connection its place, the one that was told before.
+    pub fn add(&mut self, connection: Box<Connection>) {
+        if self.free.pop().is_none() {
+            self.all.push(Slot::default());
+        }
+        let place = connection.token;
+        if let Some(slot) = self.all.get_mut(place) {
+            slot.state = State::Awake { wire: Arc::clone(&connection.wire), connection: None };
+            self.awake += 1;
+            self.keep(place, connection);
+        }
+    }
+
+    /// Takes the connection out, as somebody else's for a while; `None` if it is that already.
+    pub fn take(&mut self, place: usize, site: &Arc<Site>) -> Option<Box<Connection>> {
+        let slot = self.all.get_mut(place)?;
+        match std::mem::take(&mut slot.state) {
+            State::Free => None,
+            State::Asleep(sleeper) => {
+                let connection = sleeper.wake(site, place);
+                slot.state = State::Awake { wire: Arc::clone(&connection.wire), connection: None };
+                self.awake += 1;
+                Some(connection)
+            }
+            State::Awake { wire, connection } => {
+                slot.state = State::Awake { wire, connection: None };
+                connection
+            }
+        }
+    }
+
+    /// Takes a connection back. With many of them, one that idles is put away.
+    pub fn keep(&mut self, place: usize, connection: Box<Connection>) {
+        let Some(slot) = self.all.get_mut(place) else { return };
+        if self.awake <= AWAKE || !connection.can_sleep() {
+            if let State::Awake { connection: kept, .. } = &mut slot.state {
+                *kept = Some(connection);
+            }
+            return;
+        }
+        slot.state = State::Free;
+        self.awake -= 1;
+        match connection.fall_asleep() {
+            Some(sleeper) => slot.state = State::Asleep(sleeper),
+            None => self.release(place),
+        }
+    }
+
+    /// Ends a connection's life. Gives its wire, if it was not put away.
+    pub fn remove(&mut self, place: usize) -> Option<Arc<Wire>> {
+        let wire = match std::mem::take(&mut self.all.get_mut(place)?.state) {
+            State::Free => return None,
+            State::Asleep(_) => None,
+            State::Awake { wire, .. } => {
+                self.awake -= 1;
+                Some(wire)
+            }
+        };
+        self.release(place);
+        wire
+    }
+
+    fn release(&mut self, place: usize) {
+        if let (Some(slot), Ok(place)) = (self.all.get_mut(place), u32::try_from(place)) {
+            *slot = Slot::default();
+            self.free.push(place);
+        }
+    }
+
+    /// The connection, unless a worker has it or it is put away.
+    pub fn connection(&mut self, place: usize) -> Option<&mut Connection> {
+        match &mut self.all.get_mut(place)?.state {
+            State::Awake { connection, .. } => connection.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// The wire of a connection that is not put away.
+    pub fn wire(&self, place: usize) -> Option<&Arc<Wire>> {
+        match &self.all.get(place)?.state {
+            State::Awake { wire, .. } => Some(wire),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection is put away: nothing but bytes or its end concerns it.
+    pub fn is_asleep(&self, place: usize) -> bool {
+        self.all.get(place).is_some_and(|slot| matches!(slot.state, State::Asleep(_)))
+    }
+
+    /// Whether it waits for a request of which no byte has come.
+    pub fn is_idle(&self, place: usize) -> bool {
+        match self.all.get(place).map(|slot| &slot.state) {
+            Some(State::Asleep(_)) => true,
+            Some(State::Awake { connection: Some(connection), .. }) => connection.is_idle(),
+            _ => false,
+        }
+    }
+
+    /// How readily it is given up for the sake of another.
+    pub fn spareness(&self, place: usize, now: Instant) -> Option<Spareness> {
+        match &self.all.get(place)?.state {
+            State::Asleep(sleeper) => sleeper.waiting().spareness(now),
+            State::Awake { connection, .. } => connection.as_ref()?.spareness(now),
+            State::Free => None,
+        }
+    }
+
+    /// When patience with it ends; `None` while a worker has it, or if there is none.
+    pub fn deadline(&self, place: usize, site: &Site) -> Option<Instant> {
+        match &self.all.get(place)?.state {
+            State::Asleep(sleeper) => Some(sleeper.waiting().deadline(&site.options)),
+            State::Awake { connection, .. } => connection.as_ref()?.deadline(),
+            State::Free => None,
+        }
+    }
+
+    /// Sees to it that the timers have an entry for it.
+    pub fn schedule(&mut self, place: usize, deadline: Instant, timers: &mut Timers) {
+        if let (Some(slot), Ok(number)) = (self.all.get_mut(place), u32::try_from(place)) {
+            timers.schedule(number, deadline, &mut slot.scheduled);
+        }
+    }
+
+    /// Whether an entry of the timers is this place's, which then has none.
+    pub fn unschedule(&mut self, place: usize, tick: Tick) -> bool {
+        self.all.get_mut(place).and_then(|slot| slot.scheduled.take_if(|scheduled| *scheduled == tick)).is_some()
+    }
+
+    /// Puts it in line for the next round. `false`: it is already.
+    pub fn enlist(&mut self, place: usize) -> bool {
+        self.all.get_mut(place).is_some_and(|slot| !std::mem::replace(&mut slot.again, true))
+    }
+
+    /// Takes it out of the line.
+    pub fn delist(&mut self, place: usize) {
+        if let Some(slot) = self.all.get_mut(place) {
+            slot.again = false;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "slots_tests.rs"]
+mod tests;

@@ -1,0 +1,179 @@
+"""This server against every case, in this process: no alternative, no early close, nothing beside what it promises.
+
+`make conformance` runs the same cases against the command, split at every offset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.__main__ import main
+from tests.conformance.catalogue import CORPUS, rows, wire_cases
+from tests.conformance.exchanges import ProbeCase
+from tests.conformance.journal import Journal
+from tests.conformance.judge import Rules, parse
+from tests.conformance.probe import Probe
+from tests.conformance.replay import SEED, Subject, replay
+from tests.conformance.scripts import SCRIPTS, ScriptCase
+from tests.conformance.suite import PROBES, entries
+from tests.conformance.wire import Exchange, Script
+from tests.server.recording import STREAMING, listening
+from tests.support import PATIENCE
+
+SPLITS = 6
+"""Offsets drawn for each wire case."""
+
+# How the server is set up: transport, whether the application reads, whether bodies are streamed.
+SETTINGS = {
+    "tcp": ("tcp", True, False),
+    "tcp-unread": ("tcp", False, False),
+    "tcp-streamed": ("tcp", True, True),
+    "tcp-streamed-unread": ("tcp", False, True),
+    "unix": ("unix", True, False),
+    "unix-unread": ("unix", False, False),
+    "unix-streamed": ("unix", True, True),
+}
+# Short enough to wait for, long beside the steps of a case.
+BRIEF = {
+    "header_timeout": 0.5,
+    "body_timeout": 0.5,
+    "body_min_rate": 10_000,
+    "write_timeout": 0.5,
+    "keep_alive": 0.5,
+    "max_body_size": 1_000_000,
+}
+
+
+@contextlib.contextmanager
+def served(
+    folder: Path, transport: str, options: dict[str, Any], *, reads: bool = True, streams: bool = False
+) -> Iterator[Subject]:
+    """A server with the probe, judged strictly."""
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(Journal(folder / "journal"))
+        server = stack.enter_context(listening(transport, Probe(str(journal.path), reads), folder, **options))
+        yield Subject(server.addresses[0], journal, Rules(reads, streams, strict=True), PATIENCE, pipelined=True)
+
+
+def in_setting(folder: Path, setting: str) -> contextlib.AbstractContextManager[Subject]:
+    """A server in one of the settings."""
+    transport, reads, streams = SETTINGS[setting]
+    # As much as may be buffered: nothing is then seen by the application before it is complete.
+    options = {**STREAMING, "stream_chunked": True} if streams else {"body_buffer": 1 << 30}
+    return served(folder, transport, options, reads=reads, streams=streams)
+
+
+def shown(missed: dict[str, Any]) -> str:
+    return "\n".join(f"{case_id}: {miss.kind}: {miss.text}" for case_id, miss in missed.items())
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_wire_cases_are_met_however_they_are_cut(setting: str, tmp_path: Path) -> None:
+    with in_setting(tmp_path, setting) as subject:
+        missed = replay(subject, wire_cases(), SPLITS)
+    assert not missed, shown(missed)
+
+
+# Cases of processor time and of /proc belong to `make conformance`, where the server has a process of its own.
+CONVERSATIONS = [case for case in SCRIPTS if not case.linux]
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["buffered", "streamed"])
+@pytest.mark.parametrize("transport", ["tcp", "unix"])
+def test_probes_and_conversations_are_met(transport: str, streams: bool, tmp_path: Path) -> None:
+    options = STREAMING if streams else {}
+    cases: list[ProbeCase | ScriptCase] = [*PROBES, *(case for case in CONVERSATIONS if not case.needs)]
+    with served(tmp_path, transport, options) as subject:
+        missed = {case.id: miss for case in cases if (miss := case.run(subject)) is not None}
+    assert not missed, shown(missed)
+
+
+def test_conversations_with_short_times_are_met(tmp_path: Path) -> None:
+    cases = [case for case in CONVERSATIONS if case.needs]
+    with served(tmp_path, "tcp", BRIEF) as subject:
+        missed = {case.id: miss for case in cases if (miss := case.run(subject)) is not None}
+    assert not missed, shown(missed)
+
+
+def test_command_line_tests_a_server_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    only = ["get", "both-framings", "response-list", "environ-dict", "expect-waits", "limit-body"]
+    command = "{python} -m wsgi_server --bind {address} {app}"
+    assert main([*(word for name in only for word in ("--only", name)), "--splits", "1"]) == 0
+    assert main(["--server", command, "--only", "get", "--only", "time-silent", "--splits", "1"]) == 0
+    report = capsys.readouterr().out
+    assert "not offered: time-silent (header_timeout)" in report
+
+
+# -- Bytes that nobody has thought of ----------------------------------------------------------------------------------
+
+
+def mutated(draw: random.Random, content: bytes) -> bytes:
+    """`content` with a byte changed, some taken out, put in or repeated, or with its end cut off."""
+    data = bytearray(content)
+    for _ in range(draw.choice([1, 1, 2, 4])):
+        at = draw.randrange(len(data) + 1)
+        size = draw.choice([1, 2, 10])
+        change = draw.randrange(5)
+        if change == 0:
+            data[at : at + 1] = draw.choices(b"\r\n \t:;0,\0\xffaG", k=1)
+        elif change == 1:
+            del data[at : at + size]
+        elif change == 2:
+            data[at:at] = bytes(draw.choices(b"\r\n :0a,", k=size))
+        elif change == 3:
+            data[at:at] = data[max(0, at - 20) : at]
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_mutated_cases_are_answered_strictly_or_refused(
+    setting: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = random.Random(SEED)
+    small = [case.content for case in wire_cases() if len(case.content) < 3000]
+    with in_setting(tmp_path, setting) as subject:
+        for _ in range(500):
+            content = mutated(draw, b"".join(draw.choices(small, k=draw.choice([1, 2, 3]))))
+            at = draw.randrange(len(content) + 1)
+            script = Script([content[:at], content[at:]], leaves=True)
+            (transcript,) = Exchange(subject.address, subject.patience).run([script])
+            assert not transcript.stalled, content
+            calls = [line.split(" ")[1] for line in subject.journal.lines if line.startswith(("call ", "run "))]
+            subject.journal.forget()
+            responses, error = parse(transcript, calls)
+            assert error is None, content
+            assert {response.status for response in responses} <= {200, 400, 413, 414, 417, 431, 501, 505}, content
+    # Nothing that a client sends is an error of the server or of the application.
+    assert not [record for record in caplog.records if "/app/" not in record.getMessage()]
+
+
+# -- The catalogue -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["accept", "refuse"])
+def test_corpus_files_and_expectations_are_the_same(folder: str) -> None:
+    files = {path.stem for path in (CORPUS / folder).glob("*.http")}
+    assert files == {row[0] for row in rows(CORPUS / folder / "expect.tsv")}
+    assert files
+
+
+def test_catalogue_names_every_file_of_the_corpus_once() -> None:
+    named = [row[0] for row in rows(CORPUS / "cases.tsv")]
+    files = [path.stem for path in CORPUS.glob("*/*.http")]
+    assert sorted(named) == sorted(files)
+
+
+def test_cases_have_ids_rules_and_sentences_of_their_own() -> None:
+    found = entries()
+    assert len({entry.id for entry in found}) == len(found)
+    for entry in found:
+        assert entry.rule.startswith(("RFC ", "PEP 3333")), entry.id
+        assert entry.sentence.endswith("."), entry.id
