@@ -36,6 +36,16 @@ def _without_upgrade(request: bytes) -> bytes:
     return re.sub(rb"(?i)\r\nUpgrade:", b"\r\nXpgrade:", head) + empty + body
 
 
+def _without_proxy_connection(request: bytes) -> bytes:
+    head, empty, body = request.partition(b"\r\n\r\n")
+    return re.sub(rb"(?i)\r\nProxy-Connection:", b"\r\nXroxy-Connection:", head) + empty + body
+
+
+def _with_short_length(request: bytes) -> bytes:
+    head, empty, body = request.partition(b"\r\n\r\n")
+    return re.sub(rb"(?i)(\r\nContent-Length:[ \t]*)0+(?=[0-9])", rb"\1", head) + empty + body
+
+
 def _without_empty_line(request: bytes) -> bytes:
     return request.removeprefix(b"\r\n")
 
@@ -87,11 +97,13 @@ class Habit:
 HABITS = [
     Habit("other methods", "httptools", _known_method),
     Habit("upgrade", "httptools", _without_upgrade),
+    Habit("Proxy-Connection", "httptools", _without_proxy_connection),
     Habit("white space at a line's end", "httptools", _trimmed),
     Habit("chunk extensions", "httptools", _without_extensions),
     Habit("framing fields in trailers", "httptools", _without_framing_trailers),
     Habit("empty line before a request", "h11", _without_empty_line),
     Habit("chunk extensions", "h11", _without_extensions),
+    Habit("lengths of many digits", "h11", _with_short_length),
     Habit("chunk sizes of many digits", "h11", _without_zeros),
     Habit("framing fields in trailers", "h11", _without_framing_trailers),
 ]
