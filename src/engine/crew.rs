@@ -71,6 +71,8 @@ pub struct Crew {
     // Requests in line, here and with the shards.
     queued: AtomicUsize,
     threads: usize,
+    // Requests that may still begin before as many run as may run at the same time.
+    seats: AtomicUsize,
     shards: usize,
     bell: Queue<Word>,
     parked: AtomicUsize,
@@ -94,12 +96,13 @@ pub(super) enum Trouble {
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 impl Crew {
-    /// The crew of `shards` shards, `threads` in number.
+    /// The crew of `shards` shards, of which `threads` may be inside the application at the same time.
     pub fn new(threads: usize, shards: usize) -> Self {
         Self {
             pool: Line::default(),
             queued: AtomicUsize::new(0),
             threads,
+            seats: AtomicUsize::new(threads),
             shards,
             bell: Queue::new(),
             parked: AtomicUsize::new(0),
@@ -142,12 +145,62 @@ impl Crew {
         self.take_if(|_| true)
     }
 
-    /// Takes over a request from a leader that is held up.
-    pub(super) fn take_over(&self, exchange: Box<Exchange>) {
-        self.pool.put(exchange);
+    /// How many workers there are: one more for each shard, to see to its poller while as many requests run as may. Where
+    /// nobody could take over anyway, whoever leads is inside the application as well: one thread stays one thread.
+    pub(super) fn workers(&self) -> usize {
+        if self.has_followers() { self.threads + self.shards } else { self.threads }
     }
 
-    /// Whether there is more than the one worker that leads.
+    /// Takes a seat inside the application. `false`: as many requests run as may.
+    pub(super) fn sit(&self) -> bool {
+        let mut seats = self.seats.load(Ordering::SeqCst);
+        while seats > 0 {
+            match self.seats.compare_exchange(seats, seats - 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
+                Err(changed) => seats = changed,
+            }
+        }
+        false
+    }
+
+    /// Gives the seat back, to whoever waits for one.
+    pub(super) fn rise(&self) {
+        self.seats.fetch_add(1, Ordering::SeqCst);
+        if self.pool.len() > 0 {
+            self.ring();
+        }
+    }
+
+    /// Whether a request could begin.
+    pub(super) fn has_seat(&self) -> bool {
+        self.seats.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether anybody is inside the application.
+    pub(super) fn is_inside(&self) -> bool {
+        self.seats.load(Ordering::Relaxed) < self.threads
+    }
+
+    /// Takes the first request that is not its leader's, and a seat for it.
+    pub(super) fn take_seated(&self) -> Option<Box<Exchange>> {
+        if self.pool.len() == 0 || !self.sit() {
+            return None;
+        }
+        let exchange = self.take();
+        if exchange.is_none() {
+            self.rise();
+        }
+        exchange
+    }
+
+    // A word for each sleeper at most: whoever is awake looks at the line before it parks.
+    fn ring(&self) {
+        if self.parked.load(Ordering::SeqCst) > self.bell.len() {
+            self.bell.put(Word::Run);
+        }
+    }
+
+    /// Whether there are more threads than those that lead.
     pub(super) fn has_followers(&self) -> bool {
         self.threads > self.shards
     }
@@ -180,9 +233,9 @@ impl Crew {
     /// A request for whichever parked worker wakes first.
     pub(super) fn give(&self, exchange: Box<Exchange>) {
         self.pool.put(exchange);
-        // A word for each sleeper at most: whoever is awake looks at the line before it parks.
-        if self.parked.load(Ordering::SeqCst) > self.bell.len() {
-            self.bell.put(Word::Run);
+        // Without a seat for it, whoever rises next rings.
+        if self.has_seat() {
+            self.ring();
         }
     }
 
@@ -215,22 +268,22 @@ impl Crew {
     /// A shard has come to its end; with the last one, everybody goes home.
     pub(super) fn dismiss_from_one(&self) {
         if self.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-            for _ in 0..self.threads {
+            for _ in 0..self.workers() {
                 self.bell.put(Word::Stop);
             }
         }
     }
 
-    /// Sleeps until there is word. Gives the request along with it, if it is one.
+    /// Sleeps until there is word. Gives the request along with it, if it is one, and a seat for that.
     pub(super) fn park(&self) -> (Word, Option<Box<Exchange>>) {
         self.parked.fetch_add(1, Ordering::SeqCst);
         // What came into line before this worker counted as parked was not announced.
-        let (word, exchange) = if let Some(exchange) = self.take() {
+        let (word, exchange) = if let Some(exchange) = self.take_seated() {
             (Word::Run, Some(exchange))
         } else {
             let word = self.bell.wait().unwrap_or(Word::Stop);
             // Taken before this worker stops counting as parked, so that nobody thinks the request is in excess.
-            let exchange = if matches!(word, Word::Run) { self.take() } else { None };
+            let exchange = if matches!(word, Word::Run) { self.take_seated() } else { None };
             (word, exchange)
         };
         self.parked.fetch_sub(1, Ordering::SeqCst);
@@ -252,9 +305,9 @@ impl Crew {
         due
     }
 
-    /// Whether requests are in line and every worker is at one already.
+    /// Whether requests are in line and as many run already as may.
     pub(super) fn is_pressed(&self) -> bool {
-        self.queued.load(Ordering::SeqCst) > 0 && self.parked.load(Ordering::SeqCst) == 0
+        self.queued.load(Ordering::SeqCst) > 0 && !self.has_seat()
     }
 
     /// Forgets what nobody took.

@@ -108,6 +108,54 @@ fn two_requests_for_two_workers_are_run_by_somebody() {
 }
 
 #[test]
+fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
+    model(|| {
+        let (crew, site) = (crew(1), surroundings());
+        assert!(crew.sit() && crew.admit(1));
+        let follower = spawn({
+            let crew = Arc::clone(&crew);
+            move || while crew.park().1.is_none() {}
+        });
+        let leader = spawn({
+            let crew = Arc::clone(&crew);
+            move || crew.give(exchange(&site))
+        });
+        // Whoever rises may be the next to lead, and counts on the one that is parked.
+        crew.rise();
+        leader.join().unwrap();
+        follower.join().unwrap();
+        assert!(!crew.has_seat(), "the one that is free is taken");
+    });
+}
+
+#[test]
+fn seats_are_never_more_than_there_are() {
+    model(|| {
+        let (crew, site) = (crew(1), surroundings());
+        for _ in 0..2 {
+            assert!(crew.admit(2));
+            crew.give(exchange(&site));
+        }
+        let inside = Arc::new(AtomicBool::new(false));
+        let sit = |crew: &Crew, inside: &AtomicBool| {
+            let seated = crew.take_seated().is_some();
+            if seated {
+                assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
+                inside.store(false, Ordering::SeqCst);
+                crew.rise();
+            }
+        };
+        let other = spawn({
+            let (crew, inside) = (Arc::clone(&crew), Arc::clone(&inside));
+            move || sit(&crew, &inside)
+        });
+        sit(&crew, &inside);
+        other.join().unwrap();
+        assert!(crew.has_seat());
+    });
+}
+
+#[test]
 fn leader_that_counts_on_a_worker_for_two_requests_is_woken_for_the_second() {
     model(|| {
         let crew = Crew::new(2, 1);

@@ -57,8 +57,8 @@ impl Room {
 impl Run {
     /// Begins to accept from `listeners`, as soon as the workers come to [`Run::work`].
     pub fn start(listeners: &[Arc<Listener>], plan: &Plan) -> io::Result<Self> {
-        let workers = plan.options.threads.max(1);
-        let count = if plan.once { 1 } else { plan.shards.clamp(1, workers) };
+        let threads = plan.options.threads.max(1);
+        let count = if plan.once { 1 } else { plan.shards.clamp(1, threads) };
         let mut shards = Vec::with_capacity(count);
         let room = Room::of(getrlimit(Resource::Nofile).current);
         // Every shard takes its share of the connections.
@@ -67,7 +67,7 @@ impl Run {
             ..(*plan.options).clone()
         });
         let spool = Arc::new(Budget::of(&plan.options, room.files));
-        let crew = Arc::new(Crew::new(workers, count));
+        let crew = Arc::new(Crew::new(threads, count));
         for index in 0..count {
             let site = Site::new(
                 index,
@@ -80,7 +80,7 @@ impl Run {
             shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), Arc::clone(&crew), plan.once)?));
         }
         crew.enlist(shards.iter().map(|shard| shard.waker()).collect());
-        let run = Self { shards, workers, monitors: Mutex::default() };
+        let run = Self { shards, workers: crew.workers(), monitors: Mutex::default() };
         for (index, shard) in run.shards.iter().enumerate() {
             let shard = Arc::clone(shard);
             let monitor = spawn(format!("wsgi-monitor-{index}"), move || monitor::watch(&shard));

@@ -89,10 +89,14 @@ struct Slot {
 #[cfg(not(any(test, feature = "doubles")))]
 const _: () = assert!(size_of::<Slot>() <= 64);
 
+/// Places that are made at a time. They stay where they are: one growing table would leave its former places to the allocator.
+const PAGE: usize = 256;
+
 /// The places, by their numbers.
 #[derive(Default)]
 pub(super) struct Slots {
-    all: Vec<Slot>,
+    pages: Vec<Vec<Slot>>,
+    made: usize,
     free: Vec<u32>,
     awake: usize,
 }
@@ -100,26 +104,44 @@ pub(super) struct Slots {
 impl Slots {
     /// Connections that live.
     pub fn len(&self) -> usize {
-        self.all.len() - self.free.len()
+        self.made - self.free.len()
     }
 
     /// Numbers of all places, of which some are free.
     pub fn places(&self) -> std::ops::Range<usize> {
-        0..self.all.len()
+        0..self.made
     }
 
     /// The place that the next connection gets.
     pub fn next_place(&self) -> usize {
-        self.free.last().map_or(self.all.len(), |place| *place as usize)
+        self.free.last().map_or(self.made, |place| *place as usize)
+    }
+
+    fn slot(&self, place: usize) -> Option<&Slot> {
+        self.pages.get(place / PAGE)?.get(place % PAGE)
+    }
+
+    fn slot_mut(&mut self, place: usize) -> Option<&mut Slot> {
+        self.pages.get_mut(place / PAGE)?.get_mut(place % PAGE)
+    }
+
+    fn make(&mut self) {
+        if self.made % PAGE == 0 {
+            self.pages.push(Vec::with_capacity(PAGE));
+        }
+        if let Some(page) = self.pages.last_mut() {
+            page.push(Slot::default());
+            self.made += 1;
+        }
     }
 
     /// Gives a new connection its place, the one that was told before.
     pub fn add(&mut self, connection: Box<Connection>) {
         if self.free.pop().is_none() {
-            self.all.push(Slot::default());
+            self.make();
         }
         let place = connection.token;
-        if let Some(slot) = self.all.get_mut(place) {
+        if let Some(slot) = self.slot_mut(place) {
             slot.state = State::Awake { wire: Arc::clone(&connection.wire), connection: None };
             self.awake += 1;
             self.keep(place, connection);
@@ -128,7 +150,7 @@ impl Slots {
 
     /// Takes the connection out, as somebody else's for a while; `None` if it is that already.
     pub fn take(&mut self, place: usize, site: &Arc<Site>) -> Option<Box<Connection>> {
-        let slot = self.all.get_mut(place)?;
+        let slot = self.slot_mut(place)?;
         match std::mem::take(&mut slot.state) {
             State::Free => None,
             State::Asleep(sleeper) => {
@@ -146,24 +168,28 @@ impl Slots {
 
     /// Takes a connection back. With many of them, one that idles is put away.
     pub fn keep(&mut self, place: usize, connection: Box<Connection>) {
-        let Some(slot) = self.all.get_mut(place) else { return };
-        if self.awake <= AWAKE || !connection.can_sleep() {
+        let sleeps = self.awake > AWAKE && connection.can_sleep();
+        let Some(slot) = self.slot_mut(place) else { return };
+        if !sleeps {
             if let State::Awake { connection: kept, .. } = &mut slot.state {
                 *kept = Some(connection);
             }
             return;
         }
+        // Its part of the wire goes first: the socket alone is kept.
         slot.state = State::Free;
+        let sleeper = connection.fall_asleep();
+        let lives = sleeper.is_some();
+        slot.state = sleeper.map_or(State::Free, State::Asleep);
         self.awake -= 1;
-        match connection.fall_asleep() {
-            Some(sleeper) => slot.state = State::Asleep(sleeper),
-            None => self.release(place),
+        if !lives {
+            self.release(place);
         }
     }
 
     /// Ends a connection's life. Gives its wire, if it was not put away.
     pub fn remove(&mut self, place: usize) -> Option<Arc<Wire>> {
-        let wire = match std::mem::take(&mut self.all.get_mut(place)?.state) {
+        let wire = match std::mem::take(&mut self.slot_mut(place)?.state) {
             State::Free => return None,
             State::Asleep(_) => None,
             State::Awake { wire, .. } => {
@@ -176,7 +202,7 @@ impl Slots {
     }
 
     fn release(&mut self, place: usize) {
-        if let (Some(slot), Ok(place)) = (self.all.get_mut(place), u32::try_from(place)) {
+        if let (Some(slot), Ok(place)) = (self.slot_mut(place), u32::try_from(place)) {
             *slot = Slot::default();
             self.free.push(place);
         }
@@ -184,7 +210,7 @@ impl Slots {
 
     /// The connection, unless a worker has it or it is put away.
     pub fn connection(&mut self, place: usize) -> Option<&mut Connection> {
-        match &mut self.all.get_mut(place)?.state {
+        match &mut self.slot_mut(place)?.state {
             State::Awake { connection, .. } => connection.as_deref_mut(),
             _ => None,
         }
@@ -192,7 +218,7 @@ impl Slots {
 
     /// The wire of a connection that is not put away.
     pub fn wire(&self, place: usize) -> Option<&Arc<Wire>> {
-        match &self.all.get(place)?.state {
+        match &self.slot(place)?.state {
             State::Awake { wire, .. } => Some(wire),
             _ => None,
         }
@@ -200,12 +226,12 @@ impl Slots {
 
     /// Whether the connection is put away: nothing but bytes or its end concerns it.
     pub fn is_asleep(&self, place: usize) -> bool {
-        self.all.get(place).is_some_and(|slot| matches!(slot.state, State::Asleep(_)))
+        self.slot(place).is_some_and(|slot| matches!(slot.state, State::Asleep(_)))
     }
 
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self, place: usize) -> bool {
-        match self.all.get(place).map(|slot| &slot.state) {
+        match self.slot(place).map(|slot| &slot.state) {
             Some(State::Asleep(_)) => true,
             Some(State::Awake { connection: Some(connection), .. }) => connection.is_idle(),
             _ => false,
@@ -214,7 +240,7 @@ impl Slots {
 
     /// How readily it is given up for the sake of another.
     pub fn spareness(&self, place: usize, now: Instant) -> Option<Spareness> {
-        match &self.all.get(place)?.state {
+        match &self.slot(place)?.state {
             State::Asleep(sleeper) => sleeper.waiting().spareness(now),
             State::Awake { connection, .. } => connection.as_ref()?.spareness(now),
             State::Free => None,
@@ -223,7 +249,7 @@ impl Slots {
 
     /// When patience with it ends; `None` while a worker has it, or if there is none.
     pub fn deadline(&self, place: usize, site: &Site) -> Option<Instant> {
-        match &self.all.get(place)?.state {
+        match &self.slot(place)?.state {
             State::Asleep(sleeper) => Some(sleeper.waiting().deadline(&site.options)),
             State::Awake { connection, .. } => connection.as_ref()?.deadline(),
             State::Free => None,
@@ -232,24 +258,24 @@ impl Slots {
 
     /// Sees to it that the timers have an entry for it.
     pub fn schedule(&mut self, place: usize, deadline: Instant, timers: &mut Timers) {
-        if let (Some(slot), Ok(number)) = (self.all.get_mut(place), u32::try_from(place)) {
+        if let (Some(slot), Ok(number)) = (self.slot_mut(place), u32::try_from(place)) {
             timers.schedule(number, deadline, &mut slot.scheduled);
         }
     }
 
     /// Whether an entry of the timers is this place's, which then has none.
     pub fn unschedule(&mut self, place: usize, tick: Tick) -> bool {
-        self.all.get_mut(place).and_then(|slot| slot.scheduled.take_if(|scheduled| *scheduled == tick)).is_some()
+        self.slot_mut(place).and_then(|slot| slot.scheduled.take_if(|scheduled| *scheduled == tick)).is_some()
     }
 
     /// Puts it in line for the next round. `false`: it is already.
     pub fn enlist(&mut self, place: usize) -> bool {
-        self.all.get_mut(place).is_some_and(|slot| !std::mem::replace(&mut slot.again, true))
+        self.slot_mut(place).is_some_and(|slot| !std::mem::replace(&mut slot.again, true))
     }
 
     /// Takes it out of the line.
     pub fn delist(&mut self, place: usize) {
-        if let Some(slot) = self.all.get_mut(place) {
+        if let Some(slot) = self.slot_mut(place) {
             slot.again = false;
         }
     }

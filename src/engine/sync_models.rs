@@ -61,6 +61,16 @@ mod loomed {
     atomic!(AtomicU8, u8, swap fetch_or fetch_max);
     atomic!(AtomicU64, u64, fetch_add);
     atomic!(AtomicUsize, usize, fetch_add fetch_sub);
+
+    impl AtomicUsize {
+        pub fn compare_exchange(&self, old: usize, new: usize, won: Ordering, lost: Ordering) -> Result<usize, usize> {
+            let order = |order, weaker| if order == Ordering::SeqCst { weaker } else { order };
+            let result =
+                self.0.compare_exchange(old, new, order(won, Ordering::AcqRel), order(lost, Ordering::Acquire));
+            fence_behind(won);
+            result
+        }
+    }
 }
 
 /// A queue that promises as little as crossbeam's: what was put is seen by whoever looks after it, and that nothing is there

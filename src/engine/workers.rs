@@ -31,7 +31,10 @@ pub fn work<G: Gateway>(shards: &[Arc<Shard>], home: usize, gateway: &mut G) {
         match attended.unwrap_or(Attended::Work) {
             Attended::Work => worker.run_batch(shard),
             // One that waits is sent off at once: the next may take long, too.
-            Attended::Run(exchange) => drop(worker.run(exchange)),
+            Attended::Run(exchange) => {
+                worker.run(exchange);
+                shard.end();
+            }
             Attended::Go(elsewhere) => worker.at = elsewhere,
             Attended::Stop => return,
         }
@@ -48,15 +51,19 @@ struct Worker<'a, G> {
 
 impl<G: Gateway> Worker<'_, G> {
     fn run_batch(&mut self, shard: &Shard) {
+        if !shard.begin() {
+            return;
+        }
         let mut took = Duration::ZERO;
         for _ in 0..BATCH {
-            let Some(exchange) = shard.next() else { return };
+            let Some(exchange) = shard.next() else { break };
             let ours = exchange.shard() == shard.site.shard;
             took += self.run(exchange);
             if took > BATCH_TIME || !ours {
-                return;
+                break;
             }
         }
+        shard.end();
     }
 
     // gateway, from taking an exchange over to giving its connection back. Returns how long that took.
