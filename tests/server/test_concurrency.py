@@ -197,7 +197,9 @@ def test_requests_that_wait_for_each_other_meet(threads: int) -> None:
             for client in everybody:
                 client.send(get("/meet"))
             assert [client.receive().body for client in everybody] == [b"met"] * threads
-    assert names == [{f"wsgi-worker-{number}" for number in range(threads)}] * rounds
+    # One worker more sees to the network meanwhile, and it is not always the same.
+    assert [len(met) for met in names] == [threads] * rounds
+    assert set().union(*names) <= {f"wsgi-worker-{number}" for number in range(threads + 1)}
 
 
 def test_requests_that_wait_for_each_other_meet_among_quick_ones() -> None:
@@ -259,7 +261,9 @@ def test_thread_locals_last_as_long_as_their_worker() -> None:
         for _ in range(10):
             for client in clients.ask(*["/"] * 4):
                 client.receive()
-    assert counts == {f"wsgi-worker-{number}": list(range(1, 11)) for number in range(4)}
+    assert set(counts) <= {f"wsgi-worker-{number}" for number in range(5)}
+    assert all(seen == list(range(1, len(seen) + 1)) for seen in counts.values())
+    assert sum(map(len, counts.values())) == 40
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError, RecursionError])
