@@ -208,7 +208,7 @@ fn accept_stream(listener: &Socket) -> io::Result<(Stream, Peer)> {
 /// Bytes that the kernel takes of a response before they can leave. Megabytes otherwise, of which a thousand clients that
 /// read nothing make gigabytes that no connection of the machine has any more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT: u32 = 256 * 1024;
+const UNSENT: u32 = 512 * 1024;
 
 // What every connection inherits from its listener.
 fn set_tcp_options(listener: &Socket) -> io::Result<()> {
