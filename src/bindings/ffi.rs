@@ -135,3 +135,26 @@ pub fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the pointer is that of a live object, and we are attached, as `object` proves.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
+
+/// How far a coroutine came.
+pub enum Resumed<'py> {
+    /// It waits for this.
+    Yielded(Bound<'py, PyAny>),
+    /// It is over, with this result.
+    Returned,
+}
+
+/// Takes a coroutine one step on (`send(None)`), without the exception that would carry its result.
+pub fn resume<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Resumed<'py>> {
+    let py = coroutine.py();
+    let mut result = std::ptr::null_mut();
+    // SAFETY: `coroutine` is a live object and `result` a place for a pointer; PyIter_Send takes any object and reports one
+    // that is no iterator. We are attached: `py` proves it.
+    let outcome = unsafe { ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) };
+    if matches!(outcome, ffi::PySendResult::PYGEN_ERROR) {
+        return Err(PyErr::fetch(py));
+    }
+    // SAFETY: except after an error, PyIter_Send stores a new reference.
+    let result = unsafe { Bound::from_owned_ptr_or_err(py, result)? };
+    Ok(if matches!(outcome, ffi::PySendResult::PYGEN_NEXT) { Resumed::Yielded(result) } else { Resumed::Returned })
+}
