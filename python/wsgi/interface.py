@@ -21,6 +21,8 @@ WSGI, ASGI2, ASGI3 = "WSGI", "ASGI 2", "ASGI 3"
 
 # A coroutine function's code is marked so; the inspect module would cost start-up time.
 _CO_COROUTINE = 0x80
+# Wrappers around one another at most: what wraps itself has no inside.
+_DEEPEST = 50
 # How `inspect.markcoroutinefunction` and asgiref mark functions that give coroutines without being such functions.
 _MARKS = ("_is_coroutine_marker", "_is_coroutine")
 
@@ -49,7 +51,7 @@ def choose(app: Any, wanted: str) -> str:
 
 def _judge(app: Any) -> str:
     bound, names = 0, set[str]()
-    while True:
+    for _ in range(_DEEPEST):
         if isinstance(app, functools.partial):
             bound += len(app.args)
             names.update(app.keywords)
@@ -93,8 +95,8 @@ def _code(function: Any) -> CodeType | None:
 
 def _needed(function: Any, bound: int, names: set[str]) -> tuple[str, ...]:
     """The positional parameters that a call must still give: those without a default, a binding or a keyword."""
-    while (inner := getattr(function, "__wrapped__", None)) is not None:
-        function = inner
+    for _ in range(_DEEPEST):
+        function = getattr(function, "__wrapped__", function)
     code = _code(function)
     if code is None:
         return ()

@@ -183,6 +183,14 @@ def test_wsgi_application_stays_one(app: Any) -> None:
         assert client.receive().body == b"wsgi"
 
 
+def test_wrapper_of_itself_is_judged_all_the_same() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        return wsgi_function(environ, start_response)
+
+    app.__wrapped__ = app  # type: ignore[attr-defined]
+    assert choose(app, "auto") == WSGI
+
+
 def test_wrong_guess_can_be_overridden(served: Serve) -> None:
     def hidden(*args: Any) -> Any:
         return function(*args)

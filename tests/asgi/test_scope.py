@@ -103,3 +103,26 @@ def test_scopes_share_nothing_that_an_application_may_change(served: Serve) -> N
     for name in ("asgi", "headers", "extensions"):
         assert first[name] == second[name]
         assert first[name] is not second[name]
+
+
+def test_scope_tells_what_trusted_proxies_do(served: Serve) -> None:
+    fields = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"]
+    scope = scope_of(
+        served,
+        b"GET /a%20b HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
+        b"X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 8443\r\nX-Forwarded-Prefix: /shop\r\nX-One: 1\r\n\r\n",
+        trusted_proxies=["127.0.0.1"],
+        forwarded_fields=fields,
+    )
+    assert (scope["scheme"], scope["client"]) == ("https", ("203.0.113.9", 0))
+    assert scope["server"] == ("127.0.0.1", 8443)
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/shop", "/shop/a b", b"/shop/a%20b")
+    assert scope["headers"][:2] == [(b"host", b"shop.example:8443"), (b"x-one", b"1")]
+    assert (b"x-forwarded-for", b"203.0.113.9") in scope["headers"]
+
+
+def test_scope_tells_nothing_that_nobody_vouches_for(served: Serve) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n\r\n"
+    scope = scope_of(served, request, trusted_proxies=["192.0.2.1"])
+    assert (scope["scheme"], scope["client"][0]) == ("http", "127.0.0.1")
+    assert scope["headers"] == [(b"host", b"a")]
