@@ -12,12 +12,18 @@ mod unwinding {
     use pyo3::ffi::PyObject;
 
     unsafe extern "C-unwind" {
-        pub fn PyObject_Vectorcall(
+        // Not PyObject_Vectorcall, which Python 3.10 has only in its headers.
+        pub fn PyObject_VectorcallDict(
             callable: *mut PyObject,
             arguments: *const *mut PyObject,
             count: usize,
-            names: *mut PyObject,
+            keywords: *mut PyObject,
         ) -> *mut PyObject;
+        pub fn PyIter_Send(
+            iterator: *mut PyObject,
+            value: *mut PyObject,
+            result: *mut *mut PyObject,
+        ) -> pyo3::ffi::PySendResult;
         pub fn PyIter_Next(iterator: *mut PyObject) -> *mut PyObject;
     }
 }
@@ -52,8 +58,8 @@ pub fn call<'py, const N: usize>(
     // that the first place may be written to. The call returns a new reference, or null with an exception set.
     let result = unsafe {
         let count = N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let names = std::ptr::null_mut();
-        unwinding::PyObject_Vectorcall(callable.as_ptr(), places[1..].as_ptr(), count, names)
+        let keywords = std::ptr::null_mut();
+        unwinding::PyObject_VectorcallDict(callable.as_ptr(), places[1..].as_ptr(), count, keywords)
     };
     std::mem::forget(held);
     // SAFETY: see above; we are attached, which `callable` proves.
@@ -148,9 +154,11 @@ pub enum Resumed<'py> {
 pub fn resume<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Resumed<'py>> {
     let py = coroutine.py();
     let mut result = std::ptr::null_mut();
+    let held = Held;
     // SAFETY: `coroutine` is a live object and `result` a place for a pointer; PyIter_Send takes any object and reports one
     // that is no iterator. We are attached: `py` proves it.
-    let outcome = unsafe { ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) };
+    let outcome = unsafe { unwinding::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) };
+    std::mem::forget(held);
     if matches!(outcome, ffi::PySendResult::PYGEN_ERROR) {
         return Err(PyErr::fetch(py));
     }

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::awaitable::thrown;
 use super::call::{Call, Ended};
 use super::message::type_name;
-use crate::bindings::ffi::{Resumed, resume};
+use crate::bindings::ffi::{self, Resumed, resume};
 
 enum State {
     // The application was not called yet: it is to be called in the context of the task.
@@ -60,7 +60,7 @@ impl Running {
         };
         let call = self.call.bind(py);
         let (receive, send) = (call.getattr(intern!(py, "receive"))?, call.getattr(intern!(py, "send"))?);
-        let returned = app.bind(py).call1((scope, receive, send))?;
+        let returned = ffi::call(app.bind(py), [scope.bind(py).as_any(), &receive, &send])?;
         let coroutine = awaited(&returned)?;
         *self.lock() = State::Started(coroutine.clone().unbind());
         Ok(coroutine)
