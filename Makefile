@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 GROUP ?= everything
 ARGS ?=
+PYTHON2 ?= python2.7
 
 # Absolute, for tools that run elsewhere; always quoted.
 venv_python = $(CURDIR)/$(VENV)/bin/python
@@ -35,7 +36,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: attacks bench bench-environment bench-frameworks bench-instructions bench-quick conformance help models run sanitize soak build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
+.PHONY: attacks autobahn bench bench-environment bench-frameworks bench-instructions bench-quick conformance help models run sanitize soak build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -73,6 +74,10 @@ test-differential: $(VENV)/.tools ## hold the parser against h11 and llhttp on m
 
 fuzz: ## run the fuzz targets, a minute each (ARGS="--seconds 600 head connection"); needs a C++ compiler
 	@"$(PYTHON)" fuzz/run.py $(ARGS)
+
+autobahn: $(VENV)/.built ## Autobahn's test suite against WebSockets, with PYTHON2=/path/to/python2.7, which it is written for
+	@"$(PYTHON2)" --version >/dev/null 2>&1 || { echo "CPython 2.7 is missing: name one by PYTHON2=" >&2; exit 1; }
+	PYTHONPATH="$(CURDIR)" "$(venv_python)" tests/autobahn/run.py "$(PYTHON2)" target/autobahn
 
 test-container: ## build the image of the Dockerfile on a base made of Debian packages, and test it; needs root
 	@"$(PYTHON)" tests/container/run.py

@@ -5,6 +5,7 @@ pub mod http;
 pub mod http1;
 pub mod interface;
 pub mod net;
+pub mod websocket;
 
 #[cfg(feature = "python")]
 mod bindings;

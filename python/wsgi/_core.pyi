@@ -1,10 +1,12 @@
 """The Rust core. `wsgi.server` is its public face; nothing here is meant to be imported by programs."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any, BinaryIO, final
 
 from wsgi.settings import Settings
 
-__all__ = ["FileWrapper", "InputStream", "Run", "Server", "forked"]
+__all__ = ["Attendant", "FileWrapper", "InputStream", "Run", "Server", "forked"]
 
 def forked() -> None:
     """Tells the core, in the child, that the process was forked (`os.register_at_fork`): what comes back from the
@@ -36,14 +38,23 @@ class Server:
     def filenos(self) -> list[int]:
         """The listening descriptors. They stay the server's."""
 
-    def start(self, app: Any, environs: list[dict[str, Any]], *, shards: int = 1, once: bool = False) -> Run:
+    def start(
+        self,
+        app: Any,
+        environs: list[dict[str, Any]],
+        *,
+        shards: int = 1,
+        once: bool = False,
+        looped: bool = False,
+    ) -> Run:
         """Begins a run.
 
         Parameters:
-            app: a WSGI application.
+            app: a WSGI application, or an ASGI 3 one if the run is `looped`.
             environs: what every environ of a listener begins with, one for each of `places`.
             shards: how many pollers share the connections; each needs a worker.
             once: take one connection, serve one request on it, and end.
+            looped: an event loop drives the run, by `Run.attend`, instead of worker threads.
 
         Raises:
             RuntimeError: the server is closed.
@@ -74,6 +85,26 @@ class Run:
     def work(self, index: int, /) -> None:
         """The body of worker thread `index`, from 0; returns when the run is over."""
 
+    def attend(
+        self,
+        event_loop: asyncio.AbstractEventLoop,
+        servers: list[Any],
+        state: dict[str, Any] | None,
+        /,
+        *,
+        create_task: Callable[..., object],
+        over: Callable[[], object],
+    ) -> Attendant:
+        """Gives an event loop what it is to call.
+
+        Parameters:
+            event_loop: the running loop.
+            servers: what scopes say of each listener.
+            state: what the application's lifespan left; copied into each scope. None leaves it out.
+            create_task: makes a task of a coroutine.
+            over: called once when the run is over.
+        """
+
     def stop(self) -> None:
         """Asks for a graceful end and returns at once: nobody new, idle connections close, what runs is finished within
         `graceful_timeout`."""
@@ -83,6 +114,32 @@ class Run:
 
     def finish(self) -> None:
         """Tidies up, after the workers have come home or were given up."""
+
+@final
+class Attendant:
+    """A loop's side of a run. Made by `Run.attend`.
+
+    Thread-safety: for the loop's thread alone.
+    """
+
+    def fileno(self) -> int:
+        """The descriptor that the loop is to watch for reading."""
+
+    def turn(self) -> None:
+        """Looks after the connections and makes a task of each complete request. Never waits."""
+
+    def settle(self) -> None:
+        """The same at the end of the loop's turn; asked for by `call_soon`."""
+
+    def alarm(self) -> None:
+        """The same at a deadline; asked for by `call_later`."""
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """The tasks of applications that have not come to their end."""
+
+    def dismiss(self) -> None:
+        """From now on the cancellation of an application is no news."""
 
 @final
 class InputStream:

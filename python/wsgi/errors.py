@@ -4,12 +4,13 @@
     ├── ConfigError        (ValueError)            an option has a wrong value
     ├── LoadError                                  the application cannot be imported
     ├── BindError          (OSError)               an address cannot be listened on
+    ├── StartupError                               an ASGI application failed to start
     └── RequestBodyError   (OSError)               reading `wsgi.input` cannot go on
-        ├── ClientDisconnected  (ConnectionError)  the client left before its body was complete
+        ├── ClientDisconnected  (ConnectionError)  the client left too early; ASGI's `send` raises it as well
         ├── BodyTimeout         (TimeoutError)     the body came too slowly
         └── MalformedBody                          the body breaks the rules of its framing
 
-The first three end a start; each message is one line that says what is wrong, where, and how to mend it. The others are
+The first four end a start; each message is one line that says what is wrong, where, and how to mend it. The others are
 raised inside an application that reads a request body. They are OSErrors, since that is what frameworks expect of a
 stream that fails, and need not be caught: the server answers or closes as the case asks.
 """
@@ -24,6 +25,7 @@ __all__ = [
     "LoadError",
     "MalformedBody",
     "RequestBodyError",
+    "StartupError",
     "WSGIServerError",
 ]
 
@@ -66,12 +68,16 @@ class BindError(WSGIServerError, OSError):
         return type(self), (str(self), self.errno)
 
 
+class StartupError(WSGIServerError):
+    """An ASGI application said by `lifespan.startup.failed` that it cannot start, or failed to say that it did."""
+
+
 class RequestBodyError(WSGIServerError, OSError):
     """The request body cannot be read to its end: what was read must not be taken for the whole."""
 
 
 class ClientDisconnected(RequestBodyError, ConnectionError):
-    """The client closed or reset the connection before its request body was complete."""
+    """The client closed or reset the connection before its request body or its response was complete."""
 
 
 class BodyTimeout(RequestBodyError, TimeoutError):

@@ -4,44 +4,34 @@
 
     WSGIServer("localhost", 8000, app).serve_forever()
 
+Applications are WSGI or ASGI ones, which is found out by looking; the option `interface` says so where that fails.
+
 The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
-import logging
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from queue import Empty, SimpleQueue
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from wsgi import _core
 from wsgi.environ import base_environ
-from wsgi.logging import report
+from wsgi.interface import WSGI, choose
+from wsgi.running import Run
 from wsgi.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["WSGIServer", "make_server", "serve"]
+    Application = WSGIApplication | Callable[..., Awaitable[object]]
 
-# A coroutine function's code is marked so; the inspect module would cost start-up time.
-_CO_COROUTINE = 0x80
-# After the engine is over, a worker needs a moment to come home. One that does not is inside the application.
-_FAREWELL = 1.0
-# A signal that comes just before the main thread begins to sleep does not wake it: Python only notes it. So the sleep
-# is broken off this often, in seconds.
-_HEARING = 1.0
-# How often the end of a stop is looked for.
-_TICK = 0.05
+__all__ = ["WSGIServer", "make_server", "serve"]
 
 
 # Elsewhere than on Unix there is nothing to register.
@@ -50,19 +40,19 @@ if hasattr(os, "register_at_fork"):
 
 
 class WSGIServer:
-    """An HTTP/1.1 server for one WSGI application (PEP 3333). Listens from the moment it is made.
+    """An HTTP/1.1 server for one WSGI (PEP 3333) or ASGI 3 application. Listens from the moment it is made.
 
     Parameters:
         host: name or address to listen on; `localhost` listens on both loopback addresses, "" on every IPv4 interface.
         port: TCP port; 0 lets the system choose, `server_port` tells.
-        app: the WSGI application; `set_app` may follow later.
+        app: the application; `set_app` may follow later.
         settings: a ready `Settings` in place of host, port and options.
         options: the options of the settings table, by name; `bind` replaces host and port.
 
     Raises:
         BindError: an address cannot be listened on; nothing stays open.
         ConfigError: an option has a wrong value.
-        TypeError: an option has an unknown name, or the application cannot be called as WSGI does.
+        TypeError: an option has an unknown name, or the application cannot be called as its interface wants.
 
     Thread-safety: every method may be called from any thread.
     """
@@ -74,7 +64,7 @@ class WSGIServer:
         self,
         host: str = "127.0.0.1",
         port: int = 8000,
-        app: WSGIApplication | None = None,
+        app: Application | None = None,
         *,
         settings: Settings | None = None,
         **options: Any,
@@ -84,9 +74,10 @@ class WSGIServer:
         elif options:
             raise TypeError("options go into settings or stand beside it, not both")
         self.settings = settings
-        self.application: WSGIApplication | None = None
+        self.application: Application | None = None
+        self._interface = WSGI
         self._lock = threading.Lock()
-        self._run: _Run | None = None
+        self._run: Run | None = None
         if app is not None:
             self.set_app(app)
         self._core = _core.Server(settings)
@@ -110,19 +101,16 @@ class WSGIServer:
         """The port of the first address."""
         return int(self.base_environ["SERVER_PORT"])
 
-    def set_app(self, app: WSGIApplication) -> None:
+    def set_app(self, app: Application) -> None:
         """Sets the application that the next start serves.
 
         Raises:
-            TypeError: it cannot be called as WSGI does.
+            TypeError: it cannot be called as its interface wants.
         """
-        if not callable(app):
-            raise TypeError(f"a WSGI application must be callable, not {type(app).__name__}")
-        if _is_coroutine_function(app) or _is_coroutine_function(type(app).__call__):
-            raise TypeError("this is an ASGI application (its call is a coroutine), which this server does not serve")
+        self._interface = choose(app, self.settings.interface)
         self.application = app
 
-    def get_app(self) -> WSGIApplication | None:
+    def get_app(self) -> Application | None:
         """The application."""
         return self.application
 
@@ -140,12 +128,12 @@ class WSGIServer:
 
         Raises:
             RuntimeError: the server is running or closed, or has no application.
+            StartupError: an ASGI application failed to start.
         """
         with self._signals():
             run = self._start()
             try:
-                print(f"WSGIServer: {self._banner()}", file=sys.stderr, flush=True)
-                run.wait()
+                run.wait(started=lambda: print(f"WSGIServer: {self._banner(run)}", file=sys.stderr, flush=True))
             finally:
                 run.stop()
                 self._end(run)
@@ -222,9 +210,9 @@ class WSGIServer:
     _closes = False
     _serves_in_context = True
 
-    def _banner(self) -> str:
-        threads = self.settings.threads
-        return f"Serving HTTP on {', '.join(self.addresses)} (up to {threads} threads, pid {os.getpid()})"
+    def _banner(self, run: Run) -> str:
+        threads = f", up to {self.settings.threads} threads" if self._interface == WSGI else ""
+        return f"Serving HTTP on {', '.join(self.addresses)} ({run.interface}{threads}, pid {os.getpid()})"
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -258,15 +246,14 @@ class WSGIServer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _start(self, *, once: bool = False, background: bool = False) -> _Run:
+    def _start(self, *, once: bool = False, background: bool = False) -> Run:
         with self._lock:
             if self._run is not None:
                 raise RuntimeError("the server is running already")
             if self.application is None:
                 raise RuntimeError("the server has no application: pass app=… or call set_app()")
-            core = self._core.start(self.application, self._environs, shards=_shards(), once=once)
+            run = self._run = self._make_run(self.application, once, background)
             self._stuck = ()
-            run = self._run = _Run(core, background=background)
         # Known before its first thread starts: from then on the application may ask for a stop.
         try:
             run.begin()
@@ -277,7 +264,25 @@ class WSGIServer:
             raise
         return run
 
-    def _end(self, run: _Run) -> None:
+    def _make_run(self, app: Application, once: bool, background: bool) -> Run:
+        if self._interface == WSGI:
+            core = self._core.start(app, self._environs, shards=_shards(), once=once)
+            return Run(core, background=background)
+        # Imported late: asyncio is large, and nothing to WSGI.
+        from wsgi.asgi import LoopRun, single
+
+        app = single(app, self._interface)
+        core = self._core.start(app, self._environs, once=once, looped=True)
+        return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
+
+    def _servers(self) -> list[object]:
+        """The `server` of each listener's scopes: name and port, or a Unix socket's path."""
+        return [
+            (place, None) if isinstance(place, str) else (environ["SERVER_NAME"], int(environ["SERVER_PORT"]))
+            for place, environ in zip(self._core.places, self._environs, strict=True)
+        ]
+
+    def _end(self, run: Run) -> None:
         stuck = run.finish()
         with self._lock:
             if self._run is run:
@@ -286,100 +291,10 @@ class WSGIServer:
         run.ended.set()
 
 
-class _Run:
-    """One run of a server: its worker threads, and the wait for them."""
-
-    def __init__(self, core: _core.Run, *, background: bool) -> None:
-        self.ended = threading.Event()
-        # Nobody waits in `wait`; whoever closes the server waits for the end.
-        self.background = background
-        self._core = core
-        self._process = os.getpid()
-        self._waiter = 0 if background else threading.get_ident()
-        # Gets an item when a stop is asked for, and when the engine came to its end by itself. Unlike an Event, it
-        # bears that a signal handler calls `put` in the midst of another one.
-        self._stopping: SimpleQueue[None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-
-    def begin(self) -> None:
-        """Starts the worker threads."""
-        # A program may end without stopping its server; the workers must be home before the interpreter goes.
-        atexit.register(self._leave)
-        for index in range(self._core.workers):
-            # A request that never ends must not keep the program from ending: daemons.
-            thread = threading.Thread(target=self._work, args=(index,), name=f"wsgi-worker-{index}", daemon=True)
-            self._threads.append(thread)
-            try:
-                thread.start()
-            except KeyError as error:
-                # A signal handler raised in the midst of it, and the clean-up of `threading` tripped over a thread that
-                # had begun already: what counts is the handler's exception, which that hides.
-                raise error.__context__ or error from None
-
-    def _leave(self) -> None:
-        # A forked child inherits the registration, but neither the threads nor the right to the connections.
-        if os.getpid() == self._process:
-            self.abort()
-            self.finish()
-
-    def _work(self, index: int) -> None:
-        try:
-            self._core.work(index)
-        except BaseException as error:
-            report(logging.CRITICAL, "a worker thread ended by a defect of the server itself", error)
-        finally:
-            if self._core.is_over:
-                self._stopping.put(None)
-
-    def stop(self) -> None:
-        if os.getpid() == self._process:
-            self._core.stop()
-            self._stopping.put(None)
-
-    def abort(self) -> None:
-        if os.getpid() == self._process:
-            self._core.abort()
-            self._stopping.put(None)
-
-    def is_mine(self) -> bool:
-        """Whether the calling thread is one that the end of this run waits for."""
-        me = threading.get_ident()
-        return me == self._waiter or any(thread.ident == me for thread in self._threads)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Waits until a stop is asked for. Signal handlers run meanwhile."""
-        end = None if timeout is None else time.monotonic() + timeout
-        left = _HEARING if timeout is None else min(_HEARING, timeout)
-        while left > 0:
-            with suppress(Empty):
-                self._stopping.get(timeout=left)
-                return
-            left = _HEARING if end is None else min(_HEARING, end - time.monotonic())
-
-    def finish(self) -> tuple[str, ...]:
-        """Waits for the workers; gives the names of those that were given up."""
-        if os.getpid() != self._process:
-            return ()
-        over_since = None
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(_TICK)
-                if over_since is None and self._core.is_over:
-                    over_since = time.monotonic()
-                if over_since is not None and time.monotonic() - over_since > _FAREWELL:
-                    break
-        self._core.finish()
-        atexit.unregister(self._leave)
-        stuck = tuple(thread.name for thread in self._threads if thread.is_alive())
-        if stuck:
-            report(logging.ERROR, f"gave up waiting for requests that are still running in {', '.join(stuck)}")
-        return stuck
-
-
 def make_server(
     host: str,
     port: int,
-    app: WSGIApplication,
+    app: Application,
     server_class: Callable[..., WSGIServer] = WSGIServer,
     **options: Any,
 ) -> WSGIServer:
@@ -395,21 +310,14 @@ def make_server(
     return server
 
 
-def serve(app: WSGIApplication, **options: Any) -> None:
+def serve(app: Application, **options: Any) -> None:
     """Serves an application until it is stopped, then closes.
 
     Parameters:
-        app: the WSGI application.
+        app: the application.
         options: as for `WSGIServer`, host and port included.
     """
     WSGIServer(app=app, **options).run()
-
-
-def _is_coroutine_function(function: object) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and bool(code.co_flags & _CO_COROUTINE)
 
 
 def _shards() -> int:

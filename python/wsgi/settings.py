@@ -150,14 +150,22 @@ class Settings:
     reuse_port = Option(Boolean(), False, "Listening",
         "let several servers share a port (SO_REUSEPORT)")
 
+    # application
+    interface = Option(Choice("auto", "wsgi", "asgi"), "auto", "Application",
+        "how the application is called; auto finds out")
+    lifespan = Option(Choice("auto", "on", "off"), "auto", "Application",
+        "tell an ASGI application of start and stop; with on it must take part, with auto it may")
+    loop = Option(Choice("auto", "asyncio", "uvloop"), "auto", "Application",
+        "event loop of an ASGI application; auto takes uvloop where it is installed")
+
     # concurrency
     threads = Option(Integer(1, 1024), 16, "Concurrency",
-        "threads for the application: the most requests that run at the same time")
+        "threads for a WSGI application: the most requests that run at the same time")
     max_connections = Option(Integer(1, 10_000_000), 10_000, "Concurrency",
         "most open connections, in no more than five eighths of the files the process may open; beyond them a new one "
         "takes the place of an idle or a slow one, or waits in the backlog")
     queue_limit = Option(Integer(1, 10_000_000), 1000, "Concurrency",
-        "most requests waiting for a thread; beyond them the answer is 503")
+        "most requests waiting for a thread, or for an ASGI application's answer; beyond them the answer is 503")
     queue_timeout = Option(Seconds(0.001, YEAR), 30.0, "Concurrency",
         "longest wait of a request for a thread; after it the answer is 503")
 
@@ -178,7 +186,7 @@ class Settings:
     stream_bodies = Option(Boolean(), False, "Limits",
         "hand request bodies above body_buffer to the application as they arrive; a slow client then holds a thread")
     stream_chunked = Option(Boolean(), False, "Limits",
-        "hand chunked request bodies to the application as they arrive, without CONTENT_LENGTH")
+        "hand chunked request bodies to a WSGI application as they arrive, without CONTENT_LENGTH")
 
     # time
     header_timeout = Option(Seconds(0.001, YEAR), 10.0, "Time",
@@ -205,6 +213,18 @@ class Settings:
         "the application; may be repeated")
     proxy_protocol = Option(Choice("off", "v1", "v2", "any"), "off", "Proxies",
         "version of the PROXY protocol; every connection must then come from a trusted proxy and begin with its header")
+
+    # websockets
+    websocket_max_message = Option(Size(1, 1 << 40), 16 << 20, "WebSockets",
+        "longest message from a client, expanded; beyond it the conversation ends with 1009")
+    websocket_queue = Option(Integer(1, 1_000_000), 32, "WebSockets",
+        "most messages waiting for the application; beyond them no more are read")
+    websocket_ping_interval = Option(Seconds(0.001, YEAR, zero="no pings"), 20.0, "WebSockets",
+        "silence after which a client is pinged")
+    websocket_ping_timeout = Option(Seconds(0.001, YEAR), 20.0, "WebSockets",
+        "longest wait for the answer to a ping; after it the conversation ends with 1011")
+    websocket_compression = Option(Boolean(), True, "WebSockets",
+        "agree on compression with clients that offer it (permessage-deflate)")
 
     # logging
     access_log = Option(Path(), None, "Logging",

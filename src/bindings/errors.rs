@@ -69,6 +69,17 @@ impl From<BindFailure> for Failure {
     }
 }
 
+/// What an application is told that sends something to a client which has gone.
+pub fn gone() -> PyErr {
+    raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the client has gone",))
+}
+
+/// Whether an error says that a client has gone.
+pub fn is_gone(py: Python<'_>, error: &PyErr) -> bool {
+    let kind = CLIENT_DISCONNECTED.import(py, "wsgi.errors", "ClientDisconnected");
+    kind.is_ok_and(|kind| error.is_instance(py, kind))
+}
+
 /// An I/O error of ours that no class above fits.
 pub fn os_error(error: io::Error) -> PyErr {
     error.into()

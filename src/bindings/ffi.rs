@@ -12,12 +12,18 @@ mod unwinding {
     use pyo3::ffi::PyObject;
 
     unsafe extern "C-unwind" {
-        pub fn PyObject_Vectorcall(
+        // Not PyObject_Vectorcall, which Python 3.10 has only in its headers.
+        pub fn PyObject_VectorcallDict(
             callable: *mut PyObject,
             arguments: *const *mut PyObject,
             count: usize,
-            names: *mut PyObject,
+            keywords: *mut PyObject,
         ) -> *mut PyObject;
+        pub fn PyIter_Send(
+            iterator: *mut PyObject,
+            value: *mut PyObject,
+            result: *mut *mut PyObject,
+        ) -> pyo3::ffi::PySendResult;
         pub fn PyIter_Next(iterator: *mut PyObject) -> *mut PyObject;
     }
 }
@@ -52,8 +58,8 @@ pub fn call<'py, const N: usize>(
     // that the first place may be written to. The call returns a new reference, or null with an exception set.
     let result = unsafe {
         let count = N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let names = std::ptr::null_mut();
-        unwinding::PyObject_Vectorcall(callable.as_ptr(), places[1..].as_ptr(), count, names)
+        let keywords = std::ptr::null_mut();
+        unwinding::PyObject_VectorcallDict(callable.as_ptr(), places[1..].as_ptr(), count, keywords)
     };
     std::mem::forget(held);
     // SAFETY: see above; we are attached, which `callable` proves.
@@ -134,4 +140,29 @@ pub fn with_latin1<T>(string: &Bound<'_, PyString>, with: impl FnOnce(&[u8]) -> 
 pub fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the pointer is that of a live object, and we are attached, as `object` proves.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// How far a coroutine came.
+pub enum Resumed<'py> {
+    /// It waits for this.
+    Yielded(Bound<'py, PyAny>),
+    /// It is over, with this result.
+    Returned,
+}
+
+/// Takes a coroutine one step on (`send(None)`), without the exception that would carry its result.
+pub fn resume<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Resumed<'py>> {
+    let py = coroutine.py();
+    let mut result = std::ptr::null_mut();
+    let held = Held;
+    // SAFETY: `coroutine` is a live object and `result` a place for a pointer; PyIter_Send takes any object and reports one
+    // that is no iterator. We are attached: `py` proves it.
+    let outcome = unsafe { unwinding::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) };
+    std::mem::forget(held);
+    if matches!(outcome, ffi::PySendResult::PYGEN_ERROR) {
+        return Err(PyErr::fetch(py));
+    }
+    // SAFETY: except after an error, PyIter_Send stores a new reference.
+    let result = unsafe { Bound::from_owned_ptr_or_err(py, result)? };
+    Ok(if matches!(outcome, ffi::PySendResult::PYGEN_NEXT) { Resumed::Yielded(result) } else { Resumed::Returned })
 }

@@ -1,5 +1,6 @@
 //! Python's view of the engine: everything that touches an interpreter, and nothing else.
 
+mod asgi;
 mod errors;
 mod ffi;
 mod forks;
@@ -14,6 +15,8 @@ mod wsgi;
 // time or sits behind a lock of its own.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::asgi::attendant::Attendant;
     #[pymodule_export]
     use super::forks::forked;
     #[pymodule_export]

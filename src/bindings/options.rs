@@ -13,7 +13,7 @@ use super::errors::Failure;
 use crate::engine::access_log::{AccessLog, Excluded, Format};
 use crate::engine::gateway::{Origins, Reporter};
 use crate::engine::observe::Observer;
-use crate::engine::options::Options;
+use crate::engine::options::{Options, WebSocketOptions};
 use crate::http::head::RequestHead;
 use crate::http::limits::Limits;
 use crate::http::origin::{Client, ForwardedField, Origin, Scheme};
@@ -76,6 +76,13 @@ impl<'py> Settings<'_, 'py> {
             origins: self.origins(&trusted, proxy_protocol)?,
             trusted,
             proxy_protocol,
+            websocket: WebSocketOptions {
+                max_message: self.get("websocket_max_message")?,
+                queue: self.get("websocket_queue")?,
+                ping_interval: self.seconds("websocket_ping_interval")?,
+                ping_timeout: self.seconds("websocket_ping_timeout")?,
+                compression: self.get("websocket_compression")?,
+            },
         })
     }
 

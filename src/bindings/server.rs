@@ -7,6 +7,8 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
+use super::asgi::attendant::Attendant;
+use super::asgi::scope::Builder;
 use super::options::Settings;
 use super::reporter::LoggingReporter;
 use super::wsgi::gateway::WsgiGateway;
@@ -67,8 +69,15 @@ impl Server {
         self.listeners().iter().map(|listener| listener.descriptor().as_raw_fd()).collect()
     }
 
-    #[pyo3(signature = (app, environs, *, shards = 1, once = false))]
-    fn start(&self, app: Py<PyAny>, environs: Vec<Py<PyDict>>, shards: usize, once: bool) -> PyResult<Run> {
+    #[pyo3(signature = (app, environs, *, shards = 1, once = false, looped = false))]
+    fn start(
+        &self,
+        app: Py<PyAny>,
+        environs: Vec<Py<PyDict>>,
+        shards: usize,
+        once: bool,
+        looped: bool,
+    ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
         if listeners.is_empty() {
             return Err(PyRuntimeError::new_err("the server is closed"));
@@ -80,6 +89,7 @@ impl Server {
             options: Arc::clone(&self.options),
             shards,
             once,
+            looped,
             reporter: Arc::clone(&self.reporter),
             observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
         };
@@ -131,6 +141,21 @@ impl Run {
         let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), &self.environs)?;
         self.engine.work(index, &mut gateway);
         Ok(())
+    }
+
+    #[pyo3(signature = (event_loop, servers, state, /, *, create_task, over))]
+    fn attend(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        servers: Vec<Py<PyAny>>,
+        state: Option<Py<PyDict>>,
+        create_task: Py<PyAny>,
+        over: Py<PyAny>,
+    ) -> PyResult<Attendant> {
+        let looped = self.engine.looped().ok_or_else(|| PyRuntimeError::new_err("the run has no shard"))?;
+        let builder = Builder::new(servers, state);
+        Attendant::new(looped, self.app.clone_ref(py), builder, event_loop, create_task, over)
     }
 
     fn stop(&self) {

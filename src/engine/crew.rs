@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
@@ -55,6 +55,15 @@ impl Line {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Exchange>>> {
         self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request's place among those that are counted.
+pub struct Place(Arc<Crew>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -125,6 +134,11 @@ impl Crew {
             self.queued.fetch_sub(1, Ordering::SeqCst);
         }
         admitted
+    }
+
+    /// The place of a request that was taken out of a line and still counts, until the place is dropped.
+    pub(super) fn place(self: &Arc<Self>) -> Place {
+        Place(Arc::clone(self))
     }
 
     /// Counts one less, if a request was taken out of a line.

@@ -381,7 +381,7 @@ impl Exchange {
     }
 
     /// The place of its connection among the shard's.
-    pub(super) fn token(&self) -> usize {
+    pub fn token(&self) -> usize {
         self.connection.token
     }
 

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod body;
+mod body_stream;
 pub mod clock;
 pub mod connection;
 pub mod crew;
@@ -10,6 +11,7 @@ mod ending;
 pub mod exchange;
 pub mod gateway;
 pub mod learning;
+pub mod looped;
 pub mod monitor;
 pub mod observe;
 pub mod options;

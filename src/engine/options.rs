@@ -47,6 +47,35 @@ pub struct Options {
     pub proxy_protocol: Option<Accepted>,
     /// Where requests come from, as proxies tell it in fields.
     pub origins: Option<Arc<dyn Origins>>,
+    /// What concerns WebSockets alone.
+    pub websocket: WebSocketOptions,
+}
+
+/// What the operator decided about WebSockets.
+#[derive(Clone, Debug)]
+pub struct WebSocketOptions {
+    /// The largest message from a client, in bytes.
+    pub max_message: usize,
+    /// The most messages that wait for the application before no more are read.
+    pub queue: usize,
+    /// After this much silence a client is pinged; zero never asks.
+    pub ping_interval: Duration,
+    /// The longest wait for the answer.
+    pub ping_timeout: Duration,
+    /// Agree on permessage-deflate.
+    pub compression: bool,
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> Self {
+        Self {
+            max_message: 16 << 20,
+            queue: 32,
+            ping_interval: Duration::from_secs(20),
+            ping_timeout: Duration::from_secs(20),
+            compression: true,
+        }
+    }
 }
 
 impl Default for Options {
@@ -70,6 +99,7 @@ impl Default for Options {
             trusted: Trust::default(),
             proxy_protocol: None,
             origins: None,
+            websocket: WebSocketOptions::default(),
         }
     }
 }

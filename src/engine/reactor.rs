@@ -51,6 +51,8 @@ pub struct Reactor {
     pub(super) once: bool,
     drain_until: Option<Instant>,
     released: bool,
+    // Connections that changed while others had them, if anybody wants to know.
+    changed: Option<Vec<usize>>,
 }
 
 impl Reactor {
@@ -78,7 +80,29 @@ impl Reactor {
             once,
             drain_until: None,
             released: false,
+            changed: None,
         })
+    }
+
+    /// Notes from now on which connections change while others have them.
+    pub(super) fn note_changes(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    pub(super) fn take_changed(&mut self) -> Vec<usize> {
+        self.changed.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How soon another round is due even if the kernel is silent; `None`: not at all.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
+        if self.again.is_empty() && !self.may_accept(now) { self.patience(now) } else { Some(Duration::ZERO) }
+    }
+
+    /// Takes back what was answered, and sends it, without asking the kernel what has changed.
+    pub(super) fn collect(&mut self, shard: &Shard) {
+        let now = Instant::now();
+        self.take_back(shard, now);
+        self.follow_phase(shard, now);
     }
 
     /// A handle that wakes this reactor from its wait.
@@ -168,6 +192,9 @@ impl Reactor {
                 self.move_along(shard, connection, now, Connection::advance);
             } else if let Some(wire) = self.slots.wire(event.token) {
                 wire.touch(event.ended);
+                if let Some(changed) = &mut self.changed {
+                    changed.push(event.token);
+                }
                 if event.writable {
                     // A broken connection is found by its owner, at its next write.
                     drop(wire.flush());

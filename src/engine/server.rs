@@ -8,9 +8,11 @@ use rustix::process::{Resource, getrlimit};
 
 use super::crew::Crew;
 use super::gateway::{Gateway, Reporter};
+use super::looped::Looped;
 use super::monitor;
 use super::observe::Observer;
 use super::options::Options;
+use super::reactor::Reactor;
 use super::shard::{Phase, Shard};
 use super::site::Site;
 use super::spool::Budget;
@@ -32,6 +34,8 @@ pub struct Plan {
     pub shards: usize,
     /// Take one connection, serve one request on it, and end.
     pub once: bool,
+    /// An event loop drives the one shard, instead of workers.
+    pub looped: bool,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
     /// Who looks on.
@@ -57,13 +61,16 @@ impl Room {
 impl Run {
     /// Begins to accept from `listeners`, as soon as the workers come to [`Run::work`].
     pub fn start(listeners: &[Arc<Listener>], plan: &Plan) -> io::Result<Self> {
-        let threads = plan.options.threads.max(1);
+        let threads = if plan.looped { 1 } else { plan.options.threads.max(1) };
         let count = if plan.once { 1 } else { plan.shards.clamp(1, threads) };
         let mut shards = Vec::with_capacity(count);
         let room = Room::of(getrlimit(Resource::Nofile).current);
         // Every shard takes its share of the connections.
         let options = Arc::new(Options {
             max_connections: plan.options.max_connections.min(room.connections).div_ceil(count),
+            // A loop reads what comes piece by piece as its application asks.
+            stream_bodies: plan.options.stream_bodies || plan.looped,
+            stream_chunked: plan.options.stream_chunked || plan.looped,
             ..(*plan.options).clone()
         });
         let spool = Arc::new(Budget::of(&plan.options, room.files));
@@ -81,6 +88,13 @@ impl Run {
         }
         crew.enlist(shards.iter().map(|shard| shard.waker()).collect());
         let run = Self { shards, workers: crew.workers(), monitors: Mutex::default() };
+        if plan.looped {
+            // No monitor: a loop leaves nothing unsent, and one that is held up cannot be relieved.
+            for shard in &run.shards {
+                shard.with_reactor(Reactor::note_changes);
+            }
+            return Ok(run);
+        }
         for (index, shard) in run.shards.iter().enumerate() {
             let shard = Arc::clone(shard);
             let monitor = spawn(format!("wsgi-monitor-{index}"), move || monitor::watch(&shard));
@@ -94,6 +108,11 @@ impl Run {
             }
         }
         Ok(run)
+    }
+
+    /// The hold of an event loop on the shard that it drives; with [`Plan::looped`] alone.
+    pub fn looped(&self) -> Option<Looped> {
+        self.shards.first().map(|shard| Looped::new(Arc::clone(shard)))
     }
 
     /// How many threads are to call [`Run::work`].

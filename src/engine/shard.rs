@@ -11,7 +11,7 @@ use std::sync::{Arc, TryLockError};
 use std::time::Instant;
 
 use super::connection::Connection;
-use super::crew::{Crew, Line, Word};
+use super::crew::{Crew, Line, Place, Word};
 use super::exchange::Exchange;
 use super::learning::Learning;
 use super::reactor::Reactor;
@@ -161,6 +161,11 @@ impl Shard {
         self.crew.taken(self.ready.take_if(wanted))
     }
 
+    /// The next request, which goes on being counted as long as its place is kept.
+    pub(super) fn take_with_place(&self) -> Option<(Box<Exchange>, Place)> {
+        self.ready.take().map(|exchange| (exchange, self.crew.place()))
+    }
+
     /// A request that has been in line for longer than it may.
     pub(super) fn take_overdue(&self, now: Instant) -> Option<Box<Exchange>> {
         let patience = self.site.options.queue_timeout;
@@ -222,16 +227,11 @@ impl Shard {
         if self.is_stopped() {
             return if self.crew.is_dismissed() { Attended::Stop } else { self.park() };
         }
-        match self.reactor.try_lock() {
-            Ok(mut reactor) => self.lead(&mut reactor),
-            // A panic in the reactor costs the connection it was at; the reactor itself goes on.
-            Err(TryLockError::Poisoned(poisoned)) => self.lead(&mut poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                self.send_answers();
-                // Whoever is awake anyway saves another the waking.
-                self.crew.take_seated().map_or_else(|| self.park(), Attended::Run)
-            }
-        }
+        self.with_reactor(|reactor| self.lead(reactor)).unwrap_or_else(|| {
+            self.send_answers();
+            // Whoever is awake anyway saves another the waking.
+            self.crew.take_seated().map_or_else(|| self.park(), Attended::Run)
+        })
     }
 
     fn lead(&self, reactor: &mut Reactor) -> Attended {
@@ -290,10 +290,16 @@ impl Shard {
         if self.crew.is_overfull() {
             self.crew.wake_idle_leaders();
         }
+        self.with_reactor(|reactor| reactor.round(self, false));
+    }
+
+    /// Has the reactor do `work`, unless somebody else holds it.
+    pub(super) fn with_reactor<T>(&self, work: impl FnOnce(&mut Reactor) -> T) -> Option<T> {
         match self.reactor.try_lock() {
-            Ok(mut reactor) => drop(reactor.round(self, false)),
-            Err(TryLockError::Poisoned(poisoned)) => drop(poisoned.into_inner().round(self, false)),
-            Err(TryLockError::WouldBlock) => {}
+            Ok(mut reactor) => Some(work(&mut reactor)),
+            // A panic in the reactor costs the connection it was at; the reactor itself goes on.
+            Err(TryLockError::Poisoned(poisoned)) => Some(work(&mut poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -309,11 +315,7 @@ impl Shard {
         while let Some(mut connection) = self.take_answered() {
             connection.give_up();
         }
-        match self.reactor.try_lock() {
-            Ok(mut reactor) => reactor.clear(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().clear(),
-            Err(TryLockError::WouldBlock) => {}
-        }
+        self.with_reactor(Reactor::clear);
     }
 }
 

@@ -39,6 +39,7 @@ impl Rig {
             options: Arc::new(options),
             shards: 1,
             once: false,
+            looped: false,
             reporter: Arc::clone(&notebook) as Arc<dyn super::super::gateway::Reporter>,
             observers,
         };

@@ -13,8 +13,6 @@ use crate::net::stream::Stream;
 
 /// An application that is this far ahead of its client has to wait.
 const HIGH_WATER: u64 = 1 << 20;
-/// Where it goes on.
-const LOW_WATER: u64 = 256 * 1024;
 
 /// How often a waiting application looks whether its thread is needed for other requests.
 const LOOK: Duration = Duration::from_millis(50);
@@ -32,6 +30,9 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// Where an application that had to wait goes on.
+    pub const LOW_WATER: u64 = 256 * 1024;
+
     /// Wraps a freshly accepted stream.
     pub fn new(stream: Stream) -> Self {
         Self { stream, output: Mutex::default(), touched: AtomicU8::new(0) }
@@ -78,6 +79,11 @@ impl Wire {
         self.touched.load(Ordering::SeqCst) != 0
     }
 
+    /// Whether the client closed its side while somebody else owned the connection.
+    pub fn has_ended(&self) -> bool {
+        self.touched.load(Ordering::SeqCst) & ENDED != 0
+    }
+
     /// Whether so much is queued that the application should wait for its client.
     pub fn is_ahead(&self) -> bool {
         let output = self.output();
@@ -96,14 +102,14 @@ impl Wire {
                 let mut output = self.output();
                 (output.flush(&self.stream)?, output.pending(), output.sent())
             };
-            if flushed == Flushed::All || pending <= LOW_WATER {
+            if flushed == Flushed::All || pending <= Self::LOW_WATER {
                 return Ok(());
             }
             if total != sent {
                 sent = total;
                 moved = Instant::now();
             }
-            if total - mark.0 >= HIGH_WATER - LOW_WATER {
+            if total - mark.0 >= HIGH_WATER - Self::LOW_WATER {
                 mark = (total, Instant::now());
             }
             if site.crew.is_pressed() {

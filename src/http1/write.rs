@@ -33,6 +33,13 @@ pub fn head(out: &mut Vec<u8>, head: &ResponseHead, plan: &Plan, date: &[u8; 29]
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends the end of a chunked body whose trailer section is `lines`, which come from `interface::outgoing`.
+pub fn last_chunk(out: &mut Vec<u8>, lines: &[u8]) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(lines);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends the interim response that asks for the body (RFC 9110 §15.2.1).
 pub fn interim_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -1,5 +1,5 @@
-//! What an application hands to `start_response`, judged (PEP 3333, "The `start_response()` Callable"). Nothing that could
-//! change the framing or the lines of a response passes.
+//! What an application says of its response, judged: to `start_response` (PEP 3333, "The `start_response()` Callable"), or
+//! in ASGI's messages. Nothing that could change the framing or the lines of a response passes.
 
 use std::fmt;
 
@@ -21,6 +21,8 @@ pub enum Kept {
 pub enum AppError {
     /// The status is not three digits, a space and a reason.
     StatusMalformed,
+    /// The status is a number that no response can have.
+    StatusRange,
     /// The status is that of an interim response, which does not answer a request.
     StatusInterim,
     /// The reason holds a control character.
@@ -41,6 +43,7 @@ impl AppError {
     /// Every variant.
     pub const ALL: &[Self] = &[
         Self::StatusMalformed,
+        Self::StatusRange,
         Self::StatusInterim,
         Self::ReasonByte,
         Self::FieldNameEmpty,
@@ -56,6 +59,7 @@ impl AppError {
             Self::StatusMalformed => {
                 "status: three digits from 200 to 999, a space and a reason are required, as in '200 OK'"
             }
+            Self::StatusRange => "status: a number from 200 to 999 is required",
             Self::StatusInterim => "status: a final status is required, but 100 to 199 announce an interim response",
             Self::ReasonByte => "status: the reason must not contain control characters",
             Self::FieldNameEmpty => "headers: a name must not be empty",
@@ -94,6 +98,15 @@ pub fn status(line: &[u8]) -> Result<ResponseHead, AppError> {
     Ok(ResponseHead::new(status, reason))
 }
 
+/// Judges a status that is a number, and gives it its registered reason.
+pub fn status_code(code: u16) -> Result<ResponseHead, AppError> {
+    let status = Status::new(code).ok_or(AppError::StatusRange)?;
+    if status.is_informational() {
+        return Err(AppError::StatusInterim);
+    }
+    Ok(ResponseHead::new(status, status.reason().as_bytes()))
+}
+
 /// Judges one field and adds it.
 ///
 /// 1. Fields that speak of this one connection are the server's (PEP 3333 forbids them to applications). They are left
@@ -124,9 +137,9 @@ pub fn field(head: &mut ResponseHead, name: &[u8], value: &[u8]) -> Result<Kept,
     Ok(Kept::Yes)
 }
 
-/// Judges one field of an early hint (103) and appends its line. Fields of the connection and Content-Length, which
-/// would speak of a body that an interim response does not have, are left out.
-pub fn early_hint(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<Kept, AppError> {
+/// Judges one field of an early hint (103) or of a trailer section and appends its line. Fields of the connection and
+/// Content-Length, which would speak of another body, are left out (RFC 9110 §6.5.1).
+pub fn loose_field(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<Kept, AppError> {
     judge(name, value)?;
     if is_hop_by_hop(name) || name.eq_ignore_ascii_case(b"Content-Length") {
         return Ok(Kept::Stripped);

@@ -102,7 +102,7 @@ fn fields_that_could_break_the_response_are_refused() {
         assert_eq!(field(&mut head, name, value), Err(error), "{}", name.escape_ascii());
         assert_eq!(head.lines(), b"");
         let mut lines = Vec::new();
-        assert_eq!(early_hint(&mut lines, name, value), Err(error), "{}", name.escape_ascii());
+        assert_eq!(loose_field(&mut lines, name, value), Err(error), "{}", name.escape_ascii());
         assert_eq!(lines, b"");
     }
 }
@@ -182,14 +182,28 @@ fn date_and_server_are_kept_once() {
     }
 }
 
-// RFC 8297
+#[test]
+fn number_becomes_a_status_with_its_reason() {
+    for (code, reason) in [(200, "OK"), (404, "Not Found"), (299, ""), (999, "")] {
+        let head = status_code(code).unwrap();
+        assert_eq!((head.status().code(), head.reason()), (code, reason.as_bytes()));
+    }
+    for code in [0, 99, 1000, u16::MAX] {
+        assert_eq!(status_code(code).err(), Some(AppError::StatusRange), "{code}");
+    }
+    for code in [100, 101, 103, 199] {
+        assert_eq!(status_code(code).err(), Some(AppError::StatusInterim), "{code}");
+    }
+}
+
+// RFC 8297, RFC 9110 §6.5.1
 #[test]
 fn early_hints_carry_only_fields_of_the_message() {
     let mut lines = Vec::new();
-    assert_eq!(early_hint(&mut lines, b"Link", b"</a>; rel=preload"), Ok(Kept::Yes));
-    assert_eq!(early_hint(&mut lines, b"Content-Length", b"5"), Ok(Kept::Stripped));
-    assert_eq!(early_hint(&mut lines, b"Connection", b"close"), Ok(Kept::Stripped));
-    assert_eq!(early_hint(&mut lines, b"transfer-encoding", b"chunked"), Ok(Kept::Stripped));
-    assert_eq!(early_hint(&mut lines, b"link", b"</b>"), Ok(Kept::Yes));
+    assert_eq!(loose_field(&mut lines, b"Link", b"</a>; rel=preload"), Ok(Kept::Yes));
+    assert_eq!(loose_field(&mut lines, b"Content-Length", b"5"), Ok(Kept::Stripped));
+    assert_eq!(loose_field(&mut lines, b"Connection", b"close"), Ok(Kept::Stripped));
+    assert_eq!(loose_field(&mut lines, b"transfer-encoding", b"chunked"), Ok(Kept::Stripped));
+    assert_eq!(loose_field(&mut lines, b"link", b"</b>"), Ok(Kept::Yes));
     assert_eq!(lines, b"Link: </a>; rel=preload\r\nlink: </b>\r\n");
 }

@@ -1,7 +1,7 @@
 //! Readiness: which of many sockets can be read or written. Edge-triggered, each socket registered once.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,11 @@ impl Poller {
     /// A handle that wakes this poller.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// The queue's own descriptor: readable while a change waits to be taken, so that another loop can watch it.
+    pub fn descriptor(&self) -> RawFd {
+        self.poll.as_raw_fd()
     }
 
     /// Watches a connected stream for reading and writing, under `token`, until it is closed.

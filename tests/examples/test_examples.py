@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import hashlib
 import random
 import re
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import websockets
 
 from tests.clients import client, curl, needs_curl, session
 from tests.support import Command, RawClient, has_ipv6
@@ -72,6 +74,25 @@ def look_at_app(command: Command) -> None:
             assert http.head(f"{address}/").headers["Content-Length"] == "14"
 
 
+def look_at_chat(command: Command) -> None:
+    with client(command.address) as http:
+        assert "new WebSocket" in http.get("/").text
+        assert http.get("/else").status_code == 404
+
+    async def talk() -> list[str | bytes]:
+        address = f"{command.address.replace('http:', 'ws:')}/chat"
+        async with websockets.connect(address, proxy=None) as first:
+            heard = [await first.recv()]
+            async with websockets.connect(address, proxy=None) as second:
+                heard += [await second.recv(), await first.recv()]
+                await second.send("Hello, <first>!")
+                heard += [await second.recv(), await first.recv()]
+            return [*heard, await first.recv()]
+
+    came, left, said = "* somebody came in ({} here)", "* somebody left ({} here)", "Hello, <first>!"
+    assert asyncio.run(talk()) == [came.format(1), came.format(2), came.format(2), said, said, left.format(1)]
+
+
 def look_at_django(command: Command) -> None:
     with session() as http:
         assert http.get(f"{command.address}/").text == "Hello from Django, stranger!\n"
@@ -79,6 +100,21 @@ def look_at_django(command: Command) -> None:
         answer = http.get(f"{command.address}/echo/日本")
         assert answer.json() == {"method": "GET", "path": "/echo/日本", "length": 0}
         assert http.get(f"{command.address}/else").status_code == 404
+
+
+def look_at_fastapi(command: Command) -> None:
+    body = random.Random(8).randbytes(3_000_001)
+    with client(command.address) as http:
+        assert http.get("/").json() == {"message": "Hello, stranger!"}
+        assert http.get("/", params={"name": "Zoë"}).json() == {"message": "Hello, Zoë!"}
+        assert http.get("/wait/0.01").json() == {"waited": 0.01}
+        assert http.get("/wait/soon").status_code == 422
+        assert http.put("/digest", content=body).json() == {
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "size": len(body),
+        }
+        assert http.get("/count").text == "data: 1\n\ndata: 2\n\ndata: 3\n\n"
+        assert http.get("/openapi.json").json()["info"]["title"] == "Greetings"
 
 
 def look_at_flask(command: Command) -> None:
@@ -118,7 +154,9 @@ def look_at_upload(command: Command) -> None:
 
 LOOKS: dict[str, Callable[[Command], None]] = {
     "app.py": look_at_app,
+    "chat.py": look_at_chat,
     "django_app.py": look_at_django,
+    "fastapi_app.py": look_at_fastapi,
     "flask_app.py": look_at_flask,
     "streaming.py": look_at_streaming,
     "upload.py": look_at_upload,

@@ -169,7 +169,7 @@ STARTS = {
 def test_command_serves_until_it_is_stopped(start: Sequence[str], site: Path) -> None:
     with Command("hello:app", cwd=site, start=start) as command:
         assert re.fullmatch(
-            r"WSGIServer: Serving HTTP on http://127\.0\.0\.1:[1-9][0-9]* \(up to 16 threads, pid [0-9]+\)",
+            r"WSGIServer: Serving HTTP on http://127\.0\.0\.1:[1-9][0-9]* \(WSGI, up to 16 threads, pid [0-9]+\)",
             command.banner,
         )
         with RawClient(command.address) as client:

@@ -119,7 +119,7 @@ def test_server_serves_in_any_thread_until_it_is_shut_down(capsys: pytest.Captur
         assert get(server.addresses[0]).body == b"hello"
         server.shutdown()
         thread.finish()
-        banner = f"WSGIServer: Serving HTTP on {server.addresses[0]} (up to 16 threads, pid {os.getpid()})\n"
+        banner = f"WSGIServer: Serving HTTP on {server.addresses[0]} (WSGI, up to 16 threads, pid {os.getpid()})\n"
         assert capsys.readouterr().err == banner
 
 
@@ -685,10 +685,10 @@ ASGI = {
 
 
 @pytest.mark.parametrize("app", ASGI.values(), ids=ASGI)
-def test_asgi_application_is_refused_by_its_name(app: Any) -> None:
-    with pytest.raises(TypeError, match="ASGI"):
-        WSGIServer(port=0, app=app)
-    with made(None) as server:
+def test_asgi_application_is_refused_where_wsgi_is_wanted(app: Any) -> None:
+    with pytest.raises(TypeError, match=r"this is an ASGI 3 application .*interface=wsgi"):
+        WSGIServer(port=0, app=app, interface="wsgi")
+    with made(None, interface="wsgi") as server:
         with pytest.raises(TypeError, match="ASGI"):
             server.set_app(app)
         assert server.get_app() is None
@@ -750,7 +750,7 @@ def test_callable_of_every_kind_is_served(app: Any) -> None:
 
 def test_command_refuses_an_asgi_application_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "asgi.py").write_text("async def app(scope, receive, send): pass\n")
-    done = run("asgi:app", "--port", "0", cwd=tmp_path)
+    done = run("asgi:app", "--port", "0", "--interface", "wsgi", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("", 1)
     assert re.fullmatch(r"wsgi: .*ASGI.*\n", done.stderr)
 

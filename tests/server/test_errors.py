@@ -17,6 +17,7 @@ ALSO: dict[str, type[Exception]] = {
     "LoadError": WSGIServerError,
     "MalformedBody": OSError,
     "RequestBodyError": OSError,
+    "StartupError": WSGIServerError,
     "WSGIServerError": Exception,
 }
 

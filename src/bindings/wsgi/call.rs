@@ -180,7 +180,7 @@ impl Call {
     #[pyo3(signature = (headers, /))]
     fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut lines = Vec::new();
-        for_each_field(headers, |name, value| outgoing::early_hint(&mut lines, name, value))?;
+        for_each_field(headers, |name, value| outgoing::loose_field(&mut lines, name, value))?;
         self.with(|exchange| exchange.early_hints(&lines));
         Ok(())
     }

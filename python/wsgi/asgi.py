@@ -1,0 +1,266 @@
+"""Runs ASGI applications: the choice of the event loop, and the life of one from its lifespan's start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import importlib.util
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from wsgi import _core
+from wsgi.errors import ConfigError
+from wsgi.interface import ASGI2
+from wsgi.lifespan import ASGIApplication, Lifespan
+from wsgi.logging import report
+from wsgi.running import FAREWELL, HEARING, TICK, Run
+from wsgi.settings import Settings
+
+__all__ = ["LoopRun", "single"]
+
+
+def single(app: Any, interface: str) -> ASGIApplication:
+    """Gives an application in the form of ASGI 3."""
+    if interface != ASGI2:
+        return app  # type: ignore[no-any-return]
+
+    async def called_twice(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope)(receive, send)
+
+    return called_twice
+
+
+def _loop_name(wanted: str) -> str:
+    """The loop to be used, `uvloop` or `asyncio`.
+
+    Raises:
+        ConfigError: uvloop is wanted and not installed.
+    """
+    if wanted == "asyncio":
+        return wanted
+    if importlib.util.find_spec("uvloop") is not None:
+        return "uvloop"
+    if wanted == "uvloop":
+        raise ConfigError("loop is uvloop, but the package uvloop is not installed")
+    return "asyncio"
+
+
+def _new_loop(name: str) -> asyncio.AbstractEventLoop:
+    if name == "uvloop":
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
+    return asyncio.new_event_loop()
+
+
+def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., object]:
+    # Most requests never wait: run at once, they cost the loop no turn of their own.
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return functools.partial(asyncio.Task, loop=loop, eager_start=True)
+    return loop.create_task
+
+
+class LoopRun(Run):
+    """One run of a server for ASGI: one event loop, in the thread that calls `wait` or in a thread of its own.
+
+    Parameters:
+        core: the engine's part.
+        background: run the loop in a thread.
+        app: a single-callable ASGI application.
+        settings: the server's options.
+        servers: the `server` of each listener's scopes.
+    """
+
+    def __init__(
+        self, core: _core.Run, *, background: bool, app: ASGIApplication, settings: Settings, servers: list[object]
+    ) -> None:
+        super().__init__(core, background=background)
+        self._app = app
+        self._settings = settings
+        self._servers = servers
+        self._loop_name = _loop_name(settings.loop)
+        self.interface = f"ASGI on {self._loop_name}"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Set once the application has started, or has failed to.
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._over = False
+        self._asked_at: float | None = None
+        self._aborted = False
+        # What the loop waits for at the moment, as far as a stop cuts it short.
+        self._patience: asyncio.Task[Any] | None = None
+        self._left: tuple[str, ...] = ()
+
+    def begin(self) -> None:
+        """Starts the thread, where there is to be one, and waits until the application has started in it.
+
+        Raises:
+            StartupError: the application failed to start.
+        """
+        atexit.register(self._leave)
+        if self.background:
+            self._spawn("wsgi-loop", self._serve)
+            self._ready.wait()
+            if self._failure is not None:
+                raise self._failure
+
+    def stop(self) -> None:
+        """Asks for a graceful stop. From any thread and any signal handler."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+        super().stop()
+        self._tell_loop()
+
+    def abort(self) -> None:
+        """Asks for a stop at once. From any thread and any signal handler."""
+        if self._aborted and threading.get_ident() == self._waiter:
+            # Asked twice in vain: the loop is held up, and this is its thread.
+            raise KeyboardInterrupt
+        self._aborted = True
+        super().abort()
+        self._tell_loop()
+
+    def _tell_loop(self) -> None:
+        loop = self._loop
+        # A loop that has just closed needs to be told nothing.
+        if loop is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._hurry)
+
+    def _hurry(self) -> None:
+        """Cuts short what the loop waits for: the start at any stop, the last tasks when there is no more time."""
+        if self._patience is not None and (self._aborted or not self._ready.is_set()):
+            self._patience.cancel()
+
+    def wait(self, timeout: float | None = None, started: Callable[[], None] | None = None) -> None:
+        """Runs the loop, in this thread, until a stop is complete. Signal handlers run meanwhile.
+
+        Parameters:
+            timeout: seconds until it stops without having been asked; None waits for ever.
+            started: called once requests are answered.
+
+        Raises:
+            StartupError: the application failed to start.
+        """
+        self._serve(timeout, started)
+        if self._failure is not None:
+            raise self._failure
+
+    def finish(self) -> tuple[str, ...]:
+        """Waits for the loop; gives the names of what was given up."""
+        end = time.monotonic() + self._settings.graceful_timeout + 4 * FAREWELL
+        for thread in self._threads:
+            while thread.is_alive() and not self._over and time.monotonic() < end:
+                thread.join(TICK)
+        self._over = True
+        return super().finish() + self._left
+
+    def _is_over(self) -> bool:
+        return self._over
+
+    def _serve(self, timeout: float | None = None, started: Callable[[], None] | None = None) -> None:
+        loop = _new_loop(self._loop_name)
+        executor = ThreadPoolExecutor(thread_name_prefix="wsgi-executor")
+        try:
+            asyncio.set_event_loop(loop)
+            loop.set_default_executor(executor)
+            self._loop = loop
+            loop.run_until_complete(self._main(timeout, started))
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._over = True
+            self._close(loop)
+            executor.shutdown(wait=False, cancel_futures=True)
+            self._loop = None
+            self._ready.set()
+
+    async def _main(self, timeout: float | None, started: Callable[[], None] | None) -> None:
+        loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread():
+            _keep_hearing(loop)
+        lifespan = Lifespan(self._app, self._settings.lifespan)
+        try:
+            if await self._patiently(lifespan.start()):
+                self._ready.set()
+                if timeout is not None:
+                    loop.call_later(timeout, self.stop)
+                await self._attend(loop, lifespan.state, started)
+        finally:
+            await lifespan.stop(max(self._settings.graceful_timeout, FAREWELL))
+
+    async def _patiently(self, awaited: Any) -> bool:
+        """Waits for what a stop may cut short; False if it did."""
+        self._patience = asyncio.ensure_future(awaited)
+        if self._asked_at is not None and not self._ready.is_set():
+            self._patience.cancel()
+        try:
+            await asyncio.wait([self._patience])
+            if self._patience.cancelled():
+                return False
+            self._patience.result()
+            return True
+        finally:
+            self._patience = None
+
+    async def _attend(
+        self, loop: asyncio.AbstractEventLoop, state: dict[str, Any] | None, started: Callable[[], None] | None
+    ) -> None:
+        over = asyncio.Event()
+        attendant = self._core.attend(loop, self._servers, state, create_task=_task_maker(loop), over=over.set)
+        loop.add_reader(attendant.fileno(), attendant.turn)
+        loop.call_soon(attendant.turn)
+        if started is not None:
+            started()
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(attendant.fileno())
+        await self._end_tasks(attendant)
+
+    async def _end_tasks(self, attendant: _core.Attendant) -> None:
+        """Waits for what applications still do after their responses, as long as the stop may take; then cancels it."""
+        tasks = attendant.tasks
+        asked_at = time.monotonic() if self._asked_at is None else self._asked_at
+        left = asked_at + self._settings.graceful_timeout - time.monotonic()
+        if tasks and left > 0 and not self._aborted:
+            await self._patiently(asyncio.wait(tasks, timeout=left))
+        tasks = [task for task in tasks if not task.done()]
+        if not tasks:
+            return
+        attendant.dismiss()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=FAREWELL)
+        stubborn = sum(not task.done() for task in tasks)
+        if stubborn:
+            report(logging.ERROR, f"gave up waiting for {stubborn} requests that do not let themselves be cancelled")
+            self._left = ("wsgi-loop",)
+
+    def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends what the application has left in the loop, and the loop."""
+        try:
+            rest = [] if loop.is_closed() else asyncio.all_tasks(loop)
+            for task in rest:
+                task.cancel()
+            if rest:
+                loop.run_until_complete(asyncio.wait(rest, timeout=FAREWELL))
+            loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), FAREWELL))
+        except Exception as error:
+            report(logging.ERROR, "the event loop could not be tidied up", error)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def _keep_hearing(loop: asyncio.AbstractEventLoop) -> None:
+    """Breaks the loop's sleep off now and then: a signal that comes just before it begins does not end it."""
+    loop.call_later(HEARING, _keep_hearing, loop)

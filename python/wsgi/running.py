@@ -1,0 +1,137 @@
+"""One run of a server: its threads, and the wait for them."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from wsgi import _core
+from wsgi.logging import report
+
+__all__ = ["FAREWELL", "HEARING", "TICK", "Run"]
+
+# After the engine is over, a thread needs a moment to come home. One that does not is inside the application.
+FAREWELL = 1.0
+# A signal that comes just before the main thread begins to sleep does not wake it: Python only notes it. So the sleep
+# is broken off this often, in seconds.
+HEARING = 1.0
+# How often the end of a stop is looked for.
+TICK = 0.05
+
+
+class Run:
+    """One run of a server for WSGI: its worker threads, and the wait for them.
+
+    Parameters:
+        core: the engine's part.
+        background: nobody will call `wait`; whoever closes the server waits for the end.
+    """
+
+    interface = "WSGI"
+
+    def __init__(self, core: _core.Run, *, background: bool) -> None:
+        self.ended = threading.Event()
+        self.background = background
+        self._core = core
+        self._process = os.getpid()
+        self._waiter = 0 if background else threading.get_ident()
+        # Gets an item when a stop is asked for, and when the engine came to its end by itself. Unlike an Event, it
+        # bears that a signal handler calls `put` in the midst of another one.
+        self._stopping: SimpleQueue[None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def begin(self) -> None:
+        """Starts the threads."""
+        # A program may end without stopping its server; the workers must be home before the interpreter goes.
+        atexit.register(self._leave)
+        for index in range(self._core.workers):
+            self._spawn(f"wsgi-worker-{index}", self._work, index)
+
+    def _spawn(self, name: str, body: Callable[..., None], *arguments: object) -> None:
+        # A request that never ends must not keep the program from ending: daemons.
+        thread = threading.Thread(target=body, args=arguments, name=name, daemon=True)
+        self._threads.append(thread)
+        try:
+            thread.start()
+        except KeyError as error:
+            # A signal handler raised in the midst of it, and the clean-up of `threading` tripped over a thread that had
+            # begun already: what counts is the handler's exception, which that hides.
+            raise error.__context__ or error from None
+
+    def _leave(self) -> None:
+        # A forked child inherits the registration, but neither the threads nor the right to the connections.
+        if os.getpid() == self._process:
+            self.abort()
+            self.finish()
+
+    def _work(self, index: int) -> None:
+        try:
+            self._core.work(index)
+        except BaseException as error:
+            report(logging.CRITICAL, "a worker thread ended by a defect of the server itself", error)
+        finally:
+            if self._core.is_over:
+                self._stopping.put(None)
+
+    def stop(self) -> None:
+        """Asks for a graceful stop. From any thread and any signal handler."""
+        if os.getpid() == self._process:
+            self._core.stop()
+            self._stopping.put(None)
+
+    def abort(self) -> None:
+        """Asks for a stop at once. From any thread and any signal handler."""
+        if os.getpid() == self._process:
+            self._core.abort()
+            self._stopping.put(None)
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread is one that the end of this run waits for."""
+        me = threading.get_ident()
+        return me == self._waiter or any(thread.ident == me for thread in self._threads)
+
+    def wait(self, timeout: float | None = None, started: Callable[[], None] | None = None) -> None:
+        """Waits until a stop is asked for. Signal handlers run meanwhile.
+
+        Parameters:
+            timeout: seconds until it returns without having been asked; None waits for ever.
+            started: called once requests are answered.
+        """
+        if started is not None:
+            started()
+        end = None if timeout is None else time.monotonic() + timeout
+        left = HEARING if timeout is None else min(HEARING, timeout)
+        while left > 0:
+            with suppress(Empty):
+                self._stopping.get(timeout=left)
+                return
+            left = HEARING if end is None else min(HEARING, end - time.monotonic())
+
+    def finish(self) -> tuple[str, ...]:
+        """Waits for the threads; gives the names of those that were given up."""
+        if os.getpid() != self._process:
+            return ()
+        over_since = None
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(TICK)
+                if over_since is None and self._is_over():
+                    over_since = time.monotonic()
+                if over_since is not None and time.monotonic() - over_since > FAREWELL:
+                    break
+        self._core.finish()
+        atexit.unregister(self._leave)
+        stuck = tuple(thread.name for thread in self._threads if thread.is_alive())
+        if stuck:
+            report(logging.ERROR, f"gave up waiting for requests that are still running in {', '.join(stuck)}")
+        return stuck
+
+    def _is_over(self) -> bool:
+        """Whether the threads have nothing more to do than to come home."""
+        return self._core.is_over

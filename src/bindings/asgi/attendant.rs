@@ -1,0 +1,432 @@
+//! The event loop's side of a run: looks after the shard, makes a task of every request, and keeps their times.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::call::{Call, Ended};
+use super::conversation::{Conversation, Tools};
+use super::http::Http;
+use super::running::Running;
+use super::scope::Builder;
+use super::websocket::WebSocket;
+use crate::bindings::forks::Process;
+use crate::bindings::reporter::{ERROR, log};
+use crate::engine::clock::Clock;
+use crate::engine::crew::Place;
+use crate::engine::exchange::{Content, Exchange};
+use crate::engine::looped::Looped;
+use crate::http1::plan::BodySize;
+use crate::interface::outgoing;
+use crate::websocket::handshake::{self, Asked};
+
+/// Bytes of a request body in one message at most.
+const SCRATCH: usize = 64 * 1024;
+/// Times are kept as well as this.
+const PRECISION: Duration = Duration::from_millis(1);
+/// Looks at the shard in one turn of the loop; then others have their turn.
+const PASSES: usize = 4;
+
+/// The loop, as far as it is needed here.
+struct Hooks {
+    create_task: Py<PyAny>,
+    create_future: Py<PyAny>,
+    call_soon: Py<PyAny>,
+    call_later: Py<PyAny>,
+    // Called once when every connection has gone.
+    over: Py<PyAny>,
+}
+
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
+struct State {
+    calls: Vec<Option<Py<Call>>>,
+    // asyncio holds its tasks only weakly.
+    tasks: HashMap<u64, Py<PyAny>>,
+    serial: u64,
+    deadlines: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    // When the loop will call, and what takes that back.
+    timer: Option<(Instant, Py<PyAny>)>,
+    // The loop will call in its next turn.
+    soon: bool,
+    // The loop is inside `turn`, which sees to everything itself.
+    turning: bool,
+    dirty: Vec<Py<Call>>,
+    told: bool,
+    // Conversations that have no end of their own were told of the stop.
+    stopped: bool,
+    dismissed: bool,
+}
+
+struct Desk {
+    clock: Clock,
+    scratch: Box<[u8]>,
+}
+
+/// What a loop calls when the shard's descriptor is readable.
+#[pyclass(frozen, module = "wsgi._core")]
+pub struct Attendant {
+    looped: Looped,
+    app: Py<PyAny>,
+    hooks: Hooks,
+    builder: Mutex<Builder>,
+    desk: Mutex<Desk>,
+    state: Mutex<State>,
+    process: Process,
+}
+
+impl Attendant {
+    /// What looks after `looped` for `event_loop`; `create_task` makes a task of a coroutine.
+    pub fn new(
+        looped: Looped,
+        app: Py<PyAny>,
+        builder: Builder,
+        event_loop: &Bound<'_, PyAny>,
+        create_task: Py<PyAny>,
+        over: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let method = |name| event_loop.getattr(name).map(Bound::unbind);
+        let hooks = Hooks {
+            create_task,
+            create_future: method("create_future")?,
+            call_soon: method("call_soon")?,
+            call_later: method("call_later")?,
+            over,
+        };
+        let desk = Desk { clock: Clock::new(Instant::now()), scratch: vec![0; SCRATCH].into_boxed_slice() };
+        Ok(Self {
+            looped,
+            app,
+            hooks,
+            builder: Mutex::new(builder),
+            desk: Mutex::new(desk),
+            state: Mutex::default(),
+            process: Process::this(),
+        })
+    }
+
+    // Held only for a moment, never while Python code of the application's may run.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lends the clock and the receive buffer.
+    pub fn with_tools<T>(&self, with: impl FnOnce(&mut Tools<'_>) -> T) -> T {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let Desk { clock, scratch } = &mut *desk;
+        let write_timeout = self.looped.options().write_timeout;
+        with(&mut Tools { now: Instant::now(), clock, scratch, write_timeout })
+    }
+
+    /// Ends the process if it is a child that came back from the application.
+    pub fn leave_if_forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
+        self.process.leave_if_forked(py, error)
+    }
+
+    /// A new future of the loop.
+    pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.hooks.create_future.bind(py).call0()
+    }
+
+    /// Whether the applications were told to stop.
+    pub fn is_dismissed(&self) -> bool {
+        self.lock().dismissed
+    }
+
+    /// Sees to it that a call is looked at when an instant has come.
+    pub fn schedule(slf: &Bound<'_, Self>, at: Instant, token: usize, serial: u64) {
+        let mut state = slf.get().lock();
+        state.deadlines.push(Reverse((at, token, serial)));
+        let turning = state.turning;
+        drop(state);
+        if !turning {
+            Self::wake_at(slf, at);
+        }
+    }
+
+    /// Sends what a call has gathered at the end of the loop's turn.
+    pub fn flush_later(slf: &Bound<'_, Self>, call: &Bound<'_, Call>) {
+        slf.get().lock().dirty.push(call.clone().unbind());
+        Self::look_soon(slf);
+    }
+
+    /// Takes back an exchange that is over; it is sent off at the end of the loop's turn.
+    pub fn conclude(slf: &Bound<'_, Self>, call: &Bound<'_, Call>, exchange: Box<Exchange>) {
+        let attendant = slf.get();
+        attendant.looped.conclude(exchange);
+        let mut state = attendant.lock();
+        let freed = state
+            .calls
+            .get_mut(call.get().token)
+            .and_then(|slot| slot.take_if(|other| other.get().serial == call.get().serial));
+        drop(state);
+        drop(freed);
+        Self::look_soon(slf);
+    }
+
+    /// A call's task is over.
+    pub fn forget(&self, serial: u64) {
+        let task = self.lock().tasks.remove(&serial);
+        drop(task);
+    }
+
+    fn look_soon(slf: &Bound<'_, Self>) {
+        let mut state = slf.get().lock();
+        if state.turning || std::mem::replace(&mut state.soon, true) {
+            return;
+        }
+        drop(state);
+        let py = slf.py();
+        let asked =
+            slf.getattr(intern!(py, "settle")).and_then(|settle| slf.get().hooks.call_soon.call1(py, (settle,)));
+        Self::complain(py, asked.map(drop));
+    }
+
+    fn wake_at(slf: &Bound<'_, Self>, at: Instant) {
+        let (py, attendant) = (slf.py(), slf.get());
+        let later = {
+            let mut state = attendant.lock();
+            // A timer that is too early looks again: one that moves later, as most do, costs nothing.
+            if state.timer.as_ref().is_some_and(|(earlier, _)| *earlier <= at + PRECISION) {
+                return;
+            }
+            state.timer.take()
+        };
+        let delay = at.saturating_duration_since(Instant::now()).as_secs_f64();
+        let set = (|| {
+            if let Some((_, handle)) = later {
+                handle.call_method0(py, intern!(py, "cancel"))?;
+            }
+            let alarm = slf.getattr(intern!(py, "alarm"))?;
+            attendant.hooks.call_later.call1(py, (delay, alarm))
+        })();
+        match set {
+            Ok(handle) => attendant.lock().timer = Some((at, handle)),
+            Err(error) => Self::complain(py, Err(error)),
+        }
+    }
+
+    fn complain(py: Python<'_>, outcome: PyResult<()>) {
+        if let Err(error) = outcome {
+            log(py, ERROR, "Python refused what the server asked of its event loop", Some(&error));
+        }
+    }
+
+    // gateway: makes a task of one request.
+    fn begin(slf: &Bound<'_, Self>, exchange: Box<Exchange>, place: Place) -> PyResult<()> {
+        let (py, attendant) = (slf.py(), slf.get());
+        let token = exchange.token();
+        let compresses = attendant.looped.options().websocket.compression;
+        let (upgrade, has_body) =
+            (exchange.asks_for_upgrade(), exchange.body_length().is_some_and(|length| length > 0));
+        let handshake = match handshake::judge(exchange.request(), upgrade, has_body, compresses) {
+            Asked::Response => None,
+            Asked::WebSocket(handshake) => Some(handshake),
+            Asked::Malformed(text) => {
+                attendant.turn_away(exchange, 400, text);
+                return Ok(());
+            }
+            Asked::OtherVersion => {
+                attendant.turn_away(exchange, 426, "WebSocket version 13 is spoken here");
+                return Ok(());
+            }
+        };
+        let scope = {
+            let mut builder = attendant.builder.lock().unwrap_or_else(PoisonError::into_inner);
+            match &handshake {
+                Some(handshake) => builder.websocket(py, &exchange, &handshake.protocols),
+                None => builder.http(py, &exchange),
+            }
+        };
+        let head = exchange.request();
+        // The query may hold secrets; the log escapes what is not printable.
+        let (method, path) = (String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()));
+        let about = format!("{method} {path}");
+        let now = Instant::now();
+        let is_websocket = handshake.is_some();
+        let conversation: Box<dyn Conversation> = match handshake {
+            Some(handshake) => {
+                Box::new(WebSocket::new(exchange, place, handshake, &attendant.looped.options().websocket, now))
+            }
+            None => Box::new(Http::new(exchange, place, now)),
+        };
+        let serial = {
+            let mut state = attendant.lock();
+            state.serial += 1;
+            state.serial
+        };
+        let call = Bound::new(py, Call::new(slf.clone().unbind(), serial, token, about, conversation, is_websocket))?;
+        {
+            let mut state = attendant.lock();
+            if state.calls.len() <= token {
+                state.calls.resize_with(token + 1, || None);
+            }
+            state.calls[token] = Some(call.clone().unbind());
+        }
+        let running = scope.and_then(|scope| {
+            let running = Running::new(call.clone().unbind(), attendant.app.clone_ref(py), scope.unbind());
+            let running = Bound::new(py, running)?;
+            let task = attendant.hooks.create_task.bind(py).call1((&running,))?;
+            Ok((running, task))
+        });
+        match running {
+            Ok((running, task)) => {
+                if !running.get().is_over() {
+                    attendant.lock().tasks.insert(serial, task.unbind());
+                }
+            }
+            Err(error) => Call::end(&call, Ended::Raised(error)),
+        }
+        Ok(())
+    }
+
+    // Answers a handshake that cannot be met (RFC 6455 §4.2.2, §4.4; RFC 9110 §15.5.22).
+    fn turn_away(&self, mut exchange: Box<Exchange>, status: u16, text: &str) {
+        if let Ok(mut head) = outgoing::status_code(status) {
+            if status == 426 {
+                head.push(b"Upgrade", b"websocket");
+                head.push(b"Sec-WebSocket-Version", b"13");
+            }
+            head.push(b"Content-Type", b"text/plain; charset=utf-8");
+            let content = format!("{text}.\n");
+            exchange.close_connection();
+            self.with_tools(|tools| exchange.begin(&head, BodySize::Known(content.len() as u64), tools.clock));
+            // A client that has gone is found when this is sent.
+            let _ = exchange.write(Content::Borrowed(content.as_bytes()));
+            exchange.finish();
+        }
+        self.looped.conclude(exchange);
+    }
+
+    fn expire(slf: &Bound<'_, Self>) {
+        let (py, attendant) = (slf.py(), slf.get());
+        let now = Instant::now();
+        loop {
+            let call = {
+                let mut state = attendant.lock();
+                match state.deadlines.peek() {
+                    Some(Reverse((at, _, _))) if *at <= now => {}
+                    _ => return,
+                }
+                let Some(Reverse((_, token, serial))) = state.deadlines.pop() else { return };
+                let call = state.calls.get(token).and_then(Option::as_ref).filter(|call| call.get().serial == serial);
+                call.map(|call| call.clone_ref(py))
+            };
+            if let Some(call) = call {
+                Call::expire(call.bind(py));
+            }
+        }
+    }
+
+    fn stop(slf: &Bound<'_, Self>) {
+        let calls: Vec<_> = {
+            let state = slf.get().lock();
+            state.calls.iter().flatten().map(|call| call.clone_ref(slf.py())).collect()
+        };
+        for call in calls {
+            Call::stop(call.bind(slf.py()));
+        }
+    }
+
+    fn flush(slf: &Bound<'_, Self>) {
+        let dirty = std::mem::take(&mut slf.get().lock().dirty);
+        for call in dirty {
+            Call::flush(call.bind(slf.py()));
+        }
+    }
+
+    fn look(slf: &Bound<'_, Self>) -> Option<Duration> {
+        let (py, attendant) = (slf.py(), slf.get());
+        for pass in 0..PASSES {
+            let seen = attendant.looped.look(pass == 0);
+            for token in seen.changed {
+                let call = {
+                    let state = attendant.lock();
+                    state.calls.get(token).and_then(Option::as_ref).map(|call| call.clone_ref(py))
+                };
+                if let Some(call) = call {
+                    Call::changed(call.bind(py));
+                }
+            }
+            for (exchange, place) in seen.ready {
+                Self::complain(py, Self::begin(slf, exchange, place));
+            }
+            Self::expire(slf);
+            if attendant.looped.is_stopping() && !std::mem::replace(&mut attendant.lock().stopped, true) {
+                Self::stop(slf);
+            }
+            Self::flush(slf);
+            if !attendant.looped.has_answers() {
+                return seen.next;
+            }
+        }
+        Some(Duration::ZERO)
+    }
+}
+
+#[pymethods]
+impl Attendant {
+    /// The descriptor that the loop is to watch.
+    fn fileno(&self) -> PyResult<i32> {
+        self.looped.descriptor().ok_or_else(|| PyRuntimeError::new_err("the shard is looked after by somebody else"))
+    }
+
+    /// Looks after the shard.
+    fn turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, attendant) = (slf.py(), slf.get());
+        attendant.leave_if_forked(py, None)?;
+        if std::mem::replace(&mut attendant.lock().turning, true) {
+            return Ok(());
+        }
+        let next = Self::look(slf);
+        let (deadline, over) = {
+            let mut state = attendant.lock();
+            state.turning = false;
+            let over = attendant.looped.is_over() && !std::mem::replace(&mut state.told, true);
+            (state.deadlines.peek().map(|Reverse((at, _, _))| *at), over)
+        };
+        if over {
+            attendant.hooks.over.call0(py)?;
+        }
+        match next {
+            Some(Duration::ZERO) => Self::look_soon(slf),
+            Some(delay) => Self::wake_at(slf, Instant::now() + delay),
+            None => {}
+        }
+        if let Some(at) = deadline {
+            Self::wake_at(slf, at);
+        }
+        Ok(())
+    }
+
+    /// The same, at the end of the loop's turn.
+    fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().lock().soon = false;
+        Self::turn(slf)
+    }
+
+    /// The same, at a time that was asked for.
+    fn alarm(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let timer = slf.get().lock().timer.take();
+        drop(timer);
+        Self::turn(slf)
+    }
+
+    /// The tasks of applications that have not come to their end.
+    #[getter]
+    fn tasks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let tasks: Vec<_> = self.lock().tasks.values().map(|task| task.clone_ref(py)).collect();
+        PyList::new(py, tasks)
+    }
+
+    /// From now on applications that are cancelled are no news.
+    fn dismiss(&self) {
+        self.lock().dismissed = true;
+    }
+}

@@ -1,0 +1,126 @@
+//! What HTTP requests and WebSockets have in common: an exchange, an application that is to be told and that says
+//! something, and a client that may fall behind or go.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::message::Said;
+use crate::engine::clock::Clock;
+use crate::engine::exchange::{Exchange, Progress};
+use crate::websocket::receive::Event;
+
+/// What the loop's thread lends.
+pub struct Tools<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The time of day.
+    pub clock: &'a mut Clock,
+    /// Where bytes are read into.
+    pub scratch: &'a mut [u8],
+    /// The longest time in which a client takes nothing.
+    pub write_timeout: Duration,
+}
+
+/// What there is at the moment.
+pub enum Next<T> {
+    /// This.
+    Now(T),
+    /// Nothing yet; it must be looked at again when the socket changes, or at the instant.
+    Later(Option<Instant>),
+}
+
+/// What the application is told next. It becomes a dict only when no lock is held: making one may set off a collection,
+/// and that any code.
+pub enum Told {
+    /// A piece of the request's body, and whether there is more.
+    Request(Py<PyBytes>, bool),
+    /// The client has gone, or the response is complete.
+    Disconnect,
+    /// A client asks for a WebSocket.
+    Connect,
+    /// A message came through it.
+    Received(Event),
+    /// It is over, with this code and reason.
+    Closed(u16, String),
+}
+
+/// One conversation. Nothing here waits, and no code of the application's runs.
+pub trait Conversation: Send {
+    /// The exchange, as long as there is one.
+    fn exchange(&mut self) -> Option<&mut Exchange>;
+
+    /// The exchange, if nothing more can be said about it.
+    fn take_concluded(&mut self) -> Option<Box<Exchange>>;
+
+    /// Whether the application could not have its request, or lost its client.
+    fn was_let_down(&self) -> bool;
+
+    /// The next message to the application.
+    fn receive(&mut self, py: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>>;
+
+    /// The application has turned to something else than its request's body.
+    fn pause(&mut self, now: Instant);
+
+    /// Takes a message of the application's.
+    fn send(&mut self, said: Said<'_>, tools: &mut Tools<'_>) -> PyResult<()>;
+
+    /// Whether the application can go on sending.
+    fn drain(&mut self, tools: &mut Tools<'_>) -> PyResult<Next<()>>;
+
+    /// The socket has changed, or a time has come: does what needs no application.
+    fn look(&mut self, tools: &mut Tools<'_>);
+
+    /// When it must be looked at, even if the socket stays as it is.
+    fn due(&self) -> Option<Instant>;
+
+    /// The server is being stopped.
+    fn stop(&mut self, tools: &mut Tools<'_>);
+
+    /// Nothing that is sent reaches the client any more.
+    fn lose(&mut self);
+
+    /// The application has returned. Says what it left undone.
+    fn returned(&mut self, tools: &mut Tools<'_>) -> Option<&'static str>;
+
+    /// The application has raised.
+    fn raised(&mut self, tools: &mut Tools<'_>);
+}
+
+/// How far an application that is ahead of its client has to wait for it.
+#[derive(Default)]
+pub struct Stall {
+    // Bytes sent when it began to wait, and when that changed last.
+    waiting: Option<(u64, Instant)>,
+}
+
+impl Stall {
+    /// Whether the application can go on. `Err`: the client has gone, or takes nothing any more.
+    pub fn check(&mut self, exchange: &mut Exchange, tools: &Tools<'_>) -> Result<Next<()>, ()> {
+        if exchange.has_failed() {
+            return Err(());
+        }
+        let Some((sent, since)) = self.waiting else {
+            if !exchange.is_ahead() {
+                return Ok(Next::Now(()));
+            }
+            self.waiting = Some((exchange.traffic().1, tools.now));
+            return Ok(Next::Later(Some(tools.now + tools.write_timeout)));
+        };
+        if exchange.has_caught_up() {
+            self.waiting = None;
+            return Ok(Next::Now(()));
+        }
+        let moved = exchange.traffic().1;
+        let since = if moved == sent { since } else { tools.now };
+        self.waiting = Some((moved, since));
+        let end = since + tools.write_timeout;
+        if end <= tools.now { Err(()) } else { Ok(Next::Later(Some(end))) }
+    }
+}
+
+/// Whether a response can get no further.
+pub fn is_decided(progress: Progress) -> bool {
+    matches!(progress, Progress::Complete | Progress::Aborted)
+}

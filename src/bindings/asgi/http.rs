@@ -1,0 +1,355 @@
+//! One HTTP request as a conversation with the application: which message is due, and what it means for the exchange.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::conversation::{Conversation, Next, Stall, Told, Tools, is_decided};
+use super::message::{HttpSaid, Said, content, out_of_place};
+use crate::bindings::errors::gone;
+use crate::engine::body::{Arrived, Body, BodyFailure};
+use crate::engine::crew::Place;
+use crate::engine::exchange::{Exchange, Progress};
+use crate::engine::output::FileSpan;
+use crate::http::head::ResponseHead;
+use crate::http::reject::Reject;
+use crate::http1::plan::BodySize;
+use crate::interface::scope;
+use crate::net::stream::Presence;
+
+/// A client that has closed its sending side has most likely gone, but may have half-closed and still read: what is
+/// answered within this time reaches it.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    // The response has not begun.
+    Start,
+    Content,
+    // The content is whole, its trailer fields are due.
+    Trailers,
+    Over,
+}
+
+/// The conversation.
+pub struct Http {
+    // Absent once the response is complete or nobody listens any more.
+    exchange: Option<Box<Exchange>>,
+    // Counts the request as one that waits for its answer.
+    place: Option<Place>,
+    stage: Stage,
+    // The response's head, until its first content is known.
+    head: Option<ResponseHead>,
+    // The lines of announced trailer fields.
+    trailers: Option<Vec<u8>>,
+    // The application has had the whole body.
+    body_over: bool,
+    // Why it will never have it.
+    failure: Option<BodyFailure>,
+    // The client left before its response was complete.
+    lost: bool,
+    // Since when the client's sending side has been closed.
+    ended: Option<Instant>,
+    stall: Stall,
+}
+
+impl Http {
+    /// The conversation about `exchange`.
+    pub fn new(exchange: Box<Exchange>, place: Place, now: Instant) -> Self {
+        let ended = exchange.has_ended().then_some(now);
+        Self {
+            exchange: Some(exchange),
+            place: Some(place),
+            stage: Stage::Start,
+            head: None,
+            trailers: None,
+            body_over: false,
+            failure: None,
+            lost: false,
+            ended,
+            stall: Stall::default(),
+        }
+    }
+
+    // What has come of a body that is still arriving; `None` for one that is complete, or if nobody sends one any more.
+    fn read(&mut self, tools: &mut Tools<'_>) -> Result<Option<Arrived>, BodyFailure> {
+        let Some(exchange) = &mut self.exchange else {
+            self.body_over = true;
+            return Err(BodyFailure::Incomplete);
+        };
+        match exchange.take_body() {
+            Body::Stream(mut stream) => {
+                let arrived = stream.poll(tools.scratch, tools.now);
+                self.body_over = stream.is_over();
+                exchange.give_back(stream);
+                arrived.map(Some)
+            }
+            body => {
+                exchange.put_body(body);
+                Ok(None)
+            }
+        }
+    }
+
+    fn whole_body(&mut self, py: Python<'_>) -> PyResult<Told> {
+        self.body_over = true;
+        match self.exchange.as_deref_mut().map_or(Body::Empty, Exchange::take_body) {
+            Body::Memory(bytes, _lent) => Ok(piece(py, &bytes, false)),
+            Body::File(mut file) => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes)?;
+                Ok(piece(py, &bytes, false))
+            }
+            Body::Empty | Body::Stream(_) => Ok(piece(py, b"", false)),
+        }
+    }
+
+    // The client is told what was wrong with its body, if it is still there; the application learns that it has gone.
+    fn fail(&mut self, failure: BodyFailure, tools: &mut Tools<'_>) {
+        self.failure = Some(failure);
+        if let Some(exchange) = &mut self.exchange {
+            match failure {
+                BodyFailure::Incomplete => exchange.abort(),
+                failure => exchange.refuse(failure.reject(), tools.clock),
+            }
+        }
+    }
+
+    fn check_order(&self, said: &HttpSaid<'_>) -> PyResult<()> {
+        let why = match (self.stage, said, self.head.is_some()) {
+            (Stage::Start, HttpSaid::Start { .. } | HttpSaid::Hint(_), false)
+            | (Stage::Start, HttpSaid::Body { .. } | HttpSaid::File { .. }, true)
+            | (Stage::Content, HttpSaid::Body { .. }, _)
+            | (Stage::Trailers, HttpSaid::Trailers { .. }, _) => return Ok(()),
+            (Stage::Start, HttpSaid::Start { .. }, true) | (Stage::Content, HttpSaid::Start { .. }, _) => "twice",
+            (Stage::Start, HttpSaid::Body { .. } | HttpSaid::File { .. }, false) => "before http.response.start",
+            (Stage::Content, HttpSaid::File { .. }, _) => "after http.response.body",
+            (_, HttpSaid::Hint(_), _) => "after http.response.start",
+            (Stage::Trailers, _, _) => "where http.response.trailers is due",
+            (_, _, _) => "where it is not due",
+        };
+        Err(said.out_of_order(why))
+    }
+
+    // Content follows: the head leaves with it, for which the server has to wait (ASGI, "Response Start").
+    fn begin(&mut self, size: BodySize, tools: &mut Tools<'_>) -> Option<&mut Exchange> {
+        let exchange = self.exchange.as_deref_mut()?;
+        if let Some(head) = self.head.take() {
+            // Trailer fields need the chunked coding.
+            let size = if self.trailers.is_some() { BodySize::Unknown } else { size };
+            exchange.begin(&head, size, tools.clock);
+            self.place = None;
+            self.stage = Stage::Content;
+        }
+        Some(exchange)
+    }
+
+    fn after_content(&mut self, more: bool) -> PyResult<()> {
+        let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(()) };
+        if exchange.has_surplus() {
+            exchange.abort();
+            self.stage = Stage::Over;
+            return Err(PyValueError::new_err("http.response.body: the content is longer than its content-length"));
+        }
+        if more {
+            return Ok(());
+        }
+        let lacking = exchange.lacking();
+        if lacking > 0 {
+            exchange.abort();
+            self.stage = Stage::Over;
+            let message = format!("http.response.body: the content is {lacking} bytes shorter than its content-length");
+            return Err(PyValueError::new_err(message));
+        }
+        if self.trailers.is_some() {
+            self.stage = Stage::Trailers;
+        } else {
+            exchange.finish();
+            self.stage = Stage::Over;
+        }
+        Ok(())
+    }
+
+    fn trail(&mut self, more_lines: &[u8], more: bool) {
+        let lines = self.trailers.get_or_insert_default();
+        lines.extend_from_slice(more_lines);
+        if more {
+            return;
+        }
+        self.stage = Stage::Over;
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            // They are for clients that asked for them; others get the end of the content.
+            if scope::takes_trailers(exchange.request()) {
+                exchange.finish_with_trailers(lines);
+            } else {
+                exchange.finish();
+            }
+        }
+    }
+}
+
+impl Conversation for Http {
+    fn exchange(&mut self) -> Option<&mut Exchange> {
+        self.exchange.as_deref_mut()
+    }
+
+    fn take_concluded(&mut self) -> Option<Box<Exchange>> {
+        let over = self.lost || self.exchange.as_ref().is_some_and(|exchange| is_decided(exchange.progress()));
+        if over {
+            self.place = None;
+            self.exchange.take()
+        } else {
+            None
+        }
+    }
+
+    fn was_let_down(&self) -> bool {
+        self.lost || self.failure.is_some()
+    }
+
+    fn receive(&mut self, py: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>> {
+        if !self.body_over && self.failure.is_none() {
+            match self.read(tools) {
+                Ok(Some(Arrived::Bytes(count))) => {
+                    return Ok(Next::Now(piece(py, &tools.scratch[..count], !self.body_over)));
+                }
+                Ok(Some(Arrived::Later(at))) => return Ok(Next::Later(Some(at))),
+                Ok(Some(Arrived::End)) => {
+                    self.body_over = true;
+                    return Ok(Next::Now(piece(py, b"", false)));
+                }
+                Ok(None) => return self.whole_body(py).map(Next::Now),
+                Err(failure) => self.fail(failure, tools),
+            }
+        }
+        if self.exchange.is_none() || self.lost || self.failure.is_some() {
+            return Ok(Next::Now(Told::Disconnect));
+        }
+        match self.ended.map(|at| at + HALF_CLOSED) {
+            Some(at) if at <= tools.now => Ok(Next::Now(Told::Disconnect)),
+            at => Ok(Next::Later(at)),
+        }
+    }
+
+    fn pause(&mut self, now: Instant) {
+        if let Some(exchange) = &mut self.exchange {
+            let mut body = exchange.take_body();
+            if let Body::Stream(stream) = &mut body {
+                stream.pause(now);
+            }
+            exchange.put_body(body);
+        }
+    }
+
+    fn send(&mut self, said: Said<'_>, tools: &mut Tools<'_>) -> PyResult<()> {
+        let Said::Http(said) = said else { return Err(out_of_place("a WebSocket's message", "HTTP")) };
+        if self.stage == Stage::Over {
+            return Err(said.out_of_order("after the response was complete"));
+        }
+        if self.exchange.is_none() || self.was_let_down() {
+            return Err(gone());
+        }
+        self.check_order(&said)?;
+        match said {
+            HttpSaid::Start { head, trailers } => {
+                self.head = Some(head);
+                self.trailers = trailers.then(Vec::new);
+                Ok(())
+            }
+            HttpSaid::Body { bytes, more } => {
+                let length = bytes.as_bytes().len() as u64;
+                let size = if more { BodySize::Unknown } else { BodySize::Known(length) };
+                if let Some(exchange) = self.begin(size, tools) {
+                    exchange.write(content(&bytes)).map_err(|_| gone())?;
+                }
+                self.after_content(more)
+            }
+            HttpSaid::File { file, length } => {
+                if let Some(exchange) = self.begin(BodySize::Known(length), tools) {
+                    exchange.write_file(FileSpan { file, offset: 0, length });
+                }
+                self.after_content(false)
+            }
+            HttpSaid::Trailers { lines, more } => {
+                self.trail(&lines, more);
+                Ok(())
+            }
+            HttpSaid::Hint(lines) => {
+                if let Some(exchange) = self.exchange.as_deref_mut() {
+                    exchange.early_hints(&lines);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn drain(&mut self, tools: &mut Tools<'_>) -> PyResult<Next<()>> {
+        if self.lost {
+            return Err(gone());
+        }
+        let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(Next::Now(())) };
+        if is_decided(exchange.progress()) {
+            return Ok(Next::Now(()));
+        }
+        self.stall.check(exchange, tools).map_err(|()| {
+            self.lose();
+            gone()
+        })
+    }
+
+    fn look(&mut self, tools: &mut Tools<'_>) {
+        let Some(exchange) = self.exchange.as_deref_mut() else { return };
+        if exchange.has_failed() || (exchange.has_ended() && exchange.presence() == Presence::Gone) {
+            self.lose();
+        } else if exchange.has_ended() {
+            self.ended.get_or_insert(tools.now);
+        }
+    }
+
+    // Whoever waits says himself when.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    // What runs is finished, or cut off with the server.
+    fn stop(&mut self, _: &mut Tools<'_>) {}
+
+    fn lose(&mut self) {
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            exchange.abort();
+            self.lost = true;
+        }
+    }
+
+    fn returned(&mut self, tools: &mut Tools<'_>) -> Option<&'static str> {
+        let exchange = self.exchange.as_deref_mut()?;
+        match exchange.progress() {
+            Progress::Waiting if self.head.is_none() => {
+                exchange.refuse(Reject::AppFailed, tools.clock);
+                Some("returned without a response")
+            }
+            Progress::Waiting => {
+                exchange.refuse(Reject::AppFailed, tools.clock);
+                Some("returned before it sent any content")
+            }
+            Progress::Begun => {
+                exchange.abort();
+                Some("returned before its response was complete")
+            }
+            Progress::Complete | Progress::Aborted => None,
+        }
+    }
+
+    fn raised(&mut self, tools: &mut Tools<'_>) {
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            exchange.refuse(Reject::AppFailed, tools.clock);
+        }
+    }
+}
+
+fn piece(py: Python<'_>, bytes: &[u8], more: bool) -> Told {
+    Told::Request(PyBytes::new(py, bytes).unbind(), more)
+}

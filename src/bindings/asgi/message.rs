@@ -1,0 +1,285 @@
+//! The messages between server and application: made as Python's dicts, and read from what applications send. Reading may
+//! run code of the application's; what comes of it is plain.
+
+use std::fs::File;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
+
+use super::conversation::Told;
+use super::socket_message::SocketSaid;
+use crate::engine::exchange::{Content, ZERO_COPY};
+use crate::http::head::ResponseHead;
+use crate::interface::outgoing::{self, AppError};
+use crate::websocket::receive::Event;
+
+/// The message that tells the application.
+pub fn telling(py: Python<'_>, told: Told) -> PyResult<Bound<'_, PyDict>> {
+    let message = PyDict::new(py);
+    let kind = match told {
+        Told::Request(body, more) => {
+            message.set_item(intern!(py, "body"), body)?;
+            message.set_item(intern!(py, "more_body"), more)?;
+            intern!(py, "http.request")
+        }
+        Told::Disconnect => intern!(py, "http.disconnect"),
+        Told::Connect => intern!(py, "websocket.connect"),
+        Told::Received(Event::Text(text)) => {
+            message.set_item(intern!(py, "text"), text)?;
+            intern!(py, "websocket.receive")
+        }
+        Told::Received(Event::Binary(bytes)) => {
+            message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?;
+            intern!(py, "websocket.receive")
+        }
+        // Control frames are the server's own.
+        Told::Received(_) => intern!(py, "websocket.receive"),
+        Told::Closed(code, reason) => {
+            message.set_item(intern!(py, "code"), code)?;
+            message.set_item(intern!(py, "reason"), reason)?;
+            intern!(py, "websocket.disconnect")
+        }
+    };
+    message.set_item(intern!(py, "type"), kind)?;
+    Ok(message)
+}
+
+/// A message of the application's, judged.
+pub enum Said<'py> {
+    /// About a response.
+    Http(HttpSaid<'py>),
+    /// About a WebSocket.
+    WebSocket(SocketSaid<'py>),
+}
+
+impl<'py> Said<'py> {
+    /// Reads and judges a message to a WebSocket, or to an HTTP request.
+    pub fn read(message: &Bound<'py, PyAny>, to_websocket: bool) -> PyResult<Self> {
+        let message = Message::new(message)?;
+        if to_websocket {
+            return SocketSaid::of(message).map(Self::WebSocket);
+        }
+        HttpSaid::of(&message)?
+            .map(Self::Http)
+            .ok_or_else(|| out_of_place(&format!("a message of type {:?}", message.kind), "HTTP"))
+    }
+}
+
+/// A message about a response, judged.
+pub enum HttpSaid<'py> {
+    /// `http.response.start`.
+    Start {
+        /// Status and fields.
+        head: ResponseHead,
+        /// Trailer fields are announced.
+        trailers: bool,
+    },
+    /// `http.response.body`.
+    Body {
+        /// Content.
+        bytes: Bound<'py, PyBytes>,
+        /// There is more to come.
+        more: bool,
+    },
+    /// `http.response.pathsend`.
+    File {
+        /// The open file.
+        file: File,
+        /// Its size.
+        length: u64,
+    },
+    /// `http.response.trailers`.
+    Trailers {
+        /// The field lines.
+        lines: Vec<u8>,
+        /// There are more to come.
+        more: bool,
+    },
+    /// `http.response.early_hint`, as field lines.
+    Hint(Vec<u8>),
+}
+
+impl<'py> HttpSaid<'py> {
+    /// What a message says of a response; `None` if it is about something else.
+    pub fn of(message: &Message<'_, 'py>) -> PyResult<Option<Self>> {
+        let py = message.fields.py();
+        Ok(Some(match message.kind.as_str() {
+            "http.response.start" => message.start()?,
+            "http.response.body" => {
+                Self::Body { bytes: message.bytes(intern!(py, "body"))?, more: message.flag(intern!(py, "more_body"))? }
+            }
+            "http.response.pathsend" => message.file()?,
+            "http.response.trailers" => {
+                let mut lines = Vec::new();
+                message.each_header(|name, value| outgoing::loose_field(&mut lines, name, value).map(drop))?;
+                Self::Trailers { lines, more: message.flag(intern!(py, "more_trailers"))? }
+            }
+            "http.response.early_hint" => message.hint()?,
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The complaint that it comes at a wrong time.
+    pub fn out_of_order(&self, why: &str) -> PyErr {
+        let kind = match self {
+            Self::Start { .. } => "start",
+            Self::Body { .. } => "body",
+            Self::File { .. } => "pathsend",
+            Self::Trailers { .. } => "trailers",
+            Self::Hint(_) => "early_hint",
+        };
+        PyRuntimeError::new_err(format!("http.response.{kind} was sent {why}"))
+    }
+}
+
+/// The complaint about something that is said where it means nothing.
+pub fn out_of_place(what: &str, place: &str) -> PyErr {
+    PyValueError::new_err(format!("send: {what} has no place in {place}"))
+}
+
+/// A message of the application's as it came.
+pub struct Message<'a, 'py> {
+    /// All of it.
+    pub fields: &'a Bound<'py, PyAny>,
+    /// Its type.
+    pub kind: String,
+}
+
+impl<'a, 'py> Message<'a, 'py> {
+    fn new(fields: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        if !fields.is_instance_of::<PyDict>() && !fields.is_instance_of::<PyMapping>() {
+            return Err(PyTypeError::new_err(format!("send: a message must be a dict, not {}", type_name(fields))));
+        }
+        let mut message = Self { fields, kind: String::new() };
+        let kind = message
+            .get(intern!(fields.py(), "type"))?
+            .ok_or_else(|| PyValueError::new_err("send: the message has no 'type'"))?;
+        let Ok(kind) = kind.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!("send: 'type' must be a str, not {}", type_name(&kind))));
+        };
+        kind.to_str()?.clone_into(&mut message.kind);
+        Ok(message)
+    }
+
+    fn start(&self) -> PyResult<HttpSaid<'py>> {
+        let py = self.fields.py();
+        let status = self.required("status")?;
+        let code: i64 = status.extract().map_err(|_| self.wrong_type("status", "an int", &status))?;
+        let code = u16::try_from(code).map_err(|_| self.judged(AppError::StatusRange))?;
+        let mut head = outgoing::status_code(code).map_err(|error| self.judged(error))?;
+        self.each_header(|name, value| outgoing::field(&mut head, name, value).map(drop))?;
+        Ok(HttpSaid::Start { head, trailers: self.flag(intern!(py, "trailers"))? })
+    }
+
+    fn file(&self) -> PyResult<HttpSaid<'py>> {
+        let path = self.required("path")?;
+        let path = path.cast::<PyString>().map_err(|_| self.wrong_type("path", "a str", &path))?;
+        // Opening a file is short; sending it is the kernel's, piece by piece.
+        let file = File::open(path.to_str()?)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(PyValueError::new_err("http.response.pathsend: \"path\" must be that of a regular file"));
+        }
+        Ok(HttpSaid::File { file, length: about.len() })
+    }
+
+    fn hint(&self) -> PyResult<HttpSaid<'py>> {
+        let links = self.required("links")?;
+        let mut hints = Vec::new();
+        for link in links.try_iter().map_err(|_| self.wrong_type("links", "an iterable of bytes", &links))? {
+            let link = link?;
+            let value = link.extract::<&[u8]>().map_err(|_| self.wrong_type("links", "bytes", &link))?;
+            outgoing::loose_field(&mut hints, b"Link", value).map_err(|error| self.judged(error))?;
+        }
+        Ok(HttpSaid::Hint(hints))
+    }
+
+    /// The value of a key, if it is there.
+    pub fn get(&self, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Ok(dict) = self.fields.cast_exact::<PyDict>() {
+            return dict.get_item(key);
+        }
+        let found = self.fields.call_method1(intern!(self.fields.py(), "get"), (key,))?;
+        Ok((!found.is_none()).then_some(found))
+    }
+
+    fn required(&self, key: &str) -> PyResult<Bound<'py, PyAny>> {
+        let found = self.get(&PyString::intern(self.fields.py(), key))?;
+        found.ok_or_else(|| PyValueError::new_err(format!("{}: the message has no {key:?}", self.kind)))
+    }
+
+    // A value that is true or false; false if it is not there.
+    fn flag(&self, key: &Bound<'py, PyString>) -> PyResult<bool> {
+        self.get(key)?.map_or(Ok(false), |value| value.is_truthy())
+    }
+
+    /// A complaint about one of its values.
+    pub fn wrong_type(&self, key: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
+        PyTypeError::new_err(format!("{}: {key:?} must be {wanted}, not {}", self.kind, type_name(value)))
+    }
+
+    /// What the application did wrong inside the message.
+    pub fn judged(&self, error: AppError) -> PyErr {
+        PyValueError::new_err(format!("{}: {}", self.kind, error.message()))
+    }
+
+    /// The bytes of a key, empty if it is not there.
+    pub fn bytes(&self, key: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyBytes>> {
+        let py = self.fields.py();
+        let Some(value) = self.get(key)? else { return Ok(PyBytes::new(py, b"")) };
+        if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+            return Ok(bytes.clone());
+        }
+        self.copied(key, &value)
+    }
+
+    // A subclass of bytes may run code of its own when it is let go, wherever that is; others may change.
+    fn copied(&self, key: &Bound<'py, PyString>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        if let Ok(bytes) = value.cast::<PyBytes>() {
+            return Ok(PyBytes::new(value.py(), bytes.as_bytes()));
+        }
+        let is_buffer = ["bytearray", "memoryview"].contains(&type_name(value).as_str());
+        if !is_buffer {
+            return Err(self.wrong_type(key.to_str()?, "bytes", value));
+        }
+        let made = value.py().get_type::<PyBytes>().call1((value,))?;
+        Ok(made.cast_into::<PyBytes>()?)
+    }
+
+    /// Calls `with` with name and value of each header.
+    pub fn each_header(&self, mut with: impl FnMut(&[u8], &[u8]) -> Result<(), AppError>) -> PyResult<()> {
+        let Some(headers) = self.get(intern!(self.fields.py(), "headers"))? else { return Ok(()) };
+        let wrong = |value: &Bound<'py, PyAny>| self.wrong_type("headers", "an iterable of pairs of bytes", value);
+        for pair in headers.try_iter().map_err(|_| wrong(&headers))? {
+            let pair = pair?;
+            let (name, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = if let Ok(pair) = pair.extract() {
+                pair
+            } else {
+                let parts: Vec<Bound<'py, PyAny>> = pair.extract().map_err(|_| wrong(&pair))?;
+                let Ok([name, value]) = <[_; 2]>::try_from(parts) else { return Err(wrong(&pair)) };
+                (name, value)
+            };
+            let name = name.cast::<PyBytes>().map_err(|_| self.wrong_type("headers: a name", "bytes", &name))?;
+            let value = value.cast::<PyBytes>().map_err(|_| self.wrong_type("headers: a value", "bytes", &value))?;
+            with(name.as_bytes(), value.as_bytes()).map_err(|error| self.judged(error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Content that is sent from where it lies, if it is large.
+pub fn content<'a>(bytes: &'a Bound<'_, PyBytes>) -> Content<'a> {
+    if bytes.as_bytes().len() >= ZERO_COPY {
+        Content::Owned(Box::new(PyBackedBytes::from(bytes.clone())))
+    } else {
+        Content::Borrowed(bytes.as_bytes())
+    }
+}
+
+/// The name of a value's type, for a message.
+pub fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}

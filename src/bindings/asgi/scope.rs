@@ -1,0 +1,138 @@
+//! The scope of one request: what the request's head says, and what the server adds.
+
+use std::net::IpAddr;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use crate::bindings::ffi::latin1;
+use crate::engine::exchange::Exchange;
+use crate::http::head::Version;
+use crate::http::origin::{Client, Scheme};
+use crate::interface::scope;
+
+use super::names::LowerNames;
+
+/// What a loop keeps to build scopes from.
+pub struct Builder {
+    // The `server` of each listener, in the order of the listeners.
+    servers: Vec<Py<PyAny>>,
+    // What the application's lifespan left; none if it has no part in that.
+    state: Option<Py<PyDict>>,
+    names: LowerNames,
+    last_ip: Option<(IpAddr, Py<PyString>)>,
+}
+
+impl Builder {
+    /// A builder for listeners that are at `servers`.
+    pub fn new(servers: Vec<Py<PyAny>>, state: Option<Py<PyDict>>) -> Self {
+        Self { servers, state, names: LowerNames::default(), last_ip: None }
+    }
+
+    /// The scope of an HTTP request.
+    pub fn http<'py>(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
+        let head = exchange.request();
+        let made = self.common(py, exchange, intern!(py, "http"))?;
+        let scheme = if is_secure(exchange) { intern!(py, "https") } else { intern!(py, "http") };
+        made.set_item(intern!(py, "scheme"), scheme)?;
+        made.set_item(intern!(py, "method"), latin1(py, &scope::method(head))?)?;
+        let extensions = PyDict::new(py);
+        extensions.set_item(intern!(py, "http.response.pathsend"), PyDict::new(py))?;
+        if head.version() == Version::Http11 {
+            extensions.set_item(intern!(py, "http.response.early_hint"), PyDict::new(py))?;
+        }
+        if scope::takes_trailers(head) {
+            extensions.set_item(intern!(py, "http.response.trailers"), PyDict::new(py))?;
+        }
+        made.set_item(intern!(py, "extensions"), extensions)?;
+        Ok(made)
+    }
+
+    /// The scope of a WebSocket for which the client speaks these subprotocols.
+    pub fn websocket<'py>(
+        &mut self,
+        py: Python<'py>,
+        exchange: &Exchange,
+        protocols: &[String],
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let made = self.common(py, exchange, intern!(py, "websocket"))?;
+        let scheme = if is_secure(exchange) { intern!(py, "wss") } else { intern!(py, "ws") };
+        made.set_item(intern!(py, "scheme"), scheme)?;
+        made.set_item(intern!(py, "subprotocols"), PyList::new(py, protocols)?)?;
+        let extensions = PyDict::new(py);
+        extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
+        made.set_item(intern!(py, "extensions"), extensions)?;
+        Ok(made)
+    }
+
+    fn common<'py>(
+        &mut self,
+        py: Python<'py>,
+        exchange: &Exchange,
+        kind: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let head = exchange.request();
+        let made = PyDict::new(py);
+        made.set_item(intern!(py, "type"), kind)?;
+        let asgi = PyDict::new(py);
+        asgi.set_item(intern!(py, "version"), intern!(py, "3.0"))?;
+        asgi.set_item(intern!(py, "spec_version"), intern!(py, "2.5"))?;
+        made.set_item(intern!(py, "asgi"), asgi)?;
+        let version = match head.version() {
+            Version::Http10 => intern!(py, "1.0"),
+            Version::Http11 => intern!(py, "1.1"),
+        };
+        made.set_item(intern!(py, "http_version"), version)?;
+        let prefix = exchange.origin().and_then(|origin| origin.prefix.as_deref()).unwrap_or_default();
+        made.set_item(intern!(py, "path"), &*scope::path(head, prefix))?;
+        made.set_item(intern!(py, "raw_path"), PyBytes::new(py, &scope::raw_path(head, prefix)))?;
+        made.set_item(intern!(py, "query_string"), PyBytes::new(py, head.query()))?;
+        made.set_item(intern!(py, "root_path"), String::from_utf8_lossy(prefix))?;
+        made.set_item(intern!(py, "headers"), self.headers(py, exchange)?)?;
+        made.set_item(intern!(py, "client"), self.client(py, exchange)?)?;
+        made.set_item(intern!(py, "server"), self.server(py, exchange)?)?;
+        if let Some(state) = &self.state {
+            made.set_item(intern!(py, "state"), state.bind(py).copy()?)?;
+        }
+        Ok(made)
+    }
+
+    // Where the client spoke to, as far as trusted proxies tell it.
+    fn server<'py>(&self, py: Python<'py>, exchange: &Exchange) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(server) = self.servers.get(exchange.listener()) else { return Ok(None) };
+        match exchange.origin().and_then(|origin| origin.port) {
+            Some(port) => Ok(Some((server.bind(py).get_item(0)?, port).into_pyobject(py)?.into_any())),
+            None => Ok(Some(server.bind(py).clone())),
+        }
+    }
+
+    fn headers<'py>(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyList>> {
+        let headers = PyList::empty(py);
+        let mut outcome = Ok(());
+        scope::fields(exchange.request(), exchange.origin(), |name, value| {
+            if outcome.is_ok() {
+                let pair = (self.names.get(py, name), PyBytes::new(py, value));
+                outcome = pair.into_pyobject(py).and_then(|pair: Bound<'_, PyTuple>| headers.append(pair));
+            }
+        });
+        outcome.map(|()| headers)
+    }
+
+    // A Unix socket's client has no address; that of one behind proxies has no port that is known.
+    fn client<'py>(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let Client::Ip(ip, port) = exchange.client() else { return Ok(None) };
+        let known = self.last_ip.as_ref().filter(|(last, _)| *last == ip).map(|(_, text)| text.clone_ref(py));
+        let text = known.unwrap_or_else(|| {
+            let text = PyString::new(py, &ip.to_string()).unbind();
+            self.last_ip = Some((ip, text.clone_ref(py)));
+            text
+        });
+        (text, port.unwrap_or(0)).into_pyobject(py).map(Some)
+    }
+}
+
+// Whether the client speaks through TLS, as a trusted proxy says.
+fn is_secure(exchange: &Exchange) -> bool {
+    exchange.origin().and_then(|origin| origin.scheme) == Some(Scheme::Https)
+}

@@ -1,0 +1,455 @@
+//! One WebSocket as a conversation with the application: the handshake, messages both ways, and how it ends. What the
+//! client sends is read as far as the application takes it; pings are answered and asked without the application.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytesMethods;
+
+use super::conversation::{Conversation, Next, Stall, Told, Tools};
+use super::http::Http;
+use super::message::{Said, content, out_of_place};
+use super::socket_message::SocketSaid;
+use crate::bindings::errors::gone;
+use crate::engine::crew::Place;
+use crate::engine::exchange::{Content, Exchange, Progress};
+use crate::engine::options::WebSocketOptions;
+use crate::http::head::ResponseHead;
+use crate::http::reject::Reject;
+use crate::http1::plan::BodySize;
+use crate::interface::outgoing;
+use crate::websocket::close;
+use crate::websocket::deflate::Deflater;
+use crate::websocket::frame::{self, Opcode};
+use crate::websocket::handshake::Handshake;
+use crate::websocket::pulse::{Beat, Pulse};
+use crate::websocket::receive::{Event, Receiver};
+
+/// How long the client has to answer our close frame.
+const CLOSING: Duration = Duration::from_secs(10);
+/// Reads of one look at most, so that others have their turn.
+const READS: usize = 16;
+
+enum Stage {
+    // The application has not decided.
+    Connecting,
+    Open,
+    // Our close frame is sent, the client's is awaited until then.
+    Closing(Instant),
+    // A response is given instead.
+    Denied(Box<Http>),
+    Over,
+}
+
+/// The conversation.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
+pub struct WebSocket {
+    // Absent once nothing more is to be sent or read, and while a response is given instead.
+    exchange: Option<Box<Exchange>>,
+    // Counts the handshake as a request that waits for its answer.
+    place: Option<Place>,
+    stage: Stage,
+    handshake: Handshake,
+    queue_limit: usize,
+    receiver: Receiver,
+    deflater: Option<Deflater>,
+    // What was read and not yet looked at, because the application is behind.
+    input: Vec<u8>,
+    // Messages for the application.
+    queue: VecDeque<Event>,
+    // There were too many: nothing is read until it has taken them.
+    paused: bool,
+    connect_told: bool,
+    // How it ended, for the application.
+    end: Option<(u16, String)>,
+    lost: bool,
+    stall: Stall,
+    // The socket may hold more than was read.
+    more: bool,
+    // An instant that has passed.
+    began: Instant,
+    pulse: Pulse,
+}
+
+impl WebSocket {
+    /// The conversation that `exchange` asks for.
+    pub fn new(
+        exchange: Box<Exchange>,
+        place: Place,
+        handshake: Handshake,
+        options: &WebSocketOptions,
+        now: Instant,
+    ) -> Self {
+        Self {
+            exchange: Some(exchange),
+            place: Some(place),
+            stage: Stage::Connecting,
+            receiver: Receiver::new(options.max_message, handshake.deflate),
+            deflater: handshake.deflate.map(Deflater::new),
+            handshake,
+            queue_limit: options.queue,
+            input: Vec::new(),
+            queue: VecDeque::new(),
+            paused: false,
+            connect_told: false,
+            end: None,
+            lost: false,
+            stall: Stall::default(),
+            more: false,
+            began: now,
+            pulse: Pulse::new(options.ping_interval, options.ping_timeout, now),
+        }
+    }
+
+    fn accept(&mut self, protocol: Option<&str>, mut head: ResponseHead, tools: &mut Tools<'_>) -> PyResult<()> {
+        if !self.handshake.answer(&mut head, protocol) {
+            let message = "websocket.accept: \"subprotocol\" must be one of those that the client speaks";
+            return Err(PyValueError::new_err(message));
+        }
+        let exchange = self.exchange.as_deref_mut().ok_or_else(gone)?;
+        self.input = exchange.upgrade(&head, tools.clock);
+        self.place = None;
+        self.stage = Stage::Open;
+        self.pulse.hear(tools.now);
+        self.more = true;
+        Ok(())
+    }
+
+    // 403 is how a handshake is turned down (ASGI, "Close").
+    fn turn_down(&mut self, tools: &mut Tools<'_>) {
+        if let (Some(exchange), Ok(head)) = (self.exchange.as_deref_mut(), outgoing::status_code(403)) {
+            exchange.begin(&head, BodySize::Known(0), tools.clock);
+            exchange.finish();
+        }
+        self.stage = Stage::Over;
+        self.end.get_or_insert((close::ABNORMAL, String::new()));
+    }
+
+    fn put(&mut self, opcode: Opcode, payload: &[u8]) {
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            exchange.put(|out| frame::header(out, opcode, payload.len(), false), Some(Content::Borrowed(payload)));
+        }
+    }
+
+    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8]) {
+        let Some(exchange) = self.exchange.as_deref_mut() else { return };
+        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes)) {
+            Some(small) => {
+                let length = small.len();
+                exchange.put(|out| frame::header(out, opcode, length, true), Some(Content::Owned(Box::new(small))));
+            }
+            None => exchange.put(|out| frame::header(out, opcode, bytes.len(), false), Some(payload)),
+        }
+    }
+
+    // Says the last word: the client has until then to answer.
+    fn close(&mut self, code: u16, reason: &str, now: Instant) {
+        if matches!(self.stage, Stage::Open) {
+            self.put(Opcode::Close, &close::payload(code, reason));
+            self.stage = Stage::Closing(now + CLOSING);
+            self.end.get_or_insert((code, reason.to_owned()));
+            // The client's last word may be behind what nobody takes any more.
+            self.more = true;
+        }
+    }
+
+    // Nothing more is said or heard; what is queued still leaves.
+    fn conclude(&mut self) {
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            exchange.finish();
+        }
+        self.stage = Stage::Over;
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(self.stage, Stage::Open) && self.paused
+    }
+
+    fn can_read(&self) -> bool {
+        self.is_talking() && !self.is_full() && self.exchange.as_ref().is_some_and(|exchange| !exchange.is_ahead())
+    }
+
+    fn is_talking(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Closing(_))
+    }
+
+    // Reads as far as the application takes it, and the client takes what is answered.
+    fn pump(&mut self, tools: &mut Tools<'_>) {
+        for _ in 0..READS {
+            let input = std::mem::take(&mut self.input);
+            self.hear(&input, tools.now);
+            if !self.can_read() {
+                // No event will say so again.
+                self.more = true;
+                return;
+            }
+            let Some(exchange) = self.exchange.as_deref_mut() else { return };
+            match exchange.read(tools.scratch) {
+                Ok(0) => return self.lose(),
+                Ok(count) => {
+                    // A short read has emptied the socket, unless it is at its end.
+                    self.more = count == tools.scratch.len() || exchange.has_ended();
+                    self.hear(&tools.scratch[..count], tools.now);
+                    if !self.more {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.more = false;
+                    return;
+                }
+                Err(_) => return self.lose(),
+            }
+        }
+    }
+
+    fn hear(&mut self, mut bytes: &[u8], now: Instant) {
+        while !bytes.is_empty() && self.is_talking() {
+            self.pulse.hear(now);
+            if self.is_full() {
+                // In front of what may be there already: nothing is read while something is left.
+                self.input.extend_from_slice(bytes);
+                return;
+            }
+            match self.receiver.take(bytes) {
+                Ok((used, event)) => {
+                    bytes = &bytes[used..];
+                    if let Some(event) = event {
+                        self.note(event);
+                    }
+                }
+                Err(failure) => {
+                    self.close(failure.code(), failure.reason(), now);
+                    return self.conclude();
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        let is_open = matches!(self.stage, Stage::Open);
+        match event {
+            Event::Text(_) | Event::Binary(_) if is_open => {
+                self.queue.push_back(event);
+                self.paused |= self.queue.len() >= self.queue_limit;
+            }
+            Event::Ping(payload) if is_open => self.put(Opcode::Pong, &payload),
+            Event::Close { code, reason } => {
+                if is_open {
+                    // The same code, or none (RFC 6455 §5.5.1).
+                    let echo = if code == close::NONE { Vec::new() } else { close::payload(code, "") };
+                    self.put(Opcode::Close, &echo);
+                    self.end.get_or_insert((code, reason));
+                }
+                self.conclude();
+            }
+            // What comes behind our last word is of no interest.
+            Event::Text(_) | Event::Binary(_) | Event::Ping(_) | Event::Pong => {}
+        }
+    }
+
+    // The client is asked whether it is there, or given up if it did not answer.
+    fn keep_alive(&mut self, now: Instant) {
+        if !matches!(self.stage, Stage::Open) {
+            return;
+        }
+        if self.paused {
+            // Its answer may be behind what the application does not take.
+            self.pulse.hear(now);
+        }
+        match self.pulse.beat(now) {
+            Beat::Quiet => {}
+            Beat::Ping => self.put(Opcode::Ping, b""),
+            Beat::Dead => {
+                self.close(close::INTERNAL_ERROR, "no answer to a ping", now);
+                self.conclude();
+            }
+        }
+    }
+}
+
+impl Conversation for WebSocket {
+    fn exchange(&mut self) -> Option<&mut Exchange> {
+        match &mut self.stage {
+            Stage::Denied(http) => http.exchange(),
+            _ => self.exchange.as_deref_mut(),
+        }
+    }
+
+    fn take_concluded(&mut self) -> Option<Box<Exchange>> {
+        if let Stage::Denied(http) = &mut self.stage {
+            return http.take_concluded();
+        }
+        let is_over = matches!(self.stage, Stage::Over)
+            || self.exchange.as_ref().is_some_and(|exchange| exchange.progress() == Progress::Complete);
+        if is_over || self.lost {
+            self.place = None;
+            self.exchange.take()
+        } else {
+            None
+        }
+    }
+
+    fn was_let_down(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn receive(&mut self, _: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>> {
+        if !std::mem::replace(&mut self.connect_told, true) {
+            return Ok(Next::Now(Told::Connect));
+        }
+        if self.queue.is_empty() {
+            self.paused = false;
+            self.pump(tools);
+        }
+        if let Some(event) = self.queue.pop_front() {
+            return Ok(Next::Now(Told::Received(event)));
+        }
+        if let Stage::Denied(http) = &self.stage {
+            self.lost |= http.was_let_down();
+        }
+        Ok(match &self.end {
+            Some((code, reason)) => Next::Now(Told::Closed(*code, reason.clone())),
+            None if self.lost || self.exchange.is_none() => Next::Now(Told::Closed(close::ABNORMAL, String::new())),
+            None => Next::Later(None),
+        })
+    }
+
+    fn pause(&mut self, _: Instant) {}
+
+    fn send(&mut self, said: Said<'_>, tools: &mut Tools<'_>) -> PyResult<()> {
+        let Said::WebSocket(said) = said else { return Err(out_of_place("a response's message", "a WebSocket")) };
+        match (&mut self.stage, said) {
+            (Stage::Denied(http), SocketSaid::Denial(said)) => http.send(Said::Http(said), tools),
+            (Stage::Denied(_), said) => Err(said.out_of_order("where a response was begun instead")),
+            _ if self.lost => Err(gone()),
+            (Stage::Connecting, SocketSaid::Accept { protocol, head }) => {
+                self.accept(protocol.as_deref(), head, tools)?;
+                self.pump(tools);
+                Ok(())
+            }
+            (Stage::Connecting, SocketSaid::Close { .. }) => {
+                self.turn_down(tools);
+                Ok(())
+            }
+            (Stage::Connecting, SocketSaid::Denial(said)) => {
+                let (Some(exchange), Some(place)) = (self.exchange.take(), self.place.take()) else {
+                    return Err(gone());
+                };
+                let mut http = Box::new(Http::new(exchange, place, tools.now));
+                let sent = http.send(Said::Http(said), tools);
+                self.stage = Stage::Denied(http);
+                sent
+            }
+            (Stage::Connecting, said) => Err(said.out_of_order("before websocket.accept")),
+            (Stage::Open, SocketSaid::Text(text)) => {
+                let bytes = text.to_str()?.as_bytes();
+                self.message(Opcode::Text, Content::Borrowed(bytes), bytes);
+                Ok(())
+            }
+            (Stage::Open, SocketSaid::Binary(bytes)) => {
+                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes());
+                Ok(())
+            }
+            (Stage::Open, SocketSaid::Close { code, reason }) => {
+                self.close(code, &reason, tools.now);
+                self.pump(tools);
+                Ok(())
+            }
+            (Stage::Open, said) => Err(said.out_of_order("after websocket.accept")),
+            // The specification wants an error of the system's kind once it is over.
+            (Stage::Closing(_) | Stage::Over, _) => Err(gone()),
+        }
+    }
+
+    fn drain(&mut self, tools: &mut Tools<'_>) -> PyResult<Next<()>> {
+        if let Stage::Denied(http) = &mut self.stage {
+            return http.drain(tools);
+        }
+        let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(Next::Now(())) };
+        self.stall.check(exchange, tools).map_err(|()| {
+            self.lose();
+            gone()
+        })
+    }
+
+    fn look(&mut self, tools: &mut Tools<'_>) {
+        match &mut self.stage {
+            Stage::Denied(http) => return http.look(tools),
+            Stage::Connecting => {
+                // Nobody half-closes a WebSocket that is not open yet.
+                if self.exchange.as_ref().is_some_and(|exchange| exchange.has_ended()) {
+                    self.lose();
+                }
+                return;
+            }
+            Stage::Closing(end) if *end <= tools.now => return self.conclude(),
+            Stage::Open | Stage::Closing(_) | Stage::Over => {}
+        }
+        if self.exchange.as_ref().is_some_and(|exchange| exchange.has_failed()) {
+            return self.lose();
+        }
+        self.pump(tools);
+        self.keep_alive(tools.now);
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match self.stage {
+            // More is to be read, and somebody to take it: at once.
+            Stage::Open | Stage::Closing(_) if self.more && self.can_read() => Some(self.began),
+            Stage::Closing(end) => Some(end),
+            Stage::Open => self.pulse.due(),
+            Stage::Connecting | Stage::Denied(_) | Stage::Over => None,
+        }
+    }
+
+    fn stop(&mut self, tools: &mut Tools<'_>) {
+        self.close(close::GOING_AWAY, "the server is stopping", tools.now);
+    }
+
+    fn lose(&mut self) {
+        if let Stage::Denied(http) = &mut self.stage {
+            http.lose();
+        }
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            // After a close frame of ours the client may just have gone.
+            if matches!(self.stage, Stage::Closing(_)) {
+                exchange.finish();
+            } else {
+                exchange.abort();
+            }
+        }
+        self.lost = true;
+        self.end.get_or_insert((close::ABNORMAL, String::new()));
+    }
+
+    fn returned(&mut self, tools: &mut Tools<'_>) -> Option<&'static str> {
+        match &mut self.stage {
+            Stage::Denied(http) => http.returned(tools),
+            Stage::Connecting if !self.lost => {
+                self.raised(tools);
+                Some("returned without accepting or closing the WebSocket")
+            }
+            _ => {
+                self.close(close::NORMAL, "", tools.now);
+                None
+            }
+        }
+    }
+
+    fn raised(&mut self, tools: &mut Tools<'_>) {
+        match &mut self.stage {
+            Stage::Denied(http) => http.raised(tools),
+            Stage::Connecting => {
+                if let Some(exchange) = self.exchange.as_deref_mut() {
+                    exchange.refuse(Reject::AppFailed, tools.clock);
+                }
+                self.stage = Stage::Over;
+            }
+            _ => self.close(close::INTERNAL_ERROR, "", tools.now),
+        }
+    }
+}

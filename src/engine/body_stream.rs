@@ -1,0 +1,336 @@
+//! A request body that its reader takes off the socket: a worker that waits for it, or an event loop that must not.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::body::{Shape, time_for};
+use super::clock::after;
+use super::ending::can_drain;
+use super::options::Options;
+use super::output::Flushed;
+use super::wire::Wire;
+use crate::http::reject::Reject;
+use crate::http1::body::{ChunkedDecoder, Event};
+use crate::http1::write;
+
+/// Why a body could not be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFailure {
+    /// The client closed or reset the connection first.
+    Incomplete,
+    /// It came too slowly.
+    TimedOut,
+    /// It broke a rule of its framing or a limit.
+    Refused(Reject),
+}
+
+impl BodyFailure {
+    /// What the client is told, should it still listen.
+    pub fn reject(self) -> Reject {
+        match self {
+            Self::Incomplete => Reject::BodyIncomplete,
+            Self::TimedOut => Reject::BodyTimeout,
+            Self::Refused(reject) => reject,
+        }
+    }
+}
+
+/// What a look at a body found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// This many bytes, at least one.
+    Bytes(usize),
+    /// Its true end.
+    End,
+    /// Nothing yet; patience with the client ends then.
+    Later(Instant),
+}
+
+/// A body that its reader takes off the socket. `read` blocks: call it without holding the interpreter.
+pub struct BodyStream {
+    wire: Arc<Wire>,
+    shape: Shape,
+    // Content that has arrived and was not read yet.
+    ready: Vec<u8>,
+    at: usize,
+    // What followed a chunked body on the wire.
+    leftover: Vec<u8>,
+    ended: bool,
+    expects: bool,
+    // How long its reader has waited for the client in all, and what that brought: the client does not answer for the time
+    // that the application takes.
+    waited: Duration,
+    // Since when a reader that does not block has been waiting.
+    waiting: Option<Instant>,
+    received: u64,
+    failure: Option<BodyFailure>,
+    options: Arc<Options>,
+}
+
+/// What is left of a body that its reader gave up.
+pub struct Remains {
+    /// What is known of the content that was not taken off the socket.
+    pub unread: Option<u64>,
+    /// Whether all of it was.
+    pub complete: bool,
+    /// Bytes of the next request that were read with it.
+    pub leftover: Vec<u8>,
+    /// Why reading failed, if it did.
+    pub failure: Option<BodyFailure>,
+}
+
+/// Bytes asked of the socket at a time where the reader's own buffer is not used.
+const BLOCK: usize = 16 * 1024;
+
+impl BodyStream {
+    /// A body of `length` bytes of which `ready` have come.
+    pub fn of_length(wire: Arc<Wire>, options: Arc<Options>, length: u64, ready: Vec<u8>) -> Self {
+        let left = length - ready.len() as u64;
+        Self::new(wire, options, Shape::Length(left), ready, left == 0)
+    }
+
+    /// A chunked body of which `raw` has come; what of it is content is found at the first read.
+    pub fn chunked(wire: Arc<Wire>, options: Arc<Options>, raw: &[u8]) -> Self {
+        let decoder = ChunkedDecoder::new(&options.limits);
+        let mut stream = Self::new(wire, options, Shape::Chunked(decoder), Vec::new(), false);
+        if let Err(failure) = stream.decode(raw) {
+            stream.failure = Some(failure);
+        }
+        stream
+    }
+
+    fn new(wire: Arc<Wire>, options: Arc<Options>, shape: Shape, ready: Vec<u8>, ended: bool) -> Self {
+        Self {
+            wire,
+            shape,
+            ready,
+            at: 0,
+            leftover: Vec::new(),
+            ended,
+            expects: false,
+            waited: Duration::ZERO,
+            waiting: None,
+            received: 0,
+            failure: None,
+            options,
+        }
+    }
+
+    /// The client waits for `100 Continue` before it sends the body: it is sent at the first read.
+    pub fn expect_continue(&mut self) {
+        self.expects = true;
+    }
+
+    /// The final response begins: `100 Continue` must not be sent any more. Returns whether what is left of the body can
+    /// be read away, so that the connection can be used again.
+    pub fn settle(&mut self) -> bool {
+        let awaited = std::mem::take(&mut self.expects);
+        !awaited && self.failure.is_none() && can_drain(self.unread())
+    }
+
+    /// Takes what has already come; never blocks. 0 means nothing has, or the body is over.
+    pub fn read_ready(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.ready.len() - self.at);
+        into[..count].copy_from_slice(&self.ready[self.at..self.at + count]);
+        self.at += count;
+        if self.at == self.ready.len() {
+            self.ready = Vec::new();
+            self.at = 0;
+        }
+        count
+    }
+
+    /// Whether every byte has been read.
+    pub fn is_over(&self) -> bool {
+        self.ended && self.at == self.ready.len()
+    }
+
+    /// Reads up to `into.len()` bytes, waiting for the first of them. `Ok(0)` is the true end of the body.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize, BodyFailure> {
+        match self.take(into, Self::wait_and_read)? {
+            Some(count) => Ok(count),
+            // What waits comes back with bytes or a failure.
+            None => Ok(0),
+        }
+    }
+
+    /// Reads up to `into.len()` bytes of what has come by `now`, without waiting. The caller tries again when the socket
+    /// has changed, or when patience has ended.
+    pub fn poll(&mut self, into: &mut [u8], now: Instant) -> Result<Arrived, BodyFailure> {
+        match self.take(into, |stream, into| stream.read_now(into, now))? {
+            Some(0) => Ok(Arrived::End),
+            Some(count) => Ok(Arrived::Bytes(count)),
+            None => Ok(Arrived::Later(self.deadline(now))),
+        }
+    }
+
+    /// The reader has turned to something else: from `now` on the client does not answer for the time.
+    pub fn pause(&mut self, now: Instant) {
+        if let Some(since) = self.waiting.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+    }
+
+    // Bytes that have come already, or else what `read` brings; `None` if that is nothing yet.
+    fn take(
+        &mut self,
+        into: &mut [u8],
+        mut read: impl FnMut(&mut Self, &mut [u8]) -> Result<Option<usize>, BodyFailure>,
+    ) -> Result<Option<usize>, BodyFailure> {
+        if into.is_empty() {
+            return Ok(Some(0));
+        }
+        loop {
+            let count = self.read_ready(into);
+            if count > 0 || self.ended {
+                return Ok(Some(count));
+            }
+            if let Some(failure) = self.failure {
+                return Err(failure);
+            }
+            match self.receive(into, &mut read) {
+                // What came went into `ready`.
+                Ok(Some(0)) => {}
+                Ok(direct) => return Ok(direct),
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    // Reads once from the socket. Content of known length goes straight to the reader.
+    fn receive(
+        &mut self,
+        into: &mut [u8],
+        read: &mut impl FnMut(&mut Self, &mut [u8]) -> Result<Option<usize>, BodyFailure>,
+    ) -> Result<Option<usize>, BodyFailure> {
+        if std::mem::take(&mut self.expects) {
+            let mut output = self.wire.output();
+            output.append(write::interim_continue);
+            output.flush(self.wire.stream()).map_err(|_| BodyFailure::Incomplete)?;
+        }
+        if let Shape::Length(left) = self.shape {
+            let share = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let Some(count) = read(self, &mut into[..share])? else { return Ok(None) };
+            let left = left - count as u64;
+            self.shape = Shape::Length(left);
+            self.ended = left == 0;
+            return Ok(Some(count));
+        }
+        let mut block = [0; BLOCK];
+        let Some(count) = read(self, &mut block)? else { return Ok(None) };
+        self.decode(&block[..count])?;
+        Ok(Some(0))
+    }
+
+    fn wait_and_read(&mut self, into: &mut [u8]) -> Result<Option<usize>, BodyFailure> {
+        let mut silent = Duration::ZERO;
+        loop {
+            match self.wire.stream().read(into) {
+                Ok(0) => return Err(BodyFailure::Incomplete),
+                Ok(count) => {
+                    self.received += count as u64;
+                    return Ok(Some(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let patience = self.patience().min(self.options.body_timeout.saturating_sub(silent));
+                    if patience.is_zero() {
+                        return Err(BodyFailure::TimedOut);
+                    }
+                    let began = Instant::now();
+                    let readable = self.wait(patience).map_err(|_| BodyFailure::Incomplete)?;
+                    if !readable {
+                        return Err(BodyFailure::TimedOut);
+                    }
+                    let waited = began.elapsed();
+                    silent += waited;
+                    self.waited += waited;
+                }
+                Err(_) => return Err(BodyFailure::Incomplete),
+            }
+        }
+    }
+
+    // Waits for bytes. What is still to be sent leaves meanwhile: the client may be waiting for the rest of an invitation.
+    fn wait(&self, patience: Duration) -> io::Result<bool> {
+        let stream = self.wire.stream();
+        match self.wire.flush()? {
+            Flushed::All => stream.wait_readable(patience),
+            Flushed::Blocked | Flushed::Yielded => stream.wait_ready(patience),
+        }
+    }
+
+    fn read_now(&mut self, into: &mut [u8], now: Instant) -> Result<Option<usize>, BodyFailure> {
+        match self.wire.stream().read(into) {
+            Ok(0) => Err(BodyFailure::Incomplete),
+            Ok(count) => {
+                self.pause(now);
+                self.received += count as u64;
+                Ok(Some(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.waiting.get_or_insert(now);
+                if self.deadline(now) <= now { Err(BodyFailure::TimedOut) } else { Ok(None) }
+            }
+            Err(_) => Err(BodyFailure::Incomplete),
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        after(self.waiting.unwrap_or(now), self.patience().min(self.options.body_timeout))
+    }
+
+    // What the minimum rate leaves of the client's time.
+    fn patience(&self) -> Duration {
+        let earned = time_for(self.received, self.options.body_min_rate);
+        self.options.body_timeout.saturating_add(earned).saturating_sub(self.waited)
+    }
+
+    fn decode(&mut self, mut raw: &[u8]) -> Result<(), BodyFailure> {
+        let Shape::Chunked(decoder) = &mut self.shape else { return Ok(()) };
+        loop {
+            let step = decoder.decode(raw).map_err(BodyFailure::Refused)?;
+            raw = &raw[step.consumed..];
+            match step.event {
+                Event::Data(data) => self.ready.extend_from_slice(data),
+                Event::More => return Ok(()),
+                Event::End => {
+                    self.ended = true;
+                    self.leftover = raw.to_vec();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Why reading failed, if it did.
+    pub fn failure(&self) -> Option<BodyFailure> {
+        self.failure
+    }
+
+    /// What is known of the content still on the wire; `None`: of unknown length.
+    pub fn unread(&self) -> Option<u64> {
+        match (&self.shape, self.ended) {
+            (_, true) => Some(0),
+            (Shape::Length(left), false) => Some(*left),
+            (Shape::Chunked(_), false) => None,
+        }
+    }
+
+    /// Gives the body up.
+    pub fn remains(mut self) -> Remains {
+        Remains {
+            unread: self.unread(),
+            complete: self.ended && self.failure.is_none(),
+            leftover: std::mem::take(&mut self.leftover),
+            failure: self.failure,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "body_stream_tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn first_offer_that_can_be_met_is_taken() {
+    for (offer, answer) in [
+        ("permessage-deflate", Some("permessage-deflate; server_max_window_bits=12")),
+        (
+            "permessage-deflate; client_max_window_bits",
+            Some("permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"),
+        ),
+        (
+            "PerMessage-Deflate;client_max_window_bits=10;server_max_window_bits=\"9\"",
+            Some("permessage-deflate; server_max_window_bits=9; client_max_window_bits=10"),
+        ),
+        (
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+            Some(
+                "permessage-deflate; server_max_window_bits=12; server_no_context_takeover; client_no_context_takeover",
+            ),
+        ),
+        ("x-webkit-deflate-frame, permessage-deflate", Some("permessage-deflate; server_max_window_bits=12")),
+        (
+            "permessage-deflate; server_max_window_bits=8, permessage-deflate",
+            Some("permessage-deflate; server_max_window_bits=12"),
+        ),
+        ("permessage-deflate; server_max_window_bits=8", None),
+        ("permessage-deflate; server_max_window_bits=16", None),
+        ("permessage-deflate; server_max_window_bits=09", None),
+        ("permessage-deflate; server_max_window_bits", None),
+        ("permessage-deflate; client_max_window_bits=7", None),
+        ("permessage-deflate; server_no_context_takeover=1", None),
+        ("permessage-deflate; server_no_context_takeover; server_no_context_takeover", None),
+        ("permessage-deflate; unknown", None),
+        ("permessage-bzip2", None),
+        ("", None),
+    ] {
+        assert_eq!(Agreed::on(offer.as_bytes()).map(|agreed| agreed.value()).as_deref(), answer, "{offer}");
+    }
+}
+
+// RFC 7692 §7.2.3: the examples.
+#[test]
+fn examples_of_the_specification_are_expanded() {
+    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let expand = |inflater: &mut Inflater, piece: &[u8]| {
+        let mut out = Vec::new();
+        inflater.inflate(piece, &mut out, 100).unwrap();
+        inflater.finish(&mut out, 100).unwrap();
+        out
+    };
+    let mut inflater = Inflater::new(agreed);
+    assert_eq!(expand(&mut inflater, &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]), b"Hello");
+    // With the window of the message before.
+    assert_eq!(expand(&mut inflater, &[0xf2, 0x00, 0x11, 0x00, 0x00]), b"Hello");
+    // A block without compression, and one that says it is the last.
+    let plain = [0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00];
+    assert_eq!(expand(&mut Inflater::new(agreed), &plain), b"Hello");
+    let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
+    assert_eq!(expand(&mut Inflater::new(agreed), &last), b"Hello");
+}
+
+#[test]
+fn message_that_grows_beyond_its_limit_is_refused_before_it_is_made() {
+    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let bomb = Deflater::new(agreed).deflate(&vec![0; 2_000_000]).unwrap();
+    assert!(bomb.len() < 50_000);
+    let mut out = Vec::new();
+    assert_eq!(Inflater::new(agreed).inflate(&bomb, &mut out, 100_000), Err(Failure::TooBig));
+    assert!(out.capacity() < 1_000_000);
+}
+
+#[test]
+fn damaged_message_is_refused() {
+    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let refused = Inflater::new(agreed).inflate(&[0xff; 50], &mut Vec::new(), 1000);
+    assert!(matches!(refused, Err(Failure::Protocol(_))));
+}
+
+#[test]
+fn small_message_is_not_worth_it() {
+    assert_eq!(Deflater::new(Agreed::on(b"permessage-deflate").unwrap()).deflate(&[0; WORTH_IT - 1]), None);
+}
+
+proptest! {
+    #[test]
+    fn messages_come_back_as_they_were(
+        messages in prop::collection::vec(prop::collection::vec(0_u8..8, 0..5000), 1..6),
+        server_forgets: bool,
+        bits in 9_u8..=15,
+        split in 1_usize..700,
+    ) {
+        let agreed = Agreed { server_forgets, client_forgets: server_forgets, server_bits: bits, client_bits: Some(bits) };
+        let (mut deflater, mut inflater) = (Deflater::new(agreed), Inflater::new(agreed));
+        for message in messages {
+            let Some(small) = deflater.deflate(&message) else { continue };
+            let mut out = Vec::new();
+            for piece in small.chunks(split) {
+                inflater.inflate(piece, &mut out, 5000).unwrap();
+            }
+            inflater.finish(&mut out, 5000).unwrap();
+            prop_assert_eq!(out, message);
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_never_break_out(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
+        let mut inflater = Inflater::new(Agreed::on(b"permessage-deflate").unwrap());
+        let mut out = Vec::new();
+        for piece in pieces {
+            if inflater.inflate(&piece, &mut out, 10_000).is_err() {
+                break;
+            }
+            prop_assert!(out.len() <= 10_000);
+        }
+    }
+}

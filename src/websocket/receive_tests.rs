@@ -1,0 +1,215 @@
+use proptest::prelude::*;
+
+use super::super::deflate::Deflater;
+use super::*;
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+// A client's frame: first byte, payload.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..126 => bytes.push(0x80 | u8::try_from(length).unwrap()),
+        length @ 126..0x1_0000 => {
+            bytes.push(0x80 | 0x7e);
+            bytes.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+        }
+        length => {
+            bytes.push(0x80 | 0x7f);
+            bytes.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(&MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+fn events_in(receiver: &mut Receiver, pieces: &[&[u8]]) -> (Vec<Event>, Option<Failure>) {
+    let mut events = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            match receiver.take(rest) {
+                Ok((used, event)) => {
+                    assert!(used > 0);
+                    assert!(event.is_some() || used == rest.len());
+                    events.extend(event);
+                    rest = &rest[used..];
+                }
+                Err(failure) => return (events, Some(failure)),
+            }
+        }
+    }
+    (events, None)
+}
+
+fn events_of(bytes: &[u8]) -> (Vec<Event>, Option<Failure>) {
+    let whole = events_in(&mut Receiver::new(1000, None), &[bytes]);
+    for at in 0..=bytes.len() {
+        let (front, back) = bytes.split_at(at);
+        assert_eq!(events_in(&mut Receiver::new(1000, None), &[front, back]), whole, "split at {at}");
+    }
+    let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
+    assert_eq!(events_in(&mut Receiver::new(1000, None), &bytewise), whole);
+    whole
+}
+
+fn text(text: &str) -> Event {
+    Event::Text(text.to_owned())
+}
+
+// RFC 6455 §5.7
+#[test]
+fn examples_of_the_specification_are_read() {
+    let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(events_of(&hello), (vec![text("Hello")], None));
+    let ping = [0x89, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(events_of(&ping), (vec![Event::Ping(b"Hello".to_vec())], None));
+    assert_eq!(events_of(&frame(0x8a, b"Hello")), (vec![Event::Pong], None));
+    assert_eq!(events_of(&frame(0x82, &[7; 256])), (vec![Event::Binary(vec![7; 256])], None));
+}
+
+#[test]
+fn control_frames_stand_between_fragments() {
+    let bytes = [
+        frame(0x01, b"Hel"),
+        frame(0x89, b"p"),
+        frame(0x00, b""),
+        frame(0x8a, b""),
+        frame(0x80, b"lo"),
+        frame(0x82, b""),
+        frame(0x88, b""),
+    ]
+    .concat();
+    let close = Event::Close { code: close::NONE, reason: String::new() };
+    let expected = vec![Event::Ping(b"p".to_vec()), Event::Pong, text("Hello"), Event::Binary(vec![]), close];
+    assert_eq!(events_of(&bytes), (expected, None));
+}
+
+#[test]
+fn frames_that_break_a_rule_are_refused() {
+    let mut short16 = frame(0x82, &[0; 126]);
+    short16[3] = 125;
+    let mut short64 = vec![0x82, 0x80 | 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    short64.extend_from_slice(&MASK);
+    let mut negative = vec![0x82, 0x80 | 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    negative.extend_from_slice(&MASK);
+    for bytes in [
+        vec![0x82, 0x01, b'x'],
+        frame(0x83, b""),
+        frame(0x8b, b""),
+        frame(0xa2, b""),
+        frame(0x92, b""),
+        frame(0xc2, b""),
+        frame(0xc9, b""),
+        frame(0x09, b""),
+        frame(0x89, &[0; 126]),
+        frame(0x80, b"nothing to continue"),
+        [frame(0x01, b"a"), frame(0x81, b"b")].concat(),
+        frame(0x88, b"\x03"),
+        frame(0x88, &1005_u16.to_be_bytes()),
+        frame(0x88, &999_u16.to_be_bytes()),
+        short16,
+        short64,
+        negative,
+    ] {
+        let (events, failure) = events_of(&bytes);
+        assert!(events.is_empty() && matches!(failure, Some(Failure::Protocol(_))), "{}", bytes.escape_ascii());
+        assert_eq!(failure.unwrap().code(), 1002);
+    }
+}
+
+#[test]
+fn text_is_refused_at_its_first_wrong_byte() {
+    for (bytes, good) in [
+        (frame(0x81, b"\xff"), false),
+        (frame(0x81, "\u{20ac}".as_bytes()), true),
+        (frame(0x81, &"\u{20ac}".as_bytes()[..2]), false),
+        ([frame(0x01, &"\u{20ac}".as_bytes()[..2]), frame(0x80, &"\u{20ac}".as_bytes()[2..])].concat(), true),
+        ([frame(0x01, &"\u{20ac}".as_bytes()[..2]), frame(0x80, b"x")].concat(), false),
+        (frame(0x81, b"\xed\xa0\x80"), false),
+        (frame(0x81, b"\xf4\x90\x80\x80"), false),
+        (frame(0x88, b"\x03\xe8\xff"), false),
+    ] {
+        let (_, failure) = events_of(&bytes);
+        assert_eq!(failure, (!good).then_some(Failure::NotText), "{}", bytes.escape_ascii());
+    }
+    // Before the rest of the frame has come.
+    let mut wrong = frame(0x81, &[b'x'; 100]);
+    wrong[6] ^= 0xff;
+    assert_eq!(Receiver::new(1000, None).take(&wrong[..7]), Err(Failure::NotText));
+}
+
+#[test]
+fn close_is_the_last_thing_that_is_heard() {
+    let bytes = [frame(0x88, b"\x03\xe9bye"), frame(0x81, b"more"), vec![0xff; 20]].concat();
+    let close = Event::Close { code: 1001, reason: "bye".to_owned() };
+    assert_eq!(events_of(&bytes), (vec![close], None));
+}
+
+#[test]
+fn message_over_its_limit_is_refused_when_it_is_announced() {
+    let announced = &frame(0x82, &[0; 1001])[..8];
+    assert_eq!(Receiver::new(1000, None).take(announced), Err(Failure::TooBig));
+    assert_eq!(Failure::TooBig.code(), 1009);
+    assert_eq!(events_of(&frame(0x82, &[0; 1000])).1, None);
+    let fragments = [frame(0x02, &[0; 600]), frame(0x80, &[0; 401])].concat();
+    assert_eq!(events_of(&fragments).1, Some(Failure::TooBig));
+}
+
+#[test]
+fn compressed_message_is_expanded_where_that_was_agreed_on() {
+    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let content = "words, ".repeat(50);
+    let mut deflater = Deflater::new(agreed);
+    let mut receiver = Receiver::new(1000, Some(agreed));
+    for _ in 0..3 {
+        let small = deflater.deflate(content.as_bytes()).unwrap();
+        let (front, back) = small.split_at(small.len() / 2);
+        let bytes = [frame(0x41, front), frame(0x89, b""), frame(0x80, back)].concat();
+        let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
+        let (events, failure) = events_in(&mut receiver, &bytewise);
+        assert_eq!((events, failure), (vec![Event::Ping(vec![]), text(&content)], None));
+    }
+    let bomb = deflater.deflate(&[b'x'; 1001]).unwrap();
+    assert_eq!(events_in(&mut receiver, &[&frame(0xc1, &bomb)]).1, Some(Failure::TooBig));
+    // Only the first frame of a message says so.
+    let mut receiver = Receiver::new(1000, Some(agreed));
+    let bytes = [frame(0x41, b""), frame(0xc0, b"")].concat();
+    assert!(matches!(events_in(&mut receiver, &[&bytes]).1, Some(Failure::Protocol(_))));
+}
+
+proptest! {
+    #[test]
+    fn foreign_bytes_mean_the_same_however_they_are_split(
+        bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0_usize..300, deflates: bool,
+    ) {
+        let agreed = Agreed::on(b"permessage-deflate").filter(|_| deflates);
+        let whole = events_in(&mut Receiver::new(100, agreed), &[&bytes]);
+        let (front, back) = bytes.split_at(at.min(bytes.len()));
+        prop_assert_eq!(events_in(&mut Receiver::new(100, agreed), &[front, back]), whole);
+    }
+
+    #[test]
+    fn messages_arrive_as_they_were_sent(
+        messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..5),
+        fragment in 1_usize..200,
+        piece in 1_usize..500,
+    ) {
+        let mut bytes = Vec::new();
+        for message in &messages {
+            let mut fragments = message.chunks(fragment).peekable();
+            let mut first = 0x02;
+            while let Some(part) = fragments.next() {
+                bytes.extend(frame(if fragments.peek().is_none() { first | 0x80 } else { first }, part));
+                first = 0;
+            }
+            if message.is_empty() {
+                bytes.extend(frame(0x82, b""));
+            }
+        }
+        let pieces: Vec<&[u8]> = bytes.chunks(piece).collect();
+        let expected: Vec<Event> = messages.into_iter().map(Event::Binary).collect();
+        prop_assert_eq!(events_in(&mut Receiver::new(400, None), &pieces), (expected, None));
+    }
+}

@@ -1,0 +1,243 @@
+"""Which interface an application has is found out by looking at it, and can be said where that fails."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.asgi.conftest import Serve
+from tests.asgi.talking import answer
+from tests.support import RawClient, serve
+from wsgi.interface import ASGI2, ASGI3, WSGI, choose
+from wsgi.server import WSGIServer
+
+
+async def function(scope: Any, receive: Any, send: Any) -> None:
+    await answer(send, b"asgi")
+
+
+def by_return(scope: Any, receive: Any, send: Any) -> Any:
+    return function(scope, receive, send)
+
+
+class Instance:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await function(scope, receive, send)
+
+    async def method(self, scope: Any, receive: Any, send: Any) -> None:
+        await function(scope, receive, send)
+
+    @classmethod
+    async def of_class(cls, scope: Any, receive: Any, send: Any) -> None:
+        await function(scope, receive, send)
+
+    @staticmethod
+    async def static(scope: Any, receive: Any, send: Any) -> None:
+        await function(scope, receive, send)
+
+    def by_return(self, scope: Any, receive: Any, send: Any, more: int = 0) -> Any:
+        return function(scope, receive, send)
+
+
+class ByReturn:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        return function(scope, receive, send)
+
+
+class Awaited:
+    """Frameworks have endpoints like this."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.arguments = scope, receive, send
+
+    def __await__(self) -> Iterator[Any]:
+        return function(*self.arguments).__await__()
+
+
+class Double:
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        await function(self.scope, receive, send)
+
+
+def double(scope: Any) -> Any:
+    return functools.partial(function, scope)
+
+
+def decorated(app: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(app)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return app(*args, **kwargs)
+
+    return wrapper
+
+
+async def with_more(prefix: bytes, scope: Any, receive: Any, send: Any) -> None:
+    await function(scope, receive, send)
+
+
+def by_return_with_more(prefix: bytes, scope: Any, receive: Any, send: Any) -> Any:
+    return function(scope, receive, send)
+
+
+def by_return_with_site(scope: Any, receive: Any, send: Any, site: bytes) -> Any:
+    return function(scope, receive, send)
+
+
+SINGLE = {
+    "function": function,
+    "function that returns a coroutine": by_return,
+    "instance": Instance(),
+    "instance that returns a coroutine": ByReturn(),
+    "method": Instance().method,
+    "method that returns a coroutine": Instance().by_return,
+    "class method": Instance.of_class,
+    "static method": Instance.static,
+    "awaited class": Awaited,
+    "partial": functools.partial(with_more, b"x"),
+    "partial by name": functools.partial(by_return_with_site, site=b"x"),
+    "partial of partial": functools.partial(functools.partial(by_return_with_more, b"x")),
+    "partial of an instance": functools.partial(Instance()),
+    "decorated": decorated(function),
+    "decorated twice": decorated(decorated(by_return)),
+    "decorated partial": decorated(functools.partial(with_more, b"x")),
+}
+TWICE = {"double class": Double, "double function": double, "decorated double": decorated(double)}
+
+
+@pytest.mark.parametrize("app", SINGLE.values(), ids=SINGLE)
+def test_single_callable_is_served_as_asgi3(served: Serve, app: Any) -> None:
+    assert choose(app, "auto") == ASGI3
+    check(served, app)
+
+
+@pytest.mark.parametrize("app", TWICE.values(), ids=TWICE)
+def test_double_callable_is_served_as_asgi2(served: Serve, app: Any) -> None:
+    assert choose(app, "auto") == choose(app, "asgi") == ASGI2
+    check(served, app)
+
+
+def check(served: Serve, app: Any, **options: Any) -> None:
+    with served(app, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.receive().body == b"asgi"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="marks came with Python 3.12")
+def test_marked_function_is_a_coroutine_function(served: Serve) -> None:
+    def app(*args: Any) -> Any:
+        return function(*args)
+
+    assert choose(app, "auto") == WSGI
+    inspect.markcoroutinefunction(app)  # type: ignore[attr-defined, unused-ignore]
+    check(served, app)
+
+
+class WSGIClass:
+    def __init__(self, environ: Any, start_response: Any) -> None:
+        self.start = start_response
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.start("200 OK", [])
+        yield b"wsgi"
+
+    def call(self, environ: Any, start_response: Any) -> Any:
+        raise AssertionError
+
+
+def wsgi_function(environ: Any, start_response: Any, more: Any = None) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"wsgi"]
+
+
+async def helper() -> None:
+    raise AssertionError
+
+
+@functools.wraps(helper)
+def wsgi_around_a_coroutine(environ: Any, start_response: Any) -> list[bytes]:
+    return wsgi_function(environ, start_response)
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        wsgi_function,
+        WSGIClass,
+        functools.partial(lambda site, environ, start_response: wsgi_function(environ, start_response), "site"),
+        decorated(wsgi_function),
+    ],
+)
+def test_wsgi_application_stays_one(app: Any) -> None:
+    assert choose(app, "auto") == choose(app, "wsgi") == WSGI
+    with serve(app) as server, RawClient(server.addresses[0]) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.receive().body == b"wsgi"
+
+
+def test_wrapper_of_itself_is_judged_all_the_same() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        return wsgi_function(environ, start_response)
+
+    app.__wrapped__ = app  # type: ignore[attr-defined]
+    assert choose(app, "auto") == WSGI
+
+
+def test_wrong_guess_can_be_overridden(served: Serve) -> None:
+    def hidden(*args: Any) -> Any:
+        return function(*args)
+
+    check(served, hidden, interface="asgi")
+    # By its inside it is a coroutine function; by its outside it is none.
+    assert choose(wsgi_around_a_coroutine, "auto") == ASGI3
+
+
+def test_asgi_application_where_wsgi_is_wanted_is_refused_with_the_reason() -> None:
+    with pytest.raises(TypeError, match=r"an ASGI 3 application .its call gives a coroutine., but interface=wsgi"):
+        WSGIServer(port=0, app=function, interface="wsgi")
+    with pytest.raises(
+        TypeError, match=r"an ASGI 2 application .it is called with the scope alone., but interface=wsgi"
+    ):
+        WSGIServer(port=0, app=double, interface="wsgi")
+
+
+def test_wsgi_application_where_asgi_is_wanted_fails_by_its_own_call(
+    served: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        served(wsgi_function, interface="asgi") as server,
+        RawClient(server.addresses[0]) as client,
+    ):
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.receive().status == 500
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], TypeError)
+
+
+def test_interface_of_real_frameworks_is_found() -> None:
+    names = ["bottle", "django.core.handlers.asgi", "falcon.asgi", "fastapi", "flask", "litestar", "quart"]
+    # By their names: not all of them have types.
+    bottle, django, falcon, fastapi, flask, litestar, quart = (__import__(name) for name in names)
+    handlers = django.core.handlers
+    importlib.import_module("django.core.handlers.wsgi")
+    for app in (flask.Flask("a"), bottle.Bottle(), falcon.App()):
+        assert choose(app, "auto") == WSGI, app
+    for app in (
+        fastapi.FastAPI(),
+        quart.Quart("a"),
+        litestar.Litestar(),
+        falcon.asgi.App(),
+    ):
+        assert choose(app, "auto") == ASGI3, app
+    # Made without their settings: only their classes are looked at.
+    assert choose(object.__new__(handlers.wsgi.WSGIHandler), "auto") == WSGI
+    assert choose(object.__new__(handlers.asgi.ASGIHandler), "auto") == ASGI3

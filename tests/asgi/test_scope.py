@@ -1,0 +1,128 @@
+"""The scope of an HTTP request (ASGI, "HTTP Connection Scope")."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.asgi.conftest import Serve
+from tests.asgi.talking import GET, Receive, Scope, Send, Watched, answer
+from tests.support import RawClient
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send, b"hello")
+
+
+def scope_of(served: Serve, request: bytes, **options: Any) -> Scope:
+    app = Watched(hello)
+    with served(app, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(request)
+        assert client.receive(request.split(b" ")[0].decode()).status == 200
+    (scope,) = app.scopes
+    return scope
+
+
+def test_scope_holds_what_the_specification_names(served: Serve) -> None:
+    app = Watched(hello)
+    with served(app) as server, RawClient(server.addresses[0]) as client:
+        client.send(b"POST /a%20b/%C3%A9?q=%20&r HTTP/1.1\r\nHost: a:80\r\nX-One: 1\r\nx-one: 2\r\nCookie: c\r\n\r\n")
+        assert client.receive().body == b"hello"
+        address, port = client.socket.getsockname()[:2]
+        (scope,) = app.scopes
+        assert dict(scope) == {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/a b/\xe9",
+            "raw_path": b"/a%20b/%C3%A9",
+            "query_string": b"q=%20&r",
+            "root_path": "",
+            "headers": [(b"host", b"a:80"), (b"x-one", b"1"), (b"x-one", b"2"), (b"cookie", b"c")],
+            "client": (address, port),
+            "server": ("127.0.0.1", server.server_port),
+            "extensions": {"http.response.pathsend": {}, "http.response.early_hint": {}},
+        }
+
+
+def test_scope_of_http10_says_so_and_offers_no_interim_response(served: Serve) -> None:
+    scope = scope_of(served, b"get / HTTP/1.0\r\n\r\n")
+    assert (scope["http_version"], scope["method"], scope["headers"]) == ("1.0", "GET", [])
+    assert scope["extensions"] == {"http.response.pathsend": {}}
+
+
+def test_scope_offers_trailers_to_clients_that_take_them(served: Serve) -> None:
+    scope = scope_of(served, b"GET / HTTP/1.1\r\nHost: a\r\nTE: gzip, trailers\r\nConnection: TE\r\n\r\n")
+    assert "http.response.trailers" in scope["extensions"]
+
+
+# RFC 9112 §3.2.2
+def test_authority_of_an_absolute_target_is_the_host(served: Serve) -> None:
+    scope = scope_of(served, b"GET http://b/x?y HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (scope["path"], scope["raw_path"], scope["headers"]) == ("/x", b"/x", [(b"host", b"b")])
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "raw"),
+    [
+        (b"/%ff", "/\ufffd", b"/%ff"),
+        (b"/%zz%", "/%zz%", b"/%zz%"),
+        (b"//evil.com/x", "//evil.com/x", b"//evil.com/x"),
+        (b"/a/../b", "/a/../b", b"/a/../b"),
+        (b"/%2F", "//", b"/%2F"),
+    ],
+)
+def test_path_is_decoded_once(served: Serve, target: bytes, path: str, raw: bytes) -> None:
+    scope = scope_of(served, b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+    assert (scope["path"], scope["raw_path"]) == (path, raw)
+
+
+def test_asterisk_is_the_path_of_a_request_to_the_server(served: Serve) -> None:
+    scope = scope_of(served, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (scope["path"], scope["raw_path"]) == ("*", b"*")
+
+
+def test_unix_socket_has_a_path_as_server_and_no_client(served: Serve, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    scope = scope_of(served, GET, bind=[f"unix:{place}"])
+    assert (scope["server"], scope["client"]) == ((str(place), None), None)
+
+
+def test_scopes_share_nothing_that_an_application_may_change(served: Serve) -> None:
+    app = Watched(hello)
+    with served(app) as server, RawClient(server.addresses[0]) as client:
+        for _ in range(2):
+            client.send(GET)
+            assert client.receive().status == 200
+    first, second = app.scopes
+    assert first is not second
+    for name in ("asgi", "headers", "extensions"):
+        assert first[name] == second[name]
+        assert first[name] is not second[name]
+
+
+def test_scope_tells_what_trusted_proxies_do(served: Serve) -> None:
+    fields = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"]
+    scope = scope_of(
+        served,
+        b"GET /a%20b HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
+        b"X-Forwarded-Host: shop.example\r\nX-Forwarded-Port: 8443\r\nX-Forwarded-Prefix: /shop\r\nX-One: 1\r\n\r\n",
+        trusted_proxies=["127.0.0.1"],
+        forwarded_fields=fields,
+    )
+    assert (scope["scheme"], scope["client"]) == ("https", ("203.0.113.9", 0))
+    assert scope["server"] == ("127.0.0.1", 8443)
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/shop", "/shop/a b", b"/shop/a%20b")
+    assert scope["headers"][:2] == [(b"host", b"shop.example:8443"), (b"x-one", b"1")]
+    assert (b"x-forwarded-for", b"203.0.113.9") in scope["headers"]
+
+
+def test_scope_tells_nothing_that_nobody_vouches_for(served: Serve) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n\r\n"
+    scope = scope_of(served, request, trusted_proxies=["192.0.2.1"])
+    assert (scope["scheme"], scope["client"][0]) == ("http", "127.0.0.1")
+    assert scope["headers"] == [(b"host", b"a")]
