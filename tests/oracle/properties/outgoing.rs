@@ -5,7 +5,7 @@ use wsgi_core::interface::outgoing::{self, AppError, Kept};
 ///
 /// 1. It is accepted exactly where PEP 3333 and RFC 9110 allow it.
 /// 2. Lines say what the application said, in its order; what is the server's to say is left out, and nothing is added.
-/// 3. Fields of early hints are judged in the same way.
+/// 3. Fields without a head, of early hints and trailers, are judged in the same way.
 pub fn outgoing(bytes: &[u8]) {
     let mut words = bytes.split(|&byte| byte == 0);
     let status = words.next().unwrap_or_default();
@@ -16,7 +16,7 @@ pub fn outgoing(bytes: &[u8]) {
     while let (Some(name), Some(value)) = (words.next(), words.next()) {
         let before = head.lines().len();
         let kept = outgoing::field(&mut head, name, value);
-        let hinted = outgoing::early_hint(&mut hints, name, value);
+        let hinted = outgoing::loose_field(&mut hints, name, value);
         let valid = is_token(name) && value.iter().copied().all(is_text);
         assert_eq!(hinted.is_ok(), valid);
         match kept {
