@@ -32,7 +32,7 @@ pub fn work<G: Gateway>(shards: &[Arc<Shard>], home: usize, gateway: &mut G) {
             Attended::Work => worker.run_batch(shard),
             // One that waits is sent off at once: the next may take long, too.
             Attended::Run(exchange) => {
-                worker.run(exchange);
+                worker.run(exchange, Instant::now());
                 shard.end();
             }
             Attended::Go(elsewhere) => worker.at = elsewhere,
@@ -54,24 +54,24 @@ impl<G: Gateway> Worker<'_, G> {
         if !shard.begin() {
             return;
         }
-        let mut took = Duration::ZERO;
+        let start = Instant::now();
+        let mut now = start;
         for _ in 0..BATCH {
             let Some(exchange) = shard.next() else { break };
             let ours = exchange.shard() == shard.site.shard;
-            took += self.run(exchange);
-            if took > BATCH_TIME || !ours {
+            now = self.run(exchange, now);
+            if now - start > BATCH_TIME || !ours {
                 break;
             }
         }
         shard.end();
     }
 
-    // gateway, from taking an exchange over to giving its connection back. Returns how long that took.
-    fn run(&mut self, exchange: Box<Exchange>) -> Duration {
-        let began = Instant::now();
+    // gateway, from taking an exchange over to giving its connection back. Returns when that was done.
+    fn run(&mut self, exchange: Box<Exchange>, began: Instant) -> Instant {
         // What is answered must be sent off where it came from.
         self.at = exchange.shard();
-        let Some(shard) = self.shards.get(self.at) else { return Duration::ZERO };
+        let Some(shard) = self.shards.get(self.at) else { return began };
         let Self { gateway, clock, .. } = self;
         let token = exchange.token();
         let answered = shard.site.guard("one request", || answer(shard, *gateway, exchange, began, clock));
@@ -80,7 +80,7 @@ impl<G: Gateway> Worker<'_, G> {
             Some(Some(exchange)) => shard.hand_back(Connection::conclude(exchange, now)),
             Some(None) | None => shard.lose(token),
         }
-        now - began
+        now
     }
 }
 
