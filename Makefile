@@ -36,7 +36,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: attacks autobahn bench bench-environment bench-frameworks bench-instructions bench-quick conformance help models run sanitize soak build test test-rust test-python test-free-threaded test-differential fuzz test-container lint format docs clean FORCE
+.PHONY: attacks autobahn bench bench-environment bench-frameworks bench-instructions bench-quick build clean conformance docs format fuzz help lint models run sanitize soak test test-container test-differential test-free-threaded test-python test-rust FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28

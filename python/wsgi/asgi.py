@@ -20,7 +20,7 @@ from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
 from wsgi.lifespan import ASGIApplication, Lifespan
 from wsgi.logging import report
-from wsgi.running import FAREWELL, HEARING, TICK, Run
+from wsgi.running import FAREWELL, TICK, Run
 from wsgi.settings import Settings
 
 __all__ = ["LoopRun", "single"]
@@ -185,17 +185,18 @@ class LoopRun(Run):
 
     async def _main(self, timeout: float | None, started: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
-        if threading.current_thread() is threading.main_thread():
-            _keep_hearing(loop)
         lifespan = Lifespan(self._app, self._settings.lifespan)
-        try:
-            if await self._patiently(lifespan.start()):
-                self._ready.set()
-                if timeout is not None:
-                    loop.call_later(timeout, self.stop)
-                await self._attend(loop, lifespan.state, started)
-        finally:
-            await lifespan.stop(max(self._settings.graceful_timeout, FAREWELL))
+        with self._hearing:
+            loop.add_reader(self._hearing.fileno(), self._hearing.listen)
+            try:
+                if await self._patiently(lifespan.start()):
+                    self._ready.set()
+                    if timeout is not None:
+                        loop.call_later(timeout, self.stop)
+                    await self._attend(loop, lifespan.state, started)
+            finally:
+                await lifespan.stop(max(self._settings.graceful_timeout, FAREWELL))
+                loop.remove_reader(self._hearing.fileno())
 
     async def _patiently(self, awaited: Any) -> bool:
         """Waits for what a stop may cut short; False if it did."""
@@ -259,8 +260,3 @@ class LoopRun(Run):
         finally:
             asyncio.set_event_loop(None)
             loop.close()
-
-
-def _keep_hearing(loop: asyncio.AbstractEventLoop) -> None:
-    """Breaks the loop's sleep off now and then: a signal that comes just before it begins does not end it."""
-    loop.call_later(HEARING, _keep_hearing, loop)

@@ -8,19 +8,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 
 from wsgi import _core
+from wsgi.hearing import Hearing
 from wsgi.logging import report
 
-__all__ = ["FAREWELL", "HEARING", "TICK", "Run"]
+__all__ = ["FAREWELL", "TICK", "Run"]
 
 # After the engine is over, a thread needs a moment to come home. One that does not is inside the application.
 FAREWELL = 1.0
-# A signal that comes just before the main thread begins to sleep does not wake it: Python only notes it. So the sleep
-# is broken off this often, in seconds.
-HEARING = 1.0
 # How often the end of a stop is looked for.
 TICK = 0.05
 
@@ -41,9 +37,9 @@ class Run:
         self._core = core
         self._process = os.getpid()
         self._waiter = 0 if background else threading.get_ident()
-        # Gets an item when a stop is asked for, and when the engine came to its end by itself. Unlike an Event, it
-        # bears that a signal handler calls `put` in the midst of another one.
-        self._stopping: SimpleQueue[None] = SimpleQueue()
+        # A stop was asked for, or the engine came to its end by itself. Whoever waits hears of it.
+        self._stopping = False
+        self._hearing = Hearing()
         self._threads: list[threading.Thread] = []
 
     def begin(self) -> None:
@@ -77,19 +73,23 @@ class Run:
             report(logging.CRITICAL, "a worker thread ended by a defect of the server itself", error)
         finally:
             if self._core.is_over:
-                self._stopping.put(None)
+                self._tell()
 
     def stop(self) -> None:
         """Asks for a graceful stop. From any thread and any signal handler."""
         if os.getpid() == self._process:
             self._core.stop()
-            self._stopping.put(None)
+            self._tell()
 
     def abort(self) -> None:
         """Asks for a stop at once. From any thread and any signal handler."""
         if os.getpid() == self._process:
             self._core.abort()
-            self._stopping.put(None)
+            self._tell()
+
+    def _tell(self) -> None:
+        self._stopping = True
+        self._hearing.tell()
 
     def is_mine(self) -> bool:
         """Whether the calling thread is one that the end of this run waits for."""
@@ -106,12 +106,12 @@ class Run:
         if started is not None:
             started()
         end = None if timeout is None else time.monotonic() + timeout
-        left = HEARING if timeout is None else min(HEARING, timeout)
-        while left > 0:
-            with suppress(Empty):
-                self._stopping.get(timeout=left)
-                return
-            left = HEARING if end is None else min(HEARING, end - time.monotonic())
+        with self._hearing:
+            while not self._stopping:
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                self._hearing.sleep(left)
 
     def finish(self) -> tuple[str, ...]:
         """Waits for the threads; gives the names of those that were given up."""
