@@ -21,10 +21,10 @@ def _close(*descriptors: int) -> None:
 class Hearing:
     """A pipe with an end for whoever sleeps.
 
-    Python runs signal handlers between two of its instructions; a signal that comes just before a thread begins to sleep
-    in the kernel is only noted, and does not end the sleep. But it leaves a byte in the pipe that `signal.set_wakeup_fd`
-    names, and that does. As a context manager, this is that pipe in the main thread, and nothing in others, which get no
-    signals.
+    Python runs signal handlers between two of its instructions; a signal that comes just before a thread begins to
+    sleep in the kernel is only noted, and does not end the sleep. But it leaves a byte in the pipe that
+    `signal.set_wakeup_fd` names, and that does. As a context manager, this is that pipe in the main thread, and nothing
+    in others, which get no signals.
     """
 
     def __init__(self) -> None:
