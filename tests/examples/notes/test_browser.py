@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +21,7 @@ from tests.support import PATIENCE, Command
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = os.environ.get("NOTES_SCREENSHOTS")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser chromium is not installed")
 
 
 class Tab:
@@ -111,17 +107,6 @@ class Tab:
         self.page.get_by_label("Attach a file").set_input_files(file)
         self.press("Upload")
         self.sees("The file is attached.")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=PATIENCE * 1000)
-    with playwright.sync_playwright() as driver:
-        # Chromium's own sandbox cannot be had by root, which is who runs tests in containers.
-        sandbox = [] if os.getuid() else ["--no-sandbox"]
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield running
-        running.close()
 
 
 @pytest.fixture
