@@ -15,7 +15,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 PAGE = b"""<!doctype html>
 <meta charset="utf-8">
 <title>Chat</title>
-<style>body { font: 16px/1.5 sans-serif; margin: 2rem auto; max-width: 40rem } input { width: 100% }</style>
+<style>
+  body { font: 16px/1.5 sans-serif; margin: 2rem auto; max-width: 40rem; padding: 0 1rem }
+  input { box-sizing: border-box; width: 100% }
+</style>
 <h1>Chat</h1>
 <ul id="lines"></ul>
 <form><input placeholder="Say something" autofocus></form>
