@@ -160,7 +160,7 @@ class Settings:
 
     # concurrency
     threads = Option(Integer(1, 1024), 16, "Concurrency",
-        "threads for a WSGI application: the most requests that run at the same time")
+        "threads for a WSGI application: the most requests that run at the same time; above 1 there is one thread more")
     max_connections = Option(Integer(1, 10_000_000), 10_000, "Concurrency",
         "most open connections, in no more than five eighths of the files the process may open; beyond them a new one "
         "takes the place of an idle or a slow one, or waits in the backlog")
