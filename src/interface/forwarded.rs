@@ -158,8 +158,9 @@ fn settle_port(head: &RequestHead, origin: &mut Origin) {
                 *host = Some([name, b":", told.to_string().as_bytes()].concat());
             }
         }
+        // Nobody can be spoken to at port 0, whatever the client said.
+        (None, None | Some(0)) => *port = of_scheme,
         (None, Some(in_host)) if scheme.is_some() || host.is_some() => *port = Some(in_host),
-        (None, None) => *port = of_scheme,
         _ => {}
     }
 }

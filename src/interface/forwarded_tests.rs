@@ -369,6 +369,9 @@ fn host_and_port_go_together() {
         // What the client wrote stands; the port is where it arrived.
         ("https", "example.com:8443", "443", Some("example.com:8443"), Some(443)),
         ("https", "", "443", None, Some(443)),
+        // Port 0 is no port.
+        ("https", "example.com:0", "", Some("example.com:0"), Some(443)),
+        ("", "example.com:0", "", Some("example.com:0"), None),
     ] {
         let lines = [
             ("X-Forwarded-Proto", proto.as_bytes()),
