@@ -1,12 +1,16 @@
 """Autobahn's fuzzing client against an echo of ours: every case of its test suite, but those that measure speed.
 
-    python tests/autobahn/run.py PYTHON2 FOLDER
+    python tests/autobahn/run.py PYTHON2 FOLDER [--url ws://127.0.0.1:PORT]
 
-PYTHON2 is a CPython 2.7, for which the suite is written; FOLDER is where it is installed, and where its reports go.
+PYTHON2 is a CPython 2.7, for which the suite is written; FOLDER is where it is installed, and where its reports go. With
+`--url`, a server that runs already is tested, which may be another one with the same application:
+
+    uvicorn --app-dir tests/autobahn --ws-max-size 67108864 run:echo
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -14,8 +18,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-
-from wsgi.server import WSGIServer
 
 SUITE = "autobahntestsuite==25.10.1"
 # Cases 9.* measure speed and are not rules; the rest is all of RFC 6455 and RFC 7692.
@@ -45,33 +47,44 @@ def installed(python: str, folder: Path) -> Path:
     return place
 
 
-def report(python: str, folder: Path) -> dict[str, dict[str, Any]]:
+def report(python: str, folder: Path, url: str) -> dict[str, dict[str, Any]]:
     """What became of each case."""
     reports = folder / "reports"
     shutil.rmtree(reports, ignore_errors=True)
     place = installed(python, folder)
-    with WSGIServer(port=0, app=echo, websocket_max_message=64 << 20) as server:
-        spec = {
-            "outdir": str(reports),
-            "servers": [{"agent": "wsgi-server", "url": server.addresses[0].replace("http:", "ws:")}],
-            "cases": ["*"],
-            "exclude-cases": EXCLUDED,
-            "exclude-agent-cases": {},
-        }
-        file = folder / "spec.json"
-        file.write_text(json.dumps(spec), "utf-8")
-        # A folder of packages, not only a place to import from: some of them share a name.
-        start = "import site, sys; site.addsitedir(sys.argv.pop(1)); from autobahntestsuite.wstest import run; run()"
-        subprocess.run([python, "-c", start, str(place), "-m", "fuzzingclient", "-s", str(file)], check=True)
-    found: dict[str, dict[str, Any]] = json.loads((reports / "index.json").read_text("utf-8"))["wsgi-server"]
+    spec = {
+        "outdir": str(reports),
+        "servers": [{"agent": "server", "url": url}],
+        "cases": ["*"],
+        "exclude-cases": EXCLUDED,
+        "exclude-agent-cases": {},
+    }
+    file = folder / "spec.json"
+    file.write_text(json.dumps(spec), "utf-8")
+    # A folder of packages, not only a place to import from: some of them share a name.
+    start = "import site, sys; site.addsitedir(sys.argv.pop(1)); from autobahntestsuite.wstest import run; run()"
+    subprocess.run([python, "-c", start, str(place), "-m", "fuzzingclient", "-s", str(file)], check=True)
+    found: dict[str, dict[str, Any]] = json.loads((reports / "index.json").read_text("utf-8"))["server"]
     return found
 
 
 def main(arguments: list[str]) -> int:
     """Runs the suite, and gives 1 if a case failed."""
-    python, folder = arguments[0], Path(arguments[1]).resolve()
+    parser = argparse.ArgumentParser(prog="tests/autobahn/run.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("python", help="a CPython 2.7")
+    parser.add_argument("folder", type=Path, help="where the suite and its reports go")
+    parser.add_argument("--url", help="a server that runs already, instead of one of ours")
+    options = parser.parse_args(arguments)
+    folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    cases = report(python, folder)
+    if options.url:
+        cases = report(options.python, folder, options.url)
+    else:
+        # Here, so that other servers' environments need not have ours.
+        from wsgi.server import WSGIServer
+
+        with WSGIServer(port=0, app=echo, websocket_max_message=64 << 20) as server:
+            cases = report(options.python, folder, server.addresses[0].replace("http:", "ws:"))
     bad = {
         number: case
         for number, case in cases.items()
