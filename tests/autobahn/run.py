@@ -2,8 +2,8 @@
 
     python tests/autobahn/run.py PYTHON2 FOLDER [--url ws://127.0.0.1:PORT]
 
-PYTHON2 is a CPython 2.7, for which the suite is written; FOLDER is where it is installed, and where its reports go. With
-`--url`, a server that runs already is tested, which may be another one with the same application:
+PYTHON2 is a CPython 2.7, for which the suite is written; FOLDER is where it is installed, and where its reports go.
+With `--url`, a server that runs already is tested, which may be another one with the same application:
 
     uvicorn --app-dir tests/autobahn --ws-max-size 67108864 run:echo
 """
