@@ -238,7 +238,7 @@ def test_requests_run_in_threads_of_python_with_names() -> None:
             client.receive()
         # Real ones, which debuggers and profilers know, and not stand-ins made up for a foreign thread.
         assert {type(thread) for thread in found} == {threading.Thread}
-        assert {thread.name for thread in found} <= {"wsgi-worker-0", "wsgi-worker-1", "wsgi-worker-2"}
+        assert {thread.name for thread in found} <= {f"wsgi-worker-{number}" for number in range(4)}
         assert set(found) <= set(threading.enumerate())
         # A request that never ends must not keep the program from ending.
         assert all(thread.daemon for thread in found)
