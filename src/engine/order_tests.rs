@@ -249,21 +249,27 @@ fn request_in_line_is_taken_once_and_its_length_is_told() {
     });
 }
 
+// A shard, an answer that was given back to it, and the worker that sends what was given back.
+fn sending() -> (Arc<Shard>, Arc<Wire>, loom::thread::JoinHandle<()>) {
+    let crew = Arc::new(Crew::new(2, 1));
+    let shard = Arc::new(Shard::new(surroundings(), Vec::new(), Arc::clone(&crew), false).unwrap());
+    crew.enlist(vec![shard.waker()]);
+    let mut exchange = exchange(&shard.site);
+    answer(&mut exchange, b"hello", false, &mut Clock::new(Instant::now()));
+    let connection = Connection::conclude(exchange, Instant::now());
+    let wire = Arc::clone(&connection.wire);
+    shard.hand_back(connection);
+    let worker = spawn({
+        let shard = Arc::clone(&shard);
+        move || shard.send_answers()
+    });
+    (shard, wire, worker)
+}
+
 #[test]
 fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
     model(|| {
-        let crew = Arc::new(Crew::new(2, 1));
-        let shard = Arc::new(Shard::new(surroundings(), Vec::new(), Arc::clone(&crew), false).unwrap());
-        crew.enlist(vec![shard.waker()]);
-        let mut exchange = exchange(&shard.site);
-        answer(&mut exchange, b"hello", false, &mut Clock::new(Instant::now()));
-        let connection = Connection::conclude(exchange, Instant::now());
-        let wire = Arc::clone(&connection.wire);
-        shard.hand_back(connection);
-        let worker = spawn({
-            let shard = Arc::clone(&shard);
-            move || shard.send_answers()
-        });
+        let (shard, wire, worker) = sending();
         // As the reactor does: it notes the change first and looks at what came back after.
         wire.touch(false);
         let noted = shard.take_answered().is_some_and(|connection| connection.wire.take_touched().0);
@@ -276,16 +282,7 @@ fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
 #[test]
 fn answer_given_back_while_the_shard_stops_is_seen_to() {
     model(|| {
-        let crew = Arc::new(Crew::new(2, 1));
-        let shard = Arc::new(Shard::new(surroundings(), Vec::new(), Arc::clone(&crew), false).unwrap());
-        crew.enlist(vec![shard.waker()]);
-        let mut exchange = exchange(&shard.site);
-        answer(&mut exchange, b"hello", false, &mut Clock::new(Instant::now()));
-        shard.hand_back(Connection::conclude(exchange, Instant::now()));
-        let worker = spawn({
-            let shard = Arc::clone(&shard);
-            move || shard.send_answers()
-        });
+        let (shard, _, worker) = sending();
         shard.enter(Phase::Draining);
         let woken = shard.waker().wakes.load(Ordering::SeqCst);
         let taken = shard.take_answered().is_some();

@@ -274,11 +274,8 @@ impl Reactor {
 
     /// Gives a new connection its place.
     pub(super) fn add(&mut self, connection: Box<Connection>) {
-        let (token, deadline) = (connection.token, connection.deadline());
-        self.slots.add(connection);
-        if let Some(deadline) = deadline {
-            self.slots.schedule(token, deadline, &mut self.timers);
-        }
+        self.slots.open(&connection.wire);
+        self.keep(connection.token, connection);
     }
 
     pub(super) fn forget(&mut self, token: usize) {

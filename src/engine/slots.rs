@@ -135,16 +135,15 @@ impl Slots {
         }
     }
 
-    /// Gives a new connection its place, the one that was told before.
-    pub fn add(&mut self, connection: Box<Connection>) {
+    /// Takes the place that was told before for a new connection, which is somebody else's until it is kept.
+    pub fn open(&mut self, wire: &Arc<Wire>) {
+        let place = self.next_place();
         if self.free.pop().is_none() {
             self.make();
         }
-        let place = connection.token;
         if let Some(slot) = self.slot_mut(place) {
-            slot.state = State::Awake { wire: Arc::clone(&connection.wire), connection: None };
+            slot.state = State::Awake { wire: Arc::clone(wire), connection: None };
             self.awake += 1;
-            self.keep(place, connection);
         }
     }
 

@@ -28,7 +28,8 @@ impl Rig {
         let (double, place) = (Double::default(), self.slots.next_place());
         let wire = Arc::new(Wire::new(Stream::Double(double.clone())));
         let connection = Connection::new(wire, Arc::clone(&self.site), Client::Local, 3, place, self.now);
-        self.slots.add(Box::new(connection));
+        self.slots.open(&connection.wire);
+        self.slots.keep(place, Box::new(connection));
         (place, double)
     }
 

@@ -1,7 +1,7 @@
 //! One call of the application: `start_response`, the `write` it returns, and what else an application may ask of its
 //! exchange.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
@@ -77,7 +77,7 @@ impl Call {
 
     /// The application keeps something of this call, which may ask for the client later.
     pub fn outlive(&self, exchange: &Exchange) {
-        self.lock().wire = std::sync::Arc::downgrade(&exchange.wire());
+        self.lock().wire = Arc::downgrade(&exchange.wire());
     }
 
     /// Looks at the exchange.
