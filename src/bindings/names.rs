@@ -1,4 +1,4 @@
-//! Python strings that are made once: the environ keys of the fields that clients send, and the values they repeat.
+//! Python strings that are made once: the environ keys of the fields that clients send.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -10,21 +10,10 @@ use crate::interface::cgi::field_key;
 const ROWS: usize = 512;
 /// Longer names are not worth a row.
 const LONGEST: usize = 64;
-/// Longer values are not kept.
-const LONGEST_VALUE: usize = 256;
-/// Values that are a secret of one client, or of its request alone.
-const UNKEPT: [&[u8]; 3] = [b"cookie", b"authorization", b"proxy-authorization"];
-
-/// A name's key and its value, as the environ has them.
-pub type Item<'py> = (Bound<'py, PyString>, Bound<'py, PyString>);
 
 struct Row {
     name: Box<[u8]>,
     key: Py<PyString>,
-    // The last value: most fields say the same in most requests, whoever sends them (Host, Accept-Encoding, …).
-    value: Vec<u8>,
-    text: Option<Py<PyString>>,
-    keeps: bool,
 }
 
 /// One worker's cache, by field name as received.
@@ -48,29 +37,18 @@ fn row_of(name: &[u8]) -> usize {
 }
 
 impl FieldNames {
-    /// The environ item of a field, such as `HTTP_USER_AGENT` with what the client says it is.
-    pub fn item<'py>(&mut self, py: Python<'py>, name: &[u8], value: &[u8]) -> PyResult<Item<'py>> {
+    /// The environ key of a field, such as `HTTP_USER_AGENT`.
+    pub fn key<'py>(&mut self, py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {
         if name.len() > LONGEST {
-            return Ok((self.make_key(py, name)?, latin1(py, value)?));
+            return self.make_key(py, name);
         }
         let index = row_of(name);
-        if self.rows[index].as_ref().is_none_or(|row| *row.name != *name) {
-            let key = PyString::intern(py, self.make_key(py, name)?.to_str()?).unbind();
-            let keeps = !UNKEPT.iter().any(|unkept| name.eq_ignore_ascii_case(unkept));
-            self.rows[index] = Some(Row { name: name.into(), key, value: Vec::new(), text: None, keeps });
+        if let Some(row) = self.rows[index].as_ref().filter(|row| *row.name == *name) {
+            return Ok(row.key.bind(py).clone());
         }
-        let Some(row) = &mut self.rows[index] else { return Ok((self.make_key(py, name)?, latin1(py, value)?)) };
-        let key = row.key.bind(py).clone();
-        if let Some(text) = row.text.as_ref().filter(|_| row.value == value) {
-            return Ok((key, text.bind(py).clone()));
-        }
-        let text = latin1(py, value)?;
-        if row.keeps && value.len() <= LONGEST_VALUE {
-            row.value.clear();
-            row.value.extend_from_slice(value);
-            row.text = Some(text.clone().unbind());
-        }
-        Ok((key, text))
+        let key = PyString::intern(py, self.make_key(py, name)?.to_str()?);
+        self.rows[index] = Some(Row { name: name.into(), key: key.clone().unbind() });
+        Ok(key)
     }
 
     fn make_key<'py>(&mut self, py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {

@@ -15,7 +15,7 @@ use crate::http::reject::Reject;
 use crate::net::stream::Presence;
 
 /// Requests answered before their responses leave together: each send wakes a client on another processor.
-const BATCH: usize = 8;
+const BATCH: usize = 32;
 /// The longest that a response waits for the others of its batch.
 const BATCH_TIME: Duration = Duration::from_micros(300);
 /// A request that had to wait this long is worth a look whether its client is still there. A client that has closed its

@@ -3,8 +3,9 @@
 //! Laws:
 //! 1. The verdict is that of the first line that breaks a rule, and it is known at the same byte however the input was
 //!    split.
-//! 2. Each byte is looked at a fixed number of times: line ends are found once and remembered, and `httparse` runs once,
-//!    when the empty line is there. Lines of a head that came in pieces are judged once each while the rest is awaited.
+//! 2. Each byte is looked at a fixed number of times. A head that came whole and breaks no rule is read in one pass, by
+//!    `httparse`. Any other has its line ends found once and remembered, its lines judged once each while the rest is
+//!    awaited, and is read once more when the empty line is there.
 //! 3. A limit is enforced on the byte that breaks it, without waiting for the line's end.
 
 use httparse::{EMPTY_HEADER, Header, Status, parse_headers};
@@ -55,13 +56,14 @@ impl Progress {
 /// included.
 pub fn head(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<(RequestHead, usize)>, Reject> {
     let Some(request) = find_request_line(input, progress, limits)? else { return Ok(None) };
+    if progress.scanned == progress.fields_start {
+        if let Some((fields, end)) = whole_section(input, progress, limits) {
+            return Ok(Some(complete(input, progress, request, fields, end)));
+        }
+    }
     match find_head_end(input, progress, limits) {
         Ok(Some(end)) => match parse_fields(input, progress, end) {
-            Some(fields) => {
-                let bytes = slice(input, progress.start, end).to_vec();
-                *progress = Progress::default();
-                Ok(Some((RequestHead::new(bytes, request, fields), end)))
-            }
+            Some(fields) => Ok(Some(complete(input, progress, request, fields, end))),
             None => Err(judge_lines(input, progress).err().unwrap_or(Reject::FieldNameMalformed)),
         },
         Ok(None) => {
@@ -72,6 +74,18 @@ pub fn head(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Op
         // What an earlier line did wrong comes first.
         Err(reject) => Err(judge_lines(input, progress).err().unwrap_or(reject)),
     }
+}
+
+fn complete(
+    input: &[u8],
+    progress: &mut Progress,
+    request: RequestLine,
+    fields: Vec<(Span, Span)>,
+    end: usize,
+) -> (RequestHead, usize) {
+    let bytes = slice(input, progress.start, end).to_vec();
+    *progress = Progress::default();
+    (RequestHead::new(bytes, request, fields), end)
 }
 
 // The request line, judged where it ends.
@@ -136,11 +150,13 @@ fn find_request_line_end(input: &[u8], progress: &mut Progress, limits: &Limits)
 // method SP request-target SP HTTP-version (RFC 9112 §3), with exactly one space between each: whoever reads the line
 // more leniently sees another target.
 fn request_line(line: &[u8]) -> Result<RequestLine, Reject> {
-    if memchr(b'\r', line).is_some() {
-        return Err(Reject::BareCr);
-    }
+    // A line that holds a CR breaks another rule as well, which counts for less.
+    words(line).map_err(|reject| if memchr(b'\r', line).is_some() { Reject::BareCr } else { reject })
+}
+
+fn words(line: &[u8]) -> Result<RequestLine, Reject> {
     let first = memchr(b' ', line).unwrap_or(line.len());
-    let last = memrchr(b' ', line).unwrap_or(line.len());
+    let last = if line.ends_with(b" HTTP/1.1") { line.len() - 9 } else { memrchr(b' ', line).unwrap_or(line.len()) };
     let method = slice(line, 0, first);
     if !is_token(method) {
         return Err(Reject::MethodMalformed);
@@ -203,6 +219,32 @@ fn find_head_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Resu
     }
     progress.scanned = input.len();
     Ok(None)
+}
+
+// Names and values of a section that is all there, and its end. `None` if it is not, or breaks a rule or a limit: which one,
+// a closer look says. `httparse` takes a bare LF for a line end, and we do not.
+fn whole_section(input: &[u8], progress: &Progress, limits: &Limits) -> Option<(Vec<(Span, Span)>, usize)> {
+    let section = slice(input, progress.fields_start, input.len());
+    let mut table = [EMPTY_HEADER; FEW_FIELDS];
+    let Ok(Status::Complete((length, headers))) = parse_headers(section, &mut table) else { return None };
+    if length > limits.header_size || headers.len() > limits.header_fields {
+        return None;
+    }
+    let end = progress.fields_start + length;
+    let whole = slice(input, progress.start, end);
+    let mut fields = Vec::with_capacity(headers.len());
+    for header in headers {
+        let name = Span::of(header.name.as_bytes(), whole)?;
+        if !ends_line(whole, name.start as usize) {
+            return None;
+        }
+        fields.push((name, Span::of(header.value, whole)?));
+    }
+    (ends_line(whole, whole.len()) && ends_line(whole, whole.len() - 2)).then_some((fields, end))
+}
+
+fn ends_line(bytes: &[u8], end: usize) -> bool {
+    bytes.get(..end).is_some_and(|line| line.ends_with(b"\r\n"))
 }
 
 // Names and values of a complete head. `None` if a line breaks a rule; which one it is, `judge_lines` says.

@@ -87,8 +87,8 @@ pub fn variables(head: &RequestHead, facts: &Facts<'_>, mut emit: impl FnMut(Nam
         }
     } else {
         for (name, value) in head.fields() {
-            if let Some((name, value)) = variable(head, *facts, name, value) {
-                emit(name, value);
+            if let Some(variable) = variable(*facts, name) {
+                emit(variable, value_of(variable, head, *facts, value));
             }
         }
     }
@@ -129,30 +129,32 @@ pub fn field_key(name: &[u8], out: &mut Vec<u8>) {
     out.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
 }
 
-// The variable that one field line belongs to; none if it is dropped.
-fn variable<'a>(
-    head: &'a RequestHead,
-    facts: Facts<'a>,
-    name: &'a [u8],
-    value: &'a [u8],
-) -> Option<(Name<'a>, &'a [u8])> {
+/// The variable that one field line belongs to; none if it is dropped.
+pub(super) fn variable<'a>(facts: Facts<'_>, name: &'a [u8]) -> Option<Name<'a>> {
     if !name.iter().all(|&byte| NAME_BYTE[byte as usize]) {
         return None;
     }
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     match name.len() {
-        4 if is(b"Host") => Some((Name::Field(name), authority(head, facts).unwrap_or(value))),
         5 if is(b"Proxy") => None,
-        12 if is(b"Content-Type") => Some((Name::ContentType, value)),
+        12 if is(b"Content-Type") => Some(Name::ContentType),
         14 if is(b"Content-Length") => None,
         17 if facts.body_length.is_some() && is(b"Transfer-Encoding") => None,
         _ if facts.origin.is_some_and(|origin| origin.hides(name)) => None,
-        _ => Some((Name::Field(name), value)),
+        _ => Some(Name::Field(name)),
     }
 }
 
-// Whether the lines must be joined. True as well for more lines than can be compared cheaply.
-fn has_repeats(head: &RequestHead) -> bool {
+// What a line says, unless somebody else's word counts for more.
+fn value_of<'a>(variable: Name<'_>, head: &'a RequestHead, facts: Facts<'a>, value: &'a [u8]) -> &'a [u8] {
+    match variable {
+        Name::Field(name) if name.eq_ignore_ascii_case(b"Host") => authority(head, facts).unwrap_or(value),
+        _ => value,
+    }
+}
+
+/// Whether the lines must be joined. True as well for more lines than can be compared cheaply.
+pub(super) fn has_repeats(head: &RequestHead) -> bool {
     let mut seen = [0_u32; FEW_FIELDS];
     for (index, (name, _)) in head.fields().enumerate() {
         let key = digest(name);
@@ -187,7 +189,8 @@ fn join<'a>(head: &'a RequestHead, facts: Facts<'a>) -> Vec<Variable<'a>> {
     let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut variables: Vec<Variable<'_>> = Vec::new();
     for (name, value) in head.fields() {
-        let Some((variable, value)) = variable(head, facts, name, value) else { continue };
+        let Some(variable) = variable(facts, name) else { continue };
+        let value = value_of(variable, head, facts, value);
         match places.entry(name.to_ascii_lowercase()) {
             Entry::Vacant(place) => {
                 place.insert(variables.len());

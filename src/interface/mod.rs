@@ -6,3 +6,4 @@ pub mod cgi;
 pub mod forwarded;
 pub mod outgoing;
 pub mod scope;
+pub mod shape;

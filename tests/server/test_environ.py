@@ -173,6 +173,68 @@ def test_base_environ_is_what_every_environ_begins_with() -> None:
     assert (environ["SCRIPT_NAME"], environ["my.key"]) == ("/mounted", "mine")
 
 
+def test_environ_is_true_whatever_the_requests_before_it_were() -> None:
+    # Requests of one shape are served from a template: nothing of one may be left in another's environ.
+    chance = random.Random(7)
+    fields = {
+        "Host": ["a", "b:8000"],
+        "User-Agent": ["one", "\xe9", "", "x" * 300],
+        "Cookie": ["session=1", "session=2"],
+        "Authorization": ["Basic a", "Basic b"],
+        "Content-Type": ["text/plain", "text/html"],
+        "X-A": ["1", "2"],
+    }
+    shapes = [["Host"], ["Host", "X-A"], ["Host", "User-Agent", "Cookie", "X-A"], [*fields]]
+    targets = [
+        ("/", "/", ""),
+        ("/%C3%A9", "/\xc3\xa9", ""),
+        ("/a?b=c", "/a", "b=c"),
+        ("/a?", "/a", ""),
+        ("/" + "a" * 300,) * 2 + ("",),
+    ]
+    keys = {"Content-Type": "CONTENT_TYPE"}
+    seen = Seen()
+    with (
+        serve(seen, threads=1) as server,
+        RawClient(server.addresses[0]) as first,
+        RawClient(server.addresses[0]) as second,
+    ):
+        ports = {client: str(client.socket.getsockname()[1]) for client in (first, second)}
+        for _ in range(400):
+            client, names = chance.choice([first, second]), chance.choice(shapes)
+            method, version = chance.choice(["GET", "POST", "DELETE"]), chance.choice(["1.1", "1.1", "1.1", "1.0"])
+            target, path, query = chance.choice(targets)
+            chosen = {name: chance.choice(fields[name]) for name in names}
+            lines = [f"{method} {target} HTTP/{version}", *(f"{name}: {value}" for name, value in chosen.items())]
+            length = chance.choice([None, None, 0, 3])
+            if length is not None:
+                lines.append(f"Content-Length: {length}")
+            if version == "1.0":
+                lines.append("Connection: keep-alive")
+            client.send("\r\n".join([*lines, "", ""]).encode("latin-1") + b"x" * (length or 0))
+            assert client.receive(method).status == 200
+            expected = {
+                keys.get(name, "HTTP_" + name.upper().replace("-", "_")): value for name, value in chosen.items()
+            }
+            expected |= {"CONTENT_LENGTH": str(length)} if length is not None else {}
+            expected |= {"HTTP_CONNECTION": "keep-alive"} if version == "1.0" else {}
+            expected |= {
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "RAW_URI": target,
+                "REMOTE_PORT": ports[client],
+                "REQUEST_METHOD": method,
+                "REQUEST_URI": target,
+                "SERVER_PROTOCOL": f"HTTP/{version}",
+            }
+            environ = seen.environs.pop()
+            of_server = server.base_environ.keys() | {"REMOTE_ADDR"}
+            assert {
+                key: value for key, value in environ.items() if isinstance(value, str) and key not in of_server
+            } == expected
+            assert ("wsgi.early_hints" in environ) == (version == "1.1")
+
+
 # -- The request line --------------------------------------------------------------------------------------------------
 
 # Request line, and what it makes of PATH_INFO, QUERY_STRING and REQUEST_URI.

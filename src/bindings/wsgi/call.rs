@@ -26,6 +26,8 @@ struct State {
     // Absent once the call is over.
     exchange: Option<Box<Exchange>>,
     head: Option<ResponseHead>,
+    // The method of that name, as long as the call goes on: a reference to ourselves.
+    write: Option<Py<PyAny>>,
     // The request's body is still arriving.
     streams: bool,
     gone: bool,
@@ -51,16 +53,17 @@ pub struct Call {
 impl Call {
     /// A call that reads its request from `input`.
     pub fn new(input: &Bound<'_, InputStream>) -> Self {
-        let state = State { exchange: None, head: None, streams: false, gone: false, wire: Weak::new() };
+        let state = State { exchange: None, head: None, write: None, streams: false, gone: false, wire: Weak::new() };
         Self { state: Mutex::new(state), input: input.clone().unbind() }
     }
 
-    /// Begins: from here to `end` the call has the exchange.
-    /// `streams` tells whether the body is still arriving.
-    pub fn start(&self, exchange: Box<Exchange>, streams: bool) {
+    /// Begins: from here to `end` the call has the exchange. `write` is its own method of that name; `streams` tells whether
+    /// the body is still arriving.
+    pub fn start(&self, exchange: Box<Exchange>, write: &Bound<'_, PyAny>, streams: bool) {
         let mut state = self.lock();
         state.exchange = Some(exchange);
         state.head = None;
+        state.write = Some(write.clone().unbind());
         state.streams = streams;
         state.gone = false;
     }
@@ -72,7 +75,12 @@ impl Call {
 
     /// The call is over: takes the exchange out.
     pub fn end(&self) -> Option<Box<Exchange>> {
-        self.lock().exchange.take()
+        let mut state = self.lock();
+        let (exchange, write) = (state.exchange.take(), state.write.take());
+        // Python's objects are let go outside the lock.
+        drop(state);
+        drop(write);
+        exchange
     }
 
     /// The application keeps something of this call, which may ask for the client later.
@@ -157,8 +165,13 @@ impl Call {
             }
             _ => state.head = Some(head?),
         }
-        drop(state);
-        slf.getattr(intern!(slf.py(), "write"))
+        match &state.write {
+            Some(write) => Ok(write.bind(slf.py()).clone()),
+            None => {
+                drop(state);
+                slf.getattr(intern!(slf.py(), "write"))
+            }
+        }
     }
 
     /// What `start_response` returns: sends content at once, ahead of what is iterated.

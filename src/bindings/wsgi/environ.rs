@@ -1,6 +1,5 @@
-//! The environ of one request: what the worker keeps ready for its listener, and what the request adds.
-
-use std::net::IpAddr;
+//! The environ of one request. One of a usual shape is copied from that shape's template, in which only what differs from
+//! the last such request was put right; any other is built from the variables one by one.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,132 +8,136 @@ use pyo3::types::{PyDict, PyString};
 use crate::bindings::ffi::latin1;
 use crate::bindings::names::FieldNames;
 use crate::engine::exchange::Exchange;
-use crate::http::head::Version;
 use crate::http::number::Decimal;
 use crate::http::origin::Client;
 use crate::interface::cgi::{self, Facts, Name};
+use crate::interface::shape;
 
 use super::kit::Kit;
+use super::template::Template;
+
+/// Templates of one worker: clients cannot make it more.
+const TEMPLATES: usize = 32;
 
 /// What one worker keeps to build environs from.
 pub struct Builder<'py> {
-    templates: Vec<Template<'py>>,
+    bases: Vec<Bound<'py, PyDict>>,
     names: FieldNames,
+    places: Vec<Place<'py>>,
 }
 
-// A listener's base environ with what most requests have in common, to be copied: that is quicker than adding to an
-// empty dict, and the copy has room for what comes.
-struct Template<'py> {
-    environ: Bound<'py, PyDict>,
-    // Whose address it has: on a busy keep-alive connection, or behind a proxy, the next client's is the same.
-    remote: Option<IpAddr>,
+// Where the templates of some shapes lie.
+#[derive(Default)]
+struct Place<'py> {
+    template: Option<Template<'py>>,
+    // The digest that was looked for last and had none. A shape that comes twice in a row gets the place, so that a shape
+    // that comes once costs no more than its variables.
+    missed: Option<u32>,
+}
+
+/// What the exchange adds to its head.
+pub(super) fn facts(exchange: &Exchange) -> Facts<'_> {
+    Facts { body_length: exchange.body_length(), origin: exchange.origin() }
 }
 
 impl<'py> Builder<'py> {
     /// A builder for the listeners' base environs, in the order of the listeners.
     pub fn new(py: Python<'py>, bases: &[Py<PyDict>]) -> PyResult<Self> {
-        let template = |base: &Py<PyDict>| {
-            let environ = base.bind(py).copy()?;
-            for (key, value) in [
-                (intern!(py, "REQUEST_METHOD"), intern!(py, "GET")),
-                (intern!(py, "PATH_INFO"), intern!(py, "/")),
-                (intern!(py, "QUERY_STRING"), intern!(py, "")),
-                (intern!(py, "REQUEST_URI"), intern!(py, "/")),
-                (intern!(py, "RAW_URI"), intern!(py, "/")),
-                (intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.1")),
-                // Some clients have no address; CGI's REMOTE_ADDR must be there all the same.
-                (intern!(py, "REMOTE_ADDR"), intern!(py, "")),
-            ] {
-                environ.set_item(key, value)?;
+        let bases = bases.iter().map(|base| base.bind(py).copy()).collect::<PyResult<_>>()?;
+        let places = (0..TEMPLATES).map(|_| Place::default()).collect();
+        Ok(Self { bases, names: FieldNames::default(), places })
+    }
+
+    /// The environ of one exchange, with the objects of `kit`, which from then on may be nobody's but the two's.
+    pub fn build(&mut self, py: Python<'py>, exchange: &Exchange, kit: &mut Kit<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let head = exchange.request();
+        let digest = shape::digest(head, &facts(exchange));
+        let Self { bases, names, places } = self;
+        let place = &mut places[(digest as usize ^ exchange.listener()) % TEMPLATES];
+        let mut known = place.template.as_ref().is_some_and(|template| template.fits(exchange));
+        if known {
+            place.missed = None;
+        } else if place.missed.replace(digest) == Some(digest) {
+            if let Some(template) = Template::learn(py, bases, names, exchange)? {
+                place.template = Some(template);
+                known = true;
             }
-            Ok(Template { environ, remote: None })
-        };
-        let templates = bases.iter().map(template).collect::<PyResult<_>>()?;
-        Ok(Self { templates, names: FieldNames::default() })
-    }
-
-    /// From now on environs hand out what `kit` has.
-    pub fn equip(&self, py: Python<'py>, kit: &Kit<'py>) -> PyResult<()> {
-        for Template { environ, .. } in &self.templates {
-            environ.set_item(intern!(py, "wsgi.input"), &kit.input)?;
-            environ.set_item(intern!(py, "wsgi.early_hints"), &kit.early_hints)?;
-            environ.set_item(intern!(py, "wsgi.client_disconnected"), &kit.client_disconnected)?;
         }
-        Ok(())
+        let Some(template) = place.template.as_mut().filter(|_| known) else {
+            return self.assemble(py, exchange, kit);
+        };
+        let environ = template.environ(py, exchange, kit);
+        if environ.is_err() {
+            // It may say half of what it should.
+            place.template = None;
+        }
+        environ
     }
 
-    /// The environ of one exchange.
-    pub fn build(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
-        let Self { templates, names } = self;
-        let environ = match templates.get_mut(exchange.listener()) {
-            Some(template) => template.copy_for(py, exchange)?,
+    // Variable by variable.
+    fn assemble(&mut self, py: Python<'py>, exchange: &Exchange, kit: &mut Kit<'py>) -> PyResult<Bound<'py, PyDict>> {
+        kit.settle();
+        let environ = match self.bases.get(exchange.listener()) {
+            Some(base) => base.copy()?,
             None => PyDict::new(py),
         };
-        let head = exchange.request();
-        if head.version() != Version::Http11 {
-            environ.del_item(intern!(py, "wsgi.early_hints"))?;
-        }
-        let facts = Facts { body_length: exchange.body_length(), origin: exchange.origin() };
-        // Most targets are a path without escapes, and one string serves three variables.
-        let mut target: Option<Bound<'py, PyString>> = None;
-        let mut set = |name: Name<'_>, value: &[u8]| match name {
-            Name::Field(name) => {
-                let (key, value) = names.item(py, name, value)?;
-                environ.set_item(key, value)
-            }
-            // What the template says already.
-            Name::RequestMethod if value == b"GET" => Ok(()),
-            Name::QueryString if value.is_empty() => Ok(()),
-            Name::ServerProtocol if value == b"HTTP/1.1" => Ok(()),
-            Name::RequestMethod => environ.set_item(intern!(py, "REQUEST_METHOD"), latin1(py, value)?),
-            Name::QueryString => environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, value)?),
-            Name::ServerProtocol => environ.set_item(intern!(py, "SERVER_PROTOCOL"), latin1(py, value)?),
-            Name::ContentType => environ.set_item(intern!(py, "CONTENT_TYPE"), latin1(py, value)?),
-            Name::ContentLength => environ.set_item(intern!(py, "CONTENT_LENGTH"), latin1(py, value)?),
-            Name::ServerPort => environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, value)?),
-            Name::ScriptName => environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, value)?),
-            Name::UrlScheme => environ.set_item(intern!(py, "wsgi.url_scheme"), latin1(py, value)?),
-            Name::PathInfo => {
-                let value_is_target = value == head.target();
-                let value = latin1(py, value)?;
-                target = value_is_target.then(|| value.clone());
-                environ.set_item(intern!(py, "PATH_INFO"), value)
-            }
-            Name::RequestUri | Name::RawUri => {
-                let value = match &target {
-                    Some(target) => target,
-                    None => target.insert(latin1(py, value)?),
-                };
-                let is_raw = matches!(name, Name::RawUri);
-                environ.set_item(if is_raw { intern!(py, "RAW_URI") } else { intern!(py, "REQUEST_URI") }, value)
-            }
-        };
+        kit.equip(&environ, exchange.request().version())?;
+        set_client(&environ, exchange.client())?;
         let mut outcome = Ok(());
-        cgi::variables(head, &facts, |name, value| {
+        cgi::variables(exchange.request(), &facts(exchange), |name, value| {
             if outcome.is_ok() {
-                outcome = set(name, value);
+                outcome = key(py, &mut self.names, name).and_then(|key| environ.set_item(key, latin1(py, value)?));
             }
         });
         outcome?;
         Ok(environ)
     }
+
+    /// Lets go of the kit, of which the application keeps something: the templates must not keep it as well.
+    pub fn forget_kit(&mut self) {
+        for place in &mut self.places {
+            // What could not be stripped is of no use.
+            if place.template.as_mut().is_some_and(|template| template.strip().is_err()) {
+                place.template = None;
+            }
+        }
+    }
 }
 
-impl<'py> Template<'py> {
-    fn copy_for(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
-        let (ip, port) = match exchange.client() {
-            Client::Ip(ip, port) => (Some(ip), port),
-            Client::Local | Client::Unknown => (None, None),
-        };
-        if self.remote != ip {
-            let text = ip.map_or_else(String::new, |ip| ip.to_string());
-            self.environ.set_item(intern!(py, "REMOTE_ADDR"), text)?;
-            self.remote = ip;
-        }
-        let environ = self.environ.copy()?;
-        if let Some(port) = port {
-            environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, Decimal::new(port.into()).as_bytes())?)?;
-        }
-        Ok(environ)
+/// The key of a variable.
+pub(super) fn key<'py>(py: Python<'py>, names: &mut FieldNames, name: Name<'_>) -> PyResult<Bound<'py, PyString>> {
+    Ok(match name {
+        Name::RequestMethod => intern!(py, "REQUEST_METHOD").clone(),
+        Name::PathInfo => intern!(py, "PATH_INFO").clone(),
+        Name::QueryString => intern!(py, "QUERY_STRING").clone(),
+        Name::RequestUri => intern!(py, "REQUEST_URI").clone(),
+        Name::RawUri => intern!(py, "RAW_URI").clone(),
+        Name::ServerProtocol => intern!(py, "SERVER_PROTOCOL").clone(),
+        Name::ContentType => intern!(py, "CONTENT_TYPE").clone(),
+        Name::ContentLength => intern!(py, "CONTENT_LENGTH").clone(),
+        Name::ServerPort => intern!(py, "SERVER_PORT").clone(),
+        Name::ScriptName => intern!(py, "SCRIPT_NAME").clone(),
+        Name::UrlScheme => intern!(py, "wsgi.url_scheme").clone(),
+        Name::Field(name) => names.key(py, name)?,
+    })
+}
+
+/// Who asks. A client without an address has an empty one: CGI's REMOTE_ADDR must be there all the same.
+pub(super) fn set_client(environ: &Bound<'_, PyDict>, client: Client) -> PyResult<()> {
+    let py = environ.py();
+    let (address, port) = match client {
+        Client::Ip(ip, port) => (ip.to_string(), port),
+        Client::Local | Client::Unknown => (String::new(), None),
+    };
+    environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
+    match port {
+        Some(port) => set_port(environ, port),
+        None => Ok(()),
     }
+}
+
+/// The port that it asks from.
+pub(super) fn set_port(environ: &Bound<'_, PyDict>, port: u16) -> PyResult<()> {
+    let py = environ.py();
+    environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, Decimal::new(port.into()).as_bytes())?)
 }

@@ -41,10 +41,7 @@ impl<'py> WsgiGateway<'py> {
         if let Some(kit) = self.kit.take() {
             return Ok(kit);
         }
-        let mut kit = Kit::new(self.py)?;
-        self.environs.equip(self.py, &kit)?;
-        kit.settle();
-        Ok(kit)
+        Kit::new(self.py)
     }
 
     // From the call to the response's end. An error is one of the application's.
@@ -54,7 +51,10 @@ impl<'py> WsgiGateway<'py> {
         let result = result?;
         // What the application keeps of its environ is its own from here on.
         drop(environ);
-        // A list or tuple is all there, and has no close().
+        // A list or tuple is all there, and has no close(). Most have one item.
+        if let Some(content) = only(&result)? {
+            return self.answer_whole(kit.call.get(), &[content], clock);
+        }
         if let Some(contents) = complete(&result)? {
             return self.answer_whole(kit.call.get(), &contents, clock);
         }
@@ -92,7 +92,7 @@ impl<'py> WsgiGateway<'py> {
 impl Gateway for WsgiGateway<'_> {
     fn serve(&mut self, mut exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
         let py = self.py;
-        let kit = match self.take_kit() {
+        let mut kit = match self.take_kit() {
             Ok(kit) => kit,
             // Python is out of memory: the engine answers.
             Err(error) => {
@@ -105,9 +105,9 @@ impl Gateway for WsgiGateway<'_> {
         if has_body {
             kit.input.get().open(body);
         }
-        let answered = match self.environs.build(py, &exchange) {
+        let answered = match self.environs.build(py, &exchange, &mut kit) {
             Ok(environ) => {
-                kit.call.get().start(exchange, streams);
+                kit.call.get().start(exchange, &kit.write, streams);
                 let answered = self.answer(&kit, environ, clock);
                 exchange = kit.call.get().end()?;
                 answered
@@ -134,6 +134,7 @@ impl Gateway for WsgiGateway<'_> {
             self.kit = Some(kit);
         } else {
             kit.call.get().outlive(&exchange);
+            self.environs.forget_kit();
         }
         Some(exchange)
     }
@@ -253,6 +254,18 @@ fn complain(py: Python<'_>, complaint: Option<(u8, String)>) {
     if let Some((level, message)) = complaint {
         log(py, level, &message, None);
     }
+}
+
+// The content, where it is all of a list or tuple.
+fn only<'py>(result: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let item = if let Ok(list) = result.cast_exact::<PyList>() {
+        (list.len() == 1).then(|| list.get_item(0)).transpose()?
+    } else if let Ok(tuple) = result.cast_exact::<PyTuple>() {
+        (tuple.len() == 1).then(|| tuple.get_item(0)).transpose()?
+    } else {
+        None
+    };
+    item.map(|item| content(&item)).transpose()
 }
 
 // A list or tuple is all there: its length is known, and no chunking is needed.

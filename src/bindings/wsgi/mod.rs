@@ -6,3 +6,4 @@ pub mod file_wrapper;
 pub mod gateway;
 pub mod input;
 mod kit;
+mod template;

@@ -1,0 +1,126 @@
+//! What requests have in common: most that come in have the same field names in the same order as many before them, and
+//! then have the same variables, from the same lines. Whoever builds environments can do it once for each shape.
+
+use crate::http::head::{RequestHead, Version};
+use crate::http::target::Form;
+
+use super::cgi::{Facts, Name, has_repeats, variable};
+
+/// Longer names, and more lines, are not worth being remembered.
+const LONGEST_NAME: usize = 64;
+const MOST_LINES: usize = 64;
+
+/// The version, the names of all field lines in order, and whether the length of the body is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    version: Version,
+    has_length: bool,
+    names: Vec<Box<[u8]>>,
+}
+
+impl Shape {
+    /// The shape of a request; none if its variables do not come from one line each: when lines are joined, or replaced by
+    /// what an absolute-form target or a proxy tells.
+    pub fn of(head: &RequestHead, facts: &Facts<'_>) -> Option<Self> {
+        let is_plain = is_plain(head, facts) && head.fields().all(|(name, _)| name.len() <= LONGEST_NAME);
+        (is_plain && !has_repeats(head)).then(|| Self {
+            version: head.version(),
+            has_length: facts.body_length.is_some(),
+            names: head.fields().map(|(name, _)| name.into()).collect(),
+        })
+    }
+
+    /// Whether this is the shape of a request, for which [`Shape::of`] would give an equal one.
+    pub fn fits(&self, head: &RequestHead, facts: &Facts<'_>) -> bool {
+        is_plain(head, facts)
+            && self.version == head.version()
+            && self.has_length == facts.body_length.is_some()
+            && self.names.len() == head.fields().len()
+            && head.fields().zip(&self.names).all(|((name, _), known)| *name == **known)
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The variable of each line, in order; none for a line that is dropped.
+    pub fn variables(&self) -> impl Iterator<Item = Option<Name<'_>>> {
+        let facts = Facts { body_length: self.has_length.then_some(0), origin: None };
+        self.names.iter().map(move |name| variable(facts, name))
+    }
+}
+
+/// A number that is the same for requests of one shape, and differs between most shapes.
+pub fn digest(head: &RequestHead, facts: &Facts<'_>) -> u32 {
+    let start = u32::from(facts.body_length.is_some()) + 2 * u32::from(head.version() == Version::Http10);
+    head.fields().fold(start, |digest, (name, _)| {
+        let first = name.first().copied().unwrap_or_default();
+        (digest ^ u32::from_le_bytes([name.len().to_le_bytes()[0], first, 0, 0]))
+            .wrapping_mul(0x9e37_79b1)
+            .rotate_left(7)
+    })
+}
+
+fn is_plain(head: &RequestHead, facts: &Facts<'_>) -> bool {
+    facts.origin.is_none() && head.form() == Form::Origin && head.fields().len() <= MOST_LINES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_BODY: Facts<'static> = Facts { body_length: None, origin: None };
+    const EMPTY_BODY: Facts<'static> = Facts { body_length: Some(0), origin: None };
+
+    fn head(line: &str, names: &[&str]) -> RequestHead {
+        let fields: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b"v"[..])).collect();
+        RequestHead::sample(line, &fields)
+    }
+
+    #[test]
+    fn shape_is_the_version_the_names_and_whether_there_is_a_length() {
+        let line = "GET / HTTP/1.1";
+        let this = Shape::of(&head(line, &["Host", "X-A"]), &NO_BODY).unwrap();
+        let alike = RequestHead::sample("POST /b?c HTTP/1.1", &[("Host", b"b"), ("X-A", b"")]);
+        assert!(this.fits(&alike, &NO_BODY));
+        assert_eq!(Shape::of(&alike, &NO_BODY).as_ref(), Some(&this));
+        assert_eq!(digest(&alike, &NO_BODY), digest(&head(line, &["Host", "X-A"]), &NO_BODY));
+        assert!(!this.fits(&alike, &EMPTY_BODY));
+        for names in [&["Host"][..], &["X-A", "Host"], &["Host", "x-a"], &["Host", "X-B"], &["Host", "X-A", "X-B"]] {
+            assert!(!this.fits(&head(line, names), &NO_BODY), "{names:?}");
+        }
+        assert!(!this.fits(&head("GET / HTTP/1.0", &["Host", "X-A"]), &NO_BODY));
+    }
+
+    #[test]
+    fn variables_are_those_that_the_request_itself_gives() {
+        let names = ["Host", "Content-Type", "Content-Length", "Proxy", "X_A", "X-A", "Transfer-Encoding"];
+        for facts in [NO_BODY, EMPTY_BODY] {
+            let head = head("GET / HTTP/1.1", &names);
+            let shape = Shape::of(&head, &facts).unwrap();
+            let of_lines: Vec<Name<'_>> = shape.variables().flatten().collect();
+            let mut emitted = Vec::new();
+            super::super::cgi::variables(&head, &facts, |name, _| match name {
+                Name::Field(name) => {
+                    emitted.push(Name::Field(names.iter().find(|known| known.as_bytes() == name).unwrap().as_bytes()))
+                }
+                Name::ContentType => emitted.push(Name::ContentType),
+                _ => {}
+            });
+            assert_eq!(of_lines, emitted);
+        }
+    }
+
+    #[test]
+    fn variables_of_more_than_one_line_have_no_shape() {
+        assert!(Shape::of(&head("GET / HTTP/1.1", &["Host", "X-A", "x-a"]), &NO_BODY).is_none());
+        assert!(Shape::of(&head("GET http://b/ HTTP/1.1", &["Host"]), &NO_BODY).is_none());
+        assert!(Shape::of(&head("OPTIONS * HTTP/1.1", &["Host"]), &NO_BODY).is_none());
+        let long = "X".repeat(LONGEST_NAME + 1);
+        assert!(Shape::of(&head("GET / HTTP/1.1", &["Host", &long]), &NO_BODY).is_none());
+        let many: Vec<String> = (0..=MOST_LINES).map(|number| format!("X-{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(Shape::of(&head("GET / HTTP/1.1", &many), &NO_BODY).is_none());
+    }
+}
