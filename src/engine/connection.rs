@@ -347,17 +347,16 @@ impl Connection {
 
     // A head is complete; `rest` is what came behind it.
     fn begin(mut self: Box<Self>, request: RequestHead, mut rest: Vec<u8>, turn: &mut Turn<'_>) -> Pass {
-        self.progress = parse::Progress::default();
         let framing = match framing::decide(&request, &self.site.options.limits) {
             Ok(framing) => framing,
             Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
         };
-        let options = Arc::clone(&self.site.options);
         let origin = match self.find_origin(&request, turn.now) {
             Ok(origin) => origin,
             Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
         };
         let incoming = Incoming { request, framing, origin };
+        let options = &self.site.options;
         let intake = match framing.body {
             BodyLength::None | BodyLength::Length(0) => {
                 let length = (framing.body != BodyLength::None).then_some(0);
@@ -371,7 +370,7 @@ impl Connection {
                 let own = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
                 let next = rest.split_off(own);
                 let has_begun = !rest.is_empty();
-                let mut stream = BodyStream::of_length(Arc::clone(&self.wire), options, length, rest);
+                let mut stream = BodyStream::of_length(Arc::clone(&self.wire), Arc::clone(options), length, rest);
                 if framing.expect_continue && !has_begun {
                     stream.expect_continue();
                 }
@@ -380,15 +379,15 @@ impl Connection {
                 return Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now)));
             }
             BodyLength::Chunked if options.stream_chunked => {
-                let mut stream = BodyStream::chunked(Arc::clone(&self.wire), options, &rest);
+                let mut stream = BodyStream::chunked(Arc::clone(&self.wire), Arc::clone(options), &rest);
                 if framing.expect_continue && rest.is_empty() {
                     stream.expect_continue();
                 }
                 let body = Body::Stream(Box::new(stream));
                 return Pass::Out(Step::Ready(self.ready(incoming, body, None, turn.now)));
             }
-            BodyLength::Length(length) => Intake::new(Some(length), &options, &self.site.spool, turn.now),
-            BodyLength::Chunked => Intake::new(None, &options, &self.site.spool, turn.now),
+            BodyLength::Length(length) => Intake::new(Some(length), options, &self.site.spool, turn.now),
+            BodyLength::Chunked => Intake::new(None, options, &self.site.spool, turn.now),
         };
         // A client that has sent some of its body already has not waited to be asked.
         if framing.expect_continue && rest.is_empty() {

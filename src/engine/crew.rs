@@ -1,13 +1,13 @@
 //! What all shards of a server have in common: the workers that nobody needs at the moment, and the requests that are
 //! theirs. A worker leads one shard at a time, and goes wherever it is called.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
-use super::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Queue};
+use super::line::Line;
+use super::sync::{AtomicBool, AtomicUsize, Mutex, Queue};
 use crate::net::poller::Waker;
 
 /// Word to a parked worker.
@@ -18,44 +18,6 @@ pub(super) enum Word {
     Relieve(usize),
     /// Go home.
     Stop,
-}
-
-/// Complete requests in the order they came.
-#[derive(Default)]
-pub(super) struct Line {
-    exchanges: Mutex<VecDeque<Box<Exchange>>>,
-    // Read far more often than the line changes.
-    length: AtomicUsize,
-}
-
-impl Line {
-    pub fn len(&self) -> usize {
-        self.length.load(Ordering::SeqCst)
-    }
-
-    pub fn put(&self, exchange: Box<Exchange>) {
-        let mut exchanges = self.lock();
-        exchanges.push_back(exchange);
-        self.length.store(exchanges.len(), Ordering::SeqCst);
-    }
-
-    pub fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
-        if self.len() == 0 {
-            return None;
-        }
-        let mut exchanges = self.lock();
-        let taken = if wanted(exchanges.front()?) { exchanges.pop_front() } else { None };
-        self.length.store(exchanges.len(), Ordering::SeqCst);
-        taken
-    }
-
-    pub fn take(&self) -> Option<Box<Exchange>> {
-        self.take_if(|_| true)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<Exchange>>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A request's place among those that are counted.
@@ -76,7 +38,7 @@ pub(super) struct Post {
 /// The workers between two tasks.
 pub struct Crew {
     // Requests that are not their leader's to answer.
-    pool: Line,
+    pool: Line<Box<Exchange>>,
     // Requests in line, here and with the shards.
     queued: AtomicUsize,
     threads: usize,
@@ -151,7 +113,7 @@ impl Crew {
 
     /// Takes the first request that is not its leader's, if it is `wanted`.
     pub(super) fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
-        self.taken(self.pool.take_if(wanted))
+        self.taken(self.pool.take_if(|exchange| wanted(exchange)))
     }
 
     /// Takes the first request that is not its leader's.
@@ -180,7 +142,7 @@ impl Crew {
     /// Gives the seat back, to whoever waits for one.
     pub(super) fn rise(&self) {
         self.seats.fetch_add(1, Ordering::SeqCst);
-        if self.pool.len() > 0 {
+        if !self.pool.is_empty() {
             self.ring();
         }
     }
@@ -197,7 +159,7 @@ impl Crew {
 
     /// Takes the first request that is not its leader's, and a seat for it.
     pub(super) fn take_seated(&self) -> Option<Box<Exchange>> {
-        if self.pool.len() == 0 || !self.sit() {
+        if self.pool.is_empty() || !self.sit() {
             return None;
         }
         let exchange = self.take();

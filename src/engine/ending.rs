@@ -16,7 +16,7 @@ use super::output::Flushed;
 use crate::http::reject::{Blame, Reject};
 use crate::http1::plan::ResponseFraming;
 use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
-use crate::http1::write;
+use crate::http1::{parse, write};
 
 /// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
 const DRAIN_LIMIT: u64 = 256 * 1024;
@@ -77,6 +77,8 @@ impl Connection {
                 took,
                 complete,
             }));
+        } else {
+            connection.progress = parse::Progress::reusing(request);
         }
         connection
     }
@@ -202,6 +204,7 @@ impl Connection {
             record.complete &= sent;
             record.took = record.started.elapsed();
             self.site.finished(&record);
+            self.progress = parse::Progress::reusing(record.request);
         }
     }
 

@@ -10,7 +10,7 @@ use super::body::{Body, BodyStream};
 use super::clock::Clock;
 use super::connection::Connection;
 use super::options::SERVER;
-use super::output::{FileSpan, Owned};
+use super::output::{FileSpan, Output, Owned};
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::{RequestHead, ResponseHead, Version};
@@ -111,6 +111,56 @@ impl Response {
     }
 }
 
+impl Response {
+    fn open(&mut self, head: &ResponseHead, plan: Plan, clock: &mut Clock, output: &mut Output) {
+        let date = clock.date(Instant::now());
+        output.append(|out| write::head(out, head, &plan, date, SERVER));
+        self.left = match plan.framing {
+            ResponseFraming::Length(length) => Some(length),
+            _ => None,
+        };
+        self.status = head.status().code();
+        self.plan = Some(plan);
+        self.progress = Progress::Begun;
+    }
+
+    fn queue(&mut self, content: Content<'_>, output: &mut Output) -> Result<(), Gone> {
+        // Behind the end of a response everything would be taken for the next one.
+        if self.progress != Progress::Begun {
+            return Err(Gone);
+        }
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let mut length = content.len();
+        if plan.framing == ResponseFraming::NoBody || length == 0 {
+            return Ok(());
+        }
+        if let Some(left) = &mut self.left {
+            let allowed = usize::try_from(*left).unwrap_or(usize::MAX);
+            if length > allowed {
+                self.surplus = true;
+                length = allowed;
+            }
+            *left -= length as u64;
+            if length == 0 {
+                return Ok(());
+            }
+        }
+        self.content += length as u64;
+        if plan.framing == ResponseFraming::Chunked {
+            output.append(|out| write::chunk_size_line(out, length));
+        }
+        match content {
+            Content::Owned(owner) if length == owner.as_ref().as_ref().len() => output.push_owned(owner),
+            Content::Owned(owner) => output.append(|out| out.extend_from_slice(&owner.as_ref().as_ref()[..length])),
+            Content::Borrowed(bytes) => output.append(|out| out.extend_from_slice(&bytes[..length])),
+        }
+        if plan.framing == ResponseFraming::Chunked {
+            output.append(|out| out.extend_from_slice(b"\r\n"));
+        }
+        Ok(())
+    }
+}
+
 impl Exchange {
     /// The request's head.
     pub fn request(&self) -> &RequestHead {
@@ -193,29 +243,42 @@ impl Exchange {
     /// Decides how the response is framed and queues its head. `size` is what is known of its content.
     pub fn begin(&mut self, head: &ResponseHead, size: BodySize, clock: &mut Clock) {
         // Two threads of the application may both be the first to write: one head leaves.
-        if self.response.progress != Progress::Waiting {
-            return;
+        if self.response.progress == Progress::Waiting {
+            let plan = self.plan(head, size);
+            self.response.open(head, plan, clock, &mut self.connection.wire.output());
+        }
+    }
+
+    /// Begins with `head` as [`Exchange::begin`] does, unless that was done before, and queues all of the content at once,
+    /// which is `total` bytes.
+    pub fn write_whole<'a>(
+        &mut self,
+        head: Option<&ResponseHead>,
+        total: u64,
+        contents: impl IntoIterator<Item = Content<'a>>,
+        clock: &mut Clock,
+    ) -> Result<(), Gone> {
+        let head = head.filter(|_| self.response.progress == Progress::Waiting);
+        let plan = head.map(|head| (head, self.plan(head, BodySize::Known(total))));
+        let mut output = self.connection.wire.output();
+        if let Some((head, plan)) = plan {
+            self.response.open(head, plan, clock, &mut output);
+        }
+        contents.into_iter().try_for_each(|content| self.response.queue(content, &mut output))
+    }
+
+    fn plan(&mut self, head: &ResponseHead, size: BodySize) -> Plan {
+        if let Body::Stream(stream) = &mut self.body {
+            if !stream.settle() {
+                self.connection.close_after_this();
+            }
         }
         let asked = Asked {
             head_method: self.request.method() == b"HEAD",
             version: self.request.version(),
             persistent: self.framing.persistent,
         };
-        if let Body::Stream(stream) = &mut self.body {
-            if !stream.settle() {
-                self.connection.close_after_this();
-            }
-        }
-        let plan = plan::response(&asked, head, size, self.connection.must_close());
-        let date = *clock.date(Instant::now());
-        self.connection.wire.output().append(|out| write::head(out, head, &plan, &date, SERVER));
-        self.response.left = match plan.framing {
-            ResponseFraming::Length(length) => Some(length),
-            _ => None,
-        };
-        self.response.status = head.status().code();
-        self.response.plan = Some(plan);
-        self.response.progress = Progress::Begun;
+        plan::response(&asked, head, size, self.connection.must_close())
     }
 
     /// Makes this the connection's last response, because what is left of the request cannot be read away.
@@ -226,42 +289,7 @@ impl Exchange {
     /// Queues content. Never blocks; [`Exchange::is_ahead`] then tells whether the application should wait, with
     /// [`Behind::catch_up`].
     pub fn write(&mut self, content: Content<'_>) -> Result<(), Gone> {
-        // Behind the end of a response everything would be taken for the next one.
-        if self.response.progress != Progress::Begun {
-            return Err(Gone);
-        }
-        let Some(plan) = &self.response.plan else { return Ok(()) };
-        let framing = plan.framing;
-        if framing == ResponseFraming::NoBody || content.len() == 0 {
-            return Ok(());
-        }
-        let mut length = content.len();
-        if let Some(left) = &mut self.response.left {
-            let allowed = usize::try_from(*left).unwrap_or(usize::MAX);
-            if length > allowed {
-                self.response.surplus = true;
-                length = allowed;
-            }
-            *left -= length as u64;
-            if length == 0 {
-                return Ok(());
-            }
-        }
-        self.response.content += length as u64;
-        let wire = &self.connection.wire;
-        let mut output = wire.output();
-        if framing == ResponseFraming::Chunked {
-            output.append(|out| write::chunk_size_line(out, length));
-        }
-        match content {
-            Content::Owned(owner) if length == owner.as_ref().as_ref().len() => output.push_owned(owner),
-            Content::Owned(owner) => output.append(|out| out.extend_from_slice(&owner.as_ref().as_ref()[..length])),
-            Content::Borrowed(bytes) => output.append(|out| out.extend_from_slice(&bytes[..length])),
-        }
-        if framing == ResponseFraming::Chunked {
-            output.append(|out| out.extend_from_slice(b"\r\n"));
-        }
-        Ok(())
+        self.response.queue(content, &mut self.connection.wire.output())
     }
 
     /// Queues a stretch of a file as content.

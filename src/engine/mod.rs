@@ -11,6 +11,7 @@ mod ending;
 pub mod exchange;
 pub mod gateway;
 pub mod learning;
+mod line;
 pub mod looped;
 pub mod monitor;
 pub mod observe;

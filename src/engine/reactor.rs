@@ -1,5 +1,6 @@
 //! The poller's side of a shard: accepts, moves connections along, keeps their deadlines. Used by one thread at a time.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::clock::{Clock, after};
 use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{Door, LOOK};
+use super::exchange::Exchange;
 use super::gateway::Severity;
 use super::patience::Spareness;
 use super::shard::{Phase, Shard};
@@ -41,6 +43,9 @@ pub struct Reactor {
     pub(super) slots: Slots,
     timers: Timers,
     again: Vec<usize>,
+    // What is on its way from the workers, and to them.
+    answered: VecDeque<Box<Connection>>,
+    admitted: VecDeque<Box<Exchange>>,
     scratch: Box<[u8]>,
     clock: Clock,
     polled: Instant,
@@ -71,6 +76,8 @@ impl Reactor {
             slots: Slots::default(),
             timers: Timers::new(now),
             again: Vec::new(),
+            answered: VecDeque::new(),
+            admitted: VecDeque::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             clock: Clock::new(now),
             polled: now,
@@ -103,6 +110,7 @@ impl Reactor {
         let now = Instant::now();
         self.take_back(shard, now);
         self.follow_phase(shard, now);
+        shard.line_up(&mut self.admitted);
     }
 
     /// A handle that wakes this reactor from its wait.
@@ -117,11 +125,17 @@ impl Reactor {
     /// One round: takes back what workers are done with, waits for the kernel (if `may_wait` and there is nothing else to
     /// do), and moves along whatever changed. Returns whether bytes that belong to the application were let go.
     pub fn round(&mut self, shard: &Shard, may_wait: bool) -> bool {
+        self.go_round(shard, may_wait);
+        shard.line_up(&mut self.admitted);
+        std::mem::take(&mut self.released)
+    }
+
+    fn go_round(&mut self, shard: &Shard, may_wait: bool) {
         let mut now = Instant::now();
         self.take_back(shard, now);
         self.follow_phase(shard, now);
         if shard.is_stopped() {
-            return false;
+            return;
         }
         let busy = shard.has_work();
         if !busy || now.duration_since(self.polled) >= POLL_EVERY {
@@ -146,7 +160,6 @@ impl Reactor {
             self.take_back(shard, now);
         }
         self.follow_phase(shard, now);
-        std::mem::take(&mut self.released)
     }
 
     fn patience(&self, now: Instant) -> Option<Duration> {
@@ -161,7 +174,9 @@ impl Reactor {
     }
 
     fn take_back(&mut self, shard: &Shard, now: Instant) {
-        while let Some(mut connection) = shard.take_answered() {
+        shard.take_answered(&mut self.answered);
+        // One at a time, so that a panic costs no other.
+        while let Some(mut connection) = self.answered.pop_front() {
             let (touched, ended) = connection.wire.take_touched();
             connection.note(touched, ended);
             self.move_along(shard, connection, now, Connection::advance);
@@ -238,7 +253,7 @@ impl Reactor {
         let step = self.site.guard(CONNECTION, || {
             let step = through(connection, &mut turn);
             match step {
-                Step::Ready(exchange) => match shard.admit(exchange) {
+                Step::Ready(exchange) => match shard.admit(exchange, &mut self.admitted) {
                     Ok(()) => None,
                     Err(exchange) => Some(Connection::decline(exchange, Reject::QueueFull, &mut turn)),
                 },

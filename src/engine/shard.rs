@@ -5,15 +5,17 @@
 //! known to wait goes to a parked worker at once. If the leader is held up by a call, the monitor sends a parked worker to
 //! take over the poller and the queue, or, with none left, sees to the poller itself until somebody is free.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, TryLockError};
 use std::time::Instant;
 
 use super::connection::Connection;
-use super::crew::{Crew, Line, Place, Word};
+use super::crew::{Crew, Place, Word};
 use super::exchange::Exchange;
 use super::learning::Learning;
+use super::line::Line;
 use super::reactor::Reactor;
 use super::site::Site;
 use super::sync::{AtomicU8, AtomicU64, Mutex, Queue, fence};
@@ -55,10 +57,10 @@ pub struct Shard {
     crew: Arc<Crew>,
     reactor: Mutex<Reactor>,
     // Requests for whoever leads.
-    ready: Line,
+    ready: Line<Box<Exchange>>,
     // Connections whose requests were answered, in two states: their output not yet sent, and looked after already.
-    answered: Queue<Box<Connection>>,
-    returned: Queue<Box<Connection>>,
+    answered: Line<Box<Connection>>,
+    returned: Line<Box<Connection>>,
     // Exchanges that a panic swallowed.
     lost: Queue<usize>,
     waker: Waker,
@@ -78,8 +80,8 @@ impl Shard {
             waker: reactor.waker(),
             reactor: Mutex::new(reactor),
             ready: Line::default(),
-            answered: Queue::new(),
-            returned: Queue::new(),
+            answered: Line::default(),
+            returned: Line::default(),
             lost: Queue::new(),
             rounds: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Serving as u8),
@@ -158,7 +160,7 @@ impl Shard {
     }
 
     fn take_ready(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
-        self.crew.taken(self.ready.take_if(wanted))
+        self.crew.taken(self.ready.take_if(|exchange| wanted(exchange)))
     }
 
     /// The next request, which goes on being counted as long as its place is kept.
@@ -189,26 +191,38 @@ impl Shard {
         self.lost.take()
     }
 
-    /// A complete request, from the reactor. `Err`: the queue is full.
-    pub(super) fn admit(&self, exchange: Box<Exchange>) -> Result<(), Box<Exchange>> {
+    /// A complete request, from the reactor. What is for whoever leads is left in `ours`, to be put in line later. `Err`: the
+    /// queue is full.
+    pub(super) fn admit(
+        &self,
+        exchange: Box<Exchange>,
+        ours: &mut VecDeque<Box<Exchange>>,
+    ) -> Result<(), Box<Exchange>> {
         if !self.crew.admit(self.site.options.queue_limit) {
             return Err(exchange);
         }
         if self.crew.has_followers() && (self.learning.waits(exchange.key) || !self.crew.has_seat()) {
             self.crew.give(exchange);
         } else {
-            self.ready.put(exchange);
+            ours.push_back(exchange);
         }
         Ok(())
     }
 
-    pub(super) fn take_answered(&self) -> Option<Box<Connection>> {
-        self.answered.take().or_else(|| self.returned.take())
+    /// Puts admitted requests in line for whoever leads.
+    pub(super) fn line_up(&self, ours: &mut VecDeque<Box<Exchange>>) {
+        self.ready.put_all(ours);
+    }
+
+    /// Takes the connections whose requests were answered.
+    pub(super) fn take_answered(&self, into: &mut VecDeque<Box<Connection>>) {
+        self.answered.take_all(into);
+        self.returned.take_all(into);
     }
 
     /// Whether requests wait for the thread that leads.
     pub(super) fn has_work(&self) -> bool {
-        (self.ready.len() > 0 || self.crew.is_overfull()) && self.crew.has_seat()
+        (!self.ready.is_empty() || self.crew.is_overfull()) && self.crew.has_seat()
     }
 
     /// Whether another shard's leader has nothing to do.
@@ -218,7 +232,7 @@ impl Shard {
 
     /// Whether a request or a connection is anywhere between the reactor and the workers.
     pub(super) fn is_quiet(&self) -> bool {
-        self.ready.len() == 0 && self.answered.is_empty() && self.returned.is_empty()
+        self.ready.is_empty() && self.answered.is_empty() && self.returned.is_empty()
     }
 
     /// Looks after the shard: leads if nobody does, otherwise sleeps until there is something to do. Blocks: call it
@@ -312,7 +326,9 @@ impl Shard {
     pub fn clear(&self) {
         while self.take_ready(|_| true).is_some() {}
         self.crew.clear();
-        while let Some(mut connection) = self.take_answered() {
+        let mut answered = VecDeque::new();
+        self.take_answered(&mut answered);
+        for mut connection in answered {
             connection.give_up();
         }
         self.with_reactor(Reactor::clear);

@@ -75,34 +75,35 @@ impl<G: Gateway> Worker<'_, G> {
         let Self { gateway, clock, .. } = self;
         let token = exchange.token();
         let answered = shard.site.guard("one request", || answer(shard, *gateway, exchange, began, clock));
-        let now = Instant::now();
-        match answered {
-            Some(Some(exchange)) => shard.hand_back(Connection::conclude(exchange, now)),
-            Some(None) | None => shard.lose(token),
+        if let Some(Some((exchange, now))) = answered {
+            shard.hand_back(Connection::conclude(exchange, now));
+            return now;
         }
-        now
+        shard.lose(token);
+        Instant::now()
     }
 }
 
-// The exchange with its answer, whatever the gateway made of it.
+// The exchange with its answer, whatever the gateway made of it, and the instant it was there.
 fn answer<G: Gateway>(
     shard: &Shard,
     gateway: &mut G,
     mut exchange: Box<Exchange>,
     began: Instant,
     clock: &mut Clock,
-) -> Option<Box<Exchange>> {
+) -> Option<(Box<Exchange>, Instant)> {
     let waited = began.saturating_duration_since(exchange.arrived());
     if waited > GONE_AFTER && exchange.presence() != Presence::Here {
         exchange.abort();
-        return Some(exchange);
+        return Some((exchange, Instant::now()));
     }
     let key = exchange.key;
     let before = shard.learning.is_suspect(key).then(processor_time);
     let exchange = respond(gateway, exchange, clock)?;
     let processor = before.map(|before| processor_time().saturating_sub(before));
-    shard.learning.note(key, began.elapsed(), processor);
-    Some(exchange)
+    let now = Instant::now();
+    shard.learning.note(key, now.saturating_duration_since(began), processor);
+    Some((exchange, now))
 }
 
 /// Has a gateway answer, and ends what it leaves open: an exchange that it did not answer, and one that it did not finish.

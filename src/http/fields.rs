@@ -147,7 +147,10 @@ fn valid_port(port: &[u8]) -> bool {
 }
 
 /// `reg-name` (RFC 3986 §3.2.2), of which an IPv4 address is a case.
-fn valid_reg_name(mut name: &[u8]) -> bool {
+fn valid_reg_name(name: &[u8]) -> bool {
+    // Nearly all have no escapes.
+    let plain = name.iter().take_while(|&&byte| is_in(&NAME_BYTE, byte)).count();
+    let mut name = name.get(plain..).unwrap_or_default();
     loop {
         name = match name {
             [] => return true,

@@ -58,6 +58,16 @@ pub(crate) struct RequestLine {
     pub version: Version,
 }
 
+/// What a head was made of, emptied, for another one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spare {
+    pub bytes: Vec<u8>,
+    pub fields: Vec<(Span, Span)>,
+}
+
+/// More is given back to the allocator.
+const SPARE_BYTES: usize = 4096;
+
 /// The head of a request, as it came. Only the parser makes one, so its fields and its target are valid.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
@@ -70,6 +80,17 @@ impl RequestHead {
     /// A head of parts that were found to be valid; all spans are spans of `bytes`.
     pub(crate) fn new(bytes: Vec<u8>, request: RequestLine, fields: Vec<(Span, Span)>) -> Self {
         Self { bytes, request, fields }
+    }
+
+    /// What it was made of, where that is of a usual size.
+    pub(crate) fn into_spare(self) -> Spare {
+        let Self { mut bytes, mut fields, .. } = self;
+        if bytes.capacity() + fields.capacity() * size_of::<(Span, Span)>() > SPARE_BYTES {
+            return Spare::default();
+        }
+        bytes.clear();
+        fields.clear();
+        Spare { bytes, fields }
     }
 
     /// The method, in the case it came.

@@ -2,13 +2,14 @@
 //! already is one, so that the corridor is tested without a kernel.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::Socket;
 
 /// What a look at the socket tells about the client, without taking a byte.
@@ -34,19 +35,17 @@ pub enum Stream {
 
 // A write to a connection that the client has reset must be an error value, never a SIGPIPE, whatever the
 // application did to that signal.
-fn send_flags() -> i32 {
-    #[cfg(target_os = "linux")]
-    let flags = rustix::net::SendFlags::NOSIGNAL.bits();
-    #[cfg(not(target_os = "linux"))]
-    let flags: u32 = 0;
-    i32::try_from(flags).unwrap_or(0)
-}
+#[cfg(target_os = "linux")]
+const SEND: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const SEND: SendFlags = SendFlags::empty();
 
 impl Stream {
     /// Reads what is there. `Ok(0)` is the end of the stream; `WouldBlock` means nothing yet.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Socket(socket) => retry(|| (&*socket).read(into)),
+            // Not the C library's calls, which threads can be cancelled in: that costs four atomic operations a request.
+            Self::Socket(socket) => retry(|| Ok(recv(socket, &mut *into, RecvFlags::empty())?.0)),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => retry(|| double.read(into)),
         }
@@ -56,8 +55,8 @@ impl Stream {
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Socket(socket) => match slices {
-                [only] => retry(|| socket.send_with_flags(only, send_flags())),
-                _ => retry(|| socket.send_vectored_with_flags(slices, send_flags())),
+                [only] => retry(|| Ok(send(socket, only, SEND)?)),
+                _ => retry(|| Ok(sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), SEND)?)),
             },
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => retry(|| double.write(slices)),

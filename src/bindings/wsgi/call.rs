@@ -95,27 +95,41 @@ impl Call {
 
     /// Queues the head. Nothing happens if it was queued before.
     pub fn begin(&self, py: Python<'_>, size: BodySize, clock: &mut Clock) -> PyResult<()> {
+        self.with_head(py, |exchange, head| {
+            if let Some(head) = head {
+                exchange.begin(head, size, clock);
+            }
+        })
+        .map(drop)
+    }
+
+    /// Does `with` the exchange and the head that the application gave it, which is none if it has left already.
+    pub fn with_head<T>(
+        &self,
+        py: Python<'_>,
+        with: impl FnOnce(&mut Exchange, Option<&ResponseHead>) -> T,
+    ) -> PyResult<Option<T>> {
         let mut state = self.lock();
-        if state.has_begun() {
-            return Ok(());
-        }
-        if state.head.is_none() {
-            let message = "the application did not call start_response before its first content (PEP 3333)";
-            return Err(PyAssertionError::new_err(message));
-        }
         let mut reusable = true;
-        if state.streams {
-            // Whoever reads the body holds the input while the client is slow: not to be waited for under the lock.
-            drop(state);
-            reusable = self.input.get().with_stream(py, BodyStream::settle).unwrap_or(true);
-            state = self.lock();
+        if !state.has_begun() {
+            if state.head.is_none() {
+                let message = "the application did not call start_response before its first content (PEP 3333)";
+                return Err(PyAssertionError::new_err(message));
+            }
+            if state.streams {
+                // Whoever reads the body holds the input while the client is slow: not to be waited for under the lock.
+                drop(state);
+                reusable = self.input.get().with_stream(py, BodyStream::settle).unwrap_or(true);
+                state = self.lock();
+            }
         }
-        let State { exchange: Some(exchange), head: Some(head), .. } = &mut *state else { return Ok(()) };
+        let begins = !state.has_begun();
+        let State { exchange, head, .. } = &mut *state;
+        let Some(exchange) = exchange else { return Ok(None) };
         if !reusable {
             exchange.close_connection();
         }
-        exchange.begin(head, size, clock);
-        Ok(())
+        Ok(Some(with(exchange, head.as_ref().filter(|_| begins))))
     }
 
     /// Queues content and sees to it that it leaves; waits for a client that is far behind.

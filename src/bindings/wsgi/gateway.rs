@@ -76,14 +76,14 @@ impl<'py> WsgiGateway<'py> {
     // All of the content leaves when this request is done: nothing needs to be sent ahead.
     fn answer_whole(&mut self, call: &Call, contents: &[Bound<'py, PyBytes>], clock: &mut Clock) -> PyResult<()> {
         let total = contents.iter().map(|bytes| bytes.as_bytes().len() as u64).sum();
-        call.begin(self.py, BodySize::Known(total), clock)?;
-        let complaint = call.with(|exchange| {
-            if contents.iter().all(|bytes| exchange.write(owned_or_borrowed(bytes)).is_ok()) {
+        let contents = contents.iter().map(owned_or_borrowed);
+        let complaint = call.with_head(self.py, |exchange, head| {
+            if exchange.write_whole(head, total, contents, clock).is_ok() {
                 return finish(exchange);
             }
             exchange.abort();
             None
-        });
+        })?;
         complain(self.py, complaint.flatten());
         Ok(())
     }
