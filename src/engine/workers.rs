@@ -16,8 +16,9 @@ use crate::net::stream::Presence;
 
 /// Requests answered before their responses leave together: each send wakes a client on another processor.
 const BATCH: usize = 32;
-/// The longest that a response waits for the others of its batch.
-const BATCH_TIME: Duration = Duration::from_micros(300);
+/// How long a response waits for the others of its batch: a quarter of what its request has waited in line, so that it is
+/// noticed by nobody, within these bounds. (With Flask and 64 clients, 5 % less than with the lower bound alone.)
+const BATCH_TIME: [Duration; 2] = [Duration::from_micros(300), Duration::from_millis(2)];
 /// A request that had to wait this long is worth a look whether its client is still there. A client that has closed its
 /// sending side has almost always gone; one that half-closes and is answered in time never notices this rule.
 const GONE_AFTER: Duration = Duration::from_secs(1);
@@ -54,13 +55,14 @@ impl<G: Gateway> Worker<'_, G> {
         if !shard.begin() {
             return;
         }
-        let start = Instant::now();
-        let mut now = start;
+        let mut now = Instant::now();
+        let mut until = None;
         for _ in 0..BATCH {
             let Some(exchange) = shard.next() else { break };
             let ours = exchange.shard() == shard.site.shard;
+            let until = *until.get_or_insert_with(|| now + batch_time(&exchange, now));
             now = self.run(exchange, now);
-            if now - start > BATCH_TIME || !ours {
+            if now > until || !ours {
                 break;
             }
         }
@@ -82,6 +84,11 @@ impl<G: Gateway> Worker<'_, G> {
         shard.lose(token);
         Instant::now()
     }
+}
+
+fn batch_time(first: &Exchange, now: Instant) -> Duration {
+    let [shortest, longest] = BATCH_TIME;
+    (now.saturating_duration_since(first.arrived()) / 4).clamp(shortest, longest)
 }
 
 // The exchange with its answer, whatever the gateway made of it, and the instant it was there.
