@@ -64,6 +64,17 @@ def exchange(port: int, request: bytes, patience: float = PATIENCE) -> Response:
         return read_response(stream)
 
 
+def closes(port: int, request: bytes, patience: float = 2.0) -> bool:
+    """Whether the server closes the connection behind its response to `request`; it has `patience` seconds for that."""
+    with connect(port, patience) as connection, connection.makefile("rb") as stream:
+        connection.sendall(request)
+        read_response(stream)
+        try:
+            return stream.read(1) == b""
+        except TimeoutError:
+            return False
+
+
 def _line(stream: IO[bytes]) -> bytes:
     line = stream.readline(65_536)
     if not line.endswith(b"\n"):

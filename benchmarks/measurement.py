@@ -89,7 +89,9 @@ def _figures(plan: Plan, workload: Workload, contestant: Contestant) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         environment = workload.load.prepare(Path(folder))
         if contestant.server:
-            command = contestant.server.start(workload.target, port, workload.threads, contestant.access_log)
+            command = contestant.server.start(
+                workload.target, port, workload.threads, contestant.access_log, workload.closes
+            )
         else:
             command = floor.kernel_command(workload, port, Path(folder))
         with running(plan.placement.of_server(command), port, environment) as process:
@@ -100,8 +102,11 @@ def _figures(plan: Plan, workload: Workload, contestant: Contestant) -> dict[str
 
 def _verify(workload: Workload, port: int) -> None:
     """One request, and a look at the response: a server that answers wrongly is not measured."""
-    response = client.exchange(port, browser.request(body=workload.body, fields=["Connection: close"]))
+    request = browser.request(body=workload.body, fields=["Connection: close"])
+    response = client.exchange(port, request)
     if response.status != 200:
         raise LoadError(f"the status is {response.status}")
     if workload.content is not None and response.body != workload.content:
         raise LoadError(f"the content is {response.body[:50]!r}")
+    if workload.closes and not client.closes(port, request):
+        raise LoadError("the connection stays open after Connection: close")

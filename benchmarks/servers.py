@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.processes import ROOT
@@ -30,6 +30,7 @@ class Server:
         threads: how many it gets for applications that are quick. One where threads only fight for the interpreter;
             as many as connections where a kept connection holds one.
         access_log: what turns the access log on; none if it is not measured with one.
+        closing: words of the command, and what stands for them where each request has a connection of its own.
     """
 
     name: str
@@ -38,11 +39,14 @@ class Server:
     command: Sequence[str]
     threads: int = 1
     access_log: Sequence[str] = ()
+    closing: Mapping[str, str] = field(default_factory=dict)
 
     def is_installed(self) -> bool:
         return importlib.util.find_spec(self.package) is not None
 
-    def start(self, target: str, port: int, threads: int | None = None, access_log: bool = False) -> list[str]:
+    def start(
+        self, target: str, port: int, threads: int | None = None, access_log: bool = False, closes: bool = False
+    ) -> list[str]:
         """The command line.
 
         Parameters:
@@ -50,10 +54,12 @@ class Server:
             port: where to listen.
             threads: for applications that wait; the server's own number for those that are quick.
             access_log: whether requests are logged.
+            closes: whether each request has a connection of its own.
         """
         scripts = Path(sys.executable).parent
         words = {"bin": scripts, "python": sys.executable, "root": ROOT, "target": target, "port": port}
         command = [*self.command, *(self.access_log if access_log else ())]
+        command = [self.closing.get(word, word) if closes else word for word in command]
         return [word.format(**words, threads=threads or self.threads) for word in command]
 
 
@@ -73,7 +79,8 @@ SERVERS = [
             "--master", "--die-on-term", "--enable-threads", "--threads", "{threads}", "--listen", "2048",
             "--need-app", "--disable-logging", "--buffer-size", "32768", "--so-keepalive",
         ),
-        threads=64,
+        # It keeps all connections, or none without saying so.
+        threads=64, closing={"--http11-socket": "--http-socket", "--so-keepalive": "--add-header=Connection: close"},
     ),
     Server(
         "granian", WSGI, "granian",

@@ -53,6 +53,21 @@ def test_floors_run_where_there_are_any() -> None:
     assert names("access-log") == [OURS, "granian", f"{OURS}, log off"]
 
 
+def test_server_that_keeps_connections_is_no_measure_of_new_ones() -> None:
+    (workload,) = workloads(WSGI, ["new-connections"])
+    script = (
+        "import socket, sys\n"
+        "door = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        "kept = []\n"
+        "while True:\n"
+        "    kept.append(door.accept()[0])\n"
+        "    kept[-1].recv(4096)\n"
+        "    kept[-1].sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 13\\r\\n\\r\\nHello, world!')\n"
+    )
+    (sample,) = measured(workload, Server("keeps", WSGI, "sys", ("{python}", "-c", script, "{port}")))[:1]
+    assert "stays open" in sample.error
+
+
 def test_names_are_unique_within_a_group() -> None:
     for group in GROUPS:
         for names in ([one.name for one in servers(group)], [one.name for one in workloads(group)]):
