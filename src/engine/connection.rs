@@ -307,8 +307,10 @@ impl Connection {
                 let parsed = parse::head(received, &mut self.progress, &self.site.options.limits);
                 match parsed {
                     Ok(Some((head, used))) => {
-                        let rest = turn.scratch[used..count].to_vec();
-                        return self.begin(head, rest, turn);
+                        let scratch = std::mem::take(&mut turn.scratch);
+                        let pass = self.begin(head, &scratch[used..count], turn);
+                        turn.scratch = scratch;
+                        return pass;
                     }
                     Ok(None) => {
                         self.input.extend_from_slice(received);
@@ -325,9 +327,8 @@ impl Connection {
         self.unseen = false;
         match parse::head(&self.input, &mut self.progress, &self.site.options.limits) {
             Ok(Some((head, used))) => {
-                let mut rest = std::mem::take(&mut self.input);
-                rest.drain(..used);
-                self.begin(head, rest, turn)
+                let input = std::mem::take(&mut self.input);
+                self.begin(head, &input[used..], turn)
             }
             Ok(None) => self.wait_for_head(turn),
             Err(reject) => {
@@ -346,7 +347,7 @@ impl Connection {
     }
 
     // A head is complete; `rest` is what came behind it.
-    fn begin(mut self: Box<Self>, request: RequestHead, mut rest: Vec<u8>, turn: &mut Turn<'_>) -> Pass {
+    fn begin(mut self: Box<Self>, request: RequestHead, rest: &[u8], turn: &mut Turn<'_>) -> Pass {
         let framing = match framing::decide(&request, &self.site.options.limits) {
             Ok(framing) => framing,
             Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
@@ -368,10 +369,10 @@ impl Connection {
             }
             BodyLength::Length(length) if options.stream_bodies && length > options.body_buffer as u64 => {
                 let own = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
-                let next = rest.split_off(own);
-                let has_begun = !rest.is_empty();
-                let mut stream = BodyStream::of_length(Arc::clone(&self.wire), Arc::clone(options), length, rest);
-                if framing.expect_continue && !has_begun {
+                let (own, next) = rest.split_at(own);
+                let options = Arc::clone(options);
+                let mut stream = BodyStream::of_length(Arc::clone(&self.wire), options, length, own.to_vec());
+                if framing.expect_continue && own.is_empty() {
                     stream.expect_continue();
                 }
                 self.keep_input(next);
@@ -379,7 +380,7 @@ impl Connection {
                 return Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now)));
             }
             BodyLength::Chunked if options.stream_chunked => {
-                let mut stream = BodyStream::chunked(Arc::clone(&self.wire), Arc::clone(options), &rest);
+                let mut stream = BodyStream::chunked(Arc::clone(&self.wire), Arc::clone(options), rest);
                 if framing.expect_continue && rest.is_empty() {
                     stream.expect_continue();
                 }
@@ -394,7 +395,7 @@ impl Connection {
             self.invite();
         }
         self.enter(Stage::Body(Box::new(Pending { incoming, intake })), turn.now);
-        self.take_in(&rest, turn)
+        self.take_in(rest, turn)
     }
 
     // 100 Continue. A connection that broke is found at the next read; what the socket does not take leaves while the body
@@ -426,7 +427,7 @@ impl Connection {
         match pending.intake.feed(received, turn.now) {
             Ok((_, false)) => Pass::On(self),
             Ok((used, true)) => {
-                self.keep_input(received[used..].to_vec());
+                self.keep_input(&received[used..]);
                 let Stage::Body(pending) = std::mem::replace(&mut self.stage, Stage::Serving) else {
                     return Pass::On(self);
                 };
@@ -443,9 +444,9 @@ impl Connection {
         }
     }
 
-    pub(super) fn keep_input(&mut self, rest: Vec<u8>) {
+    pub(super) fn keep_input(&mut self, rest: &[u8]) {
         self.unseen = !rest.is_empty();
-        self.input = rest;
+        self.input = rest.to_vec();
     }
 
     fn ready(

@@ -215,8 +215,7 @@ impl Connection {
                 let left = left - own as u64;
                 self.stage = Stage::Draining(left);
                 if left == 0 {
-                    let rest = turn.scratch[own..count].to_vec();
-                    self.keep_input(rest);
+                    self.keep_input(&turn.scratch[own..count]);
                     self.enter(Stage::Idle, turn.now);
                     if self.site.is_stopping() && !self.unseen {
                         return self.begin_lingering(turn);

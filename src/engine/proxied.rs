@@ -75,8 +75,8 @@ impl Connection {
                     Source::Unknown => self.client = Client::Unknown,
                     Source::Proxy => {}
                 }
-                let rest = self.input[header.length..].to_vec();
-                self.keep_input(rest);
+                let input = std::mem::take(&mut self.input);
+                self.keep_input(&input[header.length..]);
                 self.enter(Stage::Idle, turn.now);
                 Pass::On(self)
             }

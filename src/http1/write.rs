@@ -89,9 +89,9 @@ pub fn reject(
 
 // The space before the reason stays where the reason is empty (RFC 9112 §4).
 fn status_line(out: &mut Vec<u8>, code: u16, reason: &[u8]) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(Decimal::new(code.into()).as_bytes());
-    line(out, b" ", reason);
+    let digit = |number: u16| b'0' + (number % 10).to_le_bytes()[0];
+    let [hundreds, tens, ones] = [digit(code / 100), digit(code / 10), digit(code)];
+    line(out, &[b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', hundreds, tens, ones, b' '], reason);
 }
 
 fn line(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {

@@ -245,10 +245,10 @@ fn for_each_field(
     mut with: impl FnMut(&[u8], &[u8]) -> Result<Kept, outgoing::AppError>,
 ) -> PyResult<()> {
     let mut one = |pair: &Bound<'_, PyAny>| -> PyResult<()> {
-        let pair = pair.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(|| {
-            Failure::Type(format!("start_response: a header must be a (name, value) tuple, not {}", type_name(pair)))
-        })?;
-        let (name, value) = (pair.get_item(0)?, pair.get_item(1)?);
+        let Some([name, value]) = pair.cast::<PyTuple>().ok().map(|pair| pair.as_slice()) else {
+            let message = format!("start_response: a header must be a (name, value) tuple, not {}", type_name(pair));
+            return Err(Failure::Type(message).into());
+        };
         let (Ok(name), Ok(value)) = (name.cast::<PyString>(), value.cast::<PyString>()) else {
             return Err(Failure::Type("start_response: header names and values must be str".to_owned()).into());
         };
