@@ -2,16 +2,18 @@
 //! waits for a disk or a pipe.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::clock::unix_seconds;
+use super::clock::{time_of_day, unix_seconds};
 use super::gateway::{Reporter, Severity};
 use super::observe::{Observer, Record};
 use super::server::spawn;
 use crate::http::date::common_log;
 use crate::http::head::Version;
+use crate::http::number::Decimal;
 use crate::http::origin::Client;
 
 /// Apache's combined format, the default.
@@ -19,6 +21,8 @@ pub const COMBINED: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agen
 
 /// Lines that wait for a log that cannot be written take at most this much memory; what comes then is lost and counted.
 const BUFFER: usize = 8 << 20;
+/// Memory that is kept for the next lines.
+const KEPT: usize = 1 << 20;
 /// Lines are gathered for this long, so that a busy server writes few and large pieces.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long the end waits for a log that does not take its last lines.
@@ -71,9 +75,9 @@ impl Format {
         Ok(Self(atoms))
     }
 
-    fn write(&self, record: &Record, out: &mut Vec<u8>) {
+    fn write(&self, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>) {
         for atom in &self.0 {
-            write_atom(atom, record, out);
+            write_atom(atom, record, stamp, out);
         }
         out.push(b'\n');
     }
@@ -117,13 +121,12 @@ fn directive(text: &str) -> Option<(Atom, usize)> {
     Some((atom, 2))
 }
 
-fn write_atom(atom: &Atom, record: &Record, out: &mut Vec<u8>) {
-    // Writing into memory cannot fail.
-    let mut number = |value: u128| drop(write!(out, "{value}"));
+fn write_atom(atom: &Atom, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>) {
+    let mut number = |value: u64| out.extend_from_slice(Decimal::new(value).as_bytes());
     match atom {
         Atom::Text(text) => out.extend_from_slice(text),
         Atom::RemoteHost => match record.client {
-            Client::Ip(ip, _) => drop(write!(out, "{ip}")),
+            Client::Ip(ip, _) => address(ip, out),
             Client::Local => out.extend_from_slice(b"unix"),
             Client::Unknown => out.push(b'-'),
         },
@@ -134,7 +137,7 @@ fn write_atom(atom: &Atom, record: &Record, out: &mut Vec<u8>) {
         Atom::Dash => out.push(b'-'),
         Atom::Time => {
             out.push(b'[');
-            out.extend_from_slice(&common_log(unix_seconds(record.arrived)));
+            out.extend_from_slice(stamp.text(record.started));
             out.push(b']');
         }
         Atom::RequestLine => escape(record.request.request_line(), out),
@@ -152,10 +155,10 @@ fn write_atom(atom: &Atom, record: &Record, out: &mut Vec<u8>) {
         }),
         Atom::Status => number(record.status.into()),
         Atom::Size { dash: true } if record.body_bytes == 0 => out.push(b'-'),
-        Atom::Size { .. } => number(record.body_bytes.into()),
-        Atom::Microseconds => number(record.took.as_micros()),
-        Atom::Milliseconds => number(record.took.as_millis()),
-        Atom::Seconds => number(record.took.as_secs().into()),
+        Atom::Size { .. } => number(record.body_bytes),
+        Atom::Microseconds => number(u64::try_from(record.took.as_micros()).unwrap_or(u64::MAX)),
+        Atom::Milliseconds => number(u64::try_from(record.took.as_millis()).unwrap_or(u64::MAX)),
+        Atom::Seconds => number(record.took.as_secs()),
         Atom::Field(name) => match record.request.value(name) {
             Some(value) if !value.is_empty() => escape(value, out),
             _ => out.push(b'-'),
@@ -164,9 +167,63 @@ fn write_atom(atom: &Atom, record: &Record, out: &mut Vec<u8>) {
     }
 }
 
+// Most clients have an address of four numbers, which the formatting machinery takes its time for.
+fn address(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(Decimal::new(octet.into()).as_bytes());
+            }
+        }
+        // Writing into memory cannot fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
+}
+
+// The time of day as the log has it, made once a second.
+struct Stamp {
+    // The time of day was read at this instant.
+    read: Option<(Instant, SystemTime)>,
+    second: u64,
+    text: [u8; 26],
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self { read: None, second: 0, text: common_log(0) }
+    }
+}
+
+impl Stamp {
+    fn text(&mut self, moment: Instant) -> &[u8; 26] {
+        let (instant, time) = match self.read {
+            Some(read) if moment.saturating_duration_since(read.0) < Duration::from_secs(1) => read,
+            // Should somebody set the time of day, it is followed within a second.
+            _ => *self.read.insert((Instant::now(), time_of_day())),
+        };
+        let time = match moment.checked_duration_since(instant) {
+            Some(since) => time.checked_add(since),
+            None => time.checked_sub(instant.saturating_duration_since(moment)),
+        };
+        let second = time.map_or(0, unix_seconds);
+        if second != self.second {
+            (self.second, self.text) = (second, common_log(second));
+        }
+        &self.text
+    }
+}
+
 // As Apache does it: nothing that a client sends can end a quoted item, a line, or reach a terminal as a control.
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
+    // Without an end before the last byte, so that the compiler looks at many at a time.
+    if bytes.iter().fold(true, |plain, &byte| plain & matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     for &byte in bytes {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
@@ -196,6 +253,7 @@ impl Excluded {
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
+    stamp: Stamp,
     lost: u64,
     writing: bool,
     state: State,
@@ -252,12 +310,13 @@ impl Observer for AccessLog {
             return;
         }
         let mut lines = self.shared.lines();
-        if lines.bytes.len() > BUFFER {
-            lines.lost += 1;
+        let Lines { bytes, stamp, lost, .. } = &mut *lines;
+        if bytes.len() > BUFFER {
+            *lost += 1;
             return;
         }
-        let first = lines.bytes.is_empty();
-        self.format.write(record, &mut lines.bytes);
+        let first = bytes.is_empty();
+        self.format.write(record, stamp, bytes);
         drop(lines);
         if first {
             self.shared.changed.notify_all();
@@ -297,6 +356,7 @@ impl Drop for AccessLog {
 
 fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dyn Reporter) {
     let mut failing = false;
+    let mut bytes = Vec::new();
     loop {
         let mut lines = shared
             .changed
@@ -307,7 +367,10 @@ fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dy
             .changed
             .wait_timeout_while(lines, GATHER, |lines| lines.state == State::Open)
             .unwrap_or_else(PoisonError::into_inner);
-        let bytes = std::mem::take(&mut lines.bytes);
+        // What was written last makes room for what is to come, unless there was unusually much.
+        bytes.clear();
+        bytes.shrink_to(KEPT);
+        std::mem::swap(&mut lines.bytes, &mut bytes);
         let lost = std::mem::take(&mut lines.lost);
         let closed = lines.state == State::Closed;
         lines.writing = true;

@@ -5,7 +5,6 @@ use std::io;
 use std::time::Instant;
 
 use super::body::Body;
-use super::clock::time_of_day;
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
 use super::crew::Trouble;
 use super::exchange::{Exchange, Progress};
@@ -66,15 +65,13 @@ impl Connection {
         connection.parting = !framing.persistent;
         connection.served = true;
         if connection.site.is_observed() {
-            let took = now.saturating_duration_since(arrived);
             connection.record = Some(Box::new(Record {
                 client,
                 request,
                 status: response.status,
                 body_bytes: response.content,
-                arrived: time_of_day().checked_sub(took).unwrap_or_else(time_of_day),
                 started: arrived,
-                took,
+                took: now.saturating_duration_since(arrived),
                 complete,
             }));
         } else {
@@ -132,11 +129,11 @@ impl Connection {
                 if self.until_close {
                     self.wire.stream().reset_on_close();
                 }
-                self.tell(false);
+                self.tell(false, turn.now);
                 return Pass::Out(Step::Closed);
             }
         }
-        self.tell(true);
+        self.tell(true, turn.now);
         // A request that was pipelined behind this one has been received, and is still answered when the server stops.
         let facts = Facts { stopping: self.site.is_stopping() && !self.unseen, ..facts };
         match turn::next(&facts) {
@@ -174,8 +171,9 @@ impl Connection {
 
     /// Sends what the socket takes, without the poller. What this leaves is seen to when the connection is back there.
     pub fn send(&mut self) {
-        if matches!(self.flush(Instant::now()), Ok(Flushed::All)) {
-            self.tell(true);
+        let now = Instant::now();
+        if matches!(self.flush(now), Ok(Flushed::All)) {
+            self.tell(true, now);
         }
     }
 
@@ -195,14 +193,15 @@ impl Connection {
     pub(super) fn give_up(&mut self) {
         self.wire.output().discard();
         self.wire.stream().reset_on_close();
-        self.tell(false);
+        self.tell(false, Instant::now());
     }
 
     // The observers learn of the exchange once its last byte has left.
-    pub(super) fn tell(&mut self, sent: bool) {
+    pub(super) fn tell(&mut self, sent: bool, now: Instant) {
         if let Some(mut record) = self.record.take() {
             record.complete &= sent;
-            record.took = record.started.elapsed();
+            // A round of the poller may have begun before the answer was there.
+            record.took = record.took.max(now.saturating_duration_since(record.started));
             self.site.finished(&record);
             self.progress = parse::Progress::reusing(record.request);
         }

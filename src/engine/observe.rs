@@ -1,6 +1,6 @@
 //! Those who look on: fed after the last byte of each exchange, never in its way.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::http::head::RequestHead;
 use crate::http::origin::Client;
@@ -15,9 +15,7 @@ pub struct Record {
     pub status: u16,
     /// Bytes of body content that were queued for the client, without framing.
     pub body_bytes: u64,
-    /// The time of day when the request was complete.
-    pub arrived: SystemTime,
-    /// The same moment, to count from.
+    /// When the request was complete.
     pub started: Instant,
     /// From then to the last byte.
     pub took: Duration,

@@ -137,6 +137,8 @@ impl Reactor {
         if shard.is_stopped() {
             return;
         }
+        // What was pipelined behind an answer must not wait for the kernel.
+        shard.line_up(&mut self.admitted);
         let busy = shard.has_work();
         if !busy || now.duration_since(self.polled) >= POLL_EVERY {
             let idle = may_wait && !busy && self.again.is_empty() && !self.may_accept(now);

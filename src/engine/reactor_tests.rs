@@ -165,6 +165,7 @@ fn panic_of_an_observer_costs_it_one_record_and_the_others_none() {
             connection.note(true, false);
             reactor.move_along(&rig.shard, connection, now, Connection::advance);
         }
+        reactor.collect(&rig.shard);
     }
     rig.serve();
     let late = client(GET);
