@@ -5,9 +5,9 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::clock::{time_of_day, unix_seconds};
+use super::clock::time_of_day;
 use super::gateway::{Reporter, Severity};
 use super::observe::{Observer, Record};
 use super::server::spawn;
@@ -75,9 +75,9 @@ impl Format {
         Ok(Self(atoms))
     }
 
-    fn write(&self, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>) {
+    fn write(&self, record: &Record, stamps: &mut Stamps, out: &mut Vec<u8>) {
         for atom in &self.0 {
-            write_atom(atom, record, stamp, out);
+            write_atom(atom, record, stamps, out);
         }
         out.push(b'\n');
     }
@@ -121,12 +121,12 @@ fn directive(text: &str) -> Option<(Atom, usize)> {
     Some((atom, 2))
 }
 
-fn write_atom(atom: &Atom, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>) {
+fn write_atom(atom: &Atom, record: &Record, stamps: &mut Stamps, out: &mut Vec<u8>) {
     let mut number = |value: u64| out.extend_from_slice(Decimal::new(value).as_bytes());
     match atom {
         Atom::Text(text) => out.extend_from_slice(text),
         Atom::RemoteHost => match record.client {
-            Client::Ip(ip, _) => address(ip, out),
+            Client::Ip(ip, _) => out.extend_from_slice(stamps.client(ip)),
             Client::Local => out.extend_from_slice(b"unix"),
             Client::Unknown => out.push(b'-'),
         },
@@ -137,7 +137,7 @@ fn write_atom(atom: &Atom, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>
         Atom::Dash => out.push(b'-'),
         Atom::Time => {
             out.push(b'[');
-            out.extend_from_slice(stamp.text(record.started));
+            out.extend_from_slice(stamps.time(record.started));
             out.push(b']');
         }
         Atom::RequestLine => escape(record.request.request_line(), out),
@@ -167,52 +167,40 @@ fn write_atom(atom: &Atom, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>
     }
 }
 
-// Most clients have an address of four numbers, which the formatting machinery takes its time for.
-fn address(ip: IpAddr, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(ip) => {
-            for (index, octet) in ip.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(Decimal::new(octet.into()).as_bytes());
-            }
-        }
-        // Writing into memory cannot fail.
-        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
-    }
+// What is the same in most lines of one second, as text.
+#[derive(Default)]
+struct Stamps {
+    second: Option<Second>,
+    client: Option<(IpAddr, Vec<u8>)>,
 }
 
-// The time of day as the log has it, made once a second.
-struct Stamp {
-    // The time of day was read at this instant.
-    read: Option<(Instant, SystemTime)>,
-    second: u64,
+// A second of the time of day.
+struct Second {
+    begins: Instant,
+    ends: Instant,
     text: [u8; 26],
 }
 
-impl Default for Stamp {
-    fn default() -> Self {
-        Self { read: None, second: 0, text: common_log(0) }
+impl Second {
+    // The one that has this moment in it. Should somebody set the time of day, that is followed within a second.
+    fn of(moment: Instant) -> Self {
+        let time = time_of_day().checked_sub(moment.elapsed()).unwrap_or(UNIX_EPOCH);
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let gone = Duration::from_nanos(since.subsec_nanos().into());
+        let begins = moment.checked_sub(gone).unwrap_or(moment);
+        Self { begins, ends: begins + Duration::from_secs(1), text: common_log(since.as_secs()) }
     }
 }
 
-impl Stamp {
-    fn text(&mut self, moment: Instant) -> &[u8; 26] {
-        let (instant, time) = match self.read {
-            Some(read) if moment.saturating_duration_since(read.0) < Duration::from_secs(1) => read,
-            // Should somebody set the time of day, it is followed within a second.
-            _ => *self.read.insert((Instant::now(), time_of_day())),
-        };
-        let time = match moment.checked_duration_since(instant) {
-            Some(since) => time.checked_add(since),
-            None => time.checked_sub(instant.saturating_duration_since(moment)),
-        };
-        let second = time.map_or(0, unix_seconds);
-        if second != self.second {
-            (self.second, self.text) = (second, common_log(second));
-        }
-        &self.text
+impl Stamps {
+    fn time(&mut self, moment: Instant) -> &[u8; 26] {
+        let known = self.second.take().filter(|second| second.begins <= moment && moment < second.ends);
+        &self.second.insert(known.unwrap_or_else(|| Second::of(moment))).text
+    }
+
+    fn client(&mut self, ip: IpAddr) -> &[u8] {
+        let known = self.client.take().filter(|(last, _)| *last == ip);
+        &self.client.insert(known.unwrap_or_else(|| (ip, ip.to_string().into_bytes()))).1
     }
 }
 
@@ -253,7 +241,7 @@ impl Excluded {
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
-    stamp: Stamp,
+    stamps: Stamps,
     lost: u64,
     writing: bool,
     state: State,
@@ -310,13 +298,13 @@ impl Observer for AccessLog {
             return;
         }
         let mut lines = self.shared.lines();
-        let Lines { bytes, stamp, lost, .. } = &mut *lines;
+        let Lines { bytes, stamps, lost, .. } = &mut *lines;
         if bytes.len() > BUFFER {
             *lost += 1;
             return;
         }
         let first = bytes.is_empty();
-        self.format.write(record, stamp, bytes);
+        self.format.write(record, stamps, bytes);
         drop(lines);
         if first {
             self.shared.changed.notify_all();

@@ -17,11 +17,6 @@ pub fn after(instant: Instant, duration: Duration) -> Instant {
     instant.checked_add(duration.min(NEVER)).unwrap_or(instant)
 }
 
-/// Whole seconds since 1970.
-pub fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// The Date field's value, formatted once a second.
 pub struct Clock {
     text: [u8; 29],

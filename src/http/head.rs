@@ -152,7 +152,12 @@ impl RequestHead {
 
     /// The value of the first line of a field.
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
-        self.fields().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        // The length alone rules most names out.
+        let is_as_long = |span: &Span| span.end.wrapping_sub(span.start) as usize == name.len();
+        let mut candidates = self.fields.iter().filter(|(found, _)| is_as_long(found));
+        candidates
+            .find(|(found, _)| found.slice(&self.bytes).eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.slice(&self.bytes))
     }
 
     /// Whether there is a line of this field.
