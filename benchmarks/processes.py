@@ -117,5 +117,5 @@ def _listens(process: subprocess.Popen[bytes], port: int, patience: float) -> bo
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return True
-        time.sleep(0.02)
+        time.sleep(0.001)
     return False
