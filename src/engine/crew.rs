@@ -21,26 +21,32 @@ pub(super) enum Word {
 }
 
 /// A request's place among those that are counted.
-pub struct Place(Arc<Crew>);
+pub struct Place(Arc<Crew>, usize);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Ordering::SeqCst);
+        let Self(crew, shard) = self;
+        crew.count_out(*shard);
     }
 }
+
+/// What one shard writes all the time: on a line of the processor's cache that no other shard's processor wants.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 /// How the others reach a shard.
 pub(super) struct Post {
     pub waker: Waker,
-    attended: AtomicBool,
+    attended: Apart<AtomicBool>,
 }
 
 /// The workers between two tasks.
 pub struct Crew {
     // Requests that are not their leader's to answer.
     pool: Line<Box<Exchange>>,
-    // Requests in line, here and with the shards.
-    queued: AtomicUsize,
+    // Requests in line, here and with the shards, by the shard they came from.
+    queued: Vec<Apart<AtomicUsize>>,
     threads: usize,
     // Requests that may still begin before as many run as may run at the same time.
     seats: AtomicUsize,
@@ -71,7 +77,7 @@ impl Crew {
     pub fn new(threads: usize, shards: usize) -> Self {
         Self {
             pool: Line::default(),
-            queued: AtomicUsize::new(0),
+            queued: (0..shards).map(|_| Apart(AtomicUsize::new(0))).collect(),
             threads,
             seats: AtomicUsize::new(threads),
             shards,
@@ -85,30 +91,40 @@ impl Crew {
 
     /// Tells the crew how to reach its shards, in their order.
     pub fn enlist(&self, wakers: Vec<Waker>) {
-        let post = |waker| Post { waker, attended: AtomicBool::new(false) };
+        let post = |waker| Post { waker, attended: Apart(AtomicBool::new(false)) };
         self.posts.get_or_init(|| wakers.into_iter().map(post).collect());
     }
 
-    /// Counts one more request in line. `false`: there are `limit` already.
-    pub(super) fn admit(&self, limit: usize) -> bool {
-        let admitted = self.queued.fetch_add(1, Ordering::SeqCst) < limit;
+    /// Counts one more request of a shard in line. `false`: there are `limit` already, from all shards.
+    pub(super) fn admit(&self, shard: usize, limit: usize) -> bool {
+        let Some(Apart(queued)) = self.queued.get(shard) else { return false };
+        let own = queued.fetch_add(1, Ordering::SeqCst) + 1;
+        // As long as no shard has more than its part, nobody needs to look at the others'.
+        let admitted = own.saturating_mul(self.shards) <= limit || self.in_line() <= limit;
         if !admitted {
-            self.queued.fetch_sub(1, Ordering::SeqCst);
+            self.count_out(shard);
         }
         admitted
     }
 
-    /// The place of a request that was taken out of a line and still counts, until the place is dropped.
-    pub(super) fn place(self: &Arc<Self>) -> Place {
-        Place(Arc::clone(self))
+    fn in_line(&self) -> usize {
+        self.queued.iter().map(|Apart(queued)| queued.load(Ordering::SeqCst)).sum()
+    }
+
+    fn count_out(&self, shard: usize) {
+        if let Some(Apart(queued)) = self.queued.get(shard) {
+            queued.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The place of a shard's request that was taken out of a line and still counts, until the place is dropped.
+    pub(super) fn place(self: &Arc<Self>, shard: usize) -> Place {
+        Place(Arc::clone(self), shard)
     }
 
     /// Counts one less, if a request was taken out of a line.
     pub(super) fn taken(&self, exchange: Option<Box<Exchange>>) -> Option<Box<Exchange>> {
-        if exchange.is_some() {
-            self.queued.fetch_sub(1, Ordering::SeqCst);
-        }
-        exchange
+        exchange.inspect(|exchange| self.count_out(exchange.shard()))
     }
 
     /// Takes the first request that is not its leader's, if it is `wanted`.
@@ -188,12 +204,12 @@ impl Crew {
 
     /// Whether somebody sees to this shard's poller right now.
     pub(super) fn is_attended(&self, shard: usize) -> bool {
-        self.post(shard).is_some_and(|post| post.attended.load(Ordering::SeqCst))
+        self.post(shard).is_some_and(|post| post.attended.0.load(Ordering::SeqCst))
     }
 
     pub(super) fn set_attended(&self, shard: usize, attended: bool) {
         if let Some(post) = self.post(shard) {
-            post.attended.store(attended, Ordering::SeqCst);
+            post.attended.0.store(attended, Ordering::SeqCst);
         }
     }
 
@@ -235,7 +251,7 @@ impl Crew {
     /// Wakes the leaders that have nothing to do, so that they find what is in line.
     pub(super) fn wake_idle_leaders(&self) {
         for post in self.posts.get().into_iter().flatten() {
-            if post.attended.load(Ordering::SeqCst) {
+            if post.attended.0.load(Ordering::SeqCst) {
                 post.waker.wake();
             }
         }
@@ -283,7 +299,7 @@ impl Crew {
 
     /// Whether requests are in line and as many run already as may.
     pub(super) fn is_pressed(&self) -> bool {
-        self.queued.load(Ordering::SeqCst) > 0 && !self.has_seat()
+        !self.has_seat() && self.in_line() > 0
     }
 
     /// Forgets what nobody took.

@@ -2,6 +2,7 @@
 //! each other's writes (with two changes of thread against the grain, which is where such mistakes show). A thread that sleeps
 //! for ever is a deadlock to it. `make models` runs them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -10,9 +11,10 @@ use loom::thread::spawn;
 
 use super::clock::Clock;
 use super::connection::{Connection, SHARE, Step, Turn};
-use super::crew::{Crew, Line, Word};
+use super::crew::{Crew, Word};
 use super::doubles::{Witness, answer, site};
 use super::exchange::Exchange;
+use super::line::Line;
 use super::monitor::Alarm;
 use super::options::Options;
 use super::shard::{Phase, Shard};
@@ -71,7 +73,7 @@ fn follow(crew: &Crew) -> usize {
 fn request_given_to_a_worker_that_is_about_to_park_is_run() {
     model(|| {
         let (crew, site) = (crew(2), surroundings());
-        assert!(crew.admit(1));
+        assert!(crew.admit(0, 1));
         let follower = spawn({
             let crew = Arc::clone(&crew);
             move || {
@@ -82,7 +84,7 @@ fn request_given_to_a_worker_that_is_about_to_park_is_run() {
         crew.give(exchange(&site));
         follower.join().unwrap();
         assert!(crew.take().is_none());
-        assert!(crew.admit(1), "the one in line was counted out");
+        assert!(crew.admit(0, 1), "the one in line was counted out");
     });
 }
 
@@ -99,7 +101,7 @@ fn two_requests_for_two_workers_are_run_by_somebody() {
             move || while crew.park().1.is_none() {}
         });
         for _ in 0..2 {
-            assert!(crew.admit(2));
+            assert!(crew.admit(0, 2));
             crew.give(exchange(&site));
         }
         one.join().unwrap();
@@ -111,7 +113,7 @@ fn two_requests_for_two_workers_are_run_by_somebody() {
 fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
     model(|| {
         let (crew, site) = (crew(1), surroundings());
-        assert!(crew.sit() && crew.admit(1));
+        assert!(crew.sit() && crew.admit(0, 1));
         let follower = spawn({
             let crew = Arc::clone(&crew);
             move || while crew.park().1.is_none() {}
@@ -133,7 +135,7 @@ fn seats_are_never_more_than_there_are() {
     model(|| {
         let (crew, site) = (crew(1), surroundings());
         for _ in 0..2 {
-            assert!(crew.admit(2));
+            assert!(crew.admit(0, 2));
             crew.give(exchange(&site));
         }
         let inside = Arc::new(AtomicBool::new(false));
@@ -169,7 +171,7 @@ fn leader_that_counts_on_a_worker_for_two_requests_is_woken_for_the_second() {
             move || drop(crew.park())
         });
         for _ in 0..2 {
-            assert!(crew.admit(2));
+            assert!(crew.admit(0, 2));
             crew.give(exchange(&site));
         }
         while crew.is_overfull() {
@@ -206,7 +208,7 @@ fn end_reaches_every_worker_and_leaves_no_request_uncounted() {
             let crew = Arc::clone(&crew);
             spawn(move || follow(&crew))
         });
-        assert!(crew.admit(1));
+        assert!(crew.admit(0, 1));
         crew.give(exchange(&site));
         crew.dismiss_from_one();
         assert!(crew.is_dismissed());
@@ -214,7 +216,7 @@ fn end_reaches_every_worker_and_leaves_no_request_uncounted() {
         // One that came just before the end may be left: whoever ends the run clears it away.
         assert!(answered <= 1);
         crew.clear();
-        assert!(crew.admit(1), "what is in line is counted out when it is cleared away");
+        assert!(crew.admit(0, 1), "what is in line is counted out when it is cleared away");
     });
 }
 
@@ -224,18 +226,18 @@ fn line_never_has_more_than_its_limit_nor_forgets_a_place() {
         let crew = crew(1);
         let others = [(); 2].map(|()| {
             let crew = Arc::clone(&crew);
-            spawn(move || usize::from(crew.admit(1)))
+            spawn(move || usize::from(crew.admit(0, 1)))
         });
         let admitted: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
         assert_eq!(admitted, 1, "one place: one of two gets it, whatever their order");
-        assert!(!crew.admit(1));
+        assert!(!crew.admit(0, 1));
     });
 }
 
 #[test]
 fn request_in_line_is_taken_once_and_its_length_is_told() {
     model(|| {
-        let (line, site) = (Arc::<Line>::default(), surroundings());
+        let (line, site) = (Arc::<Line<Box<Exchange>>>::default(), surroundings());
         line.put(exchange(&site));
         let other = spawn({
             let line = Arc::clone(&line);
@@ -266,13 +268,19 @@ fn sending() -> (Arc<Shard>, Arc<Wire>, loom::thread::JoinHandle<()>) {
     (shard, wire, worker)
 }
 
+fn back(shard: &Shard) -> Option<Box<Connection>> {
+    let mut answered = VecDeque::new();
+    shard.take_answered(&mut answered);
+    answered.pop_front()
+}
+
 #[test]
 fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
     model(|| {
         let (shard, wire, worker) = sending();
         // As the reactor does: it notes the change first and looks at what came back after.
         wire.touch(false);
-        let noted = shard.take_answered().is_some_and(|connection| connection.wire.take_touched().0);
+        let noted = back(&shard).is_some_and(|connection| connection.wire.take_touched().0);
         worker.join().unwrap();
         let woken = shard.waker().wakes.load(Ordering::SeqCst) > 0;
         assert!(noted || woken, "the client's next request would lie in its socket");
@@ -285,7 +293,7 @@ fn answer_given_back_while_the_shard_stops_is_seen_to() {
         let (shard, _, worker) = sending();
         shard.enter(Phase::Draining);
         let woken = shard.waker().wakes.load(Ordering::SeqCst);
-        let taken = shard.take_answered().is_some();
+        let taken = back(&shard).is_some();
         worker.join().unwrap();
         // The wake of the stop itself has been heard already where nothing had come back yet.
         let again = shard.waker().wakes.load(Ordering::SeqCst) > woken;

@@ -165,7 +165,7 @@ impl Shard {
 
     /// The next request, which goes on being counted as long as its place is kept.
     pub(super) fn take_with_place(&self) -> Option<(Box<Exchange>, Place)> {
-        self.ready.take().map(|exchange| (exchange, self.crew.place()))
+        self.ready.take().map(|exchange| (exchange, self.crew.place(self.site.shard)))
     }
 
     /// A request that has been in line for longer than it may.
@@ -198,7 +198,7 @@ impl Shard {
         exchange: Box<Exchange>,
         ours: &mut VecDeque<Box<Exchange>>,
     ) -> Result<(), Box<Exchange>> {
-        if !self.crew.admit(self.site.options.queue_limit) {
+        if !self.crew.admit(self.site.shard, self.site.options.queue_limit) {
             return Err(exchange);
         }
         if self.crew.has_followers() && (self.learning.waits(exchange.key) || !self.crew.has_seat()) {
