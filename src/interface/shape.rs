@@ -107,7 +107,7 @@ mod tests {
             let mut emitted: Vec<&[u8]> = Vec::new();
             super::super::cgi::variables(&head, &facts, |variable, _| match variable {
                 Name::Field(name) => {
-                    emitted.extend(names.iter().map(|name| name.as_bytes()).filter(|known| *known == name))
+                    emitted.extend(names.iter().map(|known| known.as_bytes()).filter(|known| *known == name));
                 }
                 Name::ContentType => emitted.push(b"Content-Type"),
                 _ => {}

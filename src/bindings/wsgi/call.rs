@@ -179,13 +179,11 @@ impl Call {
             }
             _ => state.head = Some(head?),
         }
-        match &state.write {
-            Some(write) => Ok(write.bind(slf.py()).clone()),
-            None => {
-                drop(state);
-                slf.getattr(intern!(slf.py(), "write"))
-            }
+        if let Some(write) = &state.write {
+            return Ok(write.bind(slf.py()).clone());
         }
+        drop(state);
+        slf.getattr(intern!(slf.py(), "write"))
     }
 
     /// What `start_response` returns: sends content at once, ahead of what is iterated.
@@ -245,7 +243,7 @@ fn for_each_field(
     mut with: impl FnMut(&[u8], &[u8]) -> Result<Kept, outgoing::AppError>,
 ) -> PyResult<()> {
     let mut one = |pair: &Bound<'_, PyAny>| -> PyResult<()> {
-        let Some([name, value]) = pair.cast::<PyTuple>().ok().map(|pair| pair.as_slice()) else {
+        let Some([name, value]) = pair.cast::<PyTuple>().ok().map(PyTupleMethods::as_slice) else {
             let message = format!("start_response: a header must be a (name, value) tuple, not {}", type_name(pair));
             return Err(Failure::Type(message).into());
         };

@@ -122,7 +122,7 @@ pub(super) fn key<'py>(py: Python<'py>, names: &mut FieldNames, name: Name<'_>) 
     })
 }
 
-/// Who asks. A client without an address has an empty one: CGI's REMOTE_ADDR must be there all the same.
+/// Who asks. A client without an address has an empty one: CGI's `REMOTE_ADDR` must be there all the same.
 pub(super) fn set_client(environ: &Bound<'_, PyDict>, client: Client) -> PyResult<()> {
     let py = environ.py();
     let (address, port) = match client {
