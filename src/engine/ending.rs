@@ -75,7 +75,7 @@ impl Connection {
                 complete,
             }));
         } else {
-            connection.progress = parse::Progress::reusing(request);
+            connection.progress = parse::Progress::behind(request);
         }
         connection
     }
@@ -203,7 +203,7 @@ impl Connection {
             // A round of the poller may have begun before the answer was there.
             record.took = record.took.max(now.saturating_duration_since(record.started));
             self.site.finished(&record);
-            self.progress = parse::Progress::reusing(record.request);
+            self.progress = parse::Progress::behind(record.request);
         }
     }
 

@@ -58,15 +58,46 @@ pub(crate) struct RequestLine {
     pub version: Version,
 }
 
-/// What a head was made of, emptied, for another one.
+/// The head that came before on the same connection: clients mostly repeat their fields, and what they repeat needs not be
+/// read again. What it is made of serves the next head in any case.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spare {
+pub(crate) struct Earlier {
     pub bytes: Vec<u8>,
-    pub fields: Vec<(Span, Span)>,
+    fields: Vec<(Span, Span)>,
+    // Where the field section begins.
+    section: usize,
 }
 
-/// More is given back to the allocator.
-const SPARE_BYTES: usize = 4096;
+impl Earlier {
+    /// The spans of a head whose field section is, or begins with, this one's and begins at `at`, and the section's length.
+    /// Otherwise none, in a vector to be used.
+    pub fn repeated(&mut self, section: &[u8], at: usize) -> (Vec<(Span, Span)>, Option<usize>) {
+        let mut fields = std::mem::take(&mut self.fields);
+        let own = self.bytes.get(self.section..).unwrap_or_default();
+        // It ends with the empty line, so that what begins with it is it.
+        let repeated = (!own.is_empty() && section.starts_with(own)).then_some(own.len());
+        // Without its fields it is none.
+        self.bytes.clear();
+        if repeated.is_none() {
+            fields.clear();
+        } else if at != self.section {
+            let (Ok(at), Ok(before), Ok(_)) =
+                (u32::try_from(at), u32::try_from(self.section), u32::try_from(at + section.len()))
+            else {
+                return (Vec::new(), None);
+            };
+            for (name, value) in &mut fields {
+                for span in [name, value] {
+                    *span = Span { start: span.start - before + at, end: span.end - before + at };
+                }
+            }
+        }
+        (fields, repeated)
+    }
+}
+
+/// Larger heads are given back to the allocator.
+const EARLIER_BYTES: usize = 4096;
 
 /// The head of a request, as it came. Only the parser makes one, so its fields and its target are valid.
 #[derive(Clone, Debug)]
@@ -82,15 +113,13 @@ impl RequestHead {
         Self { bytes, request, fields }
     }
 
-    /// What it was made of, where that is of a usual size.
-    pub(crate) fn into_spare(self) -> Spare {
-        let Self { mut bytes, mut fields, .. } = self;
-        if bytes.capacity() + fields.capacity() * size_of::<(Span, Span)>() > SPARE_BYTES {
-            return Spare::default();
+    /// It is over, and another one may come; no more than an empty one if it is unusually large.
+    pub(crate) fn into_earlier(self) -> Earlier {
+        let Self { bytes, request, fields } = self;
+        if bytes.capacity() + fields.capacity() * size_of::<(Span, Span)>() > EARLIER_BYTES {
+            return Earlier::default();
         }
-        bytes.clear();
-        fields.clear();
-        Spare { bytes, fields }
+        Earlier { bytes, fields, section: request.line.end as usize + 2 }
     }
 
     /// The method, in the case it came.
@@ -269,7 +298,7 @@ pub fn push_line(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{ResponseHead, Span};
+    use super::{Earlier, RequestHead, ResponseHead, Span};
     use crate::http::status::Status;
 
     #[test]
@@ -290,6 +319,30 @@ mod tests {
         assert_eq!(Span::of(&bytes[2..], &bytes[1..4]), None);
         assert_eq!(Span { start: 2, end: 9 }.slice(bytes), b"");
         assert_eq!(Span { start: 4, end: 2 }.slice(bytes), b"");
+    }
+
+    #[test]
+    fn repeated_section_is_found_wherever_the_line_before_it_ends() {
+        let fields: &[(&str, &[u8])] = &[("Host", b"a"), ("X-A", b"")];
+        for line in ["GET / HTTP/1.1", "GET /longer?than=that HTTP/1.1", "GET /b HTTP/1.0"] {
+            let mut earlier = RequestHead::sample("GET /a HTTP/1.1", fields).into_earlier();
+            let next = RequestHead::sample(line, fields);
+            let section = &next.bytes[line.len() + 2..];
+            let with_more = [section, b"GET "].concat();
+            let (spans, length) = earlier.repeated(&with_more, line.len() + 2);
+            assert_eq!((spans, length), (next.fields.clone(), Some(section.len())), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_section_is_not_taken_for_a_repeated_one() {
+        let earlier = RequestHead::sample("GET / HTTP/1.1", &[("Host", b"a")]).into_earlier();
+        for section in [&b""[..], b"Host: a\r\n", b"Host: a\r\n\r", b"Host: b\r\n\r\n", b"Host: a\r\nX: y\r\n\r\n"] {
+            assert_eq!(earlier.clone().repeated(section, 16), (Vec::new(), None));
+        }
+        assert_eq!(Earlier::default().repeated(b"\r\n", 16), (Vec::new(), None));
+        let large = RequestHead::sample("GET / HTTP/1.1", &[("Host", &[b'a'; 5000])]);
+        assert!(large.into_earlier().bytes.is_empty());
     }
 
     #[test]

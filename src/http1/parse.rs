@@ -12,7 +12,7 @@ use httparse::{EMPTY_HEADER, Header, Status, parse_headers};
 use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::http::fields::{is_field_value, is_ows, is_tchar, is_token};
-use crate::http::head::{RequestHead, RequestLine, Span, Spare, Version};
+use crate::http::head::{Earlier, RequestHead, RequestLine, Span, Version};
 use crate::http::limits::Limits;
 use crate::http::reject::Reject;
 use crate::http::target;
@@ -40,14 +40,13 @@ pub struct Progress {
     judged: usize,
     // Before this there is no line end that was not seen.
     scanned: usize,
-    // Emptied, for the head to come.
-    spare: Spare,
+    earlier: Earlier,
 }
 
 impl Progress {
-    /// A fresh one whose head will lie where this one has lain, which saves the allocator some work.
-    pub fn reusing(head: RequestHead) -> Self {
-        Self { spare: head.into_spare(), ..Self::default() }
+    /// A fresh one for the head that comes behind this one.
+    pub fn behind(head: RequestHead) -> Self {
+        Self { earlier: head.into_earlier(), ..Self::default() }
     }
 
     /// Whether what has come of `input` asks by HEAD, be it well-formed or not: its answer must not have content
@@ -64,8 +63,7 @@ impl Progress {
 pub fn head(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<(RequestHead, usize)>, Reject> {
     let Some(request) = find_request_line(input, progress, limits)? else { return Ok(None) };
     if progress.scanned == progress.fields_start {
-        let spare = std::mem::take(&mut progress.spare.fields);
-        if let Some((fields, end)) = whole_section(input, progress, limits, spare) {
+        if let Some((fields, end)) = whole_section(input, progress, limits) {
             return Ok(Some(complete(input, progress, request, fields, end)));
         }
     }
@@ -91,7 +89,8 @@ fn complete(
     fields: Vec<(Span, Span)>,
     end: usize,
 ) -> (RequestHead, usize) {
-    let mut bytes = std::mem::take(&mut progress.spare.bytes);
+    let mut bytes = std::mem::take(&mut progress.earlier.bytes);
+    bytes.clear();
     bytes.extend_from_slice(slice(input, progress.start, end));
     *progress = Progress::default();
     (RequestHead::new(bytes, request, fields), end)
@@ -232,16 +231,17 @@ fn find_head_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Resu
 
 // Names and values of a section that is all there, and its end. `None` if it is not, or breaks a rule or a limit: which one,
 // a closer look says. `httparse` takes a bare LF for a line end, and we do not.
-fn whole_section(
-    input: &[u8],
-    progress: &Progress,
-    limits: &Limits,
-    mut fields: Vec<(Span, Span)>,
-) -> Option<(Vec<(Span, Span)>, usize)> {
+fn whole_section(input: &[u8], progress: &mut Progress, limits: &Limits) -> Option<(Vec<(Span, Span)>, usize)> {
     let section = slice(input, progress.fields_start, input.len());
+    let at = progress.fields_start - progress.start;
+    let (mut fields, repeated) = progress.earlier.repeated(section, at);
+    let keeps = |length: usize, lines: usize| length <= limits.header_size && lines <= limits.header_fields;
+    if let Some(length) = repeated {
+        return keeps(length, fields.len()).then_some((fields, progress.fields_start + length));
+    }
     let mut table = [EMPTY_HEADER; FEW_FIELDS];
     let Ok(Status::Complete((length, headers))) = parse_headers(section, &mut table) else { return None };
-    if length > limits.header_size || headers.len() > limits.header_fields {
+    if !keeps(length, headers.len()) {
         return None;
     }
     let end = progress.fields_start + length;

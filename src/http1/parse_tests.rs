@@ -477,3 +477,60 @@ fn any_accepted_head_can_be_written_back() {
         })
         .unwrap();
 }
+
+// What came before on the connection changes nothing about what is read, however it arrives.
+fn same_behind(earlier: &[u8], input: &[u8], limits: &Limits) {
+    let Ok(Some((first, _))) = head(earlier, &mut Progress::default(), &LIMITS) else { return };
+    let expected = whole(input, limits);
+    for split in 0..=input.len() {
+        let mut progress = Progress::behind(first.clone());
+        let begun = call(&input[..split], &mut progress, limits);
+        assert_eq!(begun, whole(&input[..split], limits), "{} behind {}", input.escape_ascii(), earlier.escape_ascii());
+        if begun == Ok(None) {
+            assert_eq!(call(input, &mut progress, limits), expected, "split at {split}: {}", input.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn repeated_fields_are_read_as_if_they_came_for_the_first_time() {
+    let fields = "Host: a\r\nX-Name:  some value \r\nEmpty:\r\n\r\n";
+    let earlier = format!("GET /a HTTP/1.1\r\n{fields}");
+    for line in
+        ["GET /a HTTP/1.1", "POST /other?x=1 HTTP/1.0", "\r\nGET / HTTP/1.1", "GET /a HTTP/2.0", "GET /a b HTTP/1.1"]
+    {
+        for behind in ["", "GET ", "\r\n"] {
+            same_behind(earlier.as_bytes(), format!("{line}\r\n{fields}{behind}").as_bytes(), &LIMITS);
+        }
+    }
+    // A byte more, less or other.
+    for at in 0..earlier.len() {
+        for byte in *b"\r\n :ax" {
+            let (mut other, mut longer) = (earlier.clone().into_bytes(), earlier.clone().into_bytes());
+            other[at] = byte;
+            longer.insert(at, byte);
+            same_behind(earlier.as_bytes(), &other, &LIMITS);
+            same_behind(earlier.as_bytes(), &longer, &LIMITS);
+        }
+    }
+    // What was within its limits need not be any more.
+    let section = fields.len();
+    for limits in [
+        Limits { header_fields: 2, ..LIMITS },
+        Limits { header_size: section - 1, ..LIMITS },
+        Limits { header_size: section, header_fields: 3, ..LIMITS },
+    ] {
+        same_behind(earlier.as_bytes(), earlier.as_bytes(), &limits);
+    }
+}
+
+#[test]
+fn any_head_behind_any_other_is_read_as_if_it_came_first() {
+    fixed_seed(600)
+        .run(&(head_bytes(), head_bytes()), |(earlier, input)| {
+            same_behind(&earlier, &input, &LIMITS);
+            same_behind(&input, &input, &LIMITS);
+            Ok(())
+        })
+        .unwrap();
+}
