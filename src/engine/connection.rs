@@ -19,7 +19,7 @@ use super::wire::Wire;
 use crate::http::head::RequestHead;
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
-use crate::http1::framing::{self, BodyLength, Framing};
+use crate::http1::framing::{BodyLength, Decided, Framing};
 use crate::http1::turn::{self, Facts, Next};
 use crate::http1::{parse, write};
 use crate::net::proxy_protocol::Accepted;
@@ -122,6 +122,7 @@ pub struct Connection {
     pub(super) stage: Stage,
     pub(super) input: Vec<u8>,
     pub(super) progress: parse::Progress,
+    decided: Decided,
     // When the stage began, and when it last moved.
     pub(super) since: Instant,
     pub(super) moved: Instant,
@@ -157,6 +158,7 @@ impl Connection {
             stage,
             input: Vec::new(),
             progress: parse::Progress::default(),
+            decided: Decided::default(),
             since: now,
             moved: now,
             sent: 0,
@@ -348,7 +350,7 @@ impl Connection {
 
     // A head is complete; `rest` is what came behind it.
     fn begin(mut self: Box<Self>, request: RequestHead, rest: &[u8], turn: &mut Turn<'_>) -> Pass {
-        let framing = match framing::decide(&request, &self.site.options.limits) {
+        let framing = match self.decided.decide(&request, &self.site.options.limits) {
             Ok(framing) => framing,
             Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
         };

@@ -105,17 +105,28 @@ pub struct RequestHead {
     bytes: Vec<u8>,
     request: RequestLine,
     fields: Vec<(Span, Span)>,
+    repeats: bool,
 }
 
 impl RequestHead {
     /// A head of parts that were found to be valid; all spans are spans of `bytes`.
     pub(crate) fn new(bytes: Vec<u8>, request: RequestLine, fields: Vec<(Span, Span)>) -> Self {
-        Self { bytes, request, fields }
+        Self { bytes, request, fields, repeats: false }
+    }
+
+    /// The same, with the fields of the head before it on the connection.
+    pub(crate) fn repeating(self) -> Self {
+        Self { repeats: true, ..self }
+    }
+
+    /// Whether its fields are, byte for byte, those of the head before it on the connection. That they are not need not be so.
+    pub fn repeats(&self) -> bool {
+        self.repeats
     }
 
     /// It is over, and another one may come; no more than an empty one if it is unusually large.
     pub(crate) fn into_earlier(self) -> Earlier {
-        let Self { bytes, request, fields } = self;
+        let Self { bytes, request, fields, .. } = self;
         if bytes.capacity() + fields.capacity() * size_of::<(Span, Span)>() > EARLIER_BYTES {
             return Earlier::default();
         }
@@ -172,6 +183,14 @@ impl RequestHead {
     /// Names and values of the field lines, in order. Names are as they came, values without white space at their ends.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + DoubleEndedIterator + Clone {
         self.fields.iter().map(|(name, value)| (name.slice(&self.bytes), value.slice(&self.bytes)))
+    }
+
+    /// The field lines as they came, without what is behind their values, and their names.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|(name, value)| {
+            let line = Span { start: name.start, end: value.end.max(name.end) };
+            (line.slice(&self.bytes), name.slice(&self.bytes))
+        })
     }
 
     /// The values of one field's lines, in order. The name's case does not matter.

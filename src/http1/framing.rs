@@ -90,6 +90,27 @@ pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
     })
 }
 
+/// What was decided last on a connection, for heads that repeat their fields.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decided(Option<(Version, Framing)>);
+
+impl Decided {
+    /// Decides as [`decide`] does. The heads of one connection come in their order, with the same limits.
+    pub fn decide(&mut self, head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
+        match self.0 {
+            // The rest of what counts: the version, and whether it is CONNECT, which is never framed.
+            Some((version, framing)) if head.repeats() && version == head.version() && head.method() != b"CONNECT" => {
+                Ok(framing)
+            }
+            _ => {
+                let framing = decide(head, limits);
+                self.0 = framing.ok().map(|framing| (head.version(), framing));
+                framing
+            }
+        }
+    }
+}
+
 /// A field that may have one line at most.
 #[derive(Clone, Copy, Default)]
 enum Line<'a> {

@@ -6,9 +6,9 @@ use crate::http::target::Form;
 
 use super::cgi::{Facts, Name, has_repeats, variable};
 
-/// Longer names, and more lines, are not worth being remembered.
+/// Longer names, and more lines, are not worth being remembered: as many as a number has bits.
 const LONGEST_NAME: usize = 64;
-const MOST_LINES: usize = 64;
+const MOST_LINES: usize = u64::BITS as usize;
 
 /// The version, the names of all field lines in order, and whether the length of the body is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +30,31 @@ impl Shape {
         })
     }
 
-    /// Whether this is the shape of a request, for which [`Shape::of`] would give an equal one.
-    pub fn fits(&self, head: &RequestHead, facts: &Facts<'_>) -> bool {
-        is_plain(head, facts)
+    /// The lines of a request of this shape that are not the same as those of another, by their bits. `same` tells whether the
+    /// line of a number is, all of it. None for a request of another shape.
+    pub fn differences(
+        &self,
+        head: &RequestHead,
+        facts: &Facts<'_>,
+        same: impl Fn(usize, &[u8]) -> bool,
+    ) -> Option<u64> {
+        let is_alike = is_plain(head, facts)
             && self.version == head.version()
             && self.has_length == facts.body_length.is_some()
-            && self.names.len() == head.fields().len()
-            && head.fields().zip(&self.names).all(|((name, _), known)| *name == **known)
+            && self.names.len() == head.fields().len();
+        if !is_alike {
+            return None;
+        }
+        let mut different = 0;
+        for (number, ((line, name), known)) in head.lines().zip(&self.names).enumerate() {
+            if !same(number, line) {
+                if *name != **known {
+                    return None;
+                }
+                different |= 1 << number;
+            }
+        }
+        Some(different)
     }
 
     /// The version.
@@ -83,14 +101,28 @@ mod tests {
         let line = "GET / HTTP/1.1";
         let this = Shape::of(&head(line, &["Host", "X-A"]), &NO_BODY).unwrap();
         let alike = RequestHead::sample("POST /b?c HTTP/1.1", &[("Host", b"b"), ("X-A", b"")]);
-        assert!(this.fits(&alike, &NO_BODY));
+        let fits = |head: &RequestHead, facts: &Facts<'_>| this.differences(head, facts, |_, _| false).is_some();
+        assert!(fits(&alike, &NO_BODY));
         assert_eq!(Shape::of(&alike, &NO_BODY).as_ref(), Some(&this));
         assert_eq!(digest(&alike, &NO_BODY), digest(&head(line, &["Host", "X-A"]), &NO_BODY));
-        assert!(!this.fits(&alike, &EMPTY_BODY));
+        assert!(!fits(&alike, &EMPTY_BODY));
         for names in [&["Host"][..], &["X-A", "Host"], &["Host", "x-a"], &["Host", "X-B"], &["Host", "X-A", "X-B"]] {
-            assert!(!this.fits(&head(line, names), &NO_BODY), "{names:?}");
+            assert!(!fits(&head(line, names), &NO_BODY), "{names:?}");
         }
-        assert!(!this.fits(&head("GET / HTTP/1.0", &["Host", "X-A"]), &NO_BODY));
+        assert!(!fits(&head("GET / HTTP/1.0", &["Host", "X-A"]), &NO_BODY));
+    }
+
+    #[test]
+    fn differences_are_the_lines_that_are_not_the_same() {
+        let before = RequestHead::sample("GET / HTTP/1.1", &[("Host", b"a"), ("X-A", b"1"), ("X-B", b"")]);
+        let after = RequestHead::sample("GET / HTTP/1.1", &[("Host", b"a"), ("X-A", b"2"), ("X-B", b"")]);
+        let shape = Shape::of(&before, &NO_BODY).unwrap();
+        let lines: Vec<&[u8]> = before.lines().map(|(line, _)| line).collect();
+        assert_eq!(lines, [&b"Host: a"[..], b"X-A: 1", b"X-B: "]);
+        let same = |number: usize, line: &[u8]| lines[number] == line;
+        assert_eq!(shape.differences(&before, &NO_BODY, same), Some(0));
+        assert_eq!(shape.differences(&after, &NO_BODY, same), Some(0b010));
+        assert_eq!(shape.differences(&after, &NO_BODY, |_, _| false), Some(0b111));
     }
 
     #[test]

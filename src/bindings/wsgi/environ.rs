@@ -54,19 +54,19 @@ impl<'py> Builder<'py> {
         let digest = shape::digest(head, &facts(exchange));
         let Self { bases, names, places } = self;
         let place = &mut places[(digest as usize ^ exchange.listener()) % TEMPLATES];
-        let mut known = place.template.as_ref().is_some_and(|template| template.fits(exchange));
-        if known {
+        let mut different = place.template.as_ref().and_then(|template| template.differences(exchange));
+        if different.is_some() {
             place.missed = None;
         } else if place.missed.replace(digest) == Some(digest) {
             if let Some(template) = Template::learn(py, bases, names, exchange)? {
+                different = template.differences(exchange);
                 place.template = Some(template);
-                known = true;
             }
         }
-        let Some(template) = place.template.as_mut().filter(|_| known) else {
+        let (Some(template), Some(different)) = (&mut place.template, different) else {
             return self.assemble(py, exchange, kit);
         };
-        let environ = template.environ(py, exchange, kit);
+        let environ = template.environ(py, exchange, different, kit);
         if environ.is_err() {
             // It may say half of what it should.
             place.template = None;

@@ -25,8 +25,8 @@ const UNKEPT: [&[u8]; 3] = [b"cookie", b"authorization", b"proxy-authorization"]
 // The variable of one field line.
 struct Line {
     key: Py<PyString>,
-    // What the environ says.
-    value: Vec<u8>,
+    // The line whose value the environ has; none where it has none.
+    text: Vec<u8>,
     keeps: bool,
 }
 
@@ -65,7 +65,7 @@ impl<'py> Template<'py> {
             let key = key(py, names, variable)?;
             environ.set_item(&key, intern!(py, ""))?;
             let keeps = !UNKEPT.iter().any(|unkept| name.eq_ignore_ascii_case(unkept));
-            lines.push(Some(Line { key: key.unbind(), value: Vec::new(), keeps }));
+            lines.push(Some(Line { key: key.unbind(), text: Vec::new(), keeps }));
         }
         let protocol = latin1(py, shape.version().as_bytes())?;
         environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
@@ -76,18 +76,22 @@ impl<'py> Template<'py> {
         Ok(Some(Self { shape, listener, environ, has_kit: false, client, method, target, length, lines }))
     }
 
-    /// Whether this is the template for an exchange.
-    pub fn fits(&self, exchange: &Exchange) -> bool {
-        self.listener == exchange.listener()
-            && has_port(self.client) == has_port(exchange.client())
-            && self.shape.fits(exchange.request(), &facts(exchange))
+    /// Whether this is the template for an exchange, and by which lines that differs from the last one.
+    pub fn differences(&self, exchange: &Exchange) -> Option<u64> {
+        if self.listener != exchange.listener() || has_port(self.client) != has_port(exchange.client()) {
+            return None;
+        }
+        self.shape.differences(exchange.request(), &facts(exchange), |number, line| {
+            self.lines.get(number).and_then(Option::as_ref).is_some_and(|known| known.text == line)
+        })
     }
 
-    /// The environ of an exchange that it fits, with the objects of `kit`.
+    /// The environ of an exchange that it is for, with the objects of `kit`. `different` are the lines that differ.
     pub fn environ(
         &mut self,
         py: Python<'py>,
         exchange: &Exchange,
+        different: u64,
         kit: &mut Kit<'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.request();
@@ -112,25 +116,25 @@ impl<'py> Template<'py> {
             set_target(&self.environ, head)?;
             replace(&mut self.target, head.target());
         }
-        let mut has_unkept = false;
-        for (line, (_, value)) in self.lines.iter_mut().zip(head.fields()) {
-            let Some(line) = line else { continue };
-            if !line.keeps(value) {
-                has_unkept = true;
-            } else if line.value != value {
+        let mut unkept = 0;
+        for number in bits(different) {
+            let (Some(Some(line)), Some((whole, _))) = (self.lines.get_mut(number), head.lines().nth(number)) else {
+                continue;
+            };
+            if !line.keeps(whole) {
+                unkept |= 1 << number;
+            } else if let Some((_, value)) = head.fields().nth(number) {
                 self.environ.set_item(&line.key, latin1(py, value)?)?;
-                replace(&mut line.value, value);
+                replace(&mut line.text, whole);
             }
         }
         let environ = self.environ.copy()?;
         if !keeps_target {
             set_target(&environ, head)?;
         }
-        if has_unkept {
-            for (line, (_, value)) in self.lines.iter().zip(head.fields()) {
-                if let Some(line) = line.as_ref().filter(|line| !line.keeps(value)) {
-                    environ.set_item(&line.key, latin1(py, value)?)?;
-                }
+        for number in bits(unkept) {
+            if let (Some(Some(line)), Some((_, value))) = (self.lines.get(number), head.fields().nth(number)) {
+                environ.set_item(&line.key, latin1(py, value)?)?;
             }
         }
         Ok(environ)
@@ -156,9 +160,18 @@ impl<'py> Template<'py> {
 }
 
 impl Line {
-    fn keeps(&self, value: &[u8]) -> bool {
-        self.keeps && value.len() <= LONGEST_VALUE
+    fn keeps(&self, line: &[u8]) -> bool {
+        self.keeps && line.len() <= LONGEST_VALUE
     }
+}
+
+// The numbers of the bits that are set.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (set != 0).then(|| set.trailing_zeros() as usize);
+        set &= set.wrapping_sub(1);
+        lowest
+    })
 }
 
 fn has_port(client: Client) -> bool {
