@@ -44,8 +44,12 @@ impl Reactor {
                 if !self.doors.get(index).is_some_and(|door| door.open) {
                     break;
                 }
-                // Neither idle nor slow connections starve new clients.
+                // Neither idle nor slow connections starve new clients; but while nobody comes, nobody has to go.
                 let full = self.connections() >= self.site.options.max_connections;
+                if full && !self.doors[index].listener.has_client() {
+                    self.doors[index].open = false;
+                    break;
+                }
                 let spare = if full { self.find_spare(now) } else { None };
                 if full && spare.is_none() {
                     self.report_crowding(now);

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -146,6 +147,17 @@ impl Listener {
     /// The descriptor to be watched.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether a client waits, as far as can be told without taking it. Never blocks.
+    pub fn has_client(&self) -> bool {
+        #[cfg(test)]
+        if self.faults.lock().is_ok_and(|faults| !faults.is_empty()) {
+            return true;
+        }
+        let mut wanted = [PollFd::new(&self.socket, PollFlags::IN)];
+        // What cannot be told, the next try to take one will tell.
+        poll(&mut wanted, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |ready| ready > 0)
     }
 
     /// Takes one waiting client, if there is one. Never blocks.
