@@ -277,3 +277,18 @@ fn client_that_resets_before_it_is_accepted_costs_nothing() {
     assert_eq!(rig.connections(), 1);
     assert!(rig.reports().is_empty() && rig.witness.0.lock().unwrap().is_empty());
 }
+
+#[test]
+fn nobody_is_looked_for_to_make_room_before_a_client_needs_it() {
+    let rig = Rig::new(Options { max_connections: 1, ..Options::default() });
+    let first = rig.connect(0);
+    rig.knock(Instant::now());
+    assert_eq!(rig.connections(), 1);
+    rig.knock(Instant::now());
+    let looked = || rig.shard.reactor().lock().unwrap().look_after.is_some();
+    assert!(!looked(), "nobody waits");
+    let second = rig.connect(0);
+    rig.knock(Instant::now());
+    assert!(looked());
+    drop((first, second));
+}
