@@ -57,11 +57,11 @@ pub fn watch(shard: &Shard) {
     let mut calm = 0;
     while !shard.is_stopped() {
         let sent = flush(shard);
-        let rounds = shard.rounds();
-        if !shard.is_attended() && seen == Some(rounds) {
+        let signs = shard.signs();
+        if !shard.is_attended() && seen == Some(signs) {
             shard.site.guard(LOOK, || shard.relieve());
         }
-        seen = Some(rounds);
+        seen = Some(signs);
         calm = if shard.is_attended() && !sent { calm + 1 } else { 0 };
         if calm < CALM {
             park_timeout(TICK);

@@ -64,7 +64,8 @@ pub struct Shard {
     // Exchanges that a panic swallowed.
     lost: Queue<usize>,
     waker: Waker,
-    rounds: AtomicU64,
+    // Counts what whoever leads gets done.
+    signs: AtomicU64,
     phase: AtomicU8,
 }
 
@@ -83,7 +84,7 @@ impl Shard {
             answered: Line::default(),
             returned: Line::default(),
             lost: Queue::new(),
-            rounds: AtomicU64::new(0),
+            signs: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Serving as u8),
         })
     }
@@ -113,9 +114,14 @@ impl Shard {
         self.crew.is_attended(self.site.shard)
     }
 
-    /// How often somebody has.
-    pub fn rounds(&self) -> u64 {
-        self.rounds.load(Ordering::SeqCst)
+    /// Shows the monitor that whoever leads is not held up.
+    pub fn sign(&self) {
+        self.signs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many such signs there were.
+    pub fn signs(&self) -> u64 {
+        self.signs.load(Ordering::SeqCst)
     }
 
     /// Moves the shard's life on; it never goes back. Safe from any thread and from a signal handler of Python's.
@@ -348,7 +354,7 @@ impl<'a> Attendance<'a> {
 impl Drop for Attendance<'_> {
     fn drop(&mut self) {
         let Self(shard) = self;
-        shard.rounds.fetch_add(1, Ordering::SeqCst);
+        shard.sign();
         shard.crew.set_attended(shard.site.shard, false);
         shard.site.watch();
     }
