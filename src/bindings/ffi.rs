@@ -124,29 +124,16 @@ fn ascii<'py>(py: Python<'py>, bytes: &[u8], length: ffi::Py_ssize_t) -> PyResul
 /// Calls `with` with the bytes of a native string, or returns `None` if it has a code point above 255.
 pub fn with_latin1<T>(string: &Bound<'_, PyString>, with: impl FnOnce(&[u8]) -> T) -> Option<T> {
     debug_assert!(PyString::is_type_of(string));
-    if let Some(ascii) = ascii_bytes(string) {
-        return Some(with(ascii));
-    }
+    // ASCII is the same in UTF-8, which every ASCII str already is.
     let text = string.to_str().ok()?;
+    if text.is_ascii() {
+        return Some(with(text.as_bytes()));
+    }
     let mut bytes = Vec::with_capacity(text.len());
     for character in text.chars() {
         bytes.push(u8::try_from(u32::from(character)).ok()?);
     }
     Some(with(&bytes))
-}
-
-// The characters of a str that has been found to be ASCII when it was made, as most are.
-fn ascii_bytes<'a>(string: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
-    let pointer = string.as_ptr();
-    // SAFETY: the pointer is that of a live str, and we are attached. The data of a compact ASCII str are as many bytes as
-    // it is long; they never change, and live as long as the str.
-    unsafe {
-        if ffi::PyUnicode_IS_COMPACT_ASCII(pointer) == 0 {
-            return None;
-        }
-        let length = usize::try_from(ffi::PyUnicode_GET_LENGTH(pointer)).ok()?;
-        Some(std::slice::from_raw_parts(ffi::PyUnicode_DATA(pointer).cast(), length))
-    }
 }
 
 /// How many references there are to an object.

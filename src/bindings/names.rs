@@ -46,7 +46,11 @@ impl FieldNames {
         if let Some(row) = self.rows[index].as_ref().filter(|row| *row.name == *name) {
             return Ok(row.key.bind(py).clone());
         }
-        let key = PyString::intern(py, self.make_key(py, name)?.to_str()?);
+        let mut key = self.make_key(py, name)?;
+        // Some Pythons never let go of what was interned: only the first name of each row is.
+        if self.rows[index].is_none() {
+            key = PyString::intern(py, key.to_str()?);
+        }
         self.rows[index] = Some(Row { name: name.into(), key: key.clone().unbind() });
         Ok(key)
     }

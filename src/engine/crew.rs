@@ -47,6 +47,8 @@ pub struct Crew {
     pool: Line<Box<Exchange>>,
     // Requests in line, here and with the shards, by the shard they came from.
     queued: Vec<Apart<AtomicUsize>>,
+    // A shard has more of them than its part of the limit.
+    crowded: AtomicBool,
     threads: usize,
     // Requests that may still begin before as many run as may run at the same time.
     seats: AtomicUsize,
@@ -78,6 +80,7 @@ impl Crew {
         Self {
             pool: Line::default(),
             queued: (0..shards).map(|_| Apart(AtomicUsize::new(0))).collect(),
+            crowded: AtomicBool::new(false),
             threads,
             seats: AtomicUsize::new(threads),
             shards,
@@ -99,12 +102,36 @@ impl Crew {
     pub(super) fn admit(&self, shard: usize, limit: usize) -> bool {
         let Some(Apart(queued)) = self.queued.get(shard) else { return false };
         let own = queued.fetch_add(1, Ordering::SeqCst) + 1;
-        // As long as no shard has more than its part, nobody needs to look at the others'.
-        let admitted = own.saturating_mul(self.shards) <= limit || self.in_line() <= limit;
+        let admitted = match self.shards {
+            1 => own <= limit,
+            // As long as no shard has more than its part, nobody needs to look at what the others write all the time.
+            _ => (self.is_part(own, limit) && !self.crowded.load(Ordering::SeqCst)) || self.has_room(limit),
+        };
         if !admitted {
             self.count_out(shard);
         }
         admitted
+    }
+
+    fn is_part(&self, queued: usize, limit: usize) -> bool {
+        queued.saturating_mul(self.shards) <= limit
+    }
+
+    // Told first: whoever adds from here on looks at all of them as well.
+    fn has_room(&self, limit: usize) -> bool {
+        self.crowded.store(true, Ordering::SeqCst);
+        let has_room = self.in_line() <= limit;
+        if self.are_parts(limit) {
+            self.crowded.store(false, Ordering::SeqCst);
+            if !self.are_parts(limit) {
+                self.crowded.store(true, Ordering::SeqCst);
+            }
+        }
+        has_room
+    }
+
+    fn are_parts(&self, limit: usize) -> bool {
+        self.queued.iter().all(|Apart(queued)| self.is_part(queued.load(Ordering::SeqCst), limit))
     }
 
     fn in_line(&self) -> usize {
@@ -305,5 +332,24 @@ impl Crew {
     /// Forgets what nobody took.
     pub(super) fn clear(&self) {
         while self.take().is_some() {}
+    }
+}
+
+#[cfg(all(test, not(models)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_holds_for_all_shards_together_whoever_has_how_many() {
+        let crew = Crew::new(4, 4);
+        assert!((0..10).all(|_| crew.admit(1, 10)), "one shard may have all places");
+        assert!((0..4).all(|shard| !crew.admit(shard, 10)));
+        for _ in 0..9 {
+            crew.count_out(1);
+        }
+        assert!((0..9).all(|number| crew.admit(number % 4, 10)));
+        assert!((0..4).all(|shard| !crew.admit(shard, 10)));
+        assert_eq!(crew.in_line(), 10);
+        assert!(!Crew::new(1, 1).admit(0, 0));
     }
 }

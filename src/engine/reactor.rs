@@ -140,6 +140,10 @@ impl Reactor {
         // What was pipelined behind an answer must not wait for the kernel.
         shard.line_up(&mut self.admitted);
         let busy = shard.has_work();
+        if !busy {
+            // Seats may have been taken since requests came into line: whoever rises first answers those.
+            shard.leave_line();
+        }
         if !busy || now.duration_since(self.polled) >= POLL_EVERY {
             let idle = may_wait && !busy && self.again.is_empty() && !self.may_accept(now);
             let timeout = if idle { self.patience(now) } else { Some(Duration::ZERO) };

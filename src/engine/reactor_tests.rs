@@ -292,3 +292,19 @@ fn nobody_is_looked_for_to_make_room_before_a_client_needs_it() {
     assert!(looked());
     drop((first, second));
 }
+
+#[test]
+fn request_whose_seat_was_taken_is_left_to_whoever_rises() {
+    let mut rig = Rig::new(Options::default());
+    let double = client(GET);
+    rig.round(std::slice::from_ref(&double));
+    assert!(!rig.shard.is_quiet(), "it is in line for the leader");
+    // Others sit down before the leader begins: it goes to sleep, and must not take the request with it.
+    assert!(rig.shard.begin() && rig.shard.begin());
+    rig.round(&[]);
+    assert!(rig.shard.is_quiet(), "it is in line for everybody");
+    rig.shard.end();
+    rig.serve();
+    rig.round(&[]);
+    assert!(written(&double).ends_with("hello"));
+}

@@ -154,7 +154,7 @@ impl Shard {
     }
 
     // The leader's line is for whoever becomes free first now, in any shard.
-    fn leave_line(&self) {
+    pub(super) fn leave_line(&self) {
         while let Some(exchange) = self.ready.take() {
             self.crew.give(exchange);
         }

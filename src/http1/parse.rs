@@ -23,7 +23,8 @@ const FEW_FIELDS: usize = 32;
 /// The first byte of a TLS record that carries a handshake (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// How far a head has been looked at. Each head begins with a fresh one.
+/// How far a head has been looked at. The first head of a connection begins with a fresh one, each other with one that knows
+/// what came before ([`Progress::behind`]).
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     // Where the request line begins: 2 behind an empty line that was skipped.

@@ -244,6 +244,8 @@ def refused(address: str) -> bool:
         RawClient(address).socket.close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # It stood in line while the door closed.
     return False
 
 

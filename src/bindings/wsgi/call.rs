@@ -57,15 +57,16 @@ impl Call {
         Self { state: Mutex::new(state), input: input.clone().unbind() }
     }
 
-    /// Begins: from here to `end` the call has the exchange. `write` is its own method of that name; `streams` tells whether
-    /// the body is still arriving.
-    pub fn start(&self, exchange: Box<Exchange>, write: &Bound<'_, PyAny>, streams: bool) {
+    /// Begins: until it ends the call has the exchange. `write` is its own method of that name; `streams` tells whether the body
+    /// is still arriving.
+    pub fn start(&self, exchange: Box<Exchange>, write: &Bound<'_, PyAny>, streams: bool) -> Started<'_> {
         let mut state = self.lock();
         state.exchange = Some(exchange);
         state.head = None;
         state.write = Some(write.clone().unbind());
         state.streams = streams;
         state.gone = false;
+        Started(self)
     }
 
     // Held only for a moment, never while waiting for a client or for the interpreter.
@@ -73,8 +74,7 @@ impl Call {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The call is over: takes the exchange out.
-    pub fn end(&self) -> Option<Box<Exchange>> {
+    fn end(&self) -> Option<Box<Exchange>> {
         let mut state = self.lock();
         let (exchange, write) = (state.exchange.take(), state.write.take());
         // Python's objects are let go outside the lock.
@@ -150,6 +150,22 @@ impl Call {
         };
         let Some(behind) = behind else { return Ok(()) };
         py.detach(|| behind.catch_up()).inspect_err(|_| self.lock().gone = true)
+    }
+}
+
+/// A call that goes on. It ends with this, be it by a panic: neither the exchange nor the call itself may stay behind.
+pub struct Started<'a>(&'a Call);
+
+impl Started<'_> {
+    /// The call is over: takes the exchange out.
+    pub fn end(self) -> Option<Box<Exchange>> {
+        self.0.end()
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        drop(self.0.end());
     }
 }
 

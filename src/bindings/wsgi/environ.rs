@@ -66,12 +66,7 @@ impl<'py> Builder<'py> {
         let (Some(template), Some(different)) = (&mut place.template, different) else {
             return self.assemble(py, exchange, kit);
         };
-        let environ = template.environ(py, exchange, different, kit);
-        if environ.is_err() {
-            // It may say half of what it should.
-            place.template = None;
-        }
-        environ
+        template.environ(py, exchange, different, kit)
     }
 
     // Variable by variable.

@@ -41,6 +41,8 @@ impl<'py> WsgiGateway<'py> {
         if let Some(kit) = self.kit.take() {
             return Ok(kit);
         }
+        // A panic may have cost the last one.
+        self.environs.forget_kit();
         Kit::new(self.py)
     }
 
@@ -107,9 +109,9 @@ impl Gateway for WsgiGateway<'_> {
         }
         let answered = match self.environs.build(py, &exchange, &mut kit) {
             Ok(environ) => {
-                kit.call.get().start(exchange, &kit.write, streams);
+                let started = kit.call.get().start(exchange, &kit.write, streams);
                 let answered = self.answer(&kit, environ, clock);
-                exchange = kit.call.get().end()?;
+                exchange = started.end()?;
                 answered
             }
             Err(error) => Err(error),

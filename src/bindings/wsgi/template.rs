@@ -36,6 +36,8 @@ pub struct Template<'py> {
     listener: usize,
     environ: Bound<'py, PyDict>,
     has_kit: bool,
+    // Its environ says what the other fields tell: no change of it has been left half done, by an error or a panic.
+    is_sound: bool,
     // What the environ says of the last request, but for what is not kept.
     client: Client,
     method: Vec<u8>,
@@ -73,12 +75,26 @@ impl<'py> Template<'py> {
         set_client(&environ, client)?;
         // No request has an empty method or target: the first one sets them.
         let (method, target, length) = (Vec::new(), Vec::new(), None);
-        Ok(Some(Self { shape, listener, environ, has_kit: false, client, method, target, length, lines }))
+        Ok(Some(Self {
+            shape,
+            listener,
+            environ,
+            has_kit: false,
+            is_sound: true,
+            client,
+            method,
+            target,
+            length,
+            lines,
+        }))
     }
 
     /// Whether this is the template for an exchange, and by which lines that differs from the last one.
     pub fn differences(&self, exchange: &Exchange) -> Option<u64> {
-        if self.listener != exchange.listener() || has_port(self.client) != has_port(exchange.client()) {
+        if !self.is_sound
+            || self.listener != exchange.listener()
+            || has_port(self.client) != has_port(exchange.client())
+        {
             return None;
         }
         self.shape.differences(exchange.request(), &facts(exchange), |number, line| {
@@ -95,6 +111,7 @@ impl<'py> Template<'py> {
         kit: &mut Kit<'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.request();
+        self.is_sound = false;
         if !self.has_kit {
             kit.equip(&self.environ, head.version())?;
             self.has_kit = true;
@@ -129,6 +146,7 @@ impl<'py> Template<'py> {
             }
         }
         let environ = self.environ.copy()?;
+        self.is_sound = true;
         if !keeps_target {
             set_target(&environ, head)?;
         }
