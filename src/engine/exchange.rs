@@ -112,7 +112,8 @@ impl Response {
 }
 
 impl Response {
-    fn open(&mut self, head: &ResponseHead, plan: Plan, clock: &mut Clock, output: &mut Output) {
+    // Queues the head of a response that was decided.
+    pub fn open(&mut self, head: &ResponseHead, plan: Plan, clock: &mut Clock, output: &mut Output) {
         let date = clock.date(Instant::now());
         output.append(|out| write::head(out, head, &plan, date, SERVER));
         self.left = match plan.framing {

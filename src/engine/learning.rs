@@ -34,8 +34,7 @@ pub fn key(method: &[u8], path: &[u8]) -> u64 {
         hash = mix(hash, u64::from_le_bytes(*word));
         rest = behind;
     }
-    hash = rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)));
-    hash
+    rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)))
 }
 
 /// The table. Its cells are hints: a lost update costs nothing but a later decision.

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::connection::{Connection, Inflow};
 use super::crew::Place;
 use super::exchange::{Content, Exchange, Gone, Progress};
-use super::options::{Options, SERVER};
+use super::options::Options;
 use super::output::Flushed;
 use super::shard::{Phase, Shard};
 use super::wire::Wire;
@@ -142,11 +142,7 @@ impl Exchange {
     pub fn upgrade(&mut self, head: &ResponseHead, clock: &mut Clock) -> Vec<u8> {
         let framing = ResponseFraming::NoBody;
         let plan = Plan { framing, content_length: None, keep_alive: false, connection: Some("Upgrade") };
-        let date = *clock.date(Instant::now());
-        self.connection.wire.output().append(|out| write::head(out, head, &plan, &date, SERVER));
-        self.response.status = head.status().code();
-        self.response.plan = Some(plan);
-        self.response.progress = Progress::Begun;
+        self.response.open(head, plan, clock, &mut self.connection.wire.output());
         self.connection.close_after_this();
         self.connection.unseen = false;
         std::mem::take(&mut self.connection.input)
