@@ -1,8 +1,9 @@
-"""The server's one way to say something: `report`, used by Python and by the Rust core alike.
+"""The server's one way to say something: `report`, used by Python and by the Rust core alike; and the log's format.
 
-Messages go to the logger `wsgi.server`. Where the program has configured logging they take that way; where it has not,
-they go to standard error in one line. Control characters are escaped, so that nothing a client sends can forge a line
-or drive a terminal.
+Messages of the server go to the logger `wsgi.server`. Where the program has configured logging they take that way;
+where it has not, they go to standard error in one line. So do the errors of `wsgi.application`, and under the command
+the records of every logger. Control characters are escaped, so that nothing a client sends can forge a line or drive a
+terminal.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from typing import Any
 
 __all__ = ["LOGGER_NAME", "configure", "escaped", "report"]
 
@@ -33,17 +35,36 @@ def escaped(text: str, *, block: bool = False) -> str:
 
 
 class _LineFormatter(logging.Formatter):
-    """Time, process, level, message; then the traceback whole."""
+    """Time, process, level, the logger if it is not the server's, message; then the traceback whole."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s [%(process)d] %(levelname)s %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.name != LOGGER_NAME:
+            record.message = f"{record.name}: {record.message.rstrip()}"
+        return escaped(super().formatMessage(record))
+
     def formatException(self, ei: object) -> str:
         return escaped(super().formatException(ei), block=True)  # type: ignore[arg-type]
 
+    def formatStack(self, stack_info: str) -> str:
+        return escaped(super().formatStack(stack_info), block=True)
 
-class _StderrHandler(logging.Handler):
-    """Writes to what `sys.stderr` is at that moment, which tests and daemons replace."""
+
+class _FallbackHandler(logging.Handler):
+    """Writes what no other handler gets, to what `sys.stderr` is at that moment, which tests and daemons replace."""
+
+    def filter(self, record: logging.LogRecord) -> Any:
+        # Decided for each record: the program may configure its logging at any time, and no line must be doubled.
+        return not self._has_others(logging.getLogger(record.name)) and super().filter(record)
+
+    def _has_others(self, logger: logging.Logger | None) -> bool:
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -54,17 +75,44 @@ class _StderrHandler(logging.Handler):
             self.handleError(record)
 
 
-_fallback = _StderrHandler()
+_fallback = _FallbackHandler()
 _fallback.setFormatter(_LineFormatter())
+# The framework's errors look the same in a program that serves it without the command.
+logging.getLogger("wsgi.application").addHandler(_fallback)
+
+
+class _Level(int):
+    """A level of the root logger that the command set, not the application."""
 
 
 def configure(level: str) -> None:
-    """Sets the least severe level that the server reports.
+    """Sets up logging for the command: every logger writes to standard error in one format, from this level on.
+
+    That holds until the application configures logging itself: a handler or a level of the root logger stands as if the
+    command had set nothing. The server's own logger keeps the level.
 
     Parameters:
         level: `debug`, `info`, `warning`, `error` or `critical`.
     """
-    logging.getLogger(LOGGER_NAME).setLevel(level.upper())
+    number = logging.getLevelName(level.upper())
+    logging.getLogger(LOGGER_NAME).setLevel(number)
+    # `logging` uses it for records that reach no handler, which is what an application without configuration has.
+    logging.lastResort = _fallback
+    # `captureWarnings` would give this logger a handler that drops them.
+    logging.getLogger("py.warnings").addHandler(_fallback)
+    root = logging.getLogger()
+    if root.handlers or root.level != logging.WARNING:
+        return
+    root.setLevel(_Level(number))
+
+    def add_handler(hdlr: logging.Handler) -> None:
+        # `basicConfig()` and the like set no level, and mean that of Python.
+        del root.addHandler
+        if isinstance(root.level, _Level):
+            root.setLevel(logging.WARNING)
+        root.addHandler(hdlr)
+
+    root.addHandler = add_handler  # type: ignore[method-assign]
 
 
 def report(level: int, message: str, exc_info: BaseException | None = None) -> None:

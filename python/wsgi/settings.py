@@ -234,7 +234,8 @@ class Settings:
     access_log_exclude = Option(Many(Pattern()), (), "Logging",
         "request path that is not logged; with * at its end every path that begins so; may be repeated")
     log_level = Option(Choice("debug", "info", "warning", "error", "critical"), "info", "Logging",
-        "least severe message the server reports", given=COMMAND)
+        "least severe message the server reports, and the application's loggers unless it configures logging itself",
+        given=COMMAND)
 
     # the command
     app_dir = Option(Directory(), ".", "Command",

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support import Command, RawClient, environment
 from wsgi.logging import LOGGER_NAME, configure, escaped, report
 
 
 @pytest.fixture(autouse=True)
 def program() -> Iterator[logging.Logger]:
     """What stands above the server's logger: that of a program which has configured nothing yet."""
-    logger, above = logging.getLogger(LOGGER_NAME), logging.RootLogger(logging.WARNING)
+    logger, above, last_resort = logging.getLogger(LOGGER_NAME), logging.RootLogger(logging.WARNING), logging.lastResort
     # The root itself has the test runner's handlers while a test runs.
     parent, logger.parent = logger.parent, above
     yield above
+    logging.lastResort = last_resort
+    logging.getLogger("py.warnings").handlers.clear()
     logger.parent = parent
     logger.filters.clear()
     logger.setLevel(logging.NOTSET)
@@ -120,3 +127,173 @@ def test_report_escapes_the_message_and_the_traceback(capsys: pytest.CaptureFixt
     assert r"a\n2026 forged" in err
     assert r"ValueError: b\x1b[2J" in err
     assert "\x1b" not in err
+
+
+# -- The records of other loggers --------------------------------------------------------------------------------------
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} \[\d+\] ")
+
+
+def stamped(lines: list[str]) -> list[str]:
+    """Those of `lines` that are in the server's format, without time and process."""
+    return [STAMP.sub("", line) for line in lines if STAMP.match(line)]
+
+
+def logged(code: str, level: str = "info", *, prelude: str = "") -> list[str]:
+    """What a program writes to standard error that sets up logging as the command does, and then runs `code`."""
+    program = f"import logging\n{prelude}\nfrom wsgi.logging import configure, report\nconfigure({level!r})\n{code}"
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stderr.splitlines()
+
+
+SPEAK = """
+for logger in (logging.getLogger(name) for name in ("shop.orders", "wsgi.application", "root")):
+    logger.info("fine")
+    logger.error("bad")
+report(logging.INFO, "served")
+"""
+ALL = [
+    "INFO shop.orders: fine",
+    "ERROR shop.orders: bad",
+    "INFO wsgi.application: fine",
+    "ERROR wsgi.application: bad",
+    "INFO root: fine",
+    "ERROR root: bad",
+    "INFO served",
+]
+
+
+def test_records_of_every_logger_have_the_format_of_the_server() -> None:
+    lines = logged(SPEAK)
+    assert stamped(lines) == ALL
+    assert len(lines) == len(ALL)
+
+
+@pytest.mark.parametrize(("level", "names"), [("debug", "DIWE"), ("info", "IWE"), ("warning", "WE"), ("error", "E")])
+def test_log_level_holds_for_the_loggers_of_the_application(level: str, names: str) -> None:
+    code = "for level in (10, 20, 30, 40):\n    logging.getLogger('shop').log(level, 'said')"
+    assert "".join(line[0] for line in stamped(logged(code, level))) == names
+
+
+def test_record_with_control_characters_is_one_line_with_its_traceback_and_stack_below() -> None:
+    lines = logged(
+        """
+try:
+    raise ValueError("b\\x1b[2J")
+except ValueError:
+    logging.getLogger("shop").exception("a\\n2026 forged", stack_info=True)
+"""
+    )
+    assert stamped(lines) == [r"ERROR shop: a\n2026 forged"]
+    assert lines[1] == "Traceback (most recent call last):"
+    assert r"ValueError: b\x1b[2J" in lines
+    assert "Stack (most recent call last):" in lines
+
+
+def test_warnings_that_the_application_captures_are_shown() -> None:
+    lines = logged("import warnings\nlogging.captureWarnings(True)\nwarnings.warn('old', UserWarning)")
+    assert len(lines) == 1
+    assert stamped(lines)[0].startswith("WARNING py.warnings: ")
+    assert "UserWarning: old" in lines[0]
+
+
+@pytest.mark.parametrize("when", ["before", "after", "between"])
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        # Python's own level, since none is given; the server keeps its own.
+        ("logging.basicConfig(format='APP %(message)s')", ["APP bad"] * 3 + ["APP served"]),
+        ("logging.basicConfig(format='APP %(message)s', level='INFO')", ["APP fine", "APP bad"] * 3 + ["APP served"]),
+        ("logging.basicConfig(format='APP %(message)s', level='ERROR')", ["APP bad"] * 3 + ["APP served"]),
+        (
+            "import logging.config; logging.config.dictConfig({'version': 1, 'formatters': {'f': {'format': 'APP "
+            "%(message)s'}}, 'handlers': {'h': {'class': 'logging.StreamHandler', 'formatter': 'f'}}, 'root': "
+            "{'handlers': ['h']}, 'disable_existing_loggers': False})",
+            ["APP bad"] * 3 + ["APP served"],
+        ),
+    ],
+)
+def test_configuration_of_the_application_wins_entirely(configuration: str, expected: list[str], when: str) -> None:
+    if when == "before":
+        assert logged(SPEAK, prelude=configuration) == expected
+    elif when == "after":
+        assert logged(configuration + SPEAK) == expected
+    else:
+        lines = logged(SPEAK + configuration + SPEAK)
+        assert stamped(lines) == ALL
+        assert lines[len(ALL) :] == expected
+
+
+def test_level_that_the_application_gives_the_root_holds_in_the_format_of_the_server() -> None:
+    assert stamped(logged("logging.getLogger().setLevel('ERROR')" + SPEAK)) == [
+        *(line for line in ALL if line.startswith("ERROR")),
+        "INFO served",
+    ]
+    # The same level as the command's, but the application's own: a handler that comes later must not take it back.
+    lines = logged("logging.getLogger().setLevel('INFO')\nlogging.basicConfig(format='APP %(message)s')" + SPEAK)
+    assert lines == ["APP fine", "APP bad"] * 3 + ["APP served"]
+
+
+def test_handler_of_one_logger_gets_its_records_alone() -> None:
+    code = "logging.getLogger('shop').addHandler(logging.StreamHandler())" + SPEAK
+    lines = logged(code)
+    assert lines[:2] == ["fine", "bad"]
+    assert stamped(lines) == ALL[2:]
+
+
+SHOP = """
+import logging
+import sys
+
+from wsgi.application import WSGIApplication
+
+app = WSGIApplication()
+log = logging.getLogger("shop")
+log.info("imported")
+
+@app.get("/")
+def index(request):
+    log.debug("asked")
+    return str(1 / 0)
+
+if __name__ == "__main__":
+    from wsgi.server import WSGIServer
+
+    server = WSGIServer(port=0, app=app)
+    with server:
+        import urllib.error
+        import urllib.request
+
+        try:
+            urllib.request.urlopen(server.addresses[0])
+        except urllib.error.HTTPError as error:
+            error.close()
+    log.warning("over")
+"""
+
+
+def test_command_shows_errors_of_the_framework_and_the_application_in_one_format(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    with Command("shop:app", "--log-level", "debug", cwd=tmp_path) as command:
+        with RawClient(command.address) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive().status == 500
+        command.stderr.wait_for("ZeroDivisionError")
+    assert stamped(command.stderr.seen)[:3] == [
+        "INFO shop: imported",
+        "DEBUG shop: asked",
+        "ERROR wsgi.application: GET '/' failed",
+    ]
+
+
+def test_program_that_serves_keeps_its_logging_and_shows_errors_of_the_framework_in_one_format(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    words = [sys.executable, "shop.py"]
+    run = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    lines = run.stderr.splitlines()
+    assert stamped(lines) == ["ERROR wsgi.application: GET '/' failed"]
+    # What Python does with a record that no handler gets.
+    assert lines[-1] == "over"
