@@ -37,7 +37,7 @@ from wsgi.application import (
     abort,
     problem_response,
 )
-from wsgi.application.errors import ResponseError, RouteError
+from wsgi.application.errors import ResponseError, RouteError, reason_phrase
 
 SECRET = "s3cret"
 FAMILY: dict[int, Callable[..., HTTPError]] = {
@@ -548,25 +548,114 @@ def test_handler_answers_paths_that_are_no_text() -> None:
         assert client.get("/", extensions={"target": b"/%FF"}).text == "bad"
 
 
-def test_handler_that_raises_is_a_logged_500(caplog: pytest.LogCaptureFixture) -> None:
-    own = WSGIApplication()
-    own.get("/stock")(lambda request: raising(request, "stock"))
+class Unprintable:
+    """What neither JSON nor a page can say."""
 
-    @own.error_handler(OutOfStock)
-    def worse(request: Request, error: OutOfStock) -> str:
+    def __str__(self) -> str:
         raise RuntimeError(SECRET)
 
-    @own.error_handler(404)
-    def unknown_result(request: Request, error: NotFound) -> Any:
-        return 5
 
+def needs_a_session(request: Request, error: Exception) -> Any:
+    """An error page whose template reads what only a group's middleware brings."""
+    return request.session["user"]
+
+
+def unknown_result(request: Request, error: Exception) -> Any:
+    return 5
+
+
+def fails_later(request: Request, error: HTTPError) -> Any:
+    return FailingLater(status=error.status)
+
+
+def fails_at_once(request: Request, error: Exception) -> Any:
+    if error:
+        raise RuntimeError(SECRET)
+    yield "never"
+
+
+class FailingLater(Response):
+    """A response that cannot be sent."""
+
+    __slots__ = ()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        raise RuntimeError(SECRET)
+
+
+@pytest.mark.parametrize("handler", [needs_a_session, unknown_result, fails_later, fails_at_once])
+@pytest.mark.parametrize("key", ["status", HTTPError, Exception])
+@pytest.mark.parametrize("within", ["the application", "a group"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/g/nowhere", 404), ("PUT", "/g/here", 405), ("GET", "/g/forbidden", 403), ("GET", "/g/%FF", 400)],
+)
+def test_handler_that_fails_leaves_the_status_and_fields_of_the_error(
+    method: str, path: str, status: int, within: str, key: Any, handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, group = WSGIApplication(), Group("/g")
+    group.get("/here")(lambda request: "")
+    group.get("/forbidden")(lambda request: abort(403, "not you"))
+    own.include(group)
+    (group if within == "a group" else own).error_handler(status if key == "status" else key)(handler)
     with direct(own) as client:
-        for path in ("/stock", "/nowhere"):
-            caplog.clear()
-            response = client.get(path)
-            assert response.status_code == 500
-            assert SECRET not in response.text
-            assert len(caplog.records) == 1
+        response = client.request(method, "/", extensions={"target": path.encode()})
+    assert response.status_code == status
+    assert response.text.startswith(f"{status} {reason_phrase(status)}\n")
+    assert ("not you" in response.text) == (status == 403)
+    assert ("Allow" in response.headers) == (status == 405)
+    assert SECRET not in response.text
+    (record,) = caplog.records
+    assert f"failed to answer {status}" in record.getMessage()
+    assert record.exc_info
+
+
+@pytest.mark.parametrize("key", [OutOfStock, Exception, 500])
+def test_handler_of_an_unknown_error_that_fails_is_a_logged_500(key: Any, caplog: pytest.LogCaptureFixture) -> None:
+    own = WSGIApplication()
+    own.get("/")(lambda request: raising(request, "stock"))
+    own.error_handler(key)(fails_at_once)
+    with direct(own) as client:
+        response = client.get("/")
+    assert (response.status_code, response.text) == (500, "500 Internal Server Error\n")
+    # The error that it should have answered is logged, too: before, or as the context.
+    assert "failed to answer 500" in caplog.text
+    assert "OutOfStock" in caplog.text
+
+
+def test_answer_that_cannot_be_written_leaves_the_status(caplog: pytest.LogCaptureFixture) -> None:
+    own = WSGIApplication()
+    own.get("/")(lambda request: abort(409, "taken", limit=Unprintable()))
+    with direct(own) as client:
+        response = client.get("/", headers={"Accept": "application/json"})
+    assert (response.status_code, response.json()["detail"]) == (409, "taken")
+    assert "failed to answer 409" in caplog.text
+
+
+@pytest.mark.parametrize("accept", ["text/html", "*/*"])
+def test_handler_that_fails_is_shown_with_the_error_it_answered_in_debug_mode(accept: str) -> None:
+    own = WSGIApplication(debug=True)
+    own.error_handler(404)(needs_a_session)
+    own.error_handler(405)(fails_later)
+    own.get("/")(lambda request: "")
+    with direct(own, validated=False) as client:
+        missing = client.get("/nowhere", headers={"Accept": accept})
+        wrong = client.put("/", headers={"Accept": accept})
+    assert missing.status_code == 404
+    assert "404 Not Found" in missing.text
+    assert "request.session needs SessionMiddleware" in missing.text
+    assert (wrong.status_code, wrong.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert "405 Method Not Allowed" in wrong.text
+    assert "RuntimeError" in wrong.text
+
+
+def test_error_is_logged_although_the_application_disabled_older_loggers(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("wsgi.application").disabled = True  # as dictConfig does
+    own = WSGIApplication()
+    own.get("/")(lambda request: raising(request, "stock"))
+    with direct(own) as client:
+        assert client.get("/").status_code == 500
+    assert "OutOfStock" in caplog.text
 
 
 def test_handler_may_return_any_kind_of_result() -> None:

@@ -536,7 +536,9 @@ def application_of(kind: str, pieces: Pieces) -> WSGIApplication:
         class Lazy(Around):
             def __iter__(self) -> Iterator[bytes]:
                 start_response("200 OK", [("Content-Type", "text/plain")])
-                yield from pieces
+                # Not `yield from`, with which the end of this generator would close the pieces, too.
+                for piece in pieces:  # noqa: UP028
+                    yield piece
 
         return Lazy(pieces)
 

@@ -11,8 +11,7 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wsgi.application import mount
@@ -27,16 +26,16 @@ from wsgi.application.errors import (
 )
 from wsgi.application.groups import CallNext, Declaration, ErrorHandler, Group, Middleware, Routes
 from wsgi.application.problems import error_response
-from wsgi.application.request import Closable, Limits, Request, State, decoded
+from wsgi.application.request import Limits, Request, State, decoded
 from wsgi.application.response import (
     Content,
     HandlerResult,
     RedirectResponse,
     Response,
     StartResponse,
-    StreamingResponse,
     as_response,
     close_content,
+    describe,
 )
 from wsgi.application.routing import CONVERTERS, Converter, Route, Router, caller, parse_path
 
@@ -236,7 +235,7 @@ class WSGIApplication(Routes):
             if response.holds and response not in request.opened:
                 # A middleware may put another one in its place, or other content into it.
                 content = getattr(response, "content", None)
-                request.opened = [*request.opened, response, *([content] if isinstance(content, Content) else ())]
+                request.keep(response, *([content] if isinstance(content, Content) else ()))
             return response
 
         return guard
@@ -245,32 +244,51 @@ class WSGIApplication(Routes):
 
     def _serve(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ, self)
-        response = self._answer(request)
         try:
-            if response.sent:
-                raise ResponseError(f"{response!r} was sent before: a handler makes a new response for each request")
-            response.sent = True
-            content = response(environ, start_response)
-        except Exception as error:
-            # It could not even begin: a file that vanished, fields that the server refuses.
-            response = self._failed(request, error, ())
-            if response.sent:
-                response = error_response(request, InternalServerError())
-            response.sent = True
+            response = self._answer(request)
             try:
+                if response.sent:
+                    raise ResponseError(
+                        f"{response!r} was sent before: a handler makes a new response for each request"
+                    )
+                response.sent = True
+                content = response(environ, start_response)
+            except Exception as error:
+                # It could not even begin: a file that vanished, fields that the server refuses.
+                response = self._instead_of(response, request, error)
+                response.sent = True
                 content = response(environ, _again(start_response))
-            except BaseException:
-                _close(request.opened)
-                raise
+        except BaseException as error:
+            request.failure = error
+            self._close(request)
+            raise
+        if request.opened:
+            # What is sent is closed by the server.
+            sent = (response, getattr(response, "content", None))
+            # What streams may open more while it does.
+            if isinstance(content, Content) or any(thing not in sent for thing in request.opened):
+                request.failure, response.error = response.error, None
+                return _Closing(content, request, sent)
         # An error knows the frames it came through, and with them the request and this response.
         response.error = None
-        if not request.opened:
-            return content
-        # What is sent is closed by the server.
-        sent = (response, getattr(response, "content", None))
-        others = [thing for thing in request.opened if thing not in sent]
-        # What streams may read a form while it does.
-        return _Closing(content, request, sent) if others or type(response) is StreamingResponse else content
+        request.is_over = True
+        return content
+
+    def _close(self, request: Request, sent: tuple[object, ...] = ()) -> None:
+        """Closes what was opened for a request, the last first. What one raises is logged, and keeps no other open."""
+        try:
+            while request.opened:
+                thing = request.opened.pop()
+                try:
+                    if thing not in sent:
+                        thing.close()
+                except Exception as error:
+                    self._report(request, error, "what was opened for it could not be closed")
+        finally:
+            if request.opened:
+                self._close(request, sent)
+            request.is_over = True
+            request.failure = None
 
     def _dispatch(self, request: Request) -> Response:
         """Finds the route and takes the request there."""
@@ -334,8 +352,7 @@ class WSGIApplication(Routes):
             if handler:
                 break
         if not known and not handler:
-            _log.error("%s %s failed", request.method, ascii(request.environ.get("PATH_INFO", "")), exc_info=error)
-            request.environ.get(ERRORS, []).append(error)
+            self._report(request, error)
             if not self.debug:
                 handlers = (scope._error_handlers.get(500) for scope in (*groups, self))
                 handler = next(filter(None, handlers), None)
@@ -345,14 +362,46 @@ class WSGIApplication(Routes):
             # A handler may find something else to be wrong with the request.
             response = error_response(request, another)
         except Exception as another:
-            _log.exception("the handler of an error failed itself")
-            request.environ.get(ERRORS, []).append(another)
-            response = error_response(request, InternalServerError())
+            response = self._plain_response(request, error, another, describe(handler) if handler else "its answer")
         response.error = error
         if known:
             # One that is raised again and again, from a name in a module, would gather tracebacks.
             error.__traceback__ = None
         return response
+
+    def _instead_of(self, response: Response, request: Request, error: Exception) -> Response:
+        """What is sent in place of a response that cannot be."""
+        answered = response.error
+        if isinstance(answered, HTTPError) and not isinstance(error, HTTPError):
+            return self._plain_response(request, answered, error, repr(response))
+        response = self._failed(request, error, ())
+        return error_response(request, InternalServerError()) if response.sent else response
+
+    def _plain_response(self, request: Request, error: BaseException, failure: Exception, what: str) -> Response:
+        """The answer to an error whose own answer failed: with its status, so that a 404 stays one."""
+        plain: HTTPError = InternalServerError()
+        if isinstance(error, HTTPError):
+            # Only its text: what else it brought may be what the other answer failed at.
+            plain = HTTPError(error.status, str(error.detail), headers=error.headers)
+        self._report(request, failure, f"{what} failed to answer {plain.status} {plain.title}")
+        if not self.debug:
+            return error_response(request, plain)
+        from wsgi.application.debug import traceback_page
+
+        _put_before(failure, error)
+        page = traceback_page(failure, request)
+        page.status = plain.status
+        page.headers.update([pair for pair in plain.headers.items() if pair[0].lower() != "content-type"])
+        return page
+
+    def _report(self, request: Request, error: Exception, what: str = "") -> None:
+        """Logs an error that nobody expected, for those who run the application and those who test it."""
+        # `dictConfig` switches off every logger made before it unless told otherwise: a level is the way to ask for
+        # silence.
+        _log.disabled = False
+        path = ascii(request.environ.get("PATH_INFO", ""))
+        _log.error("%s %s failed%s", request.method, path, f": {what}" if what else "", exc_info=error)
+        request.environ.get(ERRORS, []).append(error)
 
     def _error_response(self, request: Request, error: Exception, handler: ErrorHandler | None) -> Response:
         if handler:
@@ -380,11 +429,16 @@ def _again(start_response: StartResponse) -> StartResponse:
     return lambda status, headers: start_response(status, headers, sys.exc_info())
 
 
-def _close(things: Sequence[Closable]) -> None:
-    """Closes all of them, whatever one raises."""
-    with ExitStack() as stack:
-        for thing in things:
-            stack.callback(thing.close)
+def _put_before(later: BaseException, earlier: BaseException) -> None:
+    """Makes an exception the context of another, if it is not yet among those."""
+    seen: list[BaseException] = []
+    while later is not earlier and later not in seen:
+        seen.append(later)
+        following = later.__cause__ or later.__context__
+        if following is None:
+            later.__context__ = earlier
+            return
+        later = following
 
 
 class _Closing:
@@ -398,10 +452,24 @@ class _Closing:
         self._sent = sent
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._content)
+        try:
+            # Not `yield from`, which would close an iterator a second time.
+            for piece in self._content:  # noqa: UP028
+                yield piece
+        except Exception as error:
+            self._request.failure = error
+            if self._request.app.debug and isinstance(self._content, Content):
+                _log.warning(
+                    "%s %s: %s was raised by a stream, which runs after the handler and all middleware have returned;"
+                    " what it reads must stay open until then: close it by request.on_close() or enter_context()",
+                    self._request.method,
+                    ascii(self._request.environ.get("PATH_INFO", "")),
+                    type(error).__name__,
+                )
+            raise
 
     def close(self) -> None:
         try:
             close_content(self._content)
         finally:
-            _close([thing for thing in self._request.opened if thing not in self._sent])
+            self._request.app._close(self._request, self._sent)

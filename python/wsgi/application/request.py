@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableSequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import parse_qsl, quote
 
 from wsgi.application.charsets import codec_of
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Limits", "Request", "State", "decoded"]
 
+T = TypeVar("T")
+
 _NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -41,9 +44,18 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 class Closable(Protocol):
     """What holds something until it is closed."""
 
-    def close(self) -> None:
+    def close(self) -> object:
         """Lets go."""
         ...
+
+
+class _Callback:
+    """A function that is called when the request is over."""
+
+    __slots__ = ("close",)
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self.close = close
 
 
 class Client(NamedTuple):
@@ -350,11 +362,8 @@ class Request:
         if "stream" in self.__dict__ and "_body" not in self.__dict__:
             raise RuntimeError("the body of this request was read as a stream")
         form, files = read_form(self._open(), self.content_type, self.content_length, self.app.limits)
-        self.opened = [*self.opened, *(file for _, file in files.pairs())]
+        self.keep(*(file for _, file in files.pairs()))
         return form, files
-
-    opened: Sequence[Closable] = ()
-    """What has to be closed when the response has been sent: files that came, streams that a middleware replaced."""
 
     # What the client would like
 
@@ -377,6 +386,78 @@ class Request:
         if self.is_json:
             return self.accepts(*kinds, "text/html", "text/plain") in kinds
         return self.accepts("text/plain", "text/html", *kinds) in kinds
+
+    # What is closed with it
+
+    opened: MutableSequence[Closable] = cast("MutableSequence[Closable]", ())
+    """What has to be closed when the response has been sent: files that came, streams that a middleware replaced."""
+
+    is_over = False
+    """Whether all of that has been closed."""
+
+    failure: BaseException | None = None
+    """The exception that the response answers, or that ended its stream."""
+
+    def keep(self, *things: Closable) -> None:
+        """Closes these when the response has been sent, the last first.
+
+        Raises:
+            RuntimeError: it was sent, and the rest closed.
+        """
+        if self.is_over:
+            raise RuntimeError("the response has been sent: nothing is closed with this request any more")
+        if not self.opened:
+            self.opened = []
+        self.opened.extend(things)
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Calls a function when the response has been sent or given up: for what handlers, middleware and streams use.
+
+        It is called once, after the response's content was closed, also when the handler failed, the client left, or a
+        middleware answered with something else. Of several, the last one registered is called first. What it raises is
+        logged, and keeps no other from being called. A file is sent in pieces then, not by the kernel.
+
+        Parameters:
+            callback: called without arguments, in the thread that closes the response.
+
+        Raises:
+            TypeError: it cannot be called.
+            RuntimeError: the response has been sent.
+        """
+        if not callable(callback):
+            raise TypeError(f"on_close takes a function without parameters, not {callback!r:.100}")
+        self.keep(_Callback(callback))
+
+    def enter_context(self, manager: AbstractContextManager[T]) -> T:
+        """Enters a context manager, which is left as `on_close` says, and gives what it gives.
+
+            database = request.enter_context(closing(connect()))
+
+        On leaving it is given the exception that the response answers, or that its stream ended with, if there is one;
+        it cannot suppress that.
+
+        Parameters:
+            manager: as for `with`.
+
+        Raises:
+            TypeError: it is no context manager.
+            RuntimeError: the response has been sent.
+        """
+        kind = type(manager)
+        try:
+            enter, leave = kind.__enter__, kind.__exit__
+        except AttributeError:
+            raise TypeError(f"enter_context takes a context manager, not {manager!r:.100}") from None
+        if self.is_over:
+            self.keep()
+
+        def close() -> None:
+            error = self.failure
+            leave(manager, type(error) if error else None, error, error.__traceback__ if error else None)
+
+        value = enter(manager)
+        self.keep(_Callback(close))
+        return value
 
     # What goes along with it
 
