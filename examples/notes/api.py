@@ -16,10 +16,12 @@ from wsgi.application import (
     NotFound,
     Request,
     Response,
+    StreamingResponse,
     Unauthorized,
     UnprocessableContent,
     problem_response,
 )
+from wsgi.application.response import encode_json
 
 from . import validation
 from .database import Note, User
@@ -46,6 +48,14 @@ def list_notes(request: Request) -> HandlerResult:
     found = database(request).notes(_holder(request), request.query.get("q", ""), page_number(request))
     notes = [_shown(request, note) for note in found.notes]
     return {"notes": notes, "page": found.number, "pages": found.pages, "total": found.total}
+
+
+@api.get("/notes/export")
+def export_notes(request: Request) -> HandlerResult:
+    # Read while they are sent: the connection goes back when the response is over, not when this function is.
+    notes = request.enter_context(database(request).every_note(_holder(request)))
+    lines = (encode_json(_shown(request, note)) + b"\n" for note in notes)
+    return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
 @api.post("/notes")

@@ -211,6 +211,16 @@ class Database:
         )
         return NotePage([Note(**row) for row in rows], page, pages, total)
 
+    @contextlib.contextmanager
+    def every_note(self, user: User) -> Iterator[Iterator[Note]]:
+        """Lends an iterator over all notes of the user, the oldest first, which reads them one by one."""
+        with self._connection() as connection:
+            rows = connection.execute(f"{_SELECT_NOTE} WHERE notes.user_id = ? ORDER BY notes.id", (user.id,))
+            try:
+                yield (Note(**row) for row in rows)
+            finally:
+                rows.close()
+
     def note(self, user: User, note_id: int) -> Note | None:
         """Gives a note of the user."""
         row = self._row(f"{_SELECT_NOTE} WHERE notes.id = ? AND notes.user_id = ?", _bounded(note_id), user.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
@@ -127,6 +128,15 @@ def typed_dict_with_status(request: Request) -> tuple[Note, int]:
 @app.get("/mapping")
 def mapping(request: Request) -> Mapping[str, Any]:
     return {"a": 1}
+
+
+@app.get("/closing")
+def with_teardown(request: Request) -> str:
+    file = request.enter_context(Path("a").open("rb"))  # noqa: SIM115
+    assert_type(file, BufferedReader)
+    request.on_close(file.close)
+    request.on_close(lambda: print("over"))
+    return "x"
 
 
 @group.get("/either")

@@ -178,3 +178,12 @@ def aborts() -> None:
 def after_abort() -> str:
     abort(404)
     return "never"  # error: unreachable
+
+
+# What is closed with a request.
+
+
+def wrong_teardown(request: Request) -> None:
+    request.on_close(print("over"))  # error: arg-type
+    request.on_close(lambda error: None)  # error: arg-type, misc
+    request.enter_context(open)  # error: arg-type

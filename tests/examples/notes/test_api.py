@@ -67,6 +67,16 @@ def test_list_has_pages_and_a_search(api: httpx.Client) -> None:
     assert [note["title"] for note in api.get("/api/notes?q=13").json()["notes"]] == ["number 13"]
 
 
+def test_export_has_every_note_a_line(api: httpx.Client) -> None:
+    made = [
+        api.post("/api/notes", json={"title": f"Note {number}", "text": "x" * 1000}).json() for number in range(200)
+    ]
+    for _ in range(3):
+        exported = api.get("/api/notes/export")
+        assert exported.headers["Content-Type"] == "application/x-ndjson"
+        assert [json.loads(line) for line in exported.text.splitlines()] == made
+
+
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer x", "Basic YTpi", "Bearer ☃"], ids=repr)
 def test_request_without_a_token_is_refused(server: Command, authorization: str | None) -> None:
     with client(server.address) as http:
