@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import http.server
 import json
+import random
 import re
 import shlex
 import shutil
 import socket
+import ssl
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.clients import curl, needs_curl
 from tests.server import proxying
 from tests.server.proxying import app, extension, v2
 from tests.server.recording import eventually, get
-from tests.support import Command, RawClient, serve
+from tests.support import PATIENCE, Command, RawClient, serve
 from wsgi.application import Request, WSGIApplication
 from wsgi.application.middleware import SecurityHeadersMiddleware, SessionMiddleware
 
@@ -120,10 +127,33 @@ def nginx(title: str, folder: Path, changes: Mapping[str, object], port: int) ->
 def haproxy(title: str, folder: Path, changes: Mapping[str, object], port: int) -> Iterator[None]:
     """HAProxy with the configuration of a section."""
     text = substituted(SECTIONS[title]["haproxy"], changes)
-    timeouts = "".join(f"    timeout {what} 20s\n" for what in ("connect", "client", "server"))
-    (folder / "haproxy.cfg").write_text(f"defaults\n{timeouts}\n{text}")
+    (folder / "haproxy.cfg").write_text(text)
     with running([program("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")], port, folder):
         yield
+
+
+@contextlib.contextmanager
+def proxied(title: str, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The server and the proxy of a section, on free ports; gives the URL at which clients reach the application."""
+    port, (cert, key), path = free_port(), certificate(folder), folder / "shop.sock"
+    (folder / "site.pem").write_text(cert.read_text() + key.read_text())
+    start = nginx if "nginx" in SECTIONS[title] else haproxy
+    text = SECTIONS[title][start.__name__]
+    sockets = {"/run/shop.sock": str(path)} if "/run/shop.sock" in text else {}
+    with documented(title, folder, {**(changes or {}), **sockets}) as command:
+        places = {
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "listen 80": f"listen 127.0.0.1:{port}",
+            "bind :443": f"bind 127.0.0.1:{port}",
+            "/etc/nginx/site.pem": cert,
+            "/etc/nginx/site.key": key,
+            "/etc/haproxy/site.pem": folder / "site.pem",
+            "127.0.0.1:8000": place(command),
+            **sockets,
+        }
+        with start(title, folder, {old: new for old, new in places.items() if old in text}, port):
+            prefix = "/shop" if "location /shop/" in text else ""
+            yield f"{'https' if ' ssl' in text else 'http'}://127.0.0.1:{port}{prefix}"
 
 
 def facts(*arguments: str) -> dict[str, str]:
@@ -149,67 +179,172 @@ def test_page_has_a_test_for_each_example() -> None:
     ]
 
 
+PROXIES = [title for title, blocks in SECTIONS.items() if blocks.keys() & {"nginx", "haproxy"}]
+ASGI = {"hello:app": "hello:asgi_app"}
+HANDSHAKE = [
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version: 13",
+]
+
+
+def trusting() -> ssl.SSLContext:
+    """A client's side of TLS that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("title", PROXIES)
+def test_proxy_passes_websockets(title: str, tmp_path: Path) -> None:
+    with proxied(title, tmp_path, ASGI) as url:
+        context = trusting() if url.startswith("https") else None
+        with connect(f"{url.replace('http', 'ws', 1)}/a", ssl=context, max_size=None) as socket:
+            told = json.loads(socket.recv(PATIENCE))
+            assert told["client"] == "127.0.0.1"
+            assert told["scheme"] == ("wss" if context else "ws")
+            for message in ("short", "long" * 100_000, b"bytes"):
+                socket.send(message)
+                assert socket.recv(PATIENCE) == message
+        # A connection that is no WebSocket's is used for the next request as before.
+        with httpx.Client(verify=trusting()) as client:
+            assert [client.get(f"{url}/a").status_code for _ in range(3)] == [200] * 3
+
+
 @needs_curl
-def test_nginx_vouches_for_address_and_scheme(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["hello:app", "hello:asgi_app"])
+@pytest.mark.parametrize("title", PROXIES)
+def test_proxy_passes_a_large_upload(title: str, target: str, tmp_path: Path) -> None:
+    upload = tmp_path / "upload"
+    upload.write_bytes(random.Random(1).randbytes(20 * 1024 * 1024))
+    digest = hashlib.sha256(upload.read_bytes()).hexdigest()
+    with proxied(title, tmp_path, {"hello:app": target}) as url:
+        assert facts("--data-binary", f"@{upload}", f"{url}/a")["digest"] == digest
+        # Of a length that is not known beforehand.
+        assert facts("-T", str(upload), "-H", "Transfer-Encoding: chunked", f"{url}/a")["digest"] == digest
+
+
+@pytest.mark.parametrize("title", PROXIES)
+def test_proxy_passes_an_event_at_once(title: str, tmp_path: Path) -> None:
+    with (
+        proxied(title, tmp_path, ASGI) as url,
+        httpx.Client(verify=trusting(), timeout=PATIENCE) as client,
+        client.stream("GET", f"{url}/events") as response,
+    ):
+        # The stream never ends: what is held back never comes.
+        assert next(response.iter_bytes()) == b"data: 1\n\n"
+
+
+@pytest.mark.parametrize(
+    ("title", "head", "lines"),
+    [
+        ("AWS Application Load Balancer", b"", ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https"]),
+        ("AWS Network Load Balancer", v2("192.0.2.1"), []),
+    ],
+)
+def test_load_balancer_passes_websockets_and_large_uploads(
+    title: str, head: bytes, lines: list[str], tmp_path: Path
+) -> None:
+    upload = bytes(5 * 1024 * 1024)
+    with documented(title, tmp_path, {**ASGI, "10.0.0.0/16": "127.0.0.0/16"}) as command:
+        with RawClient(command.address) as client:
+            post = get("/a", *lines, f"Content-Length: {len(upload)}").replace(b"GET", b"POST", 1)
+            client.send(head + post + upload)
+            assert json.loads(client.receive().body)["digest"] == hashlib.sha256(upload).hexdigest()
+        with RawClient(command.address) as client:
+            client.send(head + get("/a", *lines, *HANDSHAKE))
+            assert client.receive().status == 101
+
+
+class CountingServer(http.server.ThreadingHTTPServer):
+    """A server that counts connections, in place of the application."""
+
+    connections = 0
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        """Answers every GET, and keeps the connection."""
+
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            assert isinstance(self.server, CountingServer)
+            self.server.connections += 1
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+
+def test_nginx_keeps_its_connections(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     port = free_port()
-    with documented("nginx", tmp_path) as command:
+    with CountingServer(("127.0.0.1", 0), CountingServer.Handler) as server:
         changes = {
             "443 ssl": f"127.0.0.1:{port} ssl",
             "/etc/nginx/site.pem": cert,
             "/etc/nginx/site.key": key,
-            "127.0.0.1:8000": place(command),
+            "127.0.0.1:8000": f"127.0.0.1:{server.server_port}",
         }
-        with nginx("nginx", tmp_path, changes, port):
-            for spoofing in ([], SPOOFING):
-                found = facts(f"https://127.0.0.1:{port}/a", *spoofing)
-                assert found["REMOTE_ADDR"] == "127.0.0.1"
-                assert "REMOTE_PORT" not in found
-                assert found["wsgi.url_scheme"] == "https"
-                assert found["HTTP_HOST"] == f"127.0.0.1:{port}"
-                assert (found["SERVER_PORT"], found["SCRIPT_NAME"]) == (str(port), "")
-                assert found["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
-                assert [name for name in found if "FORWARDED" in name] == [
-                    "HTTP_X_FORWARDED_FOR",
-                    "HTTP_X_FORWARDED_PROTO",
-                ]
-            found = facts(f"https://127.0.0.1:{port}/a", "--header", "Host: shop.example")
-            assert (found["HTTP_HOST"], found["SERVER_PORT"]) == ("shop.example", "443")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with nginx("nginx", tmp_path, changes, port):
+                for _ in range(5):
+                    # Each client has a connection of its own; the proxy's stays.
+                    assert httpx.get(f"https://127.0.0.1:{port}/", verify=trusting()).status_code == 200
+        finally:
+            server.shutdown()
+            thread.join()
+        assert server.connections == 1
+
+
+@needs_curl
+def test_nginx_vouches_for_address_and_scheme(tmp_path: Path) -> None:
+    with proxied("nginx", tmp_path) as url:
+        place = url.removeprefix("https://")
+        for spoofing in ([], SPOOFING):
+            found = facts(f"{url}/a", *spoofing)
+            assert found["REMOTE_ADDR"] == "127.0.0.1"
+            assert "REMOTE_PORT" not in found
+            assert found["wsgi.url_scheme"] == "https"
+            assert found["HTTP_HOST"] == place
+            assert (found["SERVER_PORT"], found["SCRIPT_NAME"]) == (place.partition(":")[2], "")
+            assert found["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
+            assert [name for name in found if "FORWARDED" in name] == [
+                "HTTP_X_FORWARDED_FOR",
+                "HTTP_X_FORWARDED_PROTO",
+            ]
+        found = facts(f"{url}/a", "--header", "Host: shop.example")
+        assert (found["HTTP_HOST"], found["SERVER_PORT"]) == ("shop.example", "443")
 
 
 @needs_curl
 def test_nginx_with_a_unix_socket_and_a_prefix(tmp_path: Path) -> None:
-    title, port, path = "nginx with a Unix socket and a prefix", free_port(), tmp_path / "shop.sock"
-    with (
-        documented(title, tmp_path, {"/run/shop.sock": str(path)}),
-        nginx(title, tmp_path, {"listen 80": f"listen 127.0.0.1:{port}", "/run/shop.sock": path}, port),
-    ):
+    with proxied("nginx with a Unix socket and a prefix", tmp_path) as url:
         for spoofing in ([], SPOOFING):
-            found = facts(f"http://127.0.0.1:{port}/shop/cart", *spoofing)
+            found = facts(f"{url}/cart", *spoofing)
             assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "http")
             assert (found["SCRIPT_NAME"], found["PATH_INFO"]) == ("/shop", "/cart")
-            assert found["HTTP_HOST"] == f"127.0.0.1:{port}"
+            assert found["HTTP_HOST"] == url.removeprefix("http://").removesuffix("/shop")
             # What nginx has appended to was the client's.
             assert found["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
 
 
 @needs_curl
 def test_haproxy_vouches_for_address_and_scheme(tmp_path: Path) -> None:
-    cert, key = certificate(tmp_path)
-    (tmp_path / "site.pem").write_text(cert.read_text() + key.read_text())
-    port = free_port()
-    with documented("HAProxy", tmp_path) as command:
-        changes = {
-            "bind :443": f"bind 127.0.0.1:{port}",
-            "/etc/haproxy/site.pem": tmp_path / "site.pem",
-            "127.0.0.1:8000": place(command),
-        }
-        with haproxy("HAProxy", tmp_path, changes, port):
-            for spoofing in ([], SPOOFING):
-                found = facts("--http1.1", f"https://127.0.0.1:{port}/a", *spoofing)
-                assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "https")
-                assert found["HTTP_HOST"] == f"127.0.0.1:{port}"
-                assert "HTTP_FORWARDED" not in found
+    with proxied("HAProxy", tmp_path) as url:
+        for spoofing in ([], SPOOFING):
+            found = facts("--http1.1", f"{url}/a", *spoofing)
+            assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "https")
+            assert found["HTTP_HOST"] == url.removeprefix("https://")
+            assert "HTTP_FORWARDED" not in found
 
 
 @needs_curl
