@@ -12,6 +12,9 @@ __all__ = ["SameSite", "format_cookie", "parse_cookies"]
 
 SameSite = Literal["Strict", "Lax", "None"]
 
+_MOST = 1000
+"""Cookies of a request that are read."""
+
 # RFC 6265 §4.1.1: cookie-octet, and a value of an attribute.
 _VALUE = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*").fullmatch
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*").fullmatch
@@ -21,13 +24,14 @@ def parse_cookies(field: str) -> dict[str, str]:
     """The cookies of a `Cookie` field, as a lenient reader takes them (RFC 6265 §5.4).
 
     Of a name that comes twice, the first counts: user agents send the one with the longest path first. What has no
-    name is passed over. Quotes around a value are taken off.
+    name is passed over. Quotes around a value are taken off. What comes after the first 1000 is not read: browsers keep
+    a few hundred for a site.
 
     Parameters:
         field: the value of the field, characters beyond ASCII as PEP 3333 gives them (bytes as latin-1).
     """
     cookies: dict[str, str] = {}
-    for pair in field.split(";"):
+    for pair in field.split(";", _MOST)[:_MOST]:
         name, equals, value = pair.partition("=")
         name, value = name.strip(" \t"), value.strip(" \t")
         if not name or not equals:

@@ -11,13 +11,13 @@ import io
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote_to_bytes
 
 from wsgi.application.charsets import codec_of
 from wsgi.application.errors import BadRequest, ContentTooLarge, UnsupportedMediaType
 from wsgi.application.headers import Headers, parse_options
 from wsgi.application.multidict import MultiDict
 from wsgi.application.uploads import Spool, UploadedFile, Window
+from wsgi.application.urlencoded import split_pairs
 
 if TYPE_CHECKING:
     from multipart import MultipartSegment  # type: ignore[import-untyped]
@@ -35,6 +35,8 @@ _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]
 # RFC 7578 §4.8 knows three fields of a part; some clients send a few more. A field holds a name or a file name.
 _PART_FIELDS = 8
 _PART_FIELD_SIZE = 4096
+# Each field of a part has one parameter or two; a file name may hold semicolons of its own.
+_PART_SEMICOLONS = 16
 
 # RFC 2045 §6: those that change nothing. RFC 7578 §4.7: no others are sent.
 _PLAIN_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
@@ -126,33 +128,17 @@ def _read_urlencoded(
     data = b"".join(_chunks(stream, length, limits.body, "limit `body`"))
     if data.count(b"&") >= limits.fields:
         raise _too_many_fields(limits)
-    fields = [field.partition(b"=") for field in data.split(b"&") if field]
-    pairs = [(_unquoted(name), _unquoted(value)) for name, _, value in fields]
+    pairs = split_pairs(data, "the form")
     for name, value in pairs:
         # WHATWG HTML §4.10.5.1.1: the name of the encoding that the browser chose.
         if name == b"_charset_" and value:
             codec = _codec(_decoded(value, "ascii", "the field '_charset_'"))
             break
-    text = [(_decoded(name, codec, "the name of a field"), value) for name, value in pairs]
-    return [(name, _decoded(value, codec, f"the field {_shown(name)}")) for name, value in text]
-
-
-def _unquoted(data: bytes) -> bytes:
-    """Percent-decoded, with spaces for `+` (WHATWG URL §5.1)."""
-    data = data.replace(b"+", b" ")
-    if b"%" not in data:
-        return data
-    # The decoder takes a hundred bytes of memory for each escape: so a piece at a time.
-    pieces, start = [], 0
-    while start < len(data):
-        stop = start + _CHUNK
-        if stop < len(data):
-            # Never between a percent sign and its digits.
-            cut = data.rfind(b"%", stop - 2, stop)
-            stop = stop if cut < 0 else cut
-        pieces.append(unquote_to_bytes(data[start:stop]))
-        start = stop
-    return b"".join(pieces)
+    try:
+        return [(name.decode(codec), value.decode(codec)) for name, value in pairs]
+    except UnicodeDecodeError:
+        text = [(_decoded(name, codec, "the name of a field"), value) for name, value in pairs]
+        return [(name, _decoded(value, codec, f"the field {_shown(name)}")) for name, value in text]
 
 
 def _read_multipart(
@@ -218,7 +204,17 @@ class _Multipart:
         # Only who gets such a form pays for the import.
         import multipart
 
-        parser = multipart.PushMultipartParser(
+        class Parser(multipart.PushMultipartParser):  # type: ignore[misc]
+            """Takes the fields of a part apart only where that is little work."""
+
+            def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
+                if any(value.count(";") > _PART_SEMICOLONS for _, value in headerlist):
+                    raise ContentTooLarge(
+                        f"a header field of a part of the form has more than {_PART_SEMICOLONS} semicolons"
+                    )
+                return super()._create_segment(headerlist)
+
+        parser = Parser(
             boundary,
             max_header_count=_PART_FIELDS,
             max_header_size=_PART_FIELD_SIZE,

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
+from itertools import islice
 from typing import Any, Union
 
 __all__ = [
@@ -31,9 +33,18 @@ HeadersLike = Union[Mapping[str, str], Iterable[tuple[str, str]], "Headers"]
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 is_token = re.compile(_TOKEN).fullmatch
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
-# RFC 9110 §5.6.6: a parameter with a token or a quoted string.
-_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)(?:"|$)|([^;"]*))')
-_LIST_ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+# RFC 9110 §5.6.4 and §5.6.6: a quoted string, and a parameter with a token or one of these.
+_QUOTED = r'[^"\\]*(?:\\.[^"\\]*)*'
+_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:"({_QUOTED})(?:"|$)|([^;"]*))').finditer
+# A string without the backslash before what it quotes; `re.sub` would call a function for each.
+_UNESCAPED = re.compile(r"(?s)\\?(.[^\\]*)").findall
+_LIST_ITEM = re.compile(rf'(?:[^,"]+|"{_QUOTED}"?)+').finditer
+
+# What is read of a field. A client sends a tenth of it, and a server may take fields of a megabyte, each byte of which
+# would cost time.
+_LONGEST_FIELD = 8192  # characters
+_MOST_ITEMS = 64  # members of a list
+_MOST_PARAMETERS = 32  # of one value
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _WEIGHT = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)").fullmatch
 
@@ -209,25 +220,37 @@ class EnvironHeaders(Mapping[str, str]):
 
 
 def list_items(value: str) -> list[str]:
-    """The members of a comma-separated field value (RFC 9110 §5.6.1); commas in quoted strings do not separate."""
-    return [item for item in map(str.strip, _LIST_ITEM.findall(value)) if item]
+    """The members of a comma-separated field value (RFC 9110 §5.6.1); commas in quoted strings do not separate.
+
+    Of a longer value the first 64 members within 8192 characters are read.
+    """
+    found = islice(_LIST_ITEM(_cut(value)), _MOST_ITEMS)
+    return [item for item in (match[0].strip() for match in found) if item]
+
+
+def _cut(value: str) -> str:
+    """As much of a list as is read."""
+    return value if len(value) <= _LONGEST_FIELD else value[:_LONGEST_FIELD].rpartition(",")[0]
 
 
 def parse_options(value: str) -> tuple[str, dict[str, str]]:
     """A value and its parameters: `text/html; charset="utf-8"` gives `("text/html", {"charset": "utf-8"})`.
 
-    The value and the parameters' names come in lower case; of a repeated parameter the first counts.
+    The value and the parameters' names come in lower case; of a repeated parameter the first counts. Of a longer value
+    the first 32 parameters within 8192 characters are read.
     """
+    value = value[:_LONGEST_FIELD]
     head, _, _ = value.partition(";")
     options: dict[str, str] = {}
-    for name, quoted, token in _PARAMETER.findall(value[len(head) :]):
-        options.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) if quoted else token.strip())
+    for match in islice(_PARAMETER(value, len(head)), _MOST_PARAMETERS):
+        name, quoted, token = match.groups("")
+        options.setdefault(name.lower(), "".join(_UNESCAPED(quoted)) if quoted else token.strip())
     return head.strip().lower(), options
 
 
 def entity_tags(value: str) -> list[str]:
     """The entity tags of `If-Match` or `If-None-Match` (RFC 9110 §13.1), weak ones with their `W/`, or `["*"]`."""
-    return ["*"] if value.strip() == "*" else _ENTITY_TAG.findall(value)
+    return ["*"] if value.strip() == "*" else _ENTITY_TAG.findall(_cut(value))
 
 
 def http_date(moment: float | datetime | None = None) -> str:
@@ -254,34 +277,38 @@ def parse_http_date(value: str) -> float | None:
 # preference that matches it; the offer of the greatest weight wins, the first of equals; weight 0 excludes.
 
 
-def _preferences(field: str) -> Iterator[tuple[str, dict[str, str], float]]:
+# Several offers are compared for one answer, and browsers send the same fields again and again.
+@lru_cache(maxsize=64)
+def _preferences(field: str) -> tuple[tuple[str, dict[str, str], float], ...]:
+    preferences = []
     for item in list_items(field):
         value, options = parse_options(item)
         weight = options.pop("q", "1")
+        # Clients name a charset that hardly any type has (`application/json;charset=utf-8`); all is UTF-8 here.
+        options.pop("charset", None)
         # A weight that is none cannot be guessed; the preference is passed over.
         if _WEIGHT(weight):
-            yield value, options, float(weight)
+            preferences.append((value, options, float(weight)))
+    return tuple(preferences)
 
 
-def _preferred(
-    field: str, offers: Sequence[str], specificity: Callable[[str, dict[str, str], str], int], unnamed: float = 0
-) -> str | None:
-    preferences = list(_preferences(field))
+def _preferred(field: str, offers: Sequence[str], specificity: Callable[[str, dict[str, str], str], int]) -> str | None:
+    preferences = _preferences(_cut(field))
     best, best_weight = None, 0.0
     for offer in offers:
         matches = [(specificity(value, options, offer), weight) for value, options, weight in preferences]
         rank, weight = max(matches, key=lambda match: match[0], default=(0, 0.0))
-        if not rank:
-            weight = unnamed
-        if weight > best_weight:
+        if rank and weight > best_weight:
             best, best_weight = offer, weight
     return best
 
 
+# The offers are an application's own, and few.
+_parsed_offer = lru_cache(maxsize=64)(parse_options)
+
+
 def _media_range(value: str, options: dict[str, str], offer: str) -> int:
-    media_type, parameters = parse_options(offer)
-    # Clients name a charset that hardly any type has (`application/json;charset=utf-8`); all is UTF-8 here.
-    options.pop("charset", None)
+    media_type, parameters = _parsed_offer(offer)
     if value == media_type:
         if not options:
             return 3

@@ -12,12 +12,12 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Any, ClassVar, Generic, TypeVar
-from urllib.parse import quote
 from uuid import UUID
 
 from wsgi.application.cookies import SameSite, format_cookie
 from wsgi.application.errors import ResponseError, reason_phrase
 from wsgi.application.headers import Headers, HeadersLike
+from wsgi.application.urlencoded import encoder
 
 __all__ = [
     "WITHOUT_CONTENT",
@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 StartResponse = Callable[..., Any]
+
+_encoded_location = encoder("%/:=&?~#+!$,;'@()*[]")
 
 P = TypeVar("P")
 
@@ -328,7 +330,7 @@ class RedirectResponse(Response):
         if status not in (301, 302, 303, 307, 308):
             raise ValueError(f"the status of a redirection must be 301, 302, 303, 307 or 308, not {status!r:.50}")
         super().__init__(b"", status, headers)
-        self.headers["Location"] = quote(location, safe="%/:=&?~#+!$,;'@()*[]")
+        self.headers["Location"] = _encoded_location(location)
 
 
 def redirect(location: str, status: int = 303) -> RedirectResponse:

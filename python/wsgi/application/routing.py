@@ -375,6 +375,7 @@ class Router:
 
     def __init__(self) -> None:
         self._root = _Node()
+        self._deepest = 0
         self._literal: dict[str, dict[str, Route]] = {}
         self._names: dict[str, tuple[Route, bool]] = {}
         self._ambiguous: dict[str, Route] = {}
@@ -413,6 +414,7 @@ class Router:
             node.routes.setdefault("HEAD", route)
         if not route.names:
             self._literal[route.path] = node.routes
+        self._deepest = max(self._deepest, len(route.segments))
         self.routes.append(route)
 
     def _node(self, route: Route) -> _Node:
@@ -439,7 +441,8 @@ class Router:
                 return route, [], {}
         values: list[Any] = []
         others: dict[str, Route] = {}
-        segments = path.split("/")
+        # What is deeper than any route stays in one piece, which at most the rest of a path can take.
+        segments = path.split("/", self._deepest + 1)
         return (None if segments[0] else _find(self._root, segments, 1, method, values, others)), values, others
 
     def by_name(self, name: str) -> Route:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["StaticFiles"]
 
 
+# Directories below the one that is served; the system is asked about each of a path, whether it is there or not.
+_DEEPEST = 100
+
+
 class StaticFiles:
     """A handler that serves the files of a directory, and nothing else.
 
@@ -67,8 +71,8 @@ class StaticFiles:
 
     def _find(self, path: str) -> str:
         """Where a path leads, all links followed."""
-        segments = path.split("/") if path else []
-        if not _is_public(segments) or "\\" in path or "\0" in path:
+        segments = path.split("/", _DEEPEST) if path else []
+        if len(segments) > _DEEPEST or not _is_public(segments) or "\\" in path or "\0" in path:
             raise NotFound
         try:
             path.encode()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from wsgi.application.groups import CallNext
-from wsgi.application.headers import is_token
+from wsgi.application.headers import is_token, list_items
 from wsgi.application.request import Request
 from wsgi.application.response import Response
 
@@ -109,7 +109,7 @@ class CORSMiddleware:
         response.headers.update(self.preflight)
         if self.any_header:
             # The names and not "*", which covers neither Authorization nor requests with credentials.
-            asked = [name.strip() for name in request.headers.get("Access-Control-Request-Headers", "").split(",")]
+            asked = list_items(request.headers.get("Access-Control-Request-Headers", ""))
             if names := ", ".join(filter(is_token, asked)):
                 response.headers["Access-Control-Allow-Headers"] = names
 
