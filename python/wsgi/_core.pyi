@@ -6,7 +6,10 @@ from typing import Any, BinaryIO, final
 
 from wsgi.settings import Settings
 
-__all__ = ["Attendant", "FileWrapper", "InputStream", "Run", "Server", "forked"]
+__all__ = ["Attendant", "FileWrapper", "InputStream", "Run", "Server", "access_log_directives", "forked"]
+
+def access_log_directives() -> list[tuple[str, str]]:
+    """What the option `access_log_format` may hold: each directive, and what it stands for in a line."""
 
 def forked() -> None:
     """Tells the core, in the child, that the process was forked (`os.register_at_fork`): what comes back from the
@@ -21,7 +24,8 @@ class Server:
 
     Raises:
         BindError: an address cannot be listened on; nothing stays open.
-        ValueError: the access log cannot be opened, or its format has an unknown directive.
+        ValueError: the access log cannot be opened, or `access_log_format` has an unknown directive (also where no log
+            is written).
 
     Thread-safety: every method may be called from any thread.
     """

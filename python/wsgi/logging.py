@@ -13,7 +13,7 @@ import re
 import sys
 from typing import Any
 
-__all__ = ["LOGGER_NAME", "configure", "escaped", "report"]
+__all__ = ["LOGGER_NAME", "configure", "escaped", "is_reported", "report"]
 
 LOGGER_NAME = "wsgi.server"
 
@@ -113,6 +113,14 @@ def configure(level: str) -> None:
         root.addHandler(hdlr)
 
     root.addHandler = add_handler  # type: ignore[method-assign]
+
+
+def is_reported(level: int) -> bool:
+    """Whether messages of `level` (a level of the `logging` module) are reported as things stand."""
+    logger = logging.getLogger(LOGGER_NAME)
+    # As `report` does.
+    logger.disabled = False
+    return logger.isEnabledFor(level)
 
 
 def report(level: int, message: str, exc_info: BaseException | None = None) -> None:

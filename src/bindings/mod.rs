@@ -20,6 +20,8 @@ mod _core {
     #[pymodule_export]
     use super::forks::forked;
     #[pymodule_export]
+    use super::options::access_log_directives;
+    #[pymodule_export]
     use super::server::{Run, Server};
     #[pymodule_export]
     use super::wsgi::file_wrapper::FileWrapper;

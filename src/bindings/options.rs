@@ -1,7 +1,6 @@
 //! The settings table's values as the engine's options.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::errors::Failure;
-use crate::engine::access_log::{AccessLog, Excluded, Format};
+use crate::engine::access_log::{AccessLog, DIRECTIVES, Descriptor, Excluded, Format, Target};
 use crate::engine::gateway::{Origins, Reporter};
 use crate::engine::observe::Observer;
 use crate::engine::options::{Options, WebSocketOptions};
@@ -28,6 +27,12 @@ impl Origins for Forwarding {
     fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
         Forwarding::origin(self, head, peer, scheme)
     }
+}
+
+/// What `access_log_format` may hold: each directive, and what it stands for.
+#[pyfunction]
+pub fn access_log_directives() -> Vec<(&'static str, &'static str)> {
+    DIRECTIVES.to_vec()
 }
 
 /// Reads the attributes of a `wsgi.settings.Settings`, which has checked them.
@@ -142,21 +147,21 @@ impl<'py> Settings<'_, 'py> {
 
     /// The access log, if one is wanted.
     pub fn observers(&self, reporter: &Arc<dyn Reporter>) -> PyResult<Arc<[Box<dyn Observer>]>> {
-        let Some(target) = self.get::<Option<PathBuf>>("access_log")? else { return Ok(Arc::new([])) };
+        // Judged whether the log is on or not: a mistake in it shows at once, and not when the log is needed.
         let format: String = self.get("access_log_format")?;
-        let format = Format::parse(&format).map_err(|unknown| {
-            PyValueError::new_err(format!("option access_log_format: {unknown} is not a directive that is known here"))
-        })?;
+        let format = Format::parse(&format)
+            .map_err(|problem| PyValueError::new_err(format!("option access_log_format: {problem}")))?;
+        let Some(path) = self.get::<Option<PathBuf>>("access_log")? else { return Ok(Arc::new([])) };
         let excluded = Excluded(self.get("access_log_exclude")?);
-        let sink: Box<dyn Write + Send> = if target.as_os_str() == "-" {
-            Box::new(std::io::stdout())
+        let (target, name): (Box<dyn Target>, _) = if path.as_os_str() == "-" {
+            (Box::new(Descriptor::new(std::io::stdout())), "the access log on standard output".to_owned())
         } else {
-            let file: std::io::Result<File> = OpenOptions::new().create(true).append(true).open(&target);
-            Box::new(file.map_err(|error| {
-                PyValueError::new_err(format!("option access_log: cannot open {}: {error}", target.display()))
-            })?)
+            let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| {
+                PyValueError::new_err(format!("option access_log: cannot open {}: {error}", path.display()))
+            })?;
+            (Box::new(Descriptor::new(file)), format!("the access log {}", path.display()))
         };
-        let log = AccessLog::start(sink, format, excluded, Arc::clone(reporter))?;
+        let log = AccessLog::start(target, name, format, excluded, Arc::clone(reporter))?;
         Ok(Arc::new([Box::new(log)]))
     }
 }

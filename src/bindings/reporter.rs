@@ -7,6 +7,7 @@ use super::ffi::call;
 use crate::engine::gateway::{Reporter, Severity};
 
 // The levels of Python's logging.
+const DEBUG: u8 = 10;
 const INFO: u8 = 20;
 /// Worth a look.
 pub const WARNING: u8 = 30;
@@ -19,11 +20,22 @@ pub struct LoggingReporter;
 impl Reporter for LoggingReporter {
     fn report(&self, severity: Severity, message: &str) {
         let level = match severity {
+            Severity::Debug => DEBUG,
             Severity::Info => INFO,
             Severity::Warning => WARNING,
             Severity::Error => ERROR,
         };
         Python::attach(|py| log(py, level, message, None));
+    }
+
+    fn wants_debug(&self) -> bool {
+        let wants = |py: Python<'_>| py.import("wsgi.logging")?.call_method1("is_reported", (DEBUG,))?.extract();
+        Python::attach(|py| {
+            wants(py).unwrap_or_else(|problem: PyErr| {
+                problem.write_unraisable(py, None);
+                false
+            })
+        })
     }
 }
 

@@ -1,23 +1,25 @@
-//! The access log: Apache's formats, written by a thread of its own, so that neither a request nor the interpreter ever
-//! waits for a disk or a pipe.
+//! The access log: lines, written by a thread of its own, so that neither a request nor the interpreter ever waits for a disk
+//! or a pipe.
+//!
+//! Lines stay in order, and whole: what a target has taken the beginning of is the first thing it gets when it takes bytes
+//! again. What finds no room while it takes none is lost as whole lines, counted, and reported.
 
-use std::io::Write;
-use std::net::IpAddr;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use super::clock::time_of_day;
+use memchr::{memchr_iter, memrchr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+
 use super::gateway::{Reporter, Severity};
+use super::log_format::Stamps;
+pub use super::log_format::{COMBINED, DIRECTIVES, Format};
 use super::observe::{Observer, Record};
 use super::server::spawn;
-use crate::http::date::common_log;
-use crate::http::head::Version;
-use crate::http::number::Decimal;
-use crate::http::origin::Client;
-
-/// Apache's combined format, the default.
-pub const COMBINED: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#;
+use crate::http::head::RequestHead;
 
 /// Lines that wait for a log that cannot be written take at most this much memory; what comes then is lost and counted.
 const BUFFER: usize = 8 << 20;
@@ -25,217 +27,68 @@ const BUFFER: usize = 8 << 20;
 const KEPT: usize = 1 << 20;
 /// Lines are gathered for this long, so that a busy server writes few and large pieces.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long the end waits for a log that does not take its last lines.
+/// How long the end waits for a log that does not take its last lines, and how much of that the writer may use.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Atom {
-    Text(Vec<u8>),
-    RemoteHost,
-    RemotePort,
-    Dash,
-    Time,
-    RequestLine,
-    Method,
-    Path,
-    Query,
-    Protocol,
-    Status,
-    Size { dash: bool },
-    Microseconds,
-    Milliseconds,
-    Seconds,
-    Field(Vec<u8>),
-    ConnectionStatus,
-}
-
-/// A log format, parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Format(Vec<Atom>);
-
-impl Format {
-    /// Reads a format in Apache's notation; the error is the directive that is not known.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut atoms = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('%') {
-            if at > 0 {
-                atoms.push(Atom::Text(rest.as_bytes()[..at].to_vec()));
-            }
-            let (atom, length) = directive(&rest[at..]).ok_or_else(|| {
-                let end = rest[at..].find([' ', '"']).unwrap_or(rest.len() - at);
-                rest[at..at + end].to_owned()
-            })?;
-            atoms.push(atom);
-            rest = &rest[at + length..];
-        }
-        if !rest.is_empty() {
-            atoms.push(Atom::Text(rest.as_bytes().to_vec()));
-        }
-        Ok(Self(atoms))
-    }
-
-    fn write(&self, record: &Record, stamps: &mut Stamps, out: &mut Vec<u8>) {
-        for atom in &self.0 {
-            write_atom(atom, record, stamps, out);
-        }
-        out.push(b'\n');
-    }
-}
-
-// The directive that `text`, which begins with `%`, begins with, and its length.
-fn directive(text: &str) -> Option<(Atom, usize)> {
-    if let Some(named) = text.strip_prefix("%{") {
-        let (name, after) = named.split_once('}')?;
-        let length = 2 + name.len() + 1;
-        return match (name, after.chars().next()?) {
-            ("s", 'T') => Some((Atom::Seconds, length + 1)),
-            ("ms", 'T') => Some((Atom::Milliseconds, length + 1)),
-            ("us", 'T') => Some((Atom::Microseconds, length + 1)),
-            ("remote", 'p') => Some((Atom::RemotePort, length + 1)),
-            (_, 'i') if !name.is_empty() => Some((Atom::Field(name.as_bytes().to_ascii_lowercase()), length + 1)),
-            _ => None,
-        };
-    }
-    if text.starts_with("%>s") {
-        return Some((Atom::Status, 3));
-    }
-    let atom = match text.chars().nth(1)? {
-        '%' => Atom::Text(b"%".to_vec()),
-        'h' | 'a' => Atom::RemoteHost,
-        'l' | 'u' => Atom::Dash,
-        't' => Atom::Time,
-        'r' => Atom::RequestLine,
-        'm' => Atom::Method,
-        'U' => Atom::Path,
-        'q' => Atom::Query,
-        'H' => Atom::Protocol,
-        's' => Atom::Status,
-        'b' => Atom::Size { dash: true },
-        'B' => Atom::Size { dash: false },
-        'D' => Atom::Microseconds,
-        'T' => Atom::Seconds,
-        'X' => Atom::ConnectionStatus,
-        _ => return None,
-    };
-    Some((atom, 2))
-}
-
-fn write_atom(atom: &Atom, record: &Record, stamps: &mut Stamps, out: &mut Vec<u8>) {
-    let mut number = |value: u64| out.extend_from_slice(Decimal::new(value).as_bytes());
-    match atom {
-        Atom::Text(text) => out.extend_from_slice(text),
-        Atom::RemoteHost => match record.client {
-            Client::Ip(ip, _) => out.extend_from_slice(stamps.client(ip)),
-            Client::Local => out.extend_from_slice(b"unix"),
-            Client::Unknown => out.push(b'-'),
-        },
-        Atom::RemotePort => match record.client {
-            Client::Ip(_, Some(port)) => number(port.into()),
-            _ => number(0),
-        },
-        Atom::Dash => out.push(b'-'),
-        Atom::Time => {
-            out.push(b'[');
-            out.extend_from_slice(stamps.time(record.started));
-            out.push(b']');
-        }
-        Atom::RequestLine => escape(record.request.request_line(), out),
-        Atom::Method => escape(record.request.method(), out),
-        Atom::Path => escape(record.request.path(), out),
-        Atom::Query => {
-            if !record.request.query().is_empty() {
-                out.push(b'?');
-                escape(record.request.query(), out);
-            }
-        }
-        Atom::Protocol => out.extend_from_slice(match record.request.version() {
-            Version::Http10 => b"HTTP/1.0",
-            Version::Http11 => b"HTTP/1.1",
-        }),
-        Atom::Status => number(record.status.into()),
-        Atom::Size { dash: true } if record.body_bytes == 0 => out.push(b'-'),
-        Atom::Size { .. } => number(record.body_bytes),
-        Atom::Microseconds => number(u64::try_from(record.took.as_micros()).unwrap_or(u64::MAX)),
-        Atom::Milliseconds => number(u64::try_from(record.took.as_millis()).unwrap_or(u64::MAX)),
-        Atom::Seconds => number(record.took.as_secs()),
-        Atom::Field(name) => match record.request.value(name) {
-            Some(value) if !value.is_empty() => escape(value, out),
-            _ => out.push(b'-'),
-        },
-        Atom::ConnectionStatus => out.push(if record.complete { b'+' } else { b'X' }),
-    }
-}
-
-// What is the same in most lines of one second, as text.
-#[derive(Default)]
-struct Stamps {
-    second: Option<Second>,
-    client: Option<(IpAddr, Vec<u8>)>,
-}
-
-// A second of the time of day.
-struct Second {
-    begins: Instant,
-    ends: Instant,
-    text: [u8; 26],
-}
-
-impl Second {
-    // The one that has this moment in it. Should somebody set the time of day, that is followed within a second.
-    fn of(moment: Instant) -> Self {
-        let time = time_of_day().checked_sub(moment.elapsed()).unwrap_or(UNIX_EPOCH);
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let gone = Duration::from_nanos(since.subsec_nanos().into());
-        let begins = moment.checked_sub(gone).unwrap_or(moment);
-        Self { begins, ends: begins + Duration::from_secs(1), text: common_log(since.as_secs()) }
-    }
-}
-
-impl Stamps {
-    fn time(&mut self, moment: Instant) -> &[u8; 26] {
-        let known = self.second.take().filter(|second| second.begins <= moment && moment < second.ends);
-        &self.second.insert(known.unwrap_or_else(|| Second::of(moment))).text
-    }
-
-    fn client(&mut self, ip: IpAddr) -> &[u8] {
-        let known = self.client.take().filter(|(last, _)| *last == ip);
-        &self.client.insert(known.unwrap_or_else(|| (ip, ip.to_string().into_bytes()))).1
-    }
-}
-
-// As Apache does it: nothing that a client sends can end a quoted item, a line, or reach a terminal as a control.
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    // Counted to the last byte, whatever comes first, so that the compiler looks at many at a time.
-    let is_special = |byte: u8| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
-    if bytes.iter().map(|&byte| usize::from(is_special(byte))).sum::<usize>() == 0 {
-        out.extend_from_slice(bytes);
-        return;
-    }
-    for &byte in bytes {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => out.push(byte),
-            _ => {
-                let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
-                out.extend_from_slice(b"\\x");
-                out.extend_from_slice(&digits);
-            }
-        }
-    }
-}
+const LAST_TRY: Duration = Duration::from_millis(1500);
+/// How long one write waits for a pipe that is full.
+const WRITE_WAIT: Duration = Duration::from_millis(50);
+/// How soon a write that failed is tried again.
+const RETRY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+/// How often lines that a slow target costs are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// A pipe that polls as writable takes this much without blocking, and in one piece among those of other processes (`PIPE_BUF` of
+/// Linux): whole lines of no more than this stay whole there.
+const PIPE_BYTES: usize = 4096;
 
 /// Paths that are not logged: a whole path, or a beginning of one followed by `*`.
 #[derive(Clone, Debug, Default)]
 pub struct Excluded(pub Vec<String>);
 
 impl Excluded {
-    fn covers(&self, path: &[u8]) -> bool {
-        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix.as_bytes()),
-            None => path == pattern.as_bytes(),
+    // A request whose line is not valid has no path.
+    fn covers(&self, record: &Record) -> bool {
+        let path = record.request.head().map(RequestHead::path);
+        self.0.iter().any(|pattern| match (pattern.strip_suffix('*'), path) {
+            (Some(prefix), path) => path.unwrap_or_default().starts_with(prefix.as_bytes()),
+            (None, path) => path == Some(pattern.as_bytes()),
         })
+    }
+}
+
+/// Where lines are written to.
+pub trait Target: Send {
+    /// Writes some of `bytes`, and waits for a moment at most. `WouldBlock`: it takes none for now.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// A file, a pipe or whatever else a descriptor stands for. That of a pipe may block or not: it is shared with other
+/// processes, whose decision that is.
+pub struct Descriptor<D> {
+    descriptor: D,
+    is_file: bool,
+}
+
+impl<D: AsFd> Descriptor<D> {
+    /// Writes to this one.
+    pub fn new(descriptor: D) -> Self {
+        let is_file = fstat(&descriptor).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        Self { descriptor, is_file }
+    }
+}
+
+impl<D: AsFd + Send> Target for Descriptor<D> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_file {
+            return Ok(rustix::io::write(&self.descriptor, bytes)?);
+        }
+        let mut descriptors = [PollFd::new(&self.descriptor, PollFlags::OUT)];
+        let wait = Timespec::try_from(WRITE_WAIT).ok();
+        if poll(&mut descriptors, wait.as_ref())? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let share = &bytes[..bytes.len().min(PIPE_BYTES)];
+        let lines = memrchr(b'\n', share).map_or(share.len(), |at| at + 1);
+        Ok(rustix::io::write(&self.descriptor, &share[..lines])?)
     }
 }
 
@@ -243,9 +96,16 @@ impl Excluded {
 struct Lines {
     bytes: Vec<u8>,
     stamps: Stamps,
+    // What the writer has taken and not written.
+    taken: Taken,
     lost: u64,
-    writing: bool,
     state: State,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Taken {
+    bytes: usize,
+    count: u64,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -276,31 +136,45 @@ pub struct AccessLog {
     excluded: Excluded,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    name: String,
+    reporter: Arc<dyn Reporter>,
 }
 
 impl AccessLog {
-    /// Starts the writing thread.
+    /// Starts the writing thread. Reports call the target by its `name`.
     pub fn start(
-        target: Box<dyn Write + Send>,
+        target: Box<dyn Target>,
+        name: String,
         format: Format,
         excluded: Excluded,
         reporter: Arc<dyn Reporter>,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let writer = spawn("wsgi-access-log".to_owned(), move || write_lines(&theirs, target, &*reporter))?;
-        Ok(Self { format, excluded, shared, writer: Some(writer) })
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            target,
+            name: name.clone(),
+            reporter: Arc::clone(&reporter),
+            bytes: Vec::new(),
+            at: 0,
+            lost: 0,
+            failing: false,
+            reported: None,
+            until: None,
+        };
+        let writer = spawn("wsgi-access-log".to_owned(), move || writer.run())?;
+        Ok(Self { format, excluded, shared, writer: Some(writer), name, reporter })
     }
 }
 
 impl Observer for AccessLog {
     fn finished(&self, record: &Record) {
-        if self.excluded.covers(record.request.path()) {
+        if self.excluded.covers(record) {
             return;
         }
         let mut lines = self.shared.lines();
-        let Lines { bytes, stamps, lost, .. } = &mut *lines;
-        if bytes.len() > BUFFER {
+        let Lines { bytes, stamps, taken, lost, .. } = &mut *lines;
+        if bytes.len() + taken.bytes > BUFFER {
             *lost += 1;
             return;
         }
@@ -313,19 +187,23 @@ impl Observer for AccessLog {
     }
 
     fn flush(&self) {
-        self.ask(State::Hurried, |lines| lines.bytes.is_empty() && !lines.writing);
+        self.flush_for(PATIENCE);
     }
 }
 
 impl AccessLog {
+    fn flush_for(&self, patience: Duration) {
+        self.ask(State::Hurried, patience, |lines| lines.bytes.is_empty() && lines.taken.bytes == 0);
+    }
+
     // Asks the writer for something, and waits until that is so.
-    fn ask(&self, state: State, until: impl Fn(&Lines) -> bool) -> bool {
+    fn ask(&self, state: State, patience: Duration, until: impl Fn(&Lines) -> bool) -> bool {
         let mut lines = self.shared.lines();
         lines.state = state;
         self.shared.changed.notify_all();
         let waiting = |lines: &mut Lines| !until(lines);
         let (mut lines, _) =
-            self.shared.changed.wait_timeout_while(lines, PATIENCE, waiting).unwrap_or_else(PoisonError::into_inner);
+            self.shared.changed.wait_timeout_while(lines, patience, waiting).unwrap_or_else(PoisonError::into_inner);
         if lines.state == State::Hurried {
             lines.state = State::Open;
         }
@@ -335,55 +213,155 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        let done = self.ask(State::Closed, |lines| lines.state == State::Done);
-        if let (true, Some(writer)) = (done, self.writer.take()) {
-            // Its panic, should there be one, has been reported by the panic itself.
-            drop(writer.join());
+        if self.ask(State::Closed, PATIENCE, |lines| lines.state == State::Done) {
+            if let Some(writer) = self.writer.take() {
+                // Its panic, should there be one, has been reported by the panic itself.
+                drop(writer.join());
+            }
+            return;
         }
+        // It hangs in a write that neither ends nor fails.
+        let lines = self.shared.lines();
+        let lost = lines.lost + lines.taken.count + count_lines(&lines.bytes);
+        drop(lines);
+        report_lost(&*self.reporter, lost, &self.name, "it takes nothing any more");
     }
 }
 
-fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dyn Reporter) {
-    let mut failing = false;
-    let mut bytes = Vec::new();
-    loop {
-        let mut lines = shared
-            .changed
-            .wait_while(shared.lines(), |lines| lines.bytes.is_empty() && lines.state != State::Closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        // A moment more gathers what a busy server adds; the end does not wait for it.
-        (lines, _) = shared
-            .changed
-            .wait_timeout_while(lines, GATHER, |lines| lines.state == State::Open)
-            .unwrap_or_else(PoisonError::into_inner);
-        // What was written last makes room for what is to come, unless there was unusually much.
-        bytes.clear();
-        bytes.shrink_to(KEPT);
-        std::mem::swap(&mut lines.bytes, &mut bytes);
-        let lost = std::mem::take(&mut lines.lost);
-        let closed = lines.state == State::Closed;
-        lines.writing = true;
-        drop(lines);
-        let result = target.write_all(&bytes).and_then(|()| target.flush());
-        if let Err(error) = &result {
-            if !failing {
-                reporter.report(Severity::Error, &format!("the access log cannot be written: {error}"));
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr_iter(b'\n', bytes).count() as u64
+}
+
+fn report_lost(reporter: &dyn Reporter, lost: u64, name: &str, why: &str) {
+    let lines = if lost == 1 { "line" } else { "lines" };
+    reporter.report(Severity::Warning, &format!("{lost} {lines} of {name} were lost: {why}"));
+}
+
+// The writing thread.
+struct Writer {
+    shared: Arc<Shared>,
+    target: Box<dyn Target>,
+    name: String,
+    reporter: Arc<dyn Reporter>,
+    // Whole lines, the last ones taken, and how many of their bytes are written.
+    bytes: Vec<u8>,
+    at: usize,
+    // Lines lost and not reported.
+    lost: u64,
+    // The last write failed, other than for a moment.
+    failing: bool,
+    reported: Option<Instant>,
+    // When the end gives up.
+    until: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while self.take_lines() {
+            match self.target.write(&self.bytes[self.at..]) {
+                Ok(count @ 1..) => self.advance(count),
+                Ok(_) => self.fail(&io::ErrorKind::WriteZero.into()),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    self.note_loss();
+                }
+                Err(error) => self.fail(&error),
             }
         }
-        failing = result.is_err();
-        if lost > 0 {
-            reporter.report(Severity::Warning, &format!("{lost} lines of the access log were lost: it is too slow"));
+        self.finish();
+    }
+
+    // Waits for lines, unless some are left. `false`: it is time to end.
+    fn take_lines(&mut self) -> bool {
+        let mut lines = self.shared.lines();
+        if self.at == self.bytes.len() {
+            lines.taken = Taken::default();
+            self.shared.changed.notify_all();
+            let idle = |lines: &mut Lines| lines.bytes.is_empty() && lines.state != State::Closed;
+            lines = self.shared.changed.wait_while(lines, idle).unwrap_or_else(PoisonError::into_inner);
+            // A moment more gathers what a busy server adds; the end does not wait for it.
+            let gathering = |lines: &mut Lines| lines.state == State::Open;
+            (lines, _) = self
+                .shared
+                .changed
+                .wait_timeout_while(lines, GATHER, gathering)
+                .unwrap_or_else(PoisonError::into_inner);
+            // What was written last makes room for what is to come, unless there was unusually much.
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT);
+            self.at = 0;
+            std::mem::swap(&mut lines.bytes, &mut self.bytes);
+            lines.taken = Taken { bytes: self.bytes.len(), count: count_lines(&self.bytes) };
         }
-        let mut lines = shared.lines();
-        lines.writing = false;
-        let done = closed && lines.bytes.is_empty();
-        if done {
-            lines.state = State::Done;
+        self.lost += std::mem::take(&mut lines.lost);
+        if lines.state != State::Closed {
+            return true;
         }
-        drop(lines);
-        shared.changed.notify_all();
-        if done {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + LAST_TRY);
+        !self.bytes.is_empty() && Instant::now() < until
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.at += count;
+        if self.at < self.bytes.len() {
             return;
         }
+        if std::mem::take(&mut self.failing) {
+            let Self { name, lost, .. } = &*self;
+            let (severity, loss) = match lost {
+                0 => (Severity::Info, "no line was lost".to_owned()),
+                1 => (Severity::Warning, "1 line was lost".to_owned()),
+                lost => (Severity::Warning, format!("{lost} lines were lost")),
+            };
+            self.reporter.report(severity, &format!("{name} is written again; {loss}"));
+            self.lost = 0;
+        }
+        self.note_loss();
+    }
+
+    // Reports now and then what was lost to a target that is slow.
+    fn note_loss(&mut self) {
+        let due = self.reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
+        if self.lost > 0 && due && !self.failing {
+            report_lost(&*self.reporter, std::mem::take(&mut self.lost), &self.name, "it takes them too slowly");
+            self.reported = Some(Instant::now());
+        }
+    }
+
+    // Reports the first of a row of failures, and waits until another try makes sense.
+    fn fail(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let message = format!(
+                "{} cannot be written: {error}; lines are kept until it can, up to {} MiB of them",
+                self.name,
+                BUFFER >> 20
+            );
+            self.reporter.report(Severity::Error, &message);
+        }
+        if self.until.is_some() {
+            // The end has no time for another try.
+            self.until = Some(Instant::now());
+            return;
+        }
+        let lines = self.shared.lines();
+        let state = lines.state;
+        let same = |lines: &mut Lines| lines.state == state;
+        drop(self.shared.changed.wait_timeout_while(lines, RETRY, same));
+    }
+
+    fn finish(mut self) {
+        let mut lines = self.shared.lines();
+        self.lost += lines.lost + count_lines(&self.bytes[self.at..]) + count_lines(&lines.bytes);
+        *lines = Lines { state: State::Closed, ..Lines::default() };
+        drop(lines);
+        if self.lost > 0 {
+            let why = if self.failing { "it could not be written at the end" } else { "it takes them too slowly" };
+            report_lost(&*self.reporter, self.lost, &self.name, why);
+        }
+        self.shared.lines().state = State::Done;
+        self.shared.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+#[path = "access_log_tests.rs"]
+mod tests;

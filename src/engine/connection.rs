@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use super::body::{Body, BodyStream, Intake};
 use super::exchange::{Exchange, Response};
-use super::observe::Record;
+use super::observe::{Cause, Record};
 use super::site::Site;
 use super::wire::Wire;
-use crate::http::head::RequestHead;
+use crate::http::head::{Received, RequestHead};
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
 use crate::http1::framing::{BodyLength, Decided, Framing};
@@ -68,21 +68,15 @@ pub(super) enum Stage {
 
 // A request whose body is being taken.
 pub(super) struct Pending {
-    incoming: Incoming,
+    pub incoming: Incoming,
     pub intake: Intake,
 }
 
 // A request of which all is known but its body.
-struct Incoming {
-    request: RequestHead,
+pub(super) struct Incoming {
+    pub request: RequestHead,
     framing: Framing,
     origin: Option<Box<Origin>>,
-}
-
-impl Incoming {
-    fn is_head(&self) -> bool {
-        self.request.method() == b"HEAD"
-    }
 }
 
 // What one pass through the corridor's loop came to.
@@ -241,6 +235,11 @@ impl Connection {
         matches!(self.stage, Stage::Answering(_)) && self.wire.output().pending() > 0
     }
 
+    /// Whether a request is arriving or a response is on its way.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.stage, Stage::Head | Stage::Body(_)) || self.is_answering()
+    }
+
     /// Whether the response must be the connection's last.
     pub(super) fn must_close(&self) -> bool {
         self.closing || self.site.options.keep_alive.is_zero() || self.site.is_stopping()
@@ -253,12 +252,21 @@ impl Connection {
 
     /// The deadline has passed: says what is to be done about the client.
     pub fn expire(mut self: Box<Self>, turn: &mut Turn<'_>) -> Step {
-        match self.stage {
+        match std::mem::replace(&mut self.stage, Stage::Serving) {
             // A client that has begun a request learns why it failed; one that has said nothing just loses the connection.
-            Stage::Head => self.refuse(Reject::HeaderTimeout, self.progress.asks_by_head(&self.input), turn),
-            Stage::Body(ref pending) => self.refuse(Reject::BodyTimeout, pending.incoming.is_head(), turn),
+            Stage::Head => {
+                let request = self.progress.received(&self.input, &self.site.options.limits);
+                self.refuse(Reject::HeaderTimeout, request, turn);
+            }
+            Stage::Body(pending) => {
+                self.refuse(Reject::BodyTimeout, Received::Head(pending.incoming.request), turn);
+            }
             Stage::Answering(_) => {
-                self.give_up();
+                self.give_up(Cause::WriteTimeout);
+                return Step::Closed;
+            }
+            Stage::ProxyHeader(_) => {
+                self.site.report_closed(self.client, "no PROXY protocol header came within header_timeout");
                 return Step::Closed;
             }
             _ => return Step::Closed,
@@ -301,7 +309,12 @@ impl Connection {
                 }
                 Fill::Nothing => return Pass::Out(Step::Wait(self)),
                 // Nobody waits for an answer to half a head.
-                Fill::End => return Pass::Out(Step::Closed),
+                Fill::End => {
+                    if self.is_busy() {
+                        self.site.report_closed(self.client, "the client left before its request was complete");
+                    }
+                    return Pass::Out(Step::Closed);
+                }
             };
             if self.input.is_empty() {
                 // The usual case: a whole head in one read, parsed where it was read.
@@ -319,8 +332,8 @@ impl Connection {
                         return self.wait_for_head(turn);
                     }
                     Err(reject) => {
-                        let by_head = self.progress.asks_by_head(received);
-                        return self.refused(reject, by_head, turn);
+                        let request = self.progress.received(received, &self.site.options.limits);
+                        return self.refused(reject, request, turn);
                     }
                 }
             }
@@ -334,8 +347,8 @@ impl Connection {
             }
             Ok(None) => self.wait_for_head(turn),
             Err(reject) => {
-                let by_head = self.progress.asks_by_head(&self.input);
-                self.refused(reject, by_head, turn)
+                let request = self.progress.received(&self.input, &self.site.options.limits);
+                self.refused(reject, request, turn)
             }
         }
     }
@@ -352,11 +365,11 @@ impl Connection {
     fn begin(mut self: Box<Self>, request: RequestHead, rest: &[u8], turn: &mut Turn<'_>) -> Pass {
         let framing = match self.decided.decide(&request, &self.site.options.limits) {
             Ok(framing) => framing,
-            Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
+            Err(reject) => return self.refused(reject, Received::Head(request), turn),
         };
         let origin = match self.find_origin(&request, turn.now) {
             Ok(origin) => origin,
-            Err(reject) => return self.refused(reject, request.method() == b"HEAD", turn),
+            Err(reject) => return self.refused(reject, Received::Head(request), turn),
         };
         let incoming = Incoming { request, framing, origin };
         let options = &self.site.options;
@@ -420,7 +433,10 @@ impl Connection {
             }
             Fill::Nothing => Pass::Out(Step::Wait(self)),
             // The application never sees a body that is shorter than it was announced.
-            Fill::End => Pass::Out(Step::Closed),
+            Fill::End => {
+                self.site.report_closed(self.client, Reject::BodyIncomplete.detail());
+                Pass::Out(Step::Closed)
+            }
         }
     }
 
@@ -436,13 +452,13 @@ impl Connection {
                 let Pending { incoming, intake } = *pending;
                 match intake.finish() {
                     Ok((body, length)) => Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now))),
-                    Err(reject) => self.refused(reject, incoming.is_head(), turn),
+                    Err(reject) => self.refused(reject, Received::Head(incoming.request), turn),
                 }
             }
-            Err(reject) => {
-                let by_head = pending.incoming.is_head();
-                self.refused(reject, by_head, turn)
-            }
+            Err(reject) => match std::mem::replace(&mut self.stage, Stage::Serving) {
+                Stage::Body(pending) => self.refused(reject, Received::Head(pending.incoming.request), turn),
+                _ => Pass::On(self),
+            },
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::exchange::Exchange;
 use super::line::Line;
 use super::sync::{AtomicBool, AtomicUsize, Mutex, Queue};
+use crate::http::reject::Reject;
 use crate::net::poller::Waker;
 
 /// Word to a parked worker.
@@ -57,7 +58,7 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Mutex<[Option<Instant>; 3]>,
+    troubles: Mutex<[Tally; Trouble::COUNT]>,
 }
 
 /// A trouble that may go on, and is reported once in a while only.
@@ -69,6 +70,44 @@ pub(super) enum Trouble {
     Spool,
     /// Proxies seem to be set up in another way than this server.
     Proxies,
+    /// The queue of requests is full.
+    QueueFull,
+    /// Requests wait in the queue for too long.
+    QueueTimeout,
+    /// Connections are closed in the midst of a request or a response, in favour of others.
+    Evictions,
+}
+
+impl Trouble {
+    const ALL: [Self; 6] =
+        [Self::Doors, Self::Spool, Self::Proxies, Self::QueueFull, Self::QueueTimeout, Self::Evictions];
+    const COUNT: usize = Self::ALL.len();
+
+    /// What the log says of `count` cases, where it is the number that matters.
+    pub fn message(self, count: u64) -> Option<String> {
+        let reject = match self {
+            Self::Spool => Reject::SpoolFull,
+            Self::QueueFull => Reject::QueueFull,
+            Self::QueueTimeout => Reject::QueueTimeout,
+            Self::Evictions => {
+                let connections = if count == 1 { "connection" } else { "connections" };
+                return Some(format!(
+                    "{count} slow {connections} closed to make room for new ones; raise max_connections, or the limit \
+                     of open files"
+                ));
+            }
+            Self::Doors | Self::Proxies => return None,
+        };
+        let requests = if count == 1 { "request" } else { "requests" };
+        Some(format!("{count} {requests} refused with 503: {}", reject.detail()))
+    }
+}
+
+// How often a trouble was met since it was last reported, and when that was.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    count: u64,
+    reported: Option<Instant>,
 }
 
 /// How often such a trouble is reported.
@@ -88,7 +127,7 @@ impl Crew {
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
-            reported: Mutex::default(),
+            troubles: Mutex::default(),
         }
     }
 
@@ -315,13 +354,26 @@ impl Crew {
 
     /// Whether a trouble that goes on is worth another report, whichever shard meets it.
     pub(super) fn may_report(&self, trouble: Trouble, now: Instant) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = reported.get_mut(trouble as usize) else { return false };
-        let due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
-        if due {
-            *last = Some(now);
-        }
-        due
+        self.count_trouble(trouble, now).is_some()
+    }
+
+    /// Counts one more case of a trouble. If a report is due: how many there were since the last.
+    pub(super) fn count_trouble(&self, trouble: Trouble, now: Instant) -> Option<u64> {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = troubles.get_mut(trouble as usize)?;
+        tally.count += 1;
+        let due = tally.reported.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
+        due.then(|| {
+            tally.reported = Some(now);
+            std::mem::take(&mut tally.count)
+        })
+    }
+
+    /// What was counted and not reported; forgets it.
+    pub(super) fn take_unreported(&self) -> Vec<(Trouble, u64)> {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = Trouble::ALL.into_iter().zip(troubles.iter_mut().map(|tally| std::mem::take(&mut tally.count)));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Whether requests are in line and as many run already as may.
@@ -338,6 +390,22 @@ impl Crew {
 #[cfg(all(test, not(models)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn troubles_are_reported_once_a_minute_with_all_that_came_since() {
+        let crew = Crew::new(1, 1);
+        let start = Instant::now();
+        let counts = [0, 1, 59, 60, 61, 119].map(|seconds| {
+            assert_eq!(crew.count_trouble(Trouble::Spool, start), (seconds == 0).then_some(1));
+            crew.count_trouble(Trouble::QueueFull, start + Duration::from_secs(seconds))
+        });
+        assert_eq!(counts, [Some(1), None, None, Some(3), None, None]);
+        let rest: Vec<_> = crew.take_unreported().into_iter().map(|(trouble, count)| trouble.message(count)).collect();
+        let spool = "5 requests refused with 503: the request bodies in temporary files are at their bound";
+        let queue = "2 requests refused with 503: the request queue is full";
+        assert_eq!(rest, [Some(spool.to_owned()), Some(queue.to_owned())]);
+        assert!(crew.take_unreported().is_empty());
+    }
 
     #[test]
     fn limit_holds_for_all_shards_together_whoever_has_how_many() {

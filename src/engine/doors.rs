@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::crew::Trouble;
 use super::gateway::Severity;
+use super::observe::Cause;
 use super::reactor::Reactor;
 use super::wire::Wire;
 use crate::net::address::Peer;
@@ -88,10 +89,15 @@ impl Reactor {
         }
     }
 
-    // Closes a connection for the sake of another.
+    // Closes a connection for the sake of another. One that idles loses nothing by it.
     fn give_up(&mut self, token: usize) {
-        if let Some(connection) = self.slots.connection(token).filter(|connection| connection.is_answering()) {
-            connection.give_up();
+        if let Some(connection) = self.slots.connection(token).filter(|connection| connection.is_busy()) {
+            if connection.is_answering() {
+                connection.give_up(Cause::Evicted);
+            } else {
+                self.site.report_closed(connection.client, Cause::Evicted.text());
+            }
+            self.site.count_trouble(Trouble::Evictions);
         }
         self.forget(token);
     }

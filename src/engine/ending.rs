@@ -2,17 +2,16 @@
 //! away or closed.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::body::Body;
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
-use super::crew::Trouble;
 use super::exchange::{Exchange, Progress};
-use super::gateway::Severity;
-use super::observe::Record;
+use super::observe::{CLIENT_CLOSED, Cause, Record};
 use super::options::SERVER;
 use super::output::Flushed;
-use crate::http::reject::{Blame, Reject};
+use crate::http::head::Received;
+use crate::http::reject::Reject;
 use crate::http1::plan::ResponseFraming;
 use crate::http1::turn::{self, Facts, Next, Outcome, Unread};
 use crate::http1::{parse, write};
@@ -67,12 +66,16 @@ impl Connection {
         if connection.site.is_observed() {
             connection.record = Some(Box::new(Record {
                 client,
-                request,
-                status: response.status,
+                request: Received::Head(request),
+                status: match (response.status, response.cause) {
+                    (0, Some(Cause::ClientClosed | Cause::WriteTimeout)) => CLIENT_CLOSED,
+                    (status, _) => status,
+                },
                 body_bytes: response.content,
                 started: arrived,
                 took: now.saturating_duration_since(arrived),
                 complete,
+                cause: response.cause,
             }));
         } else {
             connection.progress = parse::Progress::behind(request);
@@ -89,6 +92,7 @@ impl Connection {
     /// Queues a refusal of the server's own, after which the connection closes.
     /// Returns the size of its content.
     pub(super) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) -> u64 {
+        self.site.note_refusal(reject);
         let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
         let mut content = 0;
         self.wire.output().append(|out| {
@@ -101,20 +105,28 @@ impl Connection {
         content
     }
 
-    // Queues the refusal of a request that never became an exchange. `by_head`: it came, or was about to come, by HEAD.
-    pub(super) fn refuse(&mut self, reject: Reject, by_head: bool, turn: &Turn<'_>) {
-        let rare = reject != Reject::SpoolFull || self.site.crew.may_report(Trouble::Spool, turn.now);
-        if reject.blame() == Blame::Server && rare {
-            self.site.reporter.report(Severity::Error, reject.detail());
-        }
-        self.queue_refusal(reject, by_head, turn.date);
+    // Refuses a request that never became an exchange, of which `request` is known.
+    pub(super) fn refuse(&mut self, reject: Reject, request: Received, turn: &Turn<'_>) {
+        let content = self.queue_refusal(reject, request.asks_by_head(), turn.date);
         self.input = Vec::new();
         self.unseen = false;
         self.enter(Stage::Answering(facts(false, Outcome::Complete, Unread::Unknown)), turn.now);
+        if self.site.is_observed() {
+            self.record = Some(Box::new(Record {
+                client: self.find_client(request.head()),
+                request,
+                status: reject.status().code(),
+                body_bytes: content,
+                started: turn.now,
+                took: Duration::ZERO,
+                complete: true,
+                cause: Some(Cause::Refused(reject)),
+            }));
+        }
     }
 
-    pub(super) fn refused(mut self: Box<Self>, reject: Reject, by_head: bool, turn: &Turn<'_>) -> Pass {
-        self.refuse(reject, by_head, turn);
+    pub(super) fn refused(mut self: Box<Self>, reject: Reject, request: Received, turn: &Turn<'_>) -> Pass {
+        self.refuse(reject, request, turn);
         Pass::On(self)
     }
 
@@ -125,15 +137,16 @@ impl Connection {
             Ok(Flushed::Blocked) => return Pass::Out(Step::Wait(self)),
             Ok(Flushed::Yielded) => return Pass::Out(Step::Again(self)),
             // The client has gone, or a file became shorter than was announced, which the close tells.
-            Err(_) => {
+            Err(error) => {
                 if self.until_close {
                     self.wire.stream().reset_on_close();
                 }
-                self.tell(false, turn.now);
+                let is_short = error.kind() == io::ErrorKind::UnexpectedEof;
+                self.tell(Some(if is_short { Cause::File } else { Cause::ClientClosed }), turn.now);
                 return Pass::Out(Step::Closed);
             }
         }
-        self.tell(true, turn.now);
+        self.tell(None, turn.now);
         // A request that was pipelined behind this one has been received, and is still answered when the server stops.
         let facts = Facts { stopping: self.site.is_stopping() && !self.unseen, ..facts };
         match turn::next(&facts) {
@@ -173,7 +186,7 @@ impl Connection {
     pub fn send(&mut self) {
         let now = Instant::now();
         if matches!(self.flush(now), Ok(Flushed::All)) {
-            self.tell(true, now);
+            self.tell(None, now);
         }
     }
 
@@ -190,20 +203,25 @@ impl Connection {
 
     /// What is still queued will never be sent. The reset tells the client, also where the end of the connection would be
     /// the end of the content, and lets the kernel forget what it holds.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self, cause: Cause) {
         self.wire.output().discard();
         self.wire.stream().reset_on_close();
-        self.tell(false, Instant::now());
+        self.tell(Some(cause), Instant::now());
     }
 
-    // The observers learn of the exchange once its last byte has left.
-    pub(super) fn tell(&mut self, sent: bool, now: Instant) {
+    // The observers learn of the response once its last byte has left, or once it is `cut`.
+    pub(super) fn tell(&mut self, cut: Option<Cause>, now: Instant) {
         if let Some(mut record) = self.record.take() {
-            record.complete &= sent;
+            if let Some(cause) = cut {
+                record.complete = false;
+                record.cause.get_or_insert(cause);
+            }
             // A round of the poller may have begun before the answer was there.
             record.took = record.took.max(now.saturating_duration_since(record.started));
             self.site.finished(&record);
-            self.progress = parse::Progress::behind(record.request);
+            if let Received::Head(head) = record.request {
+                self.progress = parse::Progress::behind(head);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::body::{Body, BodyStream};
 use super::clock::Clock;
 use super::connection::Connection;
+use super::observe::Cause;
 use super::options::SERVER;
 use super::output::{FileSpan, Output, Owned};
 use super::site::Site;
@@ -92,6 +93,8 @@ pub(super) struct Response {
     pub plan: Option<Plan>,
     pub status: u16,
     pub content: u64,
+    // Why it is the server's own, or is aborted.
+    pub cause: Option<Cause>,
     left: Option<u64>,
     streaming: bool,
     surplus: bool,
@@ -104,6 +107,7 @@ impl Response {
             plan: None,
             status: 0,
             content: 0,
+            cause: None,
             left: None,
             streaming: false,
             surplus: false,
@@ -363,13 +367,26 @@ impl Exchange {
         self.response.progress = Progress::Complete;
     }
 
-    /// Ends the response in a way that the client cannot mistake for a whole one: without the last chunk, short of its
-    /// length, or, where only the end of the connection would mark the end of the content, by a reset.
+    /// Ends a response that its application did not complete. See [`Exchange::abort_for`].
     pub fn abort(&mut self) {
+        self.abort_for(Cause::Application);
+    }
+
+    /// Ends the response of a client that has gone, or takes nothing any more. See [`Exchange::abort_for`].
+    pub fn lose_client(&mut self) {
+        let stalled = self.connection.wire.has_stalled();
+        self.abort_for(if stalled { Cause::WriteTimeout } else { Cause::ClientClosed });
+    }
+
+    /// Ends the response in a way that the client cannot mistake for a whole one: without the last chunk, short of its
+    /// length, or, where only the end of the connection would mark the end of the content, by a reset. The first `cause`
+    /// is the one that is recorded.
+    pub fn abort_for(&mut self, cause: Cause) {
         if self.response.progress == Progress::Complete {
             return;
         }
         self.response.progress = Progress::Aborted;
+        self.response.cause.get_or_insert(cause);
         if self.is_until_close() {
             self.connection.wire.stream().reset_on_close();
         }
@@ -385,9 +402,15 @@ impl Exchange {
             Progress::Waiting => {
                 self.answer_refusal(reject, clock.date(Instant::now()));
             }
-            Progress::Begun => self.abort(),
+            Progress::Begun if reject == Reject::AppFailed => self.abort(),
+            Progress::Begun => self.abort_for(Cause::Refused(reject)),
             Progress::Complete | Progress::Aborted => {}
         }
+    }
+
+    /// The response is the server's own, for a reason that no [`Reject`] stands for.
+    pub fn refuse_handshake(&mut self, text: &'static str) {
+        self.response.cause = Some(Cause::Handshake(text));
     }
 
     /// Queues a refusal as the whole response, the connection's last.
@@ -395,6 +418,7 @@ impl Exchange {
         let head_method = self.request.method() == b"HEAD";
         self.response.content = self.connection.queue_refusal(reject, head_method, date);
         self.response.status = reject.status().code();
+        self.response.cause = Some(Cause::Refused(reject));
         self.response.progress = Progress::Complete;
         self.connection.close_after_this();
     }

@@ -1,6 +1,6 @@
 //! Conversations in which something goes wrong, at every call and at every byte. What delays must change nothing; what
 //! breaks may cut a conversation short, and nothing else: no request runs that would not have, no byte is sent that would not
-//! have been (but a refusal, whole), every exchange that began is told to the observers once, and the connection ends.
+//! have been (but a refusal, whole), every response that began is told to the observers once, and the connection ends.
 
 use std::io::Write;
 use std::sync::{Arc, Weak};
@@ -30,7 +30,7 @@ const BREAKS: [Fault; 2] = [Fault::Reset, Fault::Broken];
 struct Course {
     calls: Vec<String>,
     written: Vec<u8>,
-    /// For each exchange: its status, and whether its response left whole.
+    /// For each response, refusals among them: its status, and whether it left whole.
     told: Vec<(u16, bool)>,
     /// The server has ended its side, or asked for a reset.
     finished: bool,
@@ -244,7 +244,10 @@ fn check(what: &str, quiet: &Course, broken: &Course) {
         let cut = index + 1 == calls.len() && expected.starts_with(&format!("{call} "));
         assert!(call == expected || cut, "{what}: {calls:?}");
     }
-    assert_eq!(broken.told.len(), calls.len(), "{what}: each exchange is told once: {:?}", broken.told);
+    let told = &broken.told;
+    let refused = told.get(calls.len()).is_some_and(|&(status, _)| status >= 400);
+    assert_eq!(told.len(), calls.len() + usize::from(refused), "{what}: each response is told once: {told:?}");
+    assert!(final_responses(&broken.written).count() <= told.len(), "{what}: no response is left out: {told:?}");
     let common = quiet.written.iter().zip(&broken.written).take_while(|(ours, theirs)| ours == theirs).count();
     if common < broken.written.len() {
         // A refusal may share its first bytes with what would have been sent.
@@ -262,10 +265,14 @@ fn check(what: &str, quiet: &Course, broken: &Course) {
 
 // How many final responses lie within the first `length` bytes.
 fn whole_responses(bytes: &[u8], length: usize) -> usize {
+    final_responses(bytes).filter(|&(_, end)| end <= length).count()
+}
+
+// Where they begin and end.
+fn final_responses(bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
     let starts = starts(bytes);
-    let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
-    let is_final = |start: usize| bytes.get(start + START.len()) != Some(&b'1');
-    starts.iter().zip(ends).filter(|&(&start, end)| is_final(start) && end <= length).count()
+    let ends: Vec<_> = starts.iter().skip(1).copied().chain([bytes.len()]).collect();
+    starts.into_iter().zip(ends).filter(|&(start, _)| bytes.get(start + START.len()) != Some(&b'1'))
 }
 
 fn for_each_conversation(mut with: impl FnMut(&mut World, &Conversation, bool, &Course, usize, usize)) {
@@ -274,7 +281,8 @@ fn for_each_conversation(mut with: impl FnMut(&mut World, &Conversation, bool, &
         for sends in [false, true] {
             let (quiet, calls, read) = world.have(&conversation, sends, |_| {});
             assert_eq!(quiet.calls, conversation.calls, "{}", conversation.name);
-            assert_eq!(quiet.told.len(), quiet.calls.len(), "{}: {:?}", conversation.name, quiet.told);
+            let responses = final_responses(&quiet.written).count();
+            assert_eq!(quiet.told.len(), responses, "{}: {:?}", conversation.name, quiet.told);
             with(&mut world, &conversation, sends, &quiet, calls, read);
         }
     }

@@ -28,6 +28,8 @@ pub trait Origins: Debug + Send + Sync {
 /// How loud a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
+    /// Of use where a cause is looked for.
+    Debug,
     /// Worth knowing.
     Info,
     /// Worth a look.
@@ -38,6 +40,11 @@ pub enum Severity {
 
 /// Where the engine says what an operator should know. Called from any thread.
 pub trait Reporter: Send + Sync {
-    /// One finished sentence, without bytes from the network.
+    /// One line. Control characters are escaped here.
     fn report(&self, severity: Severity, message: &str);
+
+    /// Whether reports of severity `Debug` are of use. Asked once for each run.
+    fn wants_debug(&self) -> bool {
+        false
+    }
 }

@@ -121,6 +121,11 @@ impl Exchange {
         self.connection.wire.output().has_failed()
     }
 
+    /// Notes that the application has waited for the client for as long as it may.
+    pub fn note_stall(&self) {
+        self.connection.wire.note_stall();
+    }
+
     /// Bytes queued and sent so far on the connection.
     pub fn traffic(&self) -> (u64, u64) {
         let output = self.connection.wire.output();

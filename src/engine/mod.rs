@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod gateway;
 pub mod learning;
 mod line;
+mod log_format;
 pub mod looped;
 pub mod monitor;
 pub mod observe;

@@ -1,31 +1,89 @@
-//! Those who look on: fed after the last byte of each exchange, never in its way.
+//! Those who look on: fed after the last byte of each response, never in its way.
 
 use std::time::{Duration, Instant};
 
-use crate::http::head::RequestHead;
+use crate::http::head::Received;
 use crate::http::origin::Client;
+use crate::http::reject::Reject;
 
-/// What is known of an exchange when its last byte has left, or when it is known that no more will.
+/// The status that is recorded where the client closed the connection before its response began. It is never sent.
+pub const CLIENT_CLOSED: u16 = 499;
+
+/// What is known of a request and its response when the last byte has left, or when it is known that no more will.
 pub struct Record {
     /// Who asked, as the application sees it.
     pub client: Client,
     /// What was asked.
-    pub request: RequestHead,
-    /// The final status; the client may have seen none if it left earlier.
+    pub request: Received,
+    /// The final status; the client may have seen none if it left earlier. 0: the response did not begin.
     pub status: u16,
     /// Bytes of body content that were queued for the client, without framing.
     pub body_bytes: u64,
-    /// When the request was complete.
+    /// When the request was complete, or was refused.
     pub started: Instant,
     /// From then to the last byte.
     pub took: Duration,
     /// Whether the response left whole.
     pub complete: bool,
+    /// Why the response is the server's own, or did not leave whole.
+    pub cause: Option<Cause>,
+}
+
+impl Record {
+    /// One line on a response that is the server's own, or did not leave whole. Of the request it has the method and the path:
+    /// a query may hold secrets.
+    pub fn summary(&self, cause: Cause) -> String {
+        let lossy = String::from_utf8_lossy;
+        let about = self.request.head().map(|head| format!(" to {} {}", lossy(head.method()), lossy(head.path())));
+        let (about, cut) = (about.unwrap_or_default(), if self.complete { "" } else { " cut" });
+        let answer = match self.status {
+            0 | CLIENT_CLOSED => "no response".to_owned(),
+            status => format!("response {status}"),
+        };
+        format!("{answer}{about} for {}{cut}: {}", self.client, cause.text())
+    }
+}
+
+/// Why a response is the server's own, or did not leave whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The server refused the request.
+    Refused(Reject),
+    /// The same, of a WebSocket's handshake, which has rules of its own.
+    Handshake(&'static str),
+    /// The application did not complete its response.
+    Application,
+    /// The client closed or reset the connection.
+    ClientClosed,
+    /// The client took nothing of its response for too long.
+    WriteTimeout,
+    /// The connection was closed so that a new client could be let in.
+    Evicted,
+    /// A file could not be read as far as was announced.
+    File,
+    /// The server stopped.
+    Stopped,
+}
+
+impl Cause {
+    /// What the logs say: in lower case, without bytes of the request.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Refused(reject) => reject.detail(),
+            Self::Handshake(text) => text,
+            Self::Application => "the application did not complete its response",
+            Self::ClientClosed => "the client closed the connection",
+            Self::WriteTimeout => "the client took nothing within write_timeout",
+            Self::Evicted => "closed for a new client, as no connection was free",
+            Self::File => "a file could not be read as far as announced",
+            Self::Stopped => "the server stopped",
+        }
+    }
 }
 
 /// Something that looks on.
 pub trait Observer: Send + Sync {
-    /// Called once for each exchange, on whichever thread sent its last byte. Must not block.
+    /// Called once for each response, on whichever thread sent its last byte. Must not block.
     fn finished(&self, record: &Record);
 
     /// Brings what was told so far to where it belongs. May block for a moment.

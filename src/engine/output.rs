@@ -92,7 +92,7 @@ pub struct Output {
     spill_is_full: bool,
     sent: u64,
     released: bool,
-    failed: bool,
+    failure: Option<io::ErrorKind>,
 }
 
 impl Output {
@@ -132,7 +132,7 @@ impl Output {
 
     /// Whether a flush has failed: nothing reaches the client any more. Whoever flushes need not be the one who writes.
     pub fn has_failed(&self) -> bool {
-        self.failed
+        self.failure.is_some()
     }
 
     /// Lets `write` append bytes behind everything that is queued.
@@ -206,10 +206,11 @@ impl Output {
 
     /// Gives the socket what it takes.
     ///
-    /// An error means that the connection is of no use any more; `UnexpectedEof` that a file has become shorter.
+    /// An error means that the connection is of no use any more, and comes again with every further flush; `UnexpectedEof`
+    /// means that a file has become shorter.
     pub fn flush(&mut self, stream: &Stream) -> io::Result<Flushed> {
-        if self.failed {
-            return Err(io::ErrorKind::BrokenPipe.into());
+        if let Some(kind) = self.failure {
+            return Err(kind.into());
         }
         let mut share = FLUSH_SHARE;
         while self.pending > 0 {
@@ -220,7 +221,7 @@ impl Output {
                 Ok(count) => share = share.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
                 Err(error) => {
-                    self.failed = true;
+                    self.failure = Some(error.kind());
                     self.discard();
                     return Err(error);
                 }

@@ -29,12 +29,8 @@ impl Site {
         let client = Client::from(peer);
         let admitted = self.options.proxy_protocol.is_none() || self.options.trusted.covers(client);
         if !admitted {
-            let who = match client {
-                Client::Ip(ip, _) => ip.to_string(),
-                Client::Local | Client::Unknown => "a Unix socket".to_owned(),
-            };
             let message =
-                format!("a connection from {who} was closed: with proxy_protocol, trusted_proxies must cover it");
+                format!("a connection from {client} was closed: with proxy_protocol, trusted_proxies must cover it");
             self.warn_of_proxies(&message, now);
         }
         admitted
@@ -57,6 +53,13 @@ impl Connection {
             self.site.warn_of_proxies(&format!("a request was refused: {}", reject.detail()), now);
         }
         origin.map(|origin| Some(Box::new(origin)))
+    }
+
+    /// Whose request it is, for the record of one that was refused: as far as its head tells.
+    pub(super) fn find_client(&self, request: Option<&RequestHead>) -> Client {
+        let origins = self.site.options.origins.as_ref();
+        let origin = origins.zip(request).map(|(origins, head)| origins.origin(head, self.client, self.scheme));
+        origin.and_then(Result::ok).map_or(self.client, |origin| origin.client)
     }
 
     /// `proxy_protocol::parse`: from the connection's beginning to that of its first request.

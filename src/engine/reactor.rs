@@ -10,6 +10,7 @@ use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{Door, LOOK};
 use super::exchange::Exchange;
 use super::gateway::Severity;
+use super::observe::Cause;
 use super::patience::Spareness;
 use super::shard::{Phase, Shard};
 use super::site::Site;
@@ -394,7 +395,7 @@ impl Reactor {
         for token in self.slots.places() {
             if let Some(connection) = self.slots.connection(token) {
                 if connection.is_answering() {
-                    connection.give_up();
+                    connection.give_up(Cause::Stopped);
                 }
             } else if let Some(wire) = self.slots.wire(token) {
                 wire.stream().reset_on_close();

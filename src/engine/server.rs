@@ -158,6 +158,9 @@ impl Run {
         for shard in &self.shards {
             shard.clear();
         }
+        if let Some(shard) = self.shards.first() {
+            shard.site.report_rest();
+        }
     }
 }
 

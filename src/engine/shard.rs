@@ -16,6 +16,7 @@ use super::crew::{Crew, Place, Word};
 use super::exchange::Exchange;
 use super::learning::Learning;
 use super::line::Line;
+use super::observe::Cause;
 use super::reactor::Reactor;
 use super::site::Site;
 use super::sync::{AtomicU8, AtomicU64, Mutex, Queue, fence};
@@ -185,6 +186,9 @@ impl Shard {
     /// Gives back a connection whose request was answered. It is sent off when somebody next attends the shard.
     pub fn hand_back(&self, connection: Box<Connection>) {
         self.answered.put(connection);
+        if self.is_stopped() {
+            self.give_up_answered();
+        }
     }
 
     /// A panic swallowed an exchange and its connection, whose place this is: the client learns of it by a reset.
@@ -332,12 +336,17 @@ impl Shard {
     pub fn clear(&self) {
         while self.take_ready(|_| true).is_some() {}
         self.crew.clear();
+        self.give_up_answered();
+        self.with_reactor(Reactor::clear);
+    }
+
+    // What is answered after the end is not sent; the observers still learn of it.
+    fn give_up_answered(&self) {
         let mut answered = VecDeque::new();
         self.take_answered(&mut answered);
         for mut connection in answered {
-            connection.give_up();
+            connection.give_up(Cause::Stopped);
         }
-        self.with_reactor(Reactor::clear);
     }
 }
 

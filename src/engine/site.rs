@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::crew::Crew;
+use super::crew::{Crew, Trouble};
 use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
@@ -12,6 +13,8 @@ use super::options::Options;
 use super::spool::Budget;
 use super::sync::AtomicBool;
 use super::wire::Streaming;
+use crate::http::origin::Client;
+use crate::http::reject::Reject;
 
 /// The surroundings of a connection.
 pub struct Site {
@@ -28,6 +31,8 @@ pub struct Site {
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
     observers: Arc<[Box<dyn Observer>]>,
+    // Whether refusals and cut responses are reported one by one.
+    debug: bool,
     stopping: AtomicBool,
     alarm: Alarm,
 }
@@ -48,6 +53,7 @@ impl Site {
             crew,
             spool,
             streaming: Streaming::default(),
+            debug: reporter.wants_debug(),
             reporter,
             observers,
             stopping: AtomicBool::new(false),
@@ -67,13 +73,54 @@ impl Site {
 
     /// Whether anybody wants records.
     pub fn is_observed(&self) -> bool {
-        !self.observers.is_empty()
+        self.debug || !self.observers.is_empty()
     }
 
     /// Tells the observers. A panic of one costs it this record, and no more.
     pub fn finished(&self, record: &Record) {
+        if let (true, Some(cause)) = (self.debug, record.cause) {
+            self.reporter.report(Severity::Debug, &record.summary(cause));
+        }
         for observer in self.observers.iter() {
             self.guard("one record of an observer", || observer.finished(record));
+        }
+    }
+
+    /// Reports that a connection was closed without an answer to what had come.
+    pub(super) fn report_closed(&self, client: Client, why: &str) {
+        if self.debug {
+            self.reporter.report(Severity::Debug, &format!("connection from {client} closed: {why}"));
+        }
+    }
+
+    /// Reports a refusal if the server, and not the client, is the reason: now and then where there may be many.
+    pub(super) fn note_refusal(&self, reject: Reject) {
+        match reject {
+            Reject::QueueFull => self.count_trouble(Trouble::QueueFull),
+            Reject::QueueTimeout => self.count_trouble(Trouble::QueueTimeout),
+            Reject::SpoolFull => self.count_trouble(Trouble::Spool),
+            Reject::SpoolFailed => self.reporter.report(Severity::Error, reject.detail()),
+            _ => {}
+        }
+    }
+
+    /// Counts one more case of a trouble, and reports the count if that is due.
+    pub(super) fn count_trouble(&self, trouble: Trouble) {
+        if let Some(count) = self.crew.count_trouble(trouble, Instant::now()) {
+            self.report_trouble(trouble, count);
+        }
+    }
+
+    /// Reports what was counted and not reported yet.
+    pub fn report_rest(&self) {
+        for (trouble, count) in self.crew.take_unreported() {
+            self.report_trouble(trouble, count);
+        }
+    }
+
+    fn report_trouble(&self, trouble: Trouble, count: u64) {
+        if let Some(message) = trouble.message(count) {
+            self.reporter.report(Severity::Warning, &message);
         }
     }
 

@@ -21,6 +21,7 @@ const PRESSED: Duration = Duration::from_secs(5);
 
 const TOUCHED: u8 = 1;
 const ENDED: u8 = 2;
+const STALLED: u8 = 4;
 
 /// A socket and its output.
 pub struct Wire {
@@ -84,6 +85,16 @@ impl Wire {
         self.touched.load(Ordering::SeqCst) & ENDED != 0
     }
 
+    /// Notes that the application has waited for the client for as long as it may.
+    pub fn note_stall(&self) {
+        self.touched.fetch_or(STALLED, Ordering::SeqCst);
+    }
+
+    /// Whether the application has waited for the client for as long as it may.
+    pub fn has_stalled(&self) -> bool {
+        self.touched.load(Ordering::SeqCst) & STALLED != 0
+    }
+
     /// Whether so much is queued that the application should wait for its client.
     pub fn is_ahead(&self) -> bool {
         let output = self.output();
@@ -94,6 +105,14 @@ impl Wire {
     /// requests need the thread, what is queued from here on goes to a temporary file instead, and if that cannot be, the
     /// client must be quick: a few that read slowly must not hold all threads.
     pub fn catch_up(&self, stall: Duration, site: &Site) -> io::Result<()> {
+        self.wait_for_client(stall, site).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::TimedOut {
+                self.note_stall();
+            }
+        })
+    }
+
+    fn wait_for_client(&self, stall: Duration, site: &Site) -> io::Result<()> {
         let mut sent = self.output().sent();
         let mut moved = Instant::now();
         let mut mark = (sent, moved);

@@ -214,6 +214,38 @@ impl RequestHead {
     }
 }
 
+/// What is known of a request that got an answer, be it complete or not.
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// Its head. Without fields, if the request was answered before these were complete.
+    Head(RequestHead),
+    /// Its request line as far as it came, which is incomplete or breaks a rule.
+    Line(Vec<u8>),
+}
+
+impl Received {
+    /// The request line as far as it came, without its line end.
+    pub fn request_line(&self) -> &[u8] {
+        match self {
+            Self::Head(head) => head.request_line(),
+            Self::Line(line) => line,
+        }
+    }
+
+    /// The head, if the request line is valid.
+    pub fn head(&self) -> Option<&RequestHead> {
+        match self {
+            Self::Head(head) => Some(head),
+            Self::Line(_) => None,
+        }
+    }
+
+    /// Whether the method is HEAD, whatever follows it: the answer must not have content (RFC 9110 §9.3.2).
+    pub fn asks_by_head(&self) -> bool {
+        self.request_line().starts_with(b"HEAD ")
+    }
+}
+
 #[cfg(test)]
 impl RequestHead {
     /// A head for tests of rooms that must not know the parser.

@@ -1,5 +1,6 @@
 //! Where a request comes from, as its application is to see it: what the connection tells, or what trusted proxies do.
 
+use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
 /// Who asks.
@@ -11,6 +12,16 @@ pub enum Client {
     Local,
     /// A client whose address a proxy keeps to itself.
     Unknown,
+}
+
+impl Display for Client {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip, _) => ip.fmt(formatter),
+            Self::Local => formatter.write_str("a Unix socket"),
+            Self::Unknown => formatter.write_str("an unknown client"),
+        }
+    }
 }
 
 /// How the client speaks to the outermost proxy.

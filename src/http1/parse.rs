@@ -12,7 +12,7 @@ use httparse::{EMPTY_HEADER, Header, Status, parse_headers};
 use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::http::fields::{is_field_value, is_ows, is_tchar, is_token};
-use crate::http::head::{Earlier, RequestHead, RequestLine, Span, Version};
+use crate::http::head::{Earlier, Received, RequestHead, RequestLine, Span, Version};
 use crate::http::limits::Limits;
 use crate::http::reject::Reject;
 use crate::http::target;
@@ -50,10 +50,17 @@ impl Progress {
         Self { earlier: head.into_earlier(), ..Self::default() }
     }
 
-    /// Whether what has come of `input` asks by HEAD, be it well-formed or not: its answer must not have content
-    /// (RFC 9110 §9.3.2).
-    pub fn asks_by_head(&self, input: &[u8]) -> bool {
-        slice(input, self.start, input.len()).starts_with(b"HEAD ")
+    /// What has come of the request in `input`, whose head is incomplete or was refused. A request line that is none is cut
+    /// at its limit.
+    pub fn received(&self, input: &[u8], limits: &Limits) -> Received {
+        let input = slice(input, self.start, input.len());
+        if let Some(request) = self.request {
+            let line = slice(input, 0, request.line.end as usize);
+            return Received::Head(RequestHead::new(line.to_vec(), request, Vec::new()));
+        }
+        let line = slice(input, 0, memchr(b'\n', input).unwrap_or(input.len()));
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        Received::Line(slice(line, 0, line.len().min(limits.request_line)).to_vec())
     }
 }
 

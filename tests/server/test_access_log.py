@@ -6,7 +6,10 @@ after the server has stopped, which writes what is left.
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import datetime
+import logging
 import re
 import select
 import socket
@@ -30,6 +33,7 @@ from tests.server.recording import (
     Start,
     answer,
     eventually,
+    everything,
     get,
     reset,
     talk,
@@ -176,6 +180,7 @@ ATOMS: dict[str, tuple[str, str]] = {
     "time-taken-in-units": ("%{us}T %{ms}T %{s}T", "[0-9]+ [0-9]+ [0-9]+"),
     "remote-port": ("%{remote}p", "[1-9][0-9]*"),
     "connection-status": ("%X", r"[+-]"),
+    "reason": ("%{reason}x", "-"),
     "field": ("%{Referer}i", "r"),
     "field-in-any-case": ("%{rEFERER}i", "r"),
     "field-absent": ("%{X-B}i", "-"),
@@ -234,8 +239,18 @@ def test_atom_time_taken_holds_the_applications(path: Path) -> None:
     ["%y", "%h %z", "%", "a%", "%{", "%{X", "%{X}", "%{X}z", "%{}i", "%{x}T", "%{local}p", "%>h", "%{X}o", "%\xe9"],
 )
 def test_atom_that_is_unknown_is_refused_at_construction(log_format: str, path: Path) -> None:
-    with pytest.raises(ValueError, match="access_log_format"):
-        WSGIServer(port=0, app=hello, access_log=str(path), access_log_format=log_format)
+    # Whether a log is written or not.
+    for access_log in (str(path), None):
+        with pytest.raises(ValueError, match=r"option access_log_format: unknown directive %.*; known are %% %h"):
+            WSGIServer(port=0, app=hello, access_log=access_log, access_log_format=log_format)
+    assert not path.exists()
+
+
+def test_atoms_of_gunicorn_are_refused_with_their_counterparts() -> None:
+    with pytest.raises(ValueError, match=r"%\(h\)s is not spoken here; write %h \[%t\] \"%\{Referer\}i\"$"):
+        WSGIServer(port=0, app=hello, access_log_format='%(h)s [%(t)s] "%(f)s"')
+    with pytest.raises(ValueError, match=r"%\(L\)s has no counterpart here; known are %% %h"):
+        WSGIServer(port=0, app=hello, access_log_format="%(L)s")
 
 
 def test_log_that_cannot_be_opened_is_refused_at_construction(tmp_path: Path) -> None:
@@ -396,18 +411,327 @@ def test_outcome_of_a_client_that_does_not_read_is_aborted(path: Path) -> None:
     assert path.read_text() == "200 X\n"
 
 
-def test_request_that_never_became_one_is_not_in_the_log_as_another(path: Path) -> None:
+# -- What the server answers itself ------------------------------------------------------------------------------------
+
+CORPUS = Path(__file__).parents[1] / "corpus" / "refuse"
+
+
+async def _read(scope: Any, receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        if not message.get("more_body"):
+            break
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+reader: Any = _read
+"""An ASGI application that reads its request, then answers."""
+
+
+@pytest.mark.parametrize("app", [hello, reader], ids=["wsgi", "asgi"])
+def test_refusal_of_every_kind_has_one_line_with_its_status_and_reason(app: Any, path: Path) -> None:
+    with (CORPUS / "expect.tsv").open() as rows:
+        expected = {row["name"]: row["status"] for row in csv.DictReader(rows, delimiter="\t")}
+    options = {"access_log": str(path), "access_log_format": '%{remote}p %h %s %b %X "%r" %{reason}x'}
+    ports: dict[str, tuple[str, int]] = {}
+    with serve(app, **options) as server:
+        for name in expected:
+            with RawClient(server.addresses[0]) as client:
+                port = str(client.socket.getsockname()[1])
+                client.send((CORPUS / f"{name}.http").read_bytes())
+                ports[name] = (port, len(everything(client).rpartition(b"\r\n\r\n")[2]))
+    lines = path.read_text("ascii").splitlines()
+    assert len(lines) == len(expected)
+    found = [re.fullmatch(r'(\d+) 127\.0\.0\.1 (\d+) (-|\d+) \+ "(.*)" ([a-zA-Z].*)', line) for line in lines]
+    assert all(found), lines
+    by_port: dict[str, list[re.Match[str]]] = {}
+    for line in found:
+        assert line
+        by_port.setdefault(line[1], []).append(line)
+    for name, (port, size) in ports.items():
+        # The system may give a port twice.
+        line = by_port[port].pop(0)
+        assert (line[2], line[3]) == (expected[name], str(size or "-")), (name, line[0])
+
+
+REFUSALS: dict[str, tuple[bytes, dict[str, Any], str]] = {
+    "line": (b"GET /a b HTTP/1.1\r\n\r\n", {}, '400 "GET /a b HTTP/1.1" - -  - -'),
+    "nothing": (b"\r\n\r\n", {}, '400 "-" - -  - -'),
+    "tls": (b"\x16\x03\x01\x02\x00", {}, r'400 "\x16\x03\x01\x02\x00" - -  - -'),
+    "version": (b"GET /a?b HTTP/2.0\r\n", {}, '505 "GET /a?b HTTP/2.0" - -  - -'),
+    "field": (GET + b"Referer: r\r\nX : y\r\n\r\n", {}, '400 "GET /e HTTP/1.1" GET /e  HTTP/1.1 -'),
+    "framing": (
+        b"POST /e?f HTTP/1.1\r\nHost: a\r\nReferer: r\r\nExpect: more\r\n\r\n",
+        {},
+        '417 "POST /e?f HTTP/1.1" POST /e ?f HTTP/1.1 r',
+    ),
+    "body": (CHUNKED + b"g\r\n", {}, '400 "POST /e HTTP/1.1" POST /e  HTTP/1.1 -'),
+    "body-size": (
+        POST + b"Content-Length: 11\r\n\r\n",
+        {"max_body_size": 10},
+        '413 "POST /e HTTP/1.1" POST /e  HTTP/1.1 -',
+    ),
+    "head-size": (GET + b"X: " + b"y" * 300, {"max_header_size": 256}, '431 "GET /e HTTP/1.1" GET /e  HTTP/1.1 -'),
+    # Cut at the limit.
+    "line-size": (
+        b"GET /" + b"a" * 100,
+        {"max_request_line": 64},
+        f'414 "GET /{"a" * 59}" - -  - -',
+    ),
+    "head-timeout": (GET, {"header_timeout": 0.05}, '408 "GET /e HTTP/1.1" GET /e  HTTP/1.1 -'),
+    "line-timeout": (b"GET /e", {"header_timeout": 0.05}, '408 "GET /e" - -  - -'),
+    "body-timeout": (
+        POST + b"Content-Length: 5\r\n\r\nx",
+        {"body_timeout": 0.05},
+        '408 "POST /e HTTP/1.1" POST /e  HTTP/1.1 -',
+    ),
+    "spool-full": (
+        POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000,
+        {"max_spool_size": 1, "body_buffer": 0},
+        '503 "POST /e HTTP/1.1" POST /e  HTTP/1.1 -',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusal_has_a_line_with_what_is_known_of_its_request(name: str, path: Path) -> None:
+    request, options, line = REFUSALS[name]
+    log_format = '%s "%r" %m %U %q %H %{Referer}i'
+    assert logged(path, hello, request, access_log_format=log_format, **options) == [line]
+
+
+def test_refusal_behind_requests_has_a_line_of_its_own(path: Path) -> None:
+    keeping = GET + b"\r\n"
+    lines = logged(path, hello, keeping + keeping + b"BAD\r\n\r\n", access_log_format="%m %s %B %{reason}x")
+    assert lines[:2] == ["GET 200 5 -"] * 2
+    assert len(lines) == 3
+    assert lines[2].startswith("- 400 24 the request line is not")
+
+
+def test_refusal_to_head_has_no_size(path: Path) -> None:
+    lines = logged(path, hello, b"HEAD /e HTTP/1.1\r\n\r\n", access_log_format="%s %B %{reason}x")
+    assert lines == ["400 0 an HTTP/1.1 request without Host"]
+
+
+def test_refusal_behind_a_trusted_proxy_names_the_client(path: Path) -> None:
     lines = logged(
         path,
         hello,
-        b"BAD\r\n\r\n",
-        closing() + b"BAD\r\n\r\n",
-        CHUNKED + b"g\r\n",
-        access_log_format="%m %s",
+        GET + b"X-Forwarded-For: 192.0.2.7\r\nExpect: more\r\n\r\n",
+        # What a proxy says wrongly is no word about the client.
+        GET + b"X-Forwarded-For: nowhere\r\n\r\n",
+        trusted_proxies=["127.0.0.1"],
+        access_log_format="%h %s",
     )
-    assert [line for line in lines if line.endswith("200")] == ["GET 200"]
-    # Refusals may be logged, by their own status.
-    assert {line.rpartition(" ")[2] for line in lines} <= {"200", "400"}
+    assert lines == ["192.0.2.7 417", "127.0.0.1 400"]
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [(b"Sec-WebSocket-Version: 8", "426"), (b"Sec-WebSocket-Version: 13", "400")]
+)
+def test_refusal_of_a_websocket_has_a_line_with_its_reason(line: bytes, status: str, path: Path) -> None:
+    request = b"\r\n".join(
+        [b"GET /w HTTP/1.1", b"Host: a", b"Upgrade: websocket", line, b"Connection: upgrade", b"", b""]
+    )
+    (found,) = logged(path, reader, request, access_log_format="%U %s %X %{reason}x")
+    assert re.fullmatch(rf"/w {status} \+ .*WebSocket.*", found)
+
+
+def test_connection_without_an_answer_has_no_line(path: Path) -> None:
+    with serve(hello, access_log=str(path), header_timeout=0.05) as server:
+        for sent in (b"", b"GET /e HTT", GET, POST + b"Content-Length: 5\r\n\r\nx", b"\r\n"):
+            with RawClient(server.addresses[0]) as client:
+                if sent:
+                    client.send(sent)
+                    client.socket.shutdown(socket.SHUT_WR)
+                assert everything(client) == b""
+    assert path.read_text() == ""
+
+
+def wrapping(file: Path) -> App:
+    def app(environ: Environ, start_response: Start) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](file.open("rb"))
+
+    return app
+
+
+def test_cut_response_has_a_reason(path: Path, tmp_path: Path) -> None:
+    app = of("200 OK", [b"x" * 50_000_000])
+    options: dict[str, Any] = {"access_log": str(path), "access_log_format": "%U %s %X %{reason}x"}
+    with serve(app, write_timeout=0.2, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(LAST)
+        eventually(lambda: path.read_text() != "", "a line")
+    with serve(app, graceful_timeout=0.2, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(get("/stopped"))
+        assert client.socket.recv(1, socket.MSG_PEEK)
+        server.shutdown()
+        eventually(lambda: path.read_text().count("\n") == 2, "a second line")
+    with serve(app, max_connections=1, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(get("/evicted"))
+        assert client.socket.recv(1, socket.MSG_PEEK)
+        with RawClient(server.addresses[0]):
+            eventually(lambda: path.read_text().count("\n") == 3, "a third line")
+    with serve(app, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(get("/left"))
+        assert client.socket.recv(1, socket.MSG_PEEK)
+        reset(client)
+    with serve(cut, **options) as server:
+        talk(server.addresses[0], closing(line=b"GET /failed HTTP/1.1"))
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(50_000_000)
+        with serve(wrapping(tmp_path / "large"), **options) as server, RawClient(server.addresses[0]) as client:
+            client.send(get("/file", "Connection: close"))
+            assert client.socket.recv(1, socket.MSG_PEEK)
+            file.truncate(0)
+            everything(client)
+    assert path.read_text().splitlines() == [
+        "/last 200 X the client took nothing within write_timeout",
+        "/stopped 200 X the server stopped",
+        "/evicted 200 X closed for a new client, as no connection was free",
+        "/left 200 X the client closed the connection",
+        "/failed 200 X the application did not complete its response",
+        "/file 200 X a file could not be read as far as announced",
+    ]
+
+
+def test_response_that_is_ready_after_the_end_has_a_line(path: Path) -> None:
+    gate = Gate()
+    options: dict[str, Any] = {"access_log": str(path), "access_log_format": "%U %s %X %{reason}x"}
+    with serve(gate, graceful_timeout=0.1, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(get("/slow"))
+        gate.wait_for_one()
+        server.server_close()
+        assert server.stuck
+        gate.opened.set()
+        eventually(lambda: path.read_text() != "", "its line")
+    assert path.read_text() == "/slow 200 X the server stopped\n"
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["iterable", "write"])
+def test_response_ahead_of_a_client_that_does_not_read_is_cut_with_a_reason(writes: bool, path: Path) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+        if not writes:
+            return iter([b"x" * 1_000_000] * 50)
+        for _ in range(50):
+            write(b"x" * 1_000_000)
+        return []
+
+    options: dict[str, Any] = {"access_log": str(path), "access_log_format": "%U %s %X %{reason}x"}
+    with serve(app, write_timeout=0.2, **options) as server, RawClient(server.addresses[0]) as client:
+        client.send(LAST)
+        eventually(lambda: path.read_text() != "", "a line")
+        # What is still in the kernel may come; its end must not look like that of the response.
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := client.socket.recv(1 << 20):
+                received = received[-16:] + piece
+        assert not received.endswith(b"0\r\n\r\n")
+    assert path.read_text() == "/last 200 X the client took nothing within write_timeout\n"
+
+
+def test_client_that_left_while_its_request_waited_is_499(path: Path) -> None:
+    gate = Gate()
+    options = {"access_log": str(path), "access_log_format": "%U %s %b %X %{reason}x"}
+    with (
+        serve(gate, threads=1, **options) as server,
+        RawClient(server.addresses[0]) as first,
+        RawClient(server.addresses[0]) as second,
+    ):
+        first.send(get("/slow", "Connection: close"))
+        gate.wait_for_one()
+        second.send(get("/waits"))
+        # Time is the subject: a client that leaves within a second is still answered.
+        threading.Event().wait(1.1)
+        second.socket.shutdown(socket.SHUT_WR)
+        gate.opened.set()
+        first.responses("GET")
+        eventually(lambda: "/waits" in path.read_text(), "its line")
+    assert "/waits 499 - X the client closed the connection" in path.read_text().splitlines()
+
+
+# -- Reasons in the server's log ---------------------------------------------------------------------------------------
+
+
+def test_refusals_and_cuts_are_reported_at_debug_without_fields_or_query(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "wsgi.server")
+    with serve(hello) as server:
+        address = server.addresses[0]
+        talk(address, b"GET /a\x1b?secret HTTP/1.1\r\n\r\n")
+        talk(address, b"GET /a?secret HTTP/1.1\r\nHost: a\r\nCookie: secret\r\nX : y\r\n\r\n")
+        with RawClient(address) as client:
+            client.send(GET)
+            client.socket.shutdown(socket.SHUT_WR)
+            assert everything(client) == b""
+        with RawClient(address) as client:
+            client.send(POST + b"Content-Length: 5\r\n\r\n")
+            client.socket.shutdown(socket.SHUT_WR)
+            assert everything(client) == b""
+        # What is in order has no line.
+        talk(address, closing())
+    with serve(cut) as server:
+        talk(server.addresses[0], closing())
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert messages == [
+        "response 400 for 127.0.0.1: the target contains a control or non-ASCII byte",
+        "response 400 to GET /a for 127.0.0.1: white space between a field's name and its colon",
+        "connection from 127.0.0.1 closed: the client left before its request was complete",
+        "connection from 127.0.0.1 closed: the client left before its body was complete",
+        "response 200 to GET /e for 127.0.0.1 cut: the application did not complete its response",
+    ]
+    assert not any("secret" in message for message in messages)
+
+
+def test_refusals_are_no_news_for_an_ordinary_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "wsgi.server")
+    with serve(hello) as server:
+        talk(server.addresses[0], b"BAD\r\n\r\n")
+    assert not caplog.records
+
+
+def test_requests_that_find_the_queue_full_are_warned_of_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    with serve(gate, threads=1, queue_limit=1) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(6)]
+        clients[0].send(get("/slow", "Connection: close"))
+        gate.wait_for_one()
+        for client in clients[1:]:
+            client.send(get("/1", "Connection: close"))
+        # One of them waits in the queue.
+        answered = 0
+        while answered < 4:
+            for client in first_answered(clients[1:]):
+                assert client.receive().status == 503
+                clients.remove(client)
+                answered += 1
+        gate.opened.set()
+        for client in clients:
+            client.responses("GET")
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    # The first at once; the others with the next report, which a stop brings at the latest.
+    assert messages == [
+        "1 request refused with 503: the request queue is full",
+        "3 requests refused with 503: the request queue is full",
+    ]
+
+
+def test_slow_clients_that_have_to_make_room_are_warned_of_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(of("200 OK", [b"x" * 50_000_000]), max_connections=2) as server, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(2)]
+        for client in slow:
+            client.send(get("/"))
+            assert client.socket.recv(1, socket.MSG_PEEK)
+        for _ in range(2):
+            newcomer = stack.enter_context(RawClient(server.addresses[0]))
+            newcomer.send(get("/"))
+            assert newcomer.socket.recv(1, socket.MSG_PEEK)
+    messages = [record.getMessage() for record in caplog.records]
+    made_room = [message for message in messages if "make room" in message]
+    assert [message.split(" ", 1)[0] for message in made_room] == ["1", "1"]
 
 
 # -- Excluded paths ----------------------------------------------------------------------------------------------------
@@ -430,6 +754,20 @@ def test_excluded_paths_are_not_logged(name: str, path: Path) -> None:
     requests = [closing(line=f"GET {each} HTTP/1.1".encode()) for each in PATHS]
     lines = logged(path, hello, *requests, access_log_exclude=patterns, access_log_format="%U")
     assert lines == left
+
+
+def test_excluded_path_is_so_for_refused_requests(path: Path) -> None:
+    lines = logged(
+        path,
+        hello,
+        b"GET /health HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nX : y\r\n\r\n",
+        # Without a valid request line there is no path.
+        b"GET /health HTTP/2.0\r\n\r\n",
+        access_log_exclude=["/health"],
+        access_log_format="%r",
+    )
+    assert lines == ["GET /health HTTP/2.0"]
 
 
 def test_excluded_path_is_so_with_any_query(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import Command, RawClient, environment
-from wsgi.logging import LOGGER_NAME, configure, escaped, report
+from wsgi.logging import LOGGER_NAME, configure, escaped, is_reported, report
 
 
 @pytest.fixture(autouse=True)
@@ -297,3 +297,10 @@ def test_program_that_serves_keeps_its_logging_and_shows_errors_of_the_framework
     assert stamped(lines) == ["ERROR wsgi.application: GET '/' failed"]
     # What Python does with a record that no handler gets.
     assert lines[-1] == "over"
+
+
+def test_is_reported_follows_the_level_also_where_the_logger_was_switched_off() -> None:
+    configure("info")
+    logging.getLogger(LOGGER_NAME).disabled = True
+    assert is_reported(logging.INFO)
+    assert not is_reported(logging.DEBUG)

@@ -80,10 +80,10 @@ def test_uploads_in_files_share_a_bound_and_give_it_back(caplog: pytest.LogCaptu
             assert first.receive("POST").status == 200
             second.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000)
             assert second.receive("POST").status == 200
-    # However many were refused.
+    # The first refusal at once, all others with their number, at the stop at the latest.
     assert [record.getMessage() for record in caplog.records] == [
-        "the request bodies in temporary files are at their bound"
-    ]
+        "1 request refused with 503: the request bodies in temporary files are at their bound"
+    ] * 2
 
 
 def test_upload_in_a_million_chunks_is_whole() -> None:

@@ -287,7 +287,7 @@ impl Attendant {
     }
 
     // Answers a handshake that cannot be met (RFC 6455 §4.2.2, §4.4; RFC 9110 §15.5.22).
-    fn turn_away(&self, mut exchange: Box<Exchange>, status: u16, text: &str) {
+    fn turn_away(&self, mut exchange: Box<Exchange>, status: u16, text: &'static str) {
         if let Ok(mut head) = outgoing::status_code(status) {
             if status == 426 {
                 head.push(b"Upgrade", b"websocket");
@@ -296,6 +296,7 @@ impl Attendant {
             head.push(b"Content-Type", b"text/plain; charset=utf-8");
             let content = format!("{text}.\n");
             exchange.close_connection();
+            exchange.refuse_handshake(text);
             self.with_tools(|tools| exchange.begin(&head, BodySize::Known(content.len() as u64), tools.clock));
             // A client that has gone is found when this is sent.
             let _ = exchange.write(Content::Borrowed(content.as_bytes()));

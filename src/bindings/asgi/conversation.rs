@@ -116,7 +116,11 @@ impl Stall {
         let since = if moved == sent { since } else { tools.now };
         self.waiting = Some((moved, since));
         let end = since + tools.write_timeout;
-        if end <= tools.now { Err(()) } else { Ok(Next::Later(Some(end))) }
+        if end > tools.now {
+            return Ok(Next::Later(Some(end)));
+        }
+        exchange.note_stall();
+        Err(())
     }
 }
 

@@ -112,7 +112,7 @@ impl Http {
         self.failure = Some(failure);
         if let Some(exchange) = &mut self.exchange {
             match failure {
-                BodyFailure::Incomplete => exchange.abort(),
+                BodyFailure::Incomplete => exchange.lose_client(),
                 failure => exchange.refuse(failure.reject(), tools.clock),
             }
         }
@@ -319,7 +319,7 @@ impl Conversation for Http {
 
     fn lose(&mut self) {
         if let Some(exchange) = self.exchange.as_deref_mut() {
-            exchange.abort();
+            exchange.lose_client();
             self.lost = true;
         }
     }

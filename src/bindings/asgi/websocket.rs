@@ -419,7 +419,7 @@ impl Conversation for WebSocket {
             if matches!(self.stage, Stage::Closing(_)) {
                 exchange.finish();
             } else {
-                exchange.abort();
+                exchange.lose_client();
             }
         }
         self.lost = true;

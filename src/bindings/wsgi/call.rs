@@ -37,6 +37,14 @@ struct State {
 }
 
 impl State {
+    // What is not sent must not look like the end of the response, however the application goes on.
+    fn lose_client(&mut self) {
+        self.gone = true;
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            exchange.lose_client();
+        }
+    }
+
     fn has_begun(&self) -> bool {
         self.exchange.as_ref().is_none_or(|exchange| exchange.progress() != Progress::Waiting)
     }
@@ -143,13 +151,13 @@ impl Call {
             let queued = exchange.write(content).and_then(|()| exchange.push());
             let behind = exchange.behind();
             if queued.is_err() {
-                state.gone = true;
+                state.lose_client();
                 return Err(Gone);
             }
             behind
         };
         let Some(behind) = behind else { return Ok(()) };
-        py.detach(|| behind.catch_up()).inspect_err(|_| self.lock().gone = true)
+        py.detach(|| behind.catch_up()).inspect_err(|_| self.lock().lose_client())
     }
 }
 

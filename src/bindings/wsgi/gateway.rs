@@ -83,7 +83,7 @@ impl<'py> WsgiGateway<'py> {
             if exchange.write_whole(head, total, contents, clock).is_ok() {
                 return finish(exchange);
             }
-            exchange.abort();
+            exchange.lose_client();
             None
         })?;
         complain(self.py, complaint.flatten());
@@ -184,7 +184,7 @@ impl Response<'_, '_> {
     fn send(mut self) -> PyResult<()> {
         match self.send_content() {
             Ok(()) => self.finish(),
-            Err(Stop::Gone) => drop(self.call.with(Exchange::abort)),
+            Err(Stop::Gone) => {}
             Err(Stop::Error(error)) => return Err(error),
         }
         Ok(())
