@@ -27,6 +27,8 @@ that makes its own `WSGIServer` gives keywords; it reads neither variables nor a
 Sizes are bytes, or `64k`, `1M`, `1GiB` in steps of 1024. Times are seconds, or `500ms`, `1.5`, `2m`, `1h`. An option
 that may be repeated is separated by commas in a variable, and a list in the file and as a keyword.
 
+[access-log.md](access-log.md) lists the directives of `access_log_format`.
+
 `wsgi hello:app --check-config` imports the application and prints every value with its origin, without listening.
 """
 

@@ -230,7 +230,7 @@ class Settings:
     access_log = Option(Path(), None, "Logging",
         "file for the access log; - is standard output, an empty path switches it off")
     access_log_format = Option(Format(), COMBINED, "Logging",
-        "format of the access log, in the atoms of Apache's LogFormat; the default is the combined format")
+        "format of the access log, in the notation of Apache's LogFormat; the default is the combined format")
     access_log_exclude = Option(Many(Pattern()), (), "Logging",
         "request path that is not logged; with * at its end every path that begins so; may be repeated")
     log_level = Option(Choice("debug", "info", "warning", "error", "critical"), "info", "Logging",

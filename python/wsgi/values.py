@@ -279,7 +279,7 @@ class Mode(Kind["int | None"]):
 
 
 class Format(Kind[str]):
-    """A format of the access log. The core knows the atoms and refuses unknown ones."""
+    """A format of the access log. The core knows the directives and refuses unknown ones."""
 
     metavar = "FORMAT"
     requirement = "one line of text that is not empty"
