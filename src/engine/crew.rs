@@ -154,14 +154,14 @@ impl Crew {
         exchange.inspect(|exchange| self.count_out(exchange.shard()))
     }
 
-    /// Takes the first request that is not its leader's, if it is `wanted`.
-    pub(super) fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
-        self.taken(self.pool.take_if(|exchange| wanted(exchange)))
-    }
-
     /// Takes the first request that is not its leader's.
     pub(super) fn take(&self) -> Option<Box<Exchange>> {
-        self.take_if(|_| true)
+        self.taken(self.pool.take())
+    }
+
+    /// Takes the first of them that came from `shard`, if it is `wanted`.
+    pub(super) fn take_from(&self, shard: usize, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
+        self.taken(self.pool.take_own_if(|exchange| exchange.shard() == shard, |exchange| wanted(exchange)))
     }
 
     /// How many workers there are: one more for each shard, to see to its poller while as many requests run as may. Where

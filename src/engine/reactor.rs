@@ -171,7 +171,8 @@ impl Reactor {
     fn patience(&self, now: Instant) -> Option<Duration> {
         // No event says that a connection can now make room for the clients that wait outside.
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
-        let look = full.then_some(now + LOOK);
+        // Nor that a request has been in line for too long.
+        let look = (full || self.site.crew.is_pressed()).then_some(now + LOOK);
         [self.timers.next(), look, self.accept_after, self.drain_until]
             .into_iter()
             .flatten()
@@ -234,7 +235,7 @@ impl Reactor {
         }
     }
 
-    // Also while every worker is inside the application: the monitor goes round then.
+    // Also while every worker is inside the application: the leader comes by every [`LOOK`] then, or the monitor.
     fn decline_overdue(&mut self, shard: &Shard, now: Instant) {
         while let Some(exchange) = shard.take_overdue(now) {
             let token = exchange.connection.token;
