@@ -30,6 +30,15 @@ impl Drop for Place {
     }
 }
 
+/// Leave for a call to read its request's body off the socket, although bodies are taken whole.
+pub(super) struct DirectRead(Arc<Crew>);
+
+impl Drop for DirectRead {
+    fn drop(&mut self) {
+        self.0.direct_reads.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// What one shard writes all the time: on a line of the processor's cache that no other shard's processor wants.
 #[derive(Default)]
 #[repr(align(128))]
@@ -52,6 +61,8 @@ pub struct Crew {
     threads: usize,
     // Requests that may still begin before as many run as may run at the same time.
     seats: AtomicUsize,
+    // Calls that read their bodies off the socket.
+    direct_reads: AtomicUsize,
     shards: usize,
     bell: Queue<Word>,
     parked: AtomicUsize,
@@ -83,6 +94,7 @@ impl Crew {
             crowded: AtomicBool::new(false),
             threads,
             seats: AtomicUsize::new(threads),
+            direct_reads: AtomicUsize::new(0),
             shards,
             bell: Queue::new(),
             parked: AtomicUsize::new(0),
@@ -188,6 +200,16 @@ impl Crew {
         if !self.pool.is_empty() {
             self.ring();
         }
+    }
+
+    /// Leave for a call to read its body off the socket. Slow clients may hold a quarter of the threads by that, and never
+    /// the only one.
+    pub(super) fn read_directly(self: &Arc<Self>) -> Option<DirectRead> {
+        let most = if self.threads > 1 { (self.threads / 4).max(1) } else { 0 };
+        let before = self.direct_reads.fetch_add(1, Ordering::SeqCst);
+        // What is not given is taken back as it drops.
+        let leave = DirectRead(Arc::clone(self));
+        (before < most).then_some(leave)
     }
 
     /// Whether a request could begin.
@@ -338,6 +360,17 @@ impl Crew {
 #[cfg(all(test, not(models)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn direct_reads_leave_most_threads_to_others() {
+        for (threads, most) in [(1, 0), (2, 1), (7, 1), (16, 4)] {
+            let crew = Arc::new(Crew::new(threads, 1));
+            for _ in 0..2 {
+                let leaves: Vec<_> = std::iter::from_fn(|| crew.read_directly()).collect();
+                assert_eq!(leaves.len(), most, "of {threads}");
+            }
+        }
+    }
 
     #[test]
     fn limit_holds_for_all_shards_together_whoever_has_how_many() {
