@@ -68,7 +68,7 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Mutex<[Option<Instant>; 3]>,
+    reported: Mutex<[Option<Instant>; 5]>,
 }
 
 /// A trouble that may go on, and is reported once in a while only.
@@ -78,6 +78,10 @@ pub(super) enum Trouble {
     Doors,
     /// The temporary files are at their bound.
     Spool,
+    /// A response was cut for it.
+    Cut,
+    /// Temporary files cannot be written.
+    Disk,
     /// Proxies seem to be set up in another way than this server.
     Proxies,
 }

@@ -103,7 +103,12 @@ impl Connection {
 
     // Queues the refusal of a request that never became an exchange. `by_head`: it came, or was about to come, by HEAD.
     pub(super) fn refuse(&mut self, reject: Reject, by_head: bool, turn: &Turn<'_>) {
-        let rare = reject != Reject::SpoolFull || self.site.crew.may_report(Trouble::Spool, turn.now);
+        let rare = match reject {
+            Reject::SpoolFull => self.site.crew.may_report(Trouble::Spool, turn.now),
+            // Why the system refused is reported with the place, and once in a while.
+            Reject::SpoolFailed => false,
+            _ => true,
+        };
         if reject.blame() == Blame::Server && rare {
             self.site.reporter.report(Severity::Error, reject.detail());
         }

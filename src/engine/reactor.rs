@@ -166,6 +166,7 @@ impl Reactor {
             self.take_back(shard, now);
         }
         self.follow_phase(shard, now);
+        self.site.report_spool();
     }
 
     fn patience(&self, now: Instant) -> Option<Duration> {

@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::crew::Crew;
+use super::crew::{Crew, Trouble};
 use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
@@ -63,6 +64,20 @@ impl Site {
     /// Whether the server is being stopped.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Reports a trouble that may go on, if it was not reported lately.
+    pub(super) fn report_rarely(&self, trouble: Trouble, severity: Severity, message: &str) {
+        if self.crew.may_report(trouble, Instant::now()) {
+            self.reporter.report(severity, message);
+        }
+    }
+
+    /// Reports what the system had against a temporary file.
+    pub(super) fn report_spool(&self) {
+        if let Some(failure) = self.spool.take_failure() {
+            self.report_rarely(Trouble::Disk, Severity::Error, &failure);
+        }
     }
 
     /// Whether anybody wants records.
