@@ -61,6 +61,8 @@ pub struct Crew {
     threads: usize,
     // Requests that may still begin before as many run as may run at the same time.
     seats: AtomicUsize,
+    // One was given back since this was last looked at.
+    has_risen: AtomicBool,
     // Calls that read their bodies off the socket.
     direct_reads: AtomicUsize,
     shards: usize,
@@ -68,8 +70,29 @@ pub struct Crew {
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
-    reported: Mutex<[Option<Instant>; 5]>,
+    stall: Mutex<Stall>,
+    is_stalling: AtomicBool,
+    reported: Mutex<[Option<Instant>; 6]>,
 }
+
+// Since when no request has come to its end although others wait, and whether that was reported.
+#[derive(Default)]
+struct Stall {
+    since: Option<Instant>,
+    is_reported: bool,
+}
+
+/// What is to be said of a stall.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StallNews {
+    /// It has gone on for so long, with so many requests in line.
+    Begun(Duration, usize),
+    /// It is over, after this was said.
+    Over,
+}
+
+/// How long no request may come to its end, while others wait, before that is reported.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 /// A trouble that may go on, and is reported once in a while only.
 #[derive(Clone, Copy)]
@@ -82,6 +105,8 @@ pub(super) enum Trouble {
     Cut,
     /// Temporary files cannot be written.
     Disk,
+    /// No thread comes back from the application.
+    Stall,
     /// Proxies seem to be set up in another way than this server.
     Proxies,
 }
@@ -98,12 +123,15 @@ impl Crew {
             crowded: AtomicBool::new(false),
             threads,
             seats: AtomicUsize::new(threads),
+            has_risen: AtomicBool::new(false),
             direct_reads: AtomicUsize::new(0),
             shards,
             bell: Queue::new(),
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
+            stall: Mutex::default(),
+            is_stalling: AtomicBool::new(false),
             reported: Mutex::default(),
         }
     }
@@ -200,6 +228,7 @@ impl Crew {
 
     /// Gives the seat back, to whoever waits for one.
     pub(super) fn rise(&self) {
+        self.has_risen.store(true, Ordering::Relaxed);
         self.seats.fetch_add(1, Ordering::SeqCst);
         if !self.pool.is_empty() {
             self.ring();
@@ -355,6 +384,38 @@ impl Crew {
         !self.has_seat() && self.in_line() > 0
     }
 
+    /// Whether no thread may have come back for a while.
+    pub(super) fn is_stalling(&self) -> bool {
+        self.is_stalling.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether threads come back while requests wait for them. A refusal of what waits for too long changes nothing.
+    pub(super) fn look_for_stall(&self, now: Instant) -> Option<StallNews> {
+        let is_pressed = self.is_pressed();
+        if !is_pressed && !self.is_stalling() {
+            return None;
+        }
+        let mut stall = self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = None;
+        if self.has_risen.swap(false, Ordering::Relaxed) {
+            news = std::mem::take(&mut *stall).is_reported.then_some(StallNews::Over);
+        }
+        if is_pressed {
+            let age = now.saturating_duration_since(*stall.since.get_or_insert(now));
+            if age >= STALLED_AFTER && self.may_report(Trouble::Stall, now) {
+                stall.is_reported = true;
+                news = Some(StallNews::Begun(age, self.in_line()));
+            }
+        }
+        self.is_stalling.store(stall.since.is_some(), Ordering::Relaxed);
+        news
+    }
+
+    /// How many requests may run at the same time.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Forgets what nobody took.
     pub(super) fn clear(&self) {
         while self.take().is_some() {}
@@ -372,6 +433,40 @@ mod tests {
             for _ in 0..2 {
                 let leaves: Vec<_> = std::iter::from_fn(|| crew.read_directly()).collect();
                 assert_eq!(leaves.len(), most, "of {threads}");
+            }
+        }
+    }
+
+    #[test]
+    fn stall_is_told_once_a_minute_and_its_end_once() {
+        let (crew, start) = (Crew::new(1, 1), Instant::now());
+        let look = |seconds| crew.look_for_stall(start + Duration::from_secs(seconds));
+        assert!(crew.sit());
+        assert_eq!((look(0), crew.is_stalling()), (None, false), "nobody waits");
+        assert!(crew.admit(0, 10) && crew.admit(0, 10));
+        assert_eq!((look(1), crew.is_stalling()), (None, true));
+        assert_eq!(look(5), None);
+        assert_eq!(look(6), Some(StallNews::Begun(Duration::from_secs(5), 2)));
+        assert_eq!(look(65), None);
+        assert_eq!(look(66), Some(StallNews::Begun(Duration::from_secs(65), 2)));
+        // Whoever is refused meanwhile makes no thread free.
+        crew.count_out(0);
+        crew.count_out(0);
+        assert_eq!((look(200), crew.is_stalling()), (None, true));
+        crew.rise();
+        assert_eq!((look(201), crew.is_stalling()), (Some(StallNews::Over), false));
+        assert_eq!(look(202), None);
+    }
+
+    #[test]
+    fn threads_that_come_back_late_are_no_stall() {
+        let (crew, start) = (Crew::new(1, 1), Instant::now());
+        assert!(crew.sit() && crew.admit(0, 10));
+        for second in 0..100 {
+            assert_eq!(crew.look_for_stall(start + Duration::from_secs(second)), None);
+            if second % 4 == 0 {
+                crew.rise();
+                assert!(crew.sit());
             }
         }
     }

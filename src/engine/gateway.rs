@@ -40,4 +40,10 @@ pub enum Severity {
 pub trait Reporter: Send + Sync {
     /// One finished sentence, without bytes from the network.
     fn report(&self, severity: Severity, message: &str);
+
+    /// The same of threads that do not come back from the application, to be told with what each of them is at, if that is
+    /// known here. May wait for the interpreter.
+    fn report_stall(&self, message: &str) {
+        self.report(Severity::Warning, message);
+    }
 }

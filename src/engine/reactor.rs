@@ -167,13 +167,14 @@ impl Reactor {
         }
         self.follow_phase(shard, now);
         self.site.report_spool();
+        self.site.report_stall(now);
     }
 
     fn patience(&self, now: Instant) -> Option<Duration> {
         // No event says that a connection can now make room for the clients that wait outside.
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
         // Nor that a request has been in line for too long.
-        let look = (full || self.site.crew.is_pressed()).then_some(now + LOOK);
+        let look = (full || self.site.crew.is_pressed() || self.site.crew.is_stalling()).then_some(now + LOOK);
         [self.timers.next(), look, self.accept_after, self.drain_until]
             .into_iter()
             .flatten()

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::crew::{Crew, Trouble};
+use super::crew::{Crew, StallNews, Trouble};
 use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
+use super::server::spawn;
 use super::spool::Budget;
 use super::sync::AtomicBool;
 use super::wire::Streaming;
@@ -77,6 +78,29 @@ impl Site {
     pub(super) fn report_spool(&self) {
         if let Some(failure) = self.spool.take_failure() {
             self.report_rarely(Trouble::Disk, Severity::Error, &failure);
+        }
+    }
+
+    /// Reports that no thread comes back from the application, and that one has. From a thread of its own: what is inside may
+    /// hold the interpreter, and the shard must go on.
+    pub(super) fn report_stall(&self, now: Instant) {
+        match self.crew.look_for_stall(now) {
+            None => {}
+            Some(StallNews::Over) => {
+                self.reporter.report(Severity::Info, "threads come back from the application again");
+            }
+            Some(StallNews::Begun(age, waiting)) => {
+                let (threads, seconds) = (self.crew.threads(), age.as_secs());
+                let (reporter, message) = (
+                    Arc::clone(&self.reporter),
+                    format!(
+                        "no request has come to its end for {seconds} seconds: {waiting} wait, and all {threads} threads are \
+                         inside the application"
+                    ),
+                );
+                // Without memory for a thread there are other troubles.
+                drop(spawn("wsgi-report".to_owned(), move || reporter.report_stall(&message)));
+            }
         }
     }
 
