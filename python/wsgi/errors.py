@@ -4,7 +4,7 @@
     ├── ConfigError        (ValueError)            an option has a wrong value
     ├── LoadError                                  the application cannot be imported
     ├── BindError          (OSError)               an address cannot be listened on
-    ├── StartupError                               an ASGI application failed to start
+    ├── StartupError                               an application cannot be run, or failed to start (ASGI)
     └── RequestBodyError   (OSError)               reading `wsgi.input` cannot go on
         ├── ClientDisconnected  (ConnectionError)  the client left too early; ASGI's `send` raises it as well
         ├── BodyTimeout         (TimeoutError)     the body came too slowly
@@ -69,7 +69,8 @@ class BindError(WSGIServerError, OSError):
 
 
 class StartupError(WSGIServerError):
-    """An ASGI application said by `lifespan.startup.failed` that it cannot start, or failed to say that it did."""
+    """An ASGI application said by `lifespan.startup.failed` that it cannot start, or failed to say that it did; or the
+    process is one in which no server can run, because its threads are greenlets."""
 
 
 class RequestBodyError(WSGIServerError, OSError):

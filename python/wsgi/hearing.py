@@ -8,6 +8,9 @@ import signal
 import threading
 import weakref
 from contextlib import suppress
+
+# Those of `os` may be eventlet's, which no signal handler can call.
+from posix import read, write
 from types import TracebackType
 
 __all__ = ["Hearing"]
@@ -55,16 +58,20 @@ class Hearing:
     def tell(self) -> None:
         """Ends the sleep that is, or the next one. From any thread and any signal handler."""
         with suppress(BlockingIOError):
-            os.write(self._mouth, b"\0")
+            write(self._mouth, b"\0")
 
     def listen(self) -> None:
         """Takes what there is to hear; never waits."""
         with suppress(BlockingIOError):
-            os.read(self._ear, 4096)
+            read(self._ear, 4096)
 
     def sleep(self, timeout: float | None) -> None:
         """Sleeps until there is something to hear, or for `timeout` seconds; None is for ever."""
-        poll = select.poll()
-        poll.register(self._ear, select.POLLIN)
-        poll.poll(None if timeout is None else timeout * 1000)
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._ear, select.POLLIN)
+            poll.poll(None if timeout is None else timeout * 1000)
+        else:
+            # eventlet takes the other one away.
+            select.select([self._ear], [], [], timeout)
         self.listen()

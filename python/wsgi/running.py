@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging
 import os
 import threading
 import time
+import types
 from collections.abc import Callable
 
 from wsgi import _core
+from wsgi.errors import StartupError
 from wsgi.hearing import Hearing
 from wsgi.logging import report
 
-__all__ = ["FAREWELL", "TICK", "Run"]
+__all__ = ["FAREWELL", "TICK", "Run", "require_real_threads"]
 
 # After the engine is over, a thread needs a moment to come home. One that does not is inside the application.
 FAREWELL = 1.0
 # How often the end of a stop is looked for.
 TICK = 0.05
+
+
+# How those that replace the standard library's threads are told to leave them alone.
+_REMEDIES = {
+    "gevent": "gevent.monkey.patch_all(thread=False, queue=False)",
+    "eventlet": "eventlet.monkey_patch(thread=False)",
+}
+
+
+def require_real_threads() -> None:
+    """Refuses a process in which threads are greenlets.
+
+    Workers that are greenlets would block each other in the kernel. And with workers of the system's: a lock of
+    gevent's or eventlet's that one thread waits for is not given on by another, and logging alone has such locks.
+
+    Raises:
+        StartupError: they are; the message says how to patch the standard library without its threads.
+    """
+    if isinstance(_thread.start_new_thread, types.BuiltinFunctionType):
+        return
+    library = _thread.start_new_thread.__module__.partition(".")[0]
+    remedy = _REMEDIES.get(library, "patch the standard library without its threads")
+    raise StartupError(
+        f"{library} has replaced the threads of this process by greenlets, in which the server cannot run: "
+        f"use {remedy}; sockets and sleeps stay patched, in real threads"
+    )
 
 
 class Run:

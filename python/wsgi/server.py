@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from wsgi import _core
 from wsgi.environ import base_environ
 from wsgi.interface import WSGI, choose
-from wsgi.running import Run
+from wsgi.running import Run, require_real_threads
 from wsgi.settings import Settings
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class WSGIServer:
 
         Raises:
             RuntimeError: the server is running or closed, or has no application.
-            StartupError: an ASGI application failed to start.
+            StartupError: an ASGI application failed to start, or gevent or eventlet have replaced the process' threads.
         """
         with self._signals():
             run = self._start()
@@ -252,6 +252,7 @@ class WSGIServer:
                 raise RuntimeError("the server is running already")
             if self.application is None:
                 raise RuntimeError("the server has no application: pass app=… or call set_app()")
+            require_real_threads()
             run = self._run = self._make_run(self.application, once, background)
             self._stuck = ()
         # Known before its first thread starts: from then on the application may ask for a stop.

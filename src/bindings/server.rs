@@ -12,6 +12,7 @@ use super::asgi::scope::Builder;
 use super::options::Settings;
 use super::reporter::LoggingReporter;
 use super::wsgi::gateway::WsgiGateway;
+use super::wsgi::running_calls::RunningCalls;
 use crate::engine::gateway::Reporter;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
@@ -23,7 +24,6 @@ use crate::net::listener::{Listener, Place};
 pub struct Server {
     listeners: Mutex<Vec<Arc<Listener>>>,
     options: Arc<Options>,
-    reporter: Arc<dyn Reporter>,
     observers: Mutex<Arc<[Box<dyn Observer>]>>,
 }
 
@@ -43,7 +43,7 @@ impl Server {
         let reporter: Arc<dyn Reporter> = Arc::new(LoggingReporter);
         let observers = Mutex::new(settings.observers(&reporter)?);
         let listeners = settings.listeners()?.into_iter().map(Arc::new).collect();
-        Ok(Self { listeners: Mutex::new(listeners), options, reporter, observers })
+        Ok(Self { listeners: Mutex::new(listeners), options, observers })
     }
 
     /// Where the server really listens: `(host, port)` for IP, a path or `@name` for Unix sockets.
@@ -85,16 +85,17 @@ impl Server {
         if environs.len() != listeners.len() {
             return Err(PyValueError::new_err("one environ is needed for each listener"));
         }
+        let calls = Arc::new(RunningCalls::new(self.options.threads + shards));
         let plan = Plan {
             options: Arc::clone(&self.options),
             shards,
             once,
             looped,
-            reporter: Arc::clone(&self.reporter),
+            reporter: Arc::clone(&calls) as Arc<dyn Reporter>,
             observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         let engine = server::Run::start(&listeners, &plan)?;
-        Ok(Run { engine, app, environs })
+        Ok(Run { engine, app, environs, calls })
     }
 
     fn close_listeners(&self) {
@@ -122,6 +123,7 @@ pub struct Run {
     engine: server::Run,
     app: Py<PyAny>,
     environs: Vec<Py<PyDict>>,
+    calls: Arc<RunningCalls>,
 }
 
 #[pymethods]
@@ -138,7 +140,8 @@ impl Run {
 
     #[pyo3(signature = (index, /))]
     fn work(&self, py: Python<'_>, index: usize) -> PyResult<()> {
-        let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), &self.environs)?;
+        let slot = self.calls.0.get(index).map(Arc::clone).unwrap_or_default();
+        let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), &self.environs, slot)?;
         self.engine.work(index, &mut gateway);
         Ok(())
     }

@@ -122,6 +122,11 @@ impl BodyStream {
         self.expects = true;
     }
 
+    /// Whether the client waits for `100 Continue`.
+    pub fn is_expected(&self) -> bool {
+        self.expects
+    }
+
     /// The final response begins: `100 Continue` must not be sent any more. Returns whether what is left of the body can
     /// be read away, so that the connection can be used again.
     pub fn settle(&mut self) -> bool {

@@ -373,30 +373,29 @@ impl Connection {
         };
         let incoming = Incoming { request, framing, origin };
         let options = &self.site.options;
+        // What a client holds back until it is asked is asked for by a worker. One that has sent some of it has not waited.
+        let expected = framing.expect_continue && rest.is_empty();
         let intake = match framing.body {
             BodyLength::None | BodyLength::Length(0) => {
                 let length = (framing.body != BodyLength::None).then_some(0);
-                if framing.expect_continue && length.is_some() {
-                    self.invite();
-                }
                 self.keep_input(rest);
                 return Pass::Out(Step::Ready(self.ready(incoming, Body::Empty, length, turn.now)));
             }
-            BodyLength::Length(length) if options.stream_bodies && length > options.body_buffer as u64 => {
+            BodyLength::Length(length) if expected || options.stream_bodies && length > options.body_buffer as u64 => {
                 let own = rest.len().min(usize::try_from(length).unwrap_or(usize::MAX));
                 let (own, next) = rest.split_at(own);
                 let options = Arc::clone(options);
                 let mut stream = BodyStream::of_length(Arc::clone(&self.wire), options, length, own.to_vec());
-                if framing.expect_continue && own.is_empty() {
+                if expected {
                     stream.expect_continue();
                 }
                 self.keep_input(next);
                 let body = Body::Stream(Box::new(stream));
                 return Pass::Out(Step::Ready(self.ready(incoming, body, Some(length), turn.now)));
             }
-            BodyLength::Chunked if options.stream_chunked => {
+            BodyLength::Chunked if expected || options.stream_chunked => {
                 let mut stream = BodyStream::chunked(Arc::clone(&self.wire), Arc::clone(options), rest);
-                if framing.expect_continue && rest.is_empty() {
+                if expected {
                     stream.expect_continue();
                 }
                 let body = Body::Stream(Box::new(stream));
@@ -405,19 +404,20 @@ impl Connection {
             BodyLength::Length(length) => Intake::new(Some(length), options, &self.site.spool, turn.now),
             BodyLength::Chunked => Intake::new(None, options, &self.site.spool, turn.now),
         };
-        // A client that has sent some of its body already has not waited to be asked.
-        if framing.expect_continue && rest.is_empty() {
-            self.invite();
-        }
         self.enter(Stage::Body(Box::new(Pending { incoming, intake })), turn.now);
         self.take_in(rest, turn)
     }
 
-    // 100 Continue. A connection that broke is found at the next read; what the socket does not take leaves while the body
-    // is waited for.
-    fn invite(&self) {
-        self.wire.output().append(write::interim_continue);
-        drop(self.wire.flush());
+    /// Takes the connection out of an exchange whose client holds the body back: sends `100 Continue`, to take the body whole
+    /// before the exchange is ready again. A connection that broke is found at the next read; what the socket does not take
+    /// leaves while the body is waited for.
+    pub(super) fn ask_for_body(exchange: Box<Exchange>, now: Instant) -> Box<Self> {
+        let Exchange { mut connection, request, framing, origin, body_length, .. } = *exchange;
+        let intake = Intake::new(body_length, &connection.site.options, &connection.site.spool, now);
+        connection.wire.output().append(write::interim_continue);
+        let incoming = Incoming { request, framing, origin };
+        connection.enter(Stage::Body(Box::new(Pending { incoming, intake })), now);
+        connection
     }
 
     fn receive_body(mut self: Box<Self>, turn: &mut Turn<'_>) -> Pass {

@@ -77,7 +77,11 @@ impl Rig {
         panic!("the connection never comes to rest");
     }
 
+    // What a worker does, where no call may read its body directly.
     fn serve(&mut self, mut exchange: Box<Exchange>) -> Box<Connection> {
+        if exchange.holds_body_back() {
+            return Connection::ask_for_body(exchange, self.now);
+        }
         self.clients.push(exchange.client());
         let head = exchange.request();
         let mut line = [head.method(), b" ", head.target()].concat();
@@ -272,6 +276,29 @@ fn expectation_is_answered_before_the_body_and_at_most_once() {
         together.send(&[head, b"hello".as_slice()].concat());
         together.run();
         assert_eq!(together.statuses(), ["200"], "a body that came along was not waited for");
+    }
+}
+
+#[test]
+fn expectation_without_content_is_not_answered() {
+    let mut rig = Rig::new(Options::default());
+    rig.send(b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n");
+    rig.send(GET);
+    rig.run();
+    assert_eq!(rig.statuses(), ["200", "200"]);
+}
+
+#[test]
+fn expectation_of_a_request_that_finds_no_thread_is_not_answered() {
+    for line in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        let mut rig = Rig::new(Options::default());
+        rig.send(format!("POST /p HTTP/1.1\r\nHost: a\r\n{line}\r\nExpect: 100-continue\r\n\r\n").as_bytes());
+        let mut turn = Turn { now: rig.now, date: &[b'd'; 29], scratch: &mut rig.scratch, share: SHARE };
+        let mut connection = rig.connection.take().unwrap();
+        connection.note(true, false);
+        let Step::Ready(exchange) = connection.advance(&mut turn) else { panic!("its head does not wait in line") };
+        assert!(matches!(Connection::decline(exchange, Reject::QueueTimeout, &mut turn), Step::Wait(_)));
+        assert_eq!(rig.statuses(), ["503"]);
     }
 }
 

@@ -31,6 +31,15 @@ impl Drop for Place {
     }
 }
 
+/// Leave for a call to read its request's body off the socket, although bodies are taken whole.
+pub(super) struct DirectRead(Arc<Crew>);
+
+impl Drop for DirectRead {
+    fn drop(&mut self) {
+        self.0.direct_reads.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// What one shard writes all the time: on a line of the processor's cache that no other shard's processor wants.
 #[derive(Default)]
 #[repr(align(128))]
@@ -53,13 +62,38 @@ pub struct Crew {
     threads: usize,
     // Requests that may still begin before as many run as may run at the same time.
     seats: AtomicUsize,
+    // One was given back since this was last looked at.
+    has_risen: AtomicBool,
+    // Calls that read their bodies off the socket.
+    direct_reads: AtomicUsize,
     shards: usize,
     bell: Queue<Word>,
     parked: AtomicUsize,
     running: AtomicUsize,
     posts: OnceLock<Vec<Post>>,
     troubles: Mutex<[Tally; Trouble::COUNT]>,
+    stall: Mutex<Stall>,
+    is_stalling: AtomicBool,
 }
+
+// Since when no request has come to its end although others wait, and whether that was reported.
+#[derive(Default)]
+struct Stall {
+    since: Option<Instant>,
+    is_reported: bool,
+}
+
+/// What is to be said of a stall.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum StallNews {
+    /// It has gone on for so long, with so many requests in line.
+    Begun(Duration, usize),
+    /// It is over, after this was said.
+    Over,
+}
+
+/// How long no request may come to its end, while others wait, before that is reported.
+const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 /// A trouble that may go on, and is reported once in a while only.
 #[derive(Clone, Copy)]
@@ -68,6 +102,12 @@ pub(super) enum Trouble {
     Doors,
     /// The temporary files are at their bound.
     Spool,
+    /// A response was cut for it.
+    Cut,
+    /// Temporary files cannot be written.
+    Disk,
+    /// No thread comes back from the application.
+    Stall,
     /// Proxies seem to be set up in another way than this server.
     Proxies,
     /// The queue of requests is full.
@@ -79,8 +119,17 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    const ALL: [Self; 6] =
-        [Self::Doors, Self::Spool, Self::Proxies, Self::QueueFull, Self::QueueTimeout, Self::Evictions];
+    const ALL: [Self; 9] = [
+        Self::Doors,
+        Self::Spool,
+        Self::Cut,
+        Self::Disk,
+        Self::Stall,
+        Self::Proxies,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Evictions,
+    ];
     const COUNT: usize = Self::ALL.len();
 
     /// What the log says of `count` cases, where it is the number that matters.
@@ -96,7 +145,7 @@ impl Trouble {
                      of open files"
                 ));
             }
-            Self::Doors | Self::Proxies => return None,
+            Self::Doors | Self::Cut | Self::Disk | Self::Stall | Self::Proxies => return None,
         };
         let requests = if count == 1 { "request" } else { "requests" };
         Some(format!("{count} {requests} refused with 503: {}", reject.detail()))
@@ -122,12 +171,16 @@ impl Crew {
             crowded: AtomicBool::new(false),
             threads,
             seats: AtomicUsize::new(threads),
+            has_risen: AtomicBool::new(false),
+            direct_reads: AtomicUsize::new(0),
             shards,
             bell: Queue::new(),
             parked: AtomicUsize::new(0),
             running: AtomicUsize::new(shards),
             posts: OnceLock::new(),
             troubles: Mutex::default(),
+            stall: Mutex::default(),
+            is_stalling: AtomicBool::new(false),
         }
     }
 
@@ -193,14 +246,14 @@ impl Crew {
         exchange.inspect(|exchange| self.count_out(exchange.shard()))
     }
 
-    /// Takes the first request that is not its leader's, if it is `wanted`.
-    pub(super) fn take_if(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
-        self.taken(self.pool.take_if(|exchange| wanted(exchange)))
-    }
-
     /// Takes the first request that is not its leader's.
     pub(super) fn take(&self) -> Option<Box<Exchange>> {
-        self.take_if(|_| true)
+        self.taken(self.pool.take())
+    }
+
+    /// Takes the first of them that came from `shard`, if it is `wanted`.
+    pub(super) fn take_from(&self, shard: usize, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
+        self.taken(self.pool.take_own_if(|exchange| exchange.shard() == shard, |exchange| wanted(exchange)))
     }
 
     /// How many workers there are: one more for each shard, to see to its poller while as many requests run as may. Where
@@ -223,10 +276,21 @@ impl Crew {
 
     /// Gives the seat back, to whoever waits for one.
     pub(super) fn rise(&self) {
+        self.has_risen.store(true, Ordering::Relaxed);
         self.seats.fetch_add(1, Ordering::SeqCst);
         if !self.pool.is_empty() {
             self.ring();
         }
+    }
+
+    /// Leave for a call to read its body off the socket. Slow clients may hold a quarter of the threads by that, and never
+    /// the only one.
+    pub(super) fn read_directly(self: &Arc<Self>) -> Option<DirectRead> {
+        let most = if self.threads > 1 { (self.threads / 4).max(1) } else { 0 };
+        let before = self.direct_reads.fetch_add(1, Ordering::SeqCst);
+        // What is not given is taken back as it drops.
+        let leave = DirectRead(Arc::clone(self));
+        (before < most).then_some(leave)
     }
 
     /// Whether a request could begin.
@@ -381,6 +445,38 @@ impl Crew {
         !self.has_seat() && self.in_line() > 0
     }
 
+    /// Whether no thread may have come back for a while.
+    pub(super) fn is_stalling(&self) -> bool {
+        self.is_stalling.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether threads come back while requests wait for them. A refusal of what waits for too long changes nothing.
+    pub(super) fn look_for_stall(&self, now: Instant) -> Option<StallNews> {
+        let is_pressed = self.is_pressed();
+        if !is_pressed && !self.is_stalling() {
+            return None;
+        }
+        let mut stall = self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = None;
+        if self.has_risen.swap(false, Ordering::Relaxed) {
+            news = std::mem::take(&mut *stall).is_reported.then_some(StallNews::Over);
+        }
+        if is_pressed {
+            let age = now.saturating_duration_since(*stall.since.get_or_insert(now));
+            if age >= STALLED_AFTER && self.may_report(Trouble::Stall, now) {
+                stall.is_reported = true;
+                news = Some(StallNews::Begun(age, self.in_line()));
+            }
+        }
+        self.is_stalling.store(stall.since.is_some(), Ordering::Relaxed);
+        news
+    }
+
+    /// How many requests may run at the same time.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Forgets what nobody took.
     pub(super) fn clear(&self) {
         while self.take().is_some() {}
@@ -405,6 +501,51 @@ mod tests {
         let queue = "2 requests refused with 503: the request queue is full";
         assert_eq!(rest, [Some(spool.to_owned()), Some(queue.to_owned())]);
         assert!(crew.take_unreported().is_empty());
+    }
+
+    #[test]
+    fn direct_reads_leave_most_threads_to_others() {
+        for (threads, most) in [(1, 0), (2, 1), (7, 1), (16, 4)] {
+            let crew = Arc::new(Crew::new(threads, 1));
+            for _ in 0..2 {
+                let leaves: Vec<_> = std::iter::from_fn(|| crew.read_directly()).collect();
+                assert_eq!(leaves.len(), most, "of {threads}");
+            }
+        }
+    }
+
+    #[test]
+    fn stall_is_told_once_a_minute_and_its_end_once() {
+        let (crew, start) = (Crew::new(1, 1), Instant::now());
+        let look = |seconds| crew.look_for_stall(start + Duration::from_secs(seconds));
+        assert!(crew.sit());
+        assert_eq!((look(0), crew.is_stalling()), (None, false), "nobody waits");
+        assert!(crew.admit(0, 10) && crew.admit(0, 10));
+        assert_eq!((look(1), crew.is_stalling()), (None, true));
+        assert_eq!(look(5), None);
+        assert_eq!(look(6), Some(StallNews::Begun(Duration::from_secs(5), 2)));
+        assert_eq!(look(65), None);
+        assert_eq!(look(66), Some(StallNews::Begun(Duration::from_secs(65), 2)));
+        // Whoever is refused meanwhile makes no thread free.
+        crew.count_out(0);
+        crew.count_out(0);
+        assert_eq!((look(200), crew.is_stalling()), (None, true));
+        crew.rise();
+        assert_eq!((look(201), crew.is_stalling()), (Some(StallNews::Over), false));
+        assert_eq!(look(202), None);
+    }
+
+    #[test]
+    fn threads_that_come_back_late_are_no_stall() {
+        let (crew, start) = (Crew::new(1, 1), Instant::now());
+        assert!(crew.sit() && crew.admit(0, 10));
+        for second in 0..100 {
+            assert_eq!(crew.look_for_stall(start + Duration::from_secs(second)), None);
+            if second % 4 == 0 {
+                crew.rise();
+                assert!(crew.sit());
+            }
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::net::stream::Stream;
 
 /// Clients accepted before those that are here get their turn.
 const ACCEPTS: usize = 64;
-/// How often connections are looked through for one that can make room.
+/// How often connections are looked through for one that can make room, and the line for requests that are overdue.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How long accepting pauses when descriptors have run out.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -187,6 +187,13 @@ impl Exchange {
         self.body = Body::Stream(body);
     }
 
+    /// Whether the client waits to be asked for a body that is to be taken whole.
+    pub(super) fn holds_body_back(&self) -> bool {
+        let options = &self.connection.site.options;
+        let streams = if self.body_length.is_some() { options.stream_bodies } else { options.stream_chunked };
+        matches!(&self.body, Body::Stream(stream) if stream.is_expected()) && !streams
+    }
+
     /// Who asks: the other end of the connection, or whom a trusted proxy says it asks for.
     pub fn client(&self) -> Client {
         self.origin.as_ref().map_or(self.connection.client, |origin| origin.client)

@@ -83,6 +83,7 @@ impl World {
             connection = match step {
                 Step::Closed => return self.end(&double, &witness, &weak, calls),
                 Step::Again(connection) => connection,
+                Step::Ready(exchange) if exchange.holds_body_back() => Connection::ask_for_body(exchange, now),
                 Step::Ready(mut exchange) => {
                     self.serve(&mut exchange, &mut calls);
                     let mut connection = Connection::conclude(exchange, now);

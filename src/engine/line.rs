@@ -60,6 +60,18 @@ impl<T> Line<T> {
         self.take_if(|_| true)
     }
 
+    /// Takes the first of those that are `own`, wherever it stands, if it is `wanted`.
+    pub fn take_own_if(&self, own: impl Fn(&T) -> bool, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut things = self.lock();
+        let at = things.iter().position(own).filter(|at| things.get(*at).is_some_and(wanted))?;
+        let taken = things.remove(at);
+        self.length.store(things.len(), Ordering::Release);
+        taken
+    }
+
     /// Takes all there is, behind what is in `into`.
     pub fn take_all(&self, into: &mut VecDeque<T>) {
         if self.is_empty() {
@@ -91,6 +103,9 @@ mod tests {
         line.put_all(&mut more);
         assert_eq!((line.len(), more.len()), (3, 0));
         assert_eq!(line.take_if(|first| *first == 2), None);
+        assert_eq!(line.take_own_if(|one| *one > 1, |own| *own == 3), None);
+        assert_eq!(line.take_own_if(|one| *one > 2, |own| *own == 3), Some(3));
+        line.put(3);
         assert_eq!(line.take(), Some(1));
         let mut all = VecDeque::from([0]);
         line.take_all(&mut all);

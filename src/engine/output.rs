@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::spool::{Budget, SpoolFile};
+use super::spool::{Budget, SpoolFailure, SpoolFile};
 use crate::net::stream::Stream;
 
 /// Bytes kept alive by their owner (a Python object, say) until they are sent.
@@ -86,10 +86,10 @@ pub struct Output {
     at: usize,
     rest: VecDeque<Segment>,
     pending: u64,
-    // Where what is appended goes once the output spills, how much of it is to be sent, and whether it takes no more.
+    // Where what is appended goes once the output spills, how much of it is to be sent, and why it takes no more.
     spill: Option<SpoolFile>,
     spilled: u64,
-    spill_is_full: bool,
+    spill_failure: Option<SpoolFailure>,
     sent: u64,
     released: bool,
     failure: Option<io::ErrorKind>,
@@ -106,18 +106,20 @@ impl Output {
         self.pending - self.spilled
     }
 
-    /// Lets everything that is appended go into a temporary file, until all of it was sent. `false`: it cannot.
-    pub fn spill(&mut self, budget: &Arc<Budget>) -> bool {
-        if self.spill.is_none() && !self.spill_is_full {
-            self.spill = SpoolFile::open(budget).ok();
-            self.spill_is_full = self.spill.is_none();
+    /// Lets everything that is appended go into a temporary file, until all of it was sent.
+    pub fn spill(&mut self, budget: &Arc<Budget>) -> Result<(), SpoolFailure> {
+        if self.spill.is_none() && self.spill_failure.is_none() {
+            match SpoolFile::open(budget) {
+                Ok(file) => self.spill = Some(file),
+                Err(failure) => self.spill_failure = Some(failure),
+            }
         }
-        self.is_spilling()
+        self.spill_failure.map_or(Ok(()), Err)
     }
 
     /// Whether what is appended goes into a temporary file.
     pub fn is_spilling(&self) -> bool {
-        self.spill.is_some() && !self.spill_is_full
+        self.spill.is_some() && self.spill_failure.is_none()
     }
 
     /// Bytes given to the kernel since this value was made.
@@ -189,10 +191,11 @@ impl Output {
     }
 
     fn spill_bytes(&mut self, bytes: &[u8]) -> bool {
-        let Some(file) = self.spill.as_mut().filter(|_| !self.spill_is_full) else { return false };
+        let Some(file) = self.spill.as_mut().filter(|_| self.spill_failure.is_none()) else { return false };
         let (offset, length) = (file.length(), bytes.len() as u64);
-        if offset + length > SPILL || file.append(bytes).is_err() {
-            self.spill_is_full = true;
+        let appended = if offset + length > SPILL { Err(SpoolFailure::Full) } else { file.append(bytes) };
+        if let Err(failure) = appended {
+            self.spill_failure = Some(failure);
             return false;
         }
         match self.rest.back_mut() {
@@ -245,7 +248,7 @@ impl Output {
         self.pending = 0;
         self.spill = None;
         self.spilled = 0;
-        self.spill_is_full = false;
+        self.spill_failure = None;
     }
 
     fn send_some(&mut self, stream: &Stream) -> io::Result<usize> {
@@ -394,7 +397,7 @@ mod tests {
         double.0.lock().unwrap().appetite = Some(3);
         let mut output = Output::default();
         output.append(|out| out.extend_from_slice(b"head "));
-        assert!(output.spill(&budget));
+        output.spill(&budget).unwrap();
         for piece in [b"one ".as_slice(), b"two "] {
             output.append(|out| out.extend_from_slice(piece));
         }
@@ -403,13 +406,13 @@ mod tests {
         // What the budget has no room for stays in memory, behind the rest.
         output.append(|out| out.extend_from_slice(&[b'.'; 90]));
         output.append(|out| out.extend_from_slice(b" end"));
-        assert!(!output.is_spilling() && !output.spill(&budget));
+        assert_eq!((output.is_spilling(), output.spill(&budget)), (false, Err(SpoolFailure::Full)));
         assert_eq!((output.pending(), output.held()), (113, 99));
         pump(&mut output, &Stream::Double(double.clone())).unwrap();
         let expected = ["head one two three ", &".".repeat(90), " end"].concat();
         assert_eq!(String::from_utf8_lossy(&double.0.lock().unwrap().written), expected);
         assert_eq!((output.pending(), output.held(), budget.bytes()), (0, 0, 0));
-        assert!(output.spill(&budget), "the next response may spill again");
+        output.spill(&budget).expect("the next response may spill again");
         output.discard();
         assert!(!output.is_spilling());
     }

@@ -167,12 +167,15 @@ impl Reactor {
             self.take_back(shard, now);
         }
         self.follow_phase(shard, now);
+        self.site.report_spool();
+        self.site.report_stall(now);
     }
 
     fn patience(&self, now: Instant) -> Option<Duration> {
         // No event says that a connection can now make room for the clients that wait outside.
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
-        let look = full.then_some(now + LOOK);
+        // Nor that a request has been in line for too long.
+        let look = (full || self.site.crew.is_pressed() || self.site.crew.is_stalling()).then_some(now + LOOK);
         [self.timers.next(), look, self.accept_after, self.drain_until]
             .into_iter()
             .flatten()
@@ -235,7 +238,7 @@ impl Reactor {
         }
     }
 
-    // Also while every worker is inside the application: the monitor goes round then.
+    // Also while every worker is inside the application: the leader comes by every [`LOOK`] then, or the monitor.
     fn decline_overdue(&mut self, shard: &Shard, now: Instant) {
         while let Some(exchange) = shard.take_overdue(now) {
             let token = exchange.connection.token;

@@ -131,6 +131,10 @@ impl<G: Gateway> Rig<G> {
 
     // What a worker does.
     fn answer(&mut self, exchange: Box<Exchange>) -> bool {
+        if exchange.holds_body_back() {
+            self.connection = Some(Connection::ask_for_body(exchange, self.now));
+            return false;
+        }
         let Self { gateway, clock, .. } = self;
         let answered = self.site.guard("one request", || workers::respond(gateway, exchange, clock));
         let Some(exchange) = answered.flatten() else {

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::{Resource, getrlimit};
 
 use super::crew::Crew;
-use super::gateway::{Gateway, Reporter};
+use super::gateway::{Gateway, Reporter, Severity};
 use super::looped::Looped;
 use super::monitor;
 use super::observe::Observer;
@@ -85,6 +85,13 @@ impl Run {
                 Arc::clone(&plan.observers),
             );
             shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), Arc::clone(&crew), plan.once)?));
+        }
+        if !plan.looped {
+            // Found out now, and not when the first client needs one.
+            spool.probe();
+            if let Some(failure) = spool.take_failure() {
+                plan.reporter.report(Severity::Warning, &failure);
+            }
         }
         crew.enlist(shards.iter().map(|shard| shard.waker()).collect());
         let run = Self { shards, workers: crew.workers(), monitors: Mutex::default() };

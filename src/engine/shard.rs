@@ -179,8 +179,7 @@ impl Shard {
     pub(super) fn take_overdue(&self, now: Instant) -> Option<Box<Exchange>> {
         let patience = self.site.options.queue_timeout;
         let overdue = |exchange: &Exchange| now.saturating_duration_since(exchange.arrived()) > patience;
-        let ours = |exchange: &Exchange| exchange.shard() == self.site.shard && overdue(exchange);
-        self.take_ready(overdue).or_else(|| self.crew.take_if(ours))
+        self.take_ready(overdue).or_else(|| self.crew.take_from(self.site.shard, overdue))
     }
 
     /// Gives back a connection whose request was answered. It is sent off when somebody next attends the shard.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::crew::{Crew, Trouble};
+use super::crew::{Crew, StallNews, Trouble};
 use super::gateway::{Reporter, Severity};
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
+use super::server::spawn;
 use super::spool::Budget;
 use super::sync::AtomicBool;
 use super::wire::Streaming;
@@ -71,6 +72,43 @@ impl Site {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// Reports a trouble that may go on, if it was not reported lately.
+    pub(super) fn report_rarely(&self, trouble: Trouble, severity: Severity, message: &str) {
+        if self.crew.may_report(trouble, Instant::now()) {
+            self.reporter.report(severity, message);
+        }
+    }
+
+    /// Reports what the system had against a temporary file.
+    pub(super) fn report_spool(&self) {
+        if let Some(failure) = self.spool.take_failure() {
+            self.report_rarely(Trouble::Disk, Severity::Error, &failure);
+        }
+    }
+
+    /// Reports that no thread comes back from the application, and that one has. From a thread of its own: what is inside may
+    /// hold the interpreter, and the shard must go on.
+    pub(super) fn report_stall(&self, now: Instant) {
+        match self.crew.look_for_stall(now) {
+            None => {}
+            Some(StallNews::Over) => {
+                self.reporter.report(Severity::Info, "threads come back from the application again");
+            }
+            Some(StallNews::Begun(age, waiting)) => {
+                let (threads, seconds) = (self.crew.threads(), age.as_secs());
+                let (reporter, message) = (
+                    Arc::clone(&self.reporter),
+                    format!(
+                        "no request has come to its end for {seconds} seconds: {waiting} wait, and all {threads} threads are \
+                         inside the application"
+                    ),
+                );
+                // Without memory for a thread there are other troubles.
+                drop(spawn("wsgi-report".to_owned(), move || reporter.report_stall(&message)));
+            }
+        }
+    }
+
     /// Whether anybody wants records.
     pub fn is_observed(&self) -> bool {
         self.debug || !self.observers.is_empty()
@@ -99,7 +137,7 @@ impl Site {
             Reject::QueueFull => self.count_trouble(Trouble::QueueFull),
             Reject::QueueTimeout => self.count_trouble(Trouble::QueueTimeout),
             Reject::SpoolFull => self.count_trouble(Trouble::Spool),
-            Reject::SpoolFailed => self.reporter.report(Severity::Error, reject.detail()),
+            // Why the system refused a temporary file is reported where it did, with the folder.
             _ => {}
         }
     }

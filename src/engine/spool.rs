@@ -3,8 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::body::Body;
 use super::options::Options;
@@ -19,18 +19,51 @@ pub struct Budget {
     bytes: AtomicU64,
     files: AtomicU64,
     memory: AtomicU64,
+    // Why the system refused a file or a write, until that is reported.
+    failure: Mutex<Option<io::Error>>,
+    has_failed: AtomicBool,
 }
 
 impl Budget {
     /// A budget of `max_bytes` in `max_files` files and `max_memory` bytes of memory, of which nothing is spent.
     pub fn new(max_bytes: u64, max_files: u64, max_memory: u64) -> Self {
         let [bytes, files, memory] = Default::default();
-        Self { max_bytes, max_files, max_memory, bytes, files, memory }
+        let (failure, has_failed) = Default::default();
+        Self { max_bytes, max_files, max_memory, bytes, files, memory, failure, has_failed }
     }
 
     /// The budget of a server.
     pub fn of(options: &Options, max_files: u64) -> Self {
         Self::new(options.max_spool_size, max_files, (options.body_buffer as u64).saturating_mul(LENT))
+    }
+
+    /// Tries whether a file can be made and written to.
+    pub fn probe(self: &Arc<Self>) {
+        if self.max_bytes > 0 && self.max_files > 0 {
+            // What went wrong is kept to be reported.
+            let _ = SpoolFile::open(self).and_then(|mut file| file.append(b"?"));
+        }
+    }
+
+    // Where the failure is met, locks may be held that whoever reports must not wait for.
+    fn fail(&self, error: io::Error) -> SpoolFailure {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.has_failed.store(true, Ordering::Release);
+        SpoolFailure::Failed
+    }
+
+    /// What an operator should know of a failure of the system's since this was last asked. One load if there was none.
+    pub fn take_failure(&self) -> Option<String> {
+        if !self.has_failed.load(Ordering::Relaxed) || !self.has_failed.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        let error = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let folder = tempfile::env::temp_dir();
+        Some(format!(
+            "cannot write temporary files in {}: {error}; large request bodies are refused, and slow readers hold threads: make \
+             room there, or name another folder by TMPDIR",
+            folder.display()
+        ))
     }
 
     /// Bytes that are spent in files.
@@ -63,12 +96,6 @@ impl From<SpoolFailure> for Reject {
     }
 }
 
-impl From<io::Error> for SpoolFailure {
-    fn from(_: io::Error) -> Self {
-        Self::Failed
-    }
-}
-
 /// An unlinked temporary file. What it holds is given back to the budget when it is closed.
 #[derive(Debug)]
 pub struct SpoolFile {
@@ -87,7 +114,7 @@ impl SpoolFile {
             Ok(file) => Ok(Self { file, length: 0, budget: Arc::clone(budget) }),
             Err(error) => {
                 budget.files.fetch_sub(1, Ordering::Relaxed);
-                Err(error.into())
+                Err(budget.fail(error))
             }
         }
     }
@@ -109,8 +136,12 @@ impl SpoolFile {
         }
         // Counted from here on, so that the drop gives back what was spent, whatever was written.
         self.length += bytes.len() as u64;
-        self.file.write_all(bytes)?;
-        Ok(())
+        self.file.write_all(bytes).map_err(|error| self.budget.fail(error))
+    }
+
+    /// Goes back to the beginning, to be read.
+    fn rewind(&mut self) -> Result<(), SpoolFailure> {
+        self.file.seek(SeekFrom::Start(0)).map(drop).map_err(|error| self.budget.fail(error))
     }
 }
 
@@ -190,11 +221,17 @@ impl Spool {
         }
         // What is lent is set aside whole: growing by and by would copy it again and again, and take twice as much.
         let Some(whole) = self.expected else { return false };
-        let has_room = whole <= own.saturating_mul(LARGE) && self.lent.grow(whole - own);
+        let has_room = self.may_take(whole);
         if has_room {
             self.memory.reserve(usize::try_from(whole).unwrap_or(0).saturating_sub(self.memory.len()));
         }
         has_room
+    }
+
+    // Takes what memory a body of so many bytes needs beyond its own, if there is as much.
+    fn may_take(&mut self, whole: u64) -> bool {
+        let own = self.threshold as u64;
+        whole <= own.saturating_mul(LARGE) && self.lent.grow(whole.saturating_sub(own))
     }
 
     /// Bytes in it.
@@ -204,8 +241,14 @@ impl Spool {
 
     /// Puts `bytes` behind those that are there.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolFailure> {
-        if self.file.is_none() && !self.has_room(self.memory.len() + bytes.len()) {
-            self.file = Some(SpoolFile::open(&self.lent.budget)?);
+        let whole = self.memory.len() + bytes.len();
+        if self.file.is_none() && !self.has_room(whole) {
+            match SpoolFile::open(&self.lent.budget) {
+                Ok(file) => self.file = Some(file),
+                // One of unknown length grows by and by, which is better than to refuse it.
+                Err(_) if self.may_take(whole as u64) => {}
+                Err(failure) => return Err(failure),
+            }
         }
         if let Some(file) = &mut self.file {
             if self.memory.len() + bytes.len() > GATHER {
@@ -225,7 +268,7 @@ impl Spool {
         match self.file {
             Some(mut file) => {
                 file.append(&self.memory)?;
-                file.file.seek(SeekFrom::Start(0))?;
+                file.rewind()?;
                 Ok(Body::File(file))
             }
             None if self.memory.is_empty() => Ok(Body::Empty),
@@ -295,6 +338,31 @@ mod tests {
         assert!(matches!(spooled(100), Body::Memory(..)));
         drop(in_memory);
         assert_eq!((budget.bytes(), budget.memory.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn body_without_a_file_stays_in_memory_as_long_as_there_is_some() {
+        let budget = Arc::new(Budget::new(0, 0, 5));
+        let mut body = Spool::new(2, None, &budget);
+        body.write(b"hello").unwrap();
+        body.write(b"!!").unwrap();
+        assert_eq!(body.write(b"?"), Err(SpoolFailure::Full));
+        assert_eq!(budget.memory.load(Ordering::Relaxed), 5);
+        drop(body);
+        assert_eq!(budget.memory.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn failure_of_the_system_is_told_once_with_its_place() {
+        let budget = Arc::new(Budget::new(1, 1, 0));
+        assert_eq!(budget.take_failure(), None);
+        assert_eq!(budget.fail(io::ErrorKind::StorageFull.into()), SpoolFailure::Failed);
+        let told = budget.take_failure().unwrap();
+        assert!(
+            told.contains(&*tempfile::env::temp_dir().to_string_lossy()) && told.contains("no storage space"),
+            "{told}"
+        );
+        assert_eq!(budget.take_failure(), None);
     }
 
     #[test]

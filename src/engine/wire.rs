@@ -6,8 +6,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::crew::Trouble;
+use super::gateway::Severity;
 use super::output::{Flushed, Output};
 use super::site::Site;
+use super::spool::SpoolFailure;
 use super::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard};
 use crate::net::stream::Stream;
 
@@ -18,6 +21,10 @@ const HIGH_WATER: u64 = 1 << 20;
 const LOOK: Duration = Duration::from_millis(50);
 /// If it is, and there is no room to go on without its client, the client has this long for each stretch between the marks.
 const PRESSED: Duration = Duration::from_secs(5);
+
+/// What is said then.
+const CUT: &str = "a response was cut because its client read too slowly: requests wait for its thread, and the temporary files \
+                   are at their bound (max_spool_size, 64 MiB for each response)";
 
 const TOUCHED: u8 = 1;
 const ENDED: u8 = 2;
@@ -102,8 +109,9 @@ impl Wire {
     }
 
     /// Blocks until the client has caught up with most of what is queued; it has `stall` for each sign of life. While other
-    /// requests need the thread, what is queued from here on goes to a temporary file instead, and if that cannot be, the
-    /// client must be quick: a few that read slowly must not hold all threads.
+    /// requests need the thread, what is queued from here on goes to a temporary file instead, and if there are too many of
+    /// those, the client must be quick: a few that read slowly must not hold all threads. A client does not answer for a
+    /// system that refuses the file.
     pub fn catch_up(&self, stall: Duration, site: &Site) -> io::Result<()> {
         self.wait_for_client(stall, site).inspect_err(|error| {
             if error.kind() == io::ErrorKind::TimedOut {
@@ -132,11 +140,14 @@ impl Wire {
                 mark = (total, Instant::now());
             }
             if site.crew.is_pressed() {
-                if self.output().spill(&site.spool) {
-                    return Ok(());
-                }
-                if mark.1.elapsed() >= PRESSED {
-                    return Err(io::ErrorKind::TimedOut.into());
+                let spilled = self.output().spill(&site.spool);
+                match spilled {
+                    Ok(()) => return Ok(()),
+                    Err(SpoolFailure::Full) if mark.1.elapsed() >= PRESSED => {
+                        site.report_rarely(Trouble::Cut, Severity::Warning, CUT);
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    Err(_) => {}
                 }
             }
             let left = stall.checked_sub(moved.elapsed()).ok_or(io::ErrorKind::TimedOut)?;

@@ -83,8 +83,8 @@ impl<G: Gateway> Worker<'_, G> {
         let Self { gateway, clock, .. } = self;
         let token = exchange.token();
         let answered = shard.site.guard("one request", || answer(shard, *gateway, exchange, began, clock));
-        if let Some(Some((exchange, now))) = answered {
-            shard.hand_back(Connection::conclude(exchange, now));
+        if let Some(Some((connection, now))) = answered {
+            shard.hand_back(connection);
             return now;
         }
         shard.lose(token);
@@ -97,26 +97,36 @@ fn batch_time(first: &Exchange, now: Instant) -> Duration {
     (now.saturating_duration_since(first.arrived()) / 4).clamp(shortest, longest)
 }
 
-// The exchange with its answer, whatever the gateway made of it, and the instant it was there.
+// The connection with its answer, whatever the gateway made of it, and the instant it was there.
 fn answer<G: Gateway>(
     shard: &Shard,
     gateway: &mut G,
     mut exchange: Box<Exchange>,
     began: Instant,
     clock: &mut Clock,
-) -> Option<(Box<Exchange>, Instant)> {
+) -> Option<(Box<Connection>, Instant)> {
     let waited = began.saturating_duration_since(exchange.arrived());
     if waited > GONE_AFTER && exchange.presence() != Presence::Here {
         exchange.lose_client();
-        return Some((exchange, Instant::now()));
+        let now = Instant::now();
+        return Some((Connection::conclude(exchange, now), now));
+    }
+    let mut leave = None;
+    if exchange.holds_body_back() {
+        // Frameworks read nothing without a length, which a chunked body has once it is whole.
+        leave = exchange.body_length().and_then(|_| shard.site.crew.read_directly());
+        if leave.is_none() {
+            return Some((Connection::ask_for_body(exchange, began), began));
+        }
     }
     let key = exchange.key;
     let before = shard.learning.is_suspect(key).then(processor_time);
     let exchange = respond(gateway, exchange, clock)?;
+    drop(leave);
     let processor = before.map(|before| processor_time().saturating_sub(before));
     let now = Instant::now();
     shard.learning.note(key, now.saturating_duration_since(began), processor);
-    Some((exchange, now))
+    Some((Connection::conclude(exchange, now), now))
 }
 
 /// Has a gateway answer, and ends what it leaves open: an exchange that it did not answer, and one that it did not finish.

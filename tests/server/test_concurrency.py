@@ -8,6 +8,7 @@ import queue
 import select
 import socket
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -457,6 +458,23 @@ def test_request_that_waits_too_long_for_a_thread_is_refused() -> None:
         for client in inside:
             assert client.receive().status == 200
     assert sorted(gates.ran) == paths
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_refusal_of_a_request_that_waits_too_long_is_in_time_with_every_thread_inside(threads: int) -> None:
+    with serve(gates := Gates(), threads=threads, queue_timeout=0.4) as server, gates, Clients(server) as clients:
+        paths = held(threads)
+        inside = clients.ask(*paths)
+        gates.wait_inside(*paths)
+        for _ in range(2):
+            asked = time.monotonic()
+            (client,) = clients.ask("/late")
+            (response,) = client.responses("GET")
+            # Time is the subject. The bound leaves a busy machine a second, where it took five.
+            assert (response.status, 0.4 <= time.monotonic() - asked < 1.4) == (503, True)
+        gates.open(*paths)
+        for client in inside:
+            assert client.receive().status == 200
 
 
 def test_request_whose_client_has_gone_meanwhile_is_not_run() -> None:

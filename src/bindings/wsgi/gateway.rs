@@ -1,5 +1,7 @@
 //! The WSGI gateway: calls the application and turns what it returns into a response.
 
+use std::sync::Arc;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -20,6 +22,7 @@ use super::call::Call;
 use super::environ::Builder;
 use super::file_wrapper::FileWrapper;
 use super::kit::Kit;
+use super::running_calls::Slot;
 
 /// One worker's gateway.
 pub struct WsgiGateway<'py> {
@@ -29,12 +32,15 @@ pub struct WsgiGateway<'py> {
     // For the next call, unless the application kept something of the last.
     kit: Option<Kit<'py>>,
     process: Process,
+    ident: u64,
+    slot: Arc<Slot>,
 }
 
 impl<'py> WsgiGateway<'py> {
-    /// A gateway to `app`; `bases` are the listeners' base environs.
-    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>]) -> PyResult<Self> {
-        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, process: Process::this() })
+    /// The calling worker's gateway to `app`; `bases` are the listeners' base environs, and `slot` shows what it runs.
+    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>], slot: Arc<Slot>) -> PyResult<Self> {
+        let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
+        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, process: Process::this(), ident, slot })
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
@@ -43,7 +49,9 @@ impl<'py> WsgiGateway<'py> {
         }
         // A panic may have cost the last one.
         self.environs.forget_kit();
-        Kit::new(self.py)
+        let kit = Kit::new(self.py)?;
+        self.slot.set(self.ident, &kit.call);
+        Ok(kit)
     }
 
     // From the call to the response's end. An error is one of the application's.
@@ -135,6 +143,7 @@ impl Gateway for WsgiGateway<'_> {
             }
             self.kit = Some(kit);
         } else {
+            self.slot.clear();
             kit.call.get().outlive(&exchange);
             self.environs.forget_kit();
         }
@@ -146,11 +155,14 @@ impl Gateway for WsgiGateway<'_> {
     }
 }
 
-fn failed(exchange: &Exchange) -> String {
+/// What a request is called in the log, which escapes what is not printable. The query may hold secrets.
+pub fn named(exchange: &Exchange) -> String {
     let head = exchange.request();
-    // The query may hold secrets; the log escapes what is not printable.
-    let (method, path) = (String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()));
-    format!("the application failed at {method} {path}")
+    format!("{} {}", String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()))
+}
+
+fn failed(exchange: &Exchange) -> String {
+    format!("the application failed at {}", named(exchange))
 }
 
 // What the application returned, on its way to the client.

@@ -6,4 +6,5 @@ pub mod file_wrapper;
 pub mod gateway;
 pub mod input;
 mod kit;
+pub mod running_calls;
 mod template;
