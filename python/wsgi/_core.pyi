@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, BinaryIO, final
 
 from wsgi.settings import Settings
@@ -92,6 +93,7 @@ class Run:
         state: dict[str, Any] | None,
         /,
         *,
+        context: Context,
         create_task: Callable[..., object],
         over: Callable[[], object],
     ) -> Attendant:
@@ -101,7 +103,8 @@ class Run:
             event_loop: the running loop.
             servers: what scopes say of each listener.
             state: what the application's lifespan left; copied into each scope. None leaves it out.
-            create_task: makes a task of a coroutine.
+            context: the context variables with which each call of the application begins, in a copy of its own.
+            create_task: makes a task of a coroutine; called in that copy.
             over: called once when the run is over.
         """
 

@@ -6,7 +6,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::bindings::errors::Failure;
-use crate::bindings::ffi;
+use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, WARNING, log};
 use crate::engine::body::{Body, BodyStream};
@@ -26,15 +26,19 @@ pub struct WsgiGateway<'py> {
     py: Python<'py>,
     app: Bound<'py, PyAny>,
     environs: Builder<'py>,
+    // Every call runs in a copy of it.
+    context: Context,
     // For the next call, unless the application kept something of the last.
     kit: Option<Kit<'py>>,
     process: Process,
 }
 
 impl<'py> WsgiGateway<'py> {
-    /// A gateway to `app`; `bases` are the listeners' base environs.
+    /// A gateway to `app`; `bases` are the listeners' base environs. Each call begins with the context variables that the
+    /// calling thread has now.
     pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>]) -> PyResult<Self> {
-        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, process: Process::this() })
+        let (environs, context) = (Builder::new(py, bases)?, Context::current(py)?);
+        Ok(Self { py, app, environs, context, kit: None, process: Process::this() })
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
@@ -94,8 +98,10 @@ impl<'py> WsgiGateway<'py> {
 impl Gateway for WsgiGateway<'_> {
     fn serve(&mut self, mut exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
         let py = self.py;
-        let mut kit = match self.take_kit() {
-            Ok(kit) => kit,
+        // From the call to the last thing that is let go, everything of the application's runs in this context.
+        let entered = self.context.enter(py);
+        let (_entered, mut kit) = match entered.and_then(|entered| Ok((entered, self.take_kit()?))) {
+            Ok(prepared) => prepared,
             // Python is out of memory: the engine answers.
             Err(error) => {
                 log(py, ERROR, "a request could not be handed to the application", Some(&error));
