@@ -1,13 +1,13 @@
 """The Rust core. `wsgi.server` is its public face; nothing here is meant to be imported by programs."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, BinaryIO, final
 
 from wsgi.settings import Settings
 
-__all__ = ["Attendant", "FileWrapper", "InputStream", "Run", "Server", "forked"]
+__all__ = ["ASGIReceive", "ASGISend", "Attendant", "FileWrapper", "InputStream", "Run", "Server", "forked"]
 
 def forked() -> None:
     """Tells the core, in the child, that the process was forked (`os.register_at_fork`): what comes back from the
@@ -143,6 +143,39 @@ class Attendant:
 
     def dismiss(self) -> None:
         """From now on the cancellation of an application is no news."""
+
+@final
+class ASGIReceive:
+    """What an ASGI application is given as `receive`. asyncio and inspect take it for a coroutine function.
+
+    Thread-safety: for the loop's thread alone.
+    """
+
+    @property
+    def __name__(self) -> str:
+        """`receive`."""
+
+    __call__: Callable[[], Coroutine[Any, Any, dict[str, Any]]]
+    """Waits for the next message to the application."""
+
+@final
+class ASGISend:
+    """What an ASGI application is given as `send`. asyncio and inspect take it for a coroutine function.
+
+    Thread-safety: for the loop's thread alone.
+    """
+
+    @property
+    def __name__(self) -> str:
+        """`send`."""
+
+    def __call__(self, message: dict[str, Any], /) -> Coroutine[Any, Any, None]:
+        """Sends a message, and waits as long as the client is far behind.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: the message breaks the specification, or is not due.
+            OSError: the client has gone.
+        """
 
 @final
 class InputStream:

@@ -7,6 +7,7 @@ import atexit
 import contextvars
 import functools
 import importlib.util
+import inspect
 import logging
 import sys
 import threading
@@ -25,6 +26,13 @@ from wsgi.running import FAREWELL, TICK, Run
 from wsgi.settings import Settings
 
 __all__ = ["LoopRun", "single"]
+
+# Applications and frameworks ask whether `receive` and `send` are coroutine functions, and warn or run them in a thread
+# if not. Python has marks for those that no `async def` made: asyncio's, and inspect's since 3.12.
+for _kind in (_core.ASGIReceive, _core.ASGISend):
+    _kind._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # type: ignore[union-attr]
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(_kind)
 
 
 def single(app: Any, interface: str) -> ASGIApplication:

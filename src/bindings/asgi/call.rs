@@ -306,14 +306,36 @@ fn comes_of_absence(py: Python<'_>, error: &PyErr) -> bool {
     false
 }
 
+/// The application's second argument. A class of its own, and no method of the call: `wsgi.asgi` marks it as a coroutine
+/// function, which a built-in method cannot be.
+#[pyclass(frozen, module = "wsgi._core", name = "ASGIReceive")]
+pub struct ReceiveFn(pub Py<Call>);
+
 #[pymethods]
-impl Call {
-    fn receive(slf: Py<Self>) -> Awaitable {
-        Awaitable::new(slf, Asked::Receive)
+impl ReceiveFn {
+    #[getter]
+    fn __name__(_: &Bound<'_, Self>) -> &'static str {
+        "receive"
+    }
+
+    fn __call__(&self, py: Python<'_>) -> Awaitable {
+        Awaitable::new(self.0.clone_ref(py), Asked::Receive)
+    }
+}
+
+/// The application's third argument, likewise.
+#[pyclass(frozen, module = "wsgi._core", name = "ASGISend")]
+pub struct SendFn(pub Py<Call>);
+
+#[pymethods]
+impl SendFn {
+    #[getter]
+    fn __name__(_: &Bound<'_, Self>) -> &'static str {
+        "send"
     }
 
     #[pyo3(signature = (message, /))]
-    fn send(slf: Py<Self>, message: Py<PyAny>) -> Awaitable {
-        Awaitable::new(slf, Asked::Send(message))
+    fn __call__(&self, py: Python<'_>, message: Py<PyAny>) -> Awaitable {
+        Awaitable::new(self.0.clone_ref(py), Asked::Send(message))
     }
 }
