@@ -1,12 +1,23 @@
 """The Rust core. `wsgi.server` is its public face; nothing here is meant to be imported by programs."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, BinaryIO, final
 
 from wsgi.settings import Settings
 
-__all__ = ["Attendant", "FileWrapper", "InputStream", "Run", "Server", "access_log_directives", "forked"]
+__all__ = [
+    "ASGIReceive",
+    "ASGISend",
+    "Attendant",
+    "FileWrapper",
+    "InputStream",
+    "Run",
+    "Server",
+    "access_log_directives",
+    "forked",
+]
 
 def access_log_directives() -> list[tuple[str, str]]:
     """What the option `access_log_format` may hold: each directive, and what it stands for in a line."""
@@ -96,6 +107,7 @@ class Run:
         state: dict[str, Any] | None,
         /,
         *,
+        context: Context,
         create_task: Callable[..., object],
         over: Callable[[], object],
     ) -> Attendant:
@@ -105,7 +117,8 @@ class Run:
             event_loop: the running loop.
             servers: what scopes say of each listener.
             state: what the application's lifespan left; copied into each scope. None leaves it out.
-            create_task: makes a task of a coroutine.
+            context: the context variables with which each call of the application begins, in a copy of its own.
+            create_task: makes a task of a coroutine; called in that copy.
             over: called once when the run is over.
         """
 
@@ -144,6 +157,39 @@ class Attendant:
 
     def dismiss(self) -> None:
         """From now on the cancellation of an application is no news."""
+
+@final
+class ASGIReceive:
+    """What an ASGI application is given as `receive`. asyncio and inspect take it for a coroutine function.
+
+    Thread-safety: for the loop's thread alone.
+    """
+
+    @property
+    def __name__(self) -> str:
+        """`receive`."""
+
+    __call__: Callable[[], Coroutine[Any, Any, dict[str, Any]]]
+    """Waits for the next message to the application."""
+
+@final
+class ASGISend:
+    """What an ASGI application is given as `send`. asyncio and inspect take it for a coroutine function.
+
+    Thread-safety: for the loop's thread alone.
+    """
+
+    @property
+    def __name__(self) -> str:
+        """`send`."""
+
+    def __call__(self, message: dict[str, Any], /) -> Coroutine[Any, Any, None]:
+        """Sends a message, and waits as long as the client is far behind.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: the message breaks the specification, or is not due.
+            OSError: the client has gone.
+        """
 
 @final
 class InputStream:

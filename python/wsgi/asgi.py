@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextvars
 import functools
 import importlib.util
+import inspect
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +26,13 @@ from wsgi.running import FAREWELL, TICK, Run
 from wsgi.settings import Settings
 
 __all__ = ["LoopRun", "single"]
+
+# Applications and frameworks ask whether `receive` and `send` are coroutine functions, and warn or run them in a thread
+# if not. Python has marks for those that no `async def` made: asyncio's, and inspect's since 3.12.
+for _kind in (_core.ASGIReceive, _core.ASGISend):
+    _kind._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # type: ignore[union-attr]
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(_kind)
 
 
 def single(app: Any, interface: str) -> ASGIApplication:
@@ -68,6 +77,15 @@ def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., object]:
     return loop.create_task
 
 
+class _Executor(ThreadPoolExecutor):
+    """The loop's default executor. Its threads outlive requests: what one call sets in its context, or has inherited as
+    the first of its thread, is not there for the next.
+    """
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(contextvars.Context().run, fn, *args, **kwargs)
+
+
 class LoopRun(Run):
     """One run of a server for ASGI: one event loop, in the thread that calls `wait` or in a thread of its own.
 
@@ -107,7 +125,8 @@ class LoopRun(Run):
         """
         atexit.register(self._leave)
         if self.background:
-            self._spawn("wsgi-loop", self._serve)
+            # As in the foreground, the application begins with the context variables that stand now.
+            self._spawn("wsgi-loop", contextvars.copy_context().run, self._serve)
             self._ready.wait()
             if self._failure is not None:
                 raise self._failure
@@ -168,7 +187,7 @@ class LoopRun(Run):
 
     def _serve(self, timeout: float | None = None, started: Callable[[], None] | None = None) -> None:
         loop = _new_loop(self._loop_name)
-        executor = ThreadPoolExecutor(thread_name_prefix="wsgi-executor")
+        executor = _Executor(thread_name_prefix="wsgi-executor")
         try:
             asyncio.set_event_loop(loop)
             loop.set_default_executor(executor)
@@ -193,7 +212,7 @@ class LoopRun(Run):
                     self._ready.set()
                     if timeout is not None:
                         loop.call_later(timeout, self.stop)
-                    await self._attend(loop, lifespan.state, started)
+                    await self._attend(loop, lifespan, started)
             finally:
                 await lifespan.stop(max(self._settings.graceful_timeout, FAREWELL))
                 loop.remove_reader(self._hearing.fileno())
@@ -213,10 +232,17 @@ class LoopRun(Run):
             self._patience = None
 
     async def _attend(
-        self, loop: asyncio.AbstractEventLoop, state: dict[str, Any] | None, started: Callable[[], None] | None
+        self, loop: asyncio.AbstractEventLoop, lifespan: Lifespan, started: Callable[[], None] | None
     ) -> None:
         over = asyncio.Event()
-        attendant = self._core.attend(loop, self._servers, state, create_task=_task_maker(loop), over=over.set)
+        attendant = self._core.attend(
+            loop,
+            self._servers,
+            lifespan.state,
+            context=lifespan.context,
+            create_task=_task_maker(loop),
+            over=over.set,
+        )
         loop.add_reader(attendant.fileno(), attendant.turn)
         loop.call_soon(attendant.turn)
         if started is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -27,6 +28,8 @@ class Lifespan:
     def __init__(self, app: ASGIApplication, mode: str) -> None:
         self.state: dict[str, Any] | None = None
         """What the application left for its requests; None if it takes no part."""
+        self.context = contextvars.copy_context()
+        """The context variables that its requests begin with: the caller's, or those at the end of the start."""
         self._app = app
         self._mode = mode
         self._state: dict[str, Any] = {}
@@ -118,5 +121,8 @@ class Lifespan:
         phase = "shutdown" if self.state is not None else "startup"
         if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed"):
             raise RuntimeError(f"{kind} has no place in the lifespan protocol while lifespan.{phase} is answered")
+        if kind == "lifespan.startup.complete":
+            # This is its own task, or one that it made: what it set stands in the context of the moment.
+            self.context = contextvars.copy_context()
         self._answer = message
         self._answered.set()

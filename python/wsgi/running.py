@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextvars
 import logging
 import os
 import threading
@@ -76,7 +77,9 @@ class Run:
         # A program may end without stopping its server; the workers must be home before the interpreter goes.
         atexit.register(self._leave)
         for index in range(self._core.workers):
-            self._spawn(f"wsgi-worker-{index}", self._work, index)
+            # In an empty context, which threads have by themselves except on free-threaded 3.14. What the starting
+            # thread keeps in its own, such as a framework's application context, would be one for all requests.
+            self._spawn(f"wsgi-worker-{index}", contextvars.Context().run, self._work, index)
 
     def _spawn(self, name: str, body: Callable[..., None], *arguments: object) -> None:
         # A request that never ends must not keep the program from ending: daemons.

@@ -166,3 +166,46 @@ pub fn resume<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Resumed<'py>> {
     let result = unsafe { Bound::from_owned_ptr_or_err(py, result)? };
     Ok(if matches!(outcome, ffi::PySendResult::PYGEN_NEXT) { Resumed::Yielded(result) } else { Resumed::Returned })
 }
+
+/// The context variables (PEP 567) that stood at one moment. What is entered are copies, so that nothing changes it.
+pub struct Context(Py<PyAny>);
+
+impl Context {
+    /// A copy of the calling thread's present context.
+    pub fn current(py: Python<'_>) -> PyResult<Self> {
+        // SAFETY: we are attached: `py` proves it. The call returns a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }.map(|copy| Self(copy.unbind()))
+    }
+
+    /// Makes a fresh copy the calling thread's context until the guard is dropped, be it by a panic.
+    pub fn enter<'py>(&self, py: Python<'py>) -> PyResult<Entered<'py>> {
+        // SAFETY: we are attached: `py` proves it. PyContext_Copy takes any living object, and reports one that is no
+        // context; it returns a new reference, or null with an exception set. A fresh copy is entered nowhere else.
+        unsafe {
+            let copy = Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(self.0.as_ptr()))?;
+            if ffi::PyContext_Enter(copy.as_ptr()) == 0 { Ok(Entered(copy)) } else { Err(PyErr::fetch(py)) }
+        }
+    }
+}
+
+impl From<Py<PyAny>> for Context {
+    /// What `contextvars.copy_context()` gave.
+    fn from(context: Py<PyAny>) -> Self {
+        Self(context)
+    }
+}
+
+/// The calling thread is in a context that was entered for it. Bound to the thread, as the context is.
+#[must_use]
+pub struct Entered<'py>(Bound<'py, PyAny>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // SAFETY: we are attached, on the thread that entered: a `Bound` proves the one and never leaves the other. No
+        // exception is set between two calls of ours.
+        if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
+            // Foreign code left one of its own entered. The next request gets a fresh copy on top of it all the same.
+            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), Some(&self.0));
+        }
+    }
+}

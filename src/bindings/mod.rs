@@ -18,6 +18,8 @@ mod _core {
     #[pymodule_export]
     use super::asgi::attendant::Attendant;
     #[pymodule_export]
+    use super::asgi::call::{ReceiveFn, SendFn};
+    #[pymodule_export]
     use super::forks::forked;
     #[pymodule_export]
     use super::options::access_log_directives;

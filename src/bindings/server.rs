@@ -146,19 +146,21 @@ impl Run {
         Ok(())
     }
 
-    #[pyo3(signature = (event_loop, servers, state, /, *, create_task, over))]
+    #[pyo3(signature = (event_loop, servers, state, /, *, context, create_task, over))]
+    #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
     fn attend(
         &self,
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
         servers: Vec<Py<PyAny>>,
         state: Option<Py<PyDict>>,
+        context: Py<PyAny>,
         create_task: Py<PyAny>,
         over: Py<PyAny>,
     ) -> PyResult<Attendant> {
         let looped = self.engine.looped().ok_or_else(|| PyRuntimeError::new_err("the run has no shard"))?;
         let builder = Builder::new(servers, state);
-        Attendant::new(looped, self.app.clone_ref(py), builder, event_loop, create_task, over)
+        Attendant::new(looped, self.app.clone_ref(py), builder, event_loop, context.into(), create_task, over)
     }
 
     fn stop(&self) {

@@ -16,6 +16,7 @@ use super::http::Http;
 use super::running::Running;
 use super::scope::Builder;
 use super::websocket::WebSocket;
+use crate::bindings::ffi::Context;
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, log};
 use crate::engine::clock::Clock;
@@ -75,6 +76,8 @@ pub struct Attendant {
     looped: Looped,
     app: Py<PyAny>,
     hooks: Hooks,
+    // What the loop is given begins with a copy of it, and never with that of a request which happens to run.
+    context: Context,
     builder: Mutex<Builder>,
     desk: Mutex<Desk>,
     state: Mutex<State>,
@@ -82,12 +85,13 @@ pub struct Attendant {
 }
 
 impl Attendant {
-    /// What looks after `looped` for `event_loop`; `create_task` makes a task of a coroutine.
+    /// What looks after `looped` for `event_loop`; `create_task` makes a task of a coroutine, each with a copy of `context`.
     pub fn new(
         looped: Looped,
         app: Py<PyAny>,
         builder: Builder,
         event_loop: &Bound<'_, PyAny>,
+        context: Context,
         create_task: Py<PyAny>,
         over: Py<PyAny>,
     ) -> PyResult<Self> {
@@ -104,6 +108,7 @@ impl Attendant {
             looped,
             app,
             hooks,
+            context,
             builder: Mutex::new(builder),
             desk: Mutex::new(desk),
             state: Mutex::default(),
@@ -183,8 +188,10 @@ impl Attendant {
         }
         drop(state);
         let py = slf.py();
-        let asked =
-            slf.getattr(intern!(py, "settle")).and_then(|settle| slf.get().hooks.call_soon.call1(py, (settle,)));
+        let asked = (|| {
+            let _entered = slf.get().context.enter(py)?;
+            slf.get().hooks.call_soon.call1(py, (slf.getattr(intern!(py, "settle"))?,))
+        })();
         Self::complain(py, asked.map(drop));
     }
 
@@ -204,6 +211,7 @@ impl Attendant {
                 handle.call_method0(py, intern!(py, "cancel"))?;
             }
             let alarm = slf.getattr(intern!(py, "alarm"))?;
+            let _entered = attendant.context.enter(py)?;
             attendant.hooks.call_later.call1(py, (delay, alarm))
         })();
         match set {
@@ -272,6 +280,7 @@ impl Attendant {
         let running = scope.and_then(|scope| {
             let running = Running::new(call.clone().unbind(), attendant.app.clone_ref(py), scope.unbind());
             let running = Bound::new(py, running)?;
+            let _entered = attendant.context.enter(py)?;
             let task = attendant.hooks.create_task.bind(py).call1((&running,))?;
             Ok((running, task))
         });

@@ -23,8 +23,23 @@ pub enum Asked {
 struct State {
     // Absent once it is over.
     asked: Option<Asked>,
-    // How a future that it waits for is awaited.
-    waiting: Option<Py<PyAny>>,
+    waiting: Option<Wait>,
+}
+
+// A place among those that wait at a call. It is given up with this, however the waiting ends.
+struct Wait {
+    call: Py<Call>,
+    ticket: u64,
+    // How the future in that place is awaited.
+    awaited: Py<PyAny>,
+    // It ends before what it waits for has come, and that is the request's body.
+    pauses: bool,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.call.get().leave_line(self.ticket, self.pauses);
+    }
 }
 
 /// One `receive()` or `send()`.
@@ -49,10 +64,18 @@ impl Awaitable {
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Stepped<'py>> {
         loop {
             let waiting = self.lock().waiting.take();
-            if let Some(waiting) = waiting {
-                if let Resumed::Yielded(future) = resume(waiting.bind(py))? {
-                    self.lock().waiting = Some(waiting);
-                    return Ok(Stepped::Waits(future));
+            if let Some(mut waiting) = waiting {
+                match resume(waiting.awaited.bind(py)) {
+                    Ok(Resumed::Yielded(future)) => {
+                        self.lock().waiting = Some(waiting);
+                        return Ok(Stepped::Waits(future));
+                    }
+                    Ok(Resumed::Returned) => waiting.pauses = false,
+                    // Somebody else has cancelled the future.
+                    Err(error) => {
+                        self.give_up();
+                        return Err(error);
+                    }
                 }
             }
             let asked = self.lock().asked.take();
@@ -66,25 +89,25 @@ impl Awaitable {
             match polled {
                 Polled::Ready(result) => return Ok(Stepped::Over(result)),
                 Polled::Later => {
-                    let future = Call::future(call, matches!(asked, Asked::Receive))?;
-                    let awaited = future.call_method0(intern!(py, "__await__"))?;
+                    let (ticket, future) = Call::line_up(call)?;
+                    let pauses = matches!(asked, Asked::Receive);
+                    let mut waiting = Wait { call: self.call.clone_ref(py), ticket, awaited: future.unbind(), pauses };
+                    waiting.awaited = waiting.awaited.call_method0(py, intern!(py, "__await__"))?;
                     let mut state = self.lock();
                     state.asked = Some(asked);
-                    state.waiting = Some(awaited.unbind());
+                    state.waiting = Some(waiting);
                 }
             }
         }
     }
 
-    // Nobody waits for it any more.
-    fn give_up(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    // It is over. What it waited for comes back.
+    fn give_up(&self) -> Option<Wait> {
         let mut state = self.lock();
-        let receives = matches!(state.asked.take(), Some(Asked::Receive));
-        let waiting = state.waiting.take();
+        let (asked, waiting) = (state.asked.take(), state.waiting.take());
+        // A message of the application's is let go outside the lock.
         drop(state);
-        if receives {
-            self.call.bind(py).get().pause();
-        }
+        drop(asked);
         waiting
     }
 }
@@ -123,15 +146,15 @@ impl Awaitable {
     #[pyo3(signature = (*error))]
     fn throw<'py>(&self, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let py = error.py();
-        match self.give_up(py) {
-            Some(waiting) => waiting.bind(py).call_method1(intern!(py, "throw"), error),
+        match self.give_up() {
+            Some(waiting) => waiting.awaited.bind(py).call_method1(intern!(py, "throw"), error),
             None => Err(thrown(error)?),
         }
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(waiting) = self.give_up(py) {
-            waiting.bind(py).call_method0(intern!(py, "close"))?;
+        if let Some(waiting) = self.give_up() {
+            waiting.awaited.bind(py).call_method0(intern!(py, "close"))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One call of the application: its `receive` and `send`, and whoever waits for them.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -37,8 +38,10 @@ pub enum Ended {
 
 struct State {
     talk: Box<dyn Conversation>,
-    receivers: Vec<Py<PyAny>>,
-    senders: Vec<Py<PyAny>>,
+    // The futures of those that wait, in the order in which they came.
+    waiting: BTreeMap<u64, Py<PyAny>>,
+    // The next one's number.
+    ticket: u64,
     // When the attendant will next look at it.
     scheduled: Option<Instant>,
     // It is among those that the attendant flushes.
@@ -71,8 +74,7 @@ impl Call {
         talk: Box<dyn Conversation>,
         is_websocket: bool,
     ) -> Self {
-        let state =
-            State { talk, receivers: Vec::new(), senders: Vec::new(), scheduled: None, dirty: false, misuse: None };
+        let state = State { talk, waiting: BTreeMap::new(), ticket: 0, scheduled: None, dirty: false, misuse: None };
         Self { attendant, token, serial, is_websocket, place, state: Mutex::new(state) }
     }
 
@@ -126,24 +128,34 @@ impl Call {
         })
     }
 
-    /// A future that is set when it is worth looking again.
-    pub fn future<'py>(slf: &Bound<'py, Self>, receives: bool) -> PyResult<Bound<'py, PyAny>> {
+    /// A future that is set when it is worth looking again, and the number under which it waits: whoever stops waiting for
+    /// it says so.
+    pub fn line_up<'py>(slf: &Bound<'py, Self>) -> PyResult<(u64, Bound<'py, PyAny>)> {
         let call = slf.get();
         let future = call.attendant.bind(slf.py()).get().future(slf.py())?;
         let mut state = call.lock();
-        let line = if receives { &mut state.receivers } else { &mut state.senders };
-        line.push(future.clone().unbind());
-        Ok(future)
+        state.ticket += 1;
+        let ticket = state.ticket;
+        state.waiting.insert(ticket, future.clone().unbind());
+        Ok((ticket, future))
+    }
+
+    /// The waiter with this number has what it waited for, or wants it no more. `pauses`: nobody waits for the request's body
+    /// any more.
+    pub fn leave_line(&self, ticket: u64, pauses: bool) {
+        let mut state = self.lock();
+        let future = state.waiting.remove(&ticket);
+        if pauses {
+            state.talk.pause(Instant::now());
+        }
+        drop(state);
+        // Outside the lock: it may be the last to hold what waits.
+        drop(future);
     }
 
     /// Ends the process if it is a child that came back from the application.
     pub fn leave_if_forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
         self.attendant.bind(py).get().leave_if_forked(py, error)
-    }
-
-    /// Nobody waits for the request's body any more.
-    pub fn pause(&self) {
-        self.lock().talk.pause(Instant::now());
     }
 
     fn schedule(&self, attendant: &Bound<'_, Attendant>, at: Option<Instant>) {
@@ -194,13 +206,8 @@ impl Call {
     // Whoever waits looks again.
     fn wake(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        let waiting = {
-            let mut state = slf.get().lock();
-            let mut waiting = std::mem::take(&mut state.receivers);
-            waiting.append(&mut state.senders);
-            waiting
-        };
-        for future in waiting {
+        let waiting = std::mem::take(&mut slf.get().lock().waiting);
+        for future in waiting.into_values() {
             let set = future.bind(py).call_method0(intern!(py, "done")).and_then(|done| {
                 if done.is_truthy()? {
                     Ok(())
@@ -299,14 +306,36 @@ fn comes_of_absence(py: Python<'_>, error: &PyErr) -> bool {
     false
 }
 
+/// The application's second argument. A class of its own, and no method of the call: `wsgi.asgi` marks it as a coroutine
+/// function, which a built-in method cannot be.
+#[pyclass(frozen, module = "wsgi._core", name = "ASGIReceive")]
+pub struct ReceiveFn(pub Py<Call>);
+
 #[pymethods]
-impl Call {
-    fn receive(slf: Py<Self>) -> Awaitable {
-        Awaitable::new(slf, Asked::Receive)
+impl ReceiveFn {
+    #[getter]
+    fn __name__(_: &Bound<'_, Self>) -> &'static str {
+        "receive"
+    }
+
+    fn __call__(&self, py: Python<'_>) -> Awaitable {
+        Awaitable::new(self.0.clone_ref(py), Asked::Receive)
+    }
+}
+
+/// The application's third argument, likewise.
+#[pyclass(frozen, module = "wsgi._core", name = "ASGISend")]
+pub struct SendFn(pub Py<Call>);
+
+#[pymethods]
+impl SendFn {
+    #[getter]
+    fn __name__(_: &Bound<'_, Self>) -> &'static str {
+        "send"
     }
 
     #[pyo3(signature = (message, /))]
-    fn send(slf: Py<Self>, message: Py<PyAny>) -> Awaitable {
-        Awaitable::new(slf, Asked::Send(message))
+    fn __call__(&self, py: Python<'_>, message: Py<PyAny>) -> Awaitable {
+        Awaitable::new(self.0.clone_ref(py), Asked::Send(message))
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! loop -> attendant (looks after the shard) -> call (one application call) -> running (the coroutine of its task)
-//!                                              call.receive / call.send -> awaitable -> http or websocket
+//!                                              its receive and send -> awaitable -> http or websocket
 //! ```
 
 pub mod attendant;
 mod awaitable;
-mod call;
+pub mod call;
 mod conversation;
 mod http;
 mod message;

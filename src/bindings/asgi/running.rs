@@ -10,7 +10,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::awaitable::thrown;
-use super::call::{Call, Ended};
+use super::call::{Call, Ended, ReceiveFn, SendFn};
 use super::message::type_name;
 use crate::bindings::ffi::{self, Resumed, resume};
 
@@ -58,9 +58,9 @@ impl Running {
         let State::Fresh { app, scope } = fresh else {
             return Err(PyRuntimeError::new_err("the application was called already"));
         };
-        let call = self.call.bind(py);
-        let (receive, send) = (call.getattr(intern!(py, "receive"))?, call.getattr(intern!(py, "send"))?);
-        let returned = ffi::call(app.bind(py), [scope.bind(py).as_any(), &receive, &send])?;
+        let receive = Bound::new(py, ReceiveFn(self.call.clone_ref(py)))?;
+        let send = Bound::new(py, SendFn(self.call.clone_ref(py)))?;
+        let returned = ffi::call(app.bind(py), [scope.bind(py).as_any(), receive.as_any(), send.as_any()])?;
         let coroutine = awaited(&returned)?;
         *self.lock() = State::Started(coroutine.clone().unbind());
         Ok(coroutine)

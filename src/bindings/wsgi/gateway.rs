@@ -8,7 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::bindings::errors::Failure;
-use crate::bindings::ffi;
+use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, WARNING, log};
 use crate::engine::body::{Body, BodyStream};
@@ -29,6 +29,8 @@ pub struct WsgiGateway<'py> {
     py: Python<'py>,
     app: Bound<'py, PyAny>,
     environs: Builder<'py>,
+    // Every call runs in a copy of it.
+    context: Context,
     // For the next call, unless the application kept something of the last.
     kit: Option<Kit<'py>>,
     process: Process,
@@ -37,10 +39,12 @@ pub struct WsgiGateway<'py> {
 }
 
 impl<'py> WsgiGateway<'py> {
-    /// The calling worker's gateway to `app`; `bases` are the listeners' base environs, and `slot` shows what it runs.
+    /// The calling worker's gateway to `app`; `bases` are the listeners' base environs, and `slot` shows what it runs. Each
+    /// call begins with the context variables that the calling thread has now.
     pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>], slot: Arc<Slot>) -> PyResult<Self> {
+        let (environs, context) = (Builder::new(py, bases)?, Context::current(py)?);
         let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
-        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, process: Process::this(), ident, slot })
+        Ok(Self { py, app, environs, context, kit: None, process: Process::this(), ident, slot })
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
@@ -102,8 +106,10 @@ impl<'py> WsgiGateway<'py> {
 impl Gateway for WsgiGateway<'_> {
     fn serve(&mut self, mut exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
         let py = self.py;
-        let mut kit = match self.take_kit() {
-            Ok(kit) => kit,
+        // From the call to the last thing that is let go, everything of the application's runs in this context.
+        let entered = self.context.enter(py);
+        let (_entered, mut kit) = match entered.and_then(|entered| Ok((entered, self.take_kit()?))) {
+            Ok(prepared) => prepared,
             // Python is out of memory: the engine answers.
             Err(error) => {
                 log(py, ERROR, "a request could not be handed to the application", Some(&error));
