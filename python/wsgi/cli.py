@@ -124,6 +124,9 @@ def _run(target: str, flags: dict[str, object]) -> int:
     from wsgi.loading import load
     from wsgi.logging import configure, report
 
+    # Before the application: a user's wsgi.py may have names that stand for others in `from wsgi import …`.
+    from wsgi.server import WSGIServer
+
     configure(settings.log_level)
     for warning in warnings:
         report(logging.WARNING, warning)
@@ -131,8 +134,6 @@ def _run(target: str, flags: dict[str, object]) -> int:
     if settings.check_config:
         print(_table(target, settings))
         return 0
-
-    from wsgi.server import WSGIServer
 
     try:
         server = WSGIServer(app=app, settings=settings)

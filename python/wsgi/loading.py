@@ -6,10 +6,14 @@
     hello                        `app`, or else `application`
     path/to/hello.py:app         a file
 
-The module is imported as any other, with the application's directory first on `sys.path`. One thing differs: a module
-of the application whose name is taken already by a module from elsewhere is imported by its file, under the name
-`user_NAME`. The case that matters is a file called wsgi.py, which half of all projects have and which is also the name
-of this package. In such a process `import wsgi.server` gives this package, `from wsgi import app` the user's `app`.
+The module is imported as any other, with the application's directory first on `sys.path`, under any name that
+`importlib.import_module` takes. Two cases differ:
+
+- A file called wsgi.py, which half of all projects have, has the name of this package. `wsgi_server.user_module` makes
+  both reachable: `import wsgi` gives the user's module, here and in the processes of `multiprocessing`, and
+  `import wsgi.server` a part of this package.
+- A module whose name is taken by one that is imported already, of the standard library for example, is imported by its
+  file, under the name `user_NAME`. Other processes do not find that name.
 """
 
 from __future__ import annotations
@@ -26,12 +30,19 @@ from types import ModuleType, TracebackType
 import wsgi
 from wsgi.errors import LoadError
 from wsgi.names import nearest
+from wsgi_server import user_module
 
 __all__ = ["load"]
 
 _DEFAULT_NAMES = ("app", "application")
 _FACTORY_NAMES = ("create_app", "make_app", "get_app", "create_application", "get_wsgi_application")
-_IMPORT_MACHINERY = ("<frozen importlib", os.path.dirname(importlib.__file__) + os.sep, __file__)
+_IMPORT_MACHINERY = (
+    "<frozen importlib",
+    os.path.dirname(importlib.__file__) + os.sep,
+    user_module.__file__,
+    user_module.DIRECTORY,
+    __file__,
+)
 
 
 def load(target: str, app_dir: Path) -> object:
@@ -50,7 +61,7 @@ def load(target: str, app_dir: Path) -> object:
     directory = Path(os.path.abspath(app_dir))
     if module_name.endswith(".py") or "/" in module_name or os.sep in module_name:
         directory, module_name = _module_of_file(directory / module_name)
-    elif not all(part.isidentifier() for part in module_name.split(".")):
+    elif not all(module_name.split(".")) or "\0" in module_name:
         raise LoadError(f"{module_name!r} is not the name of a module: write MODULE:APP, such as hello:app")
     try:
         module = _import(module_name, directory)
@@ -74,28 +85,45 @@ def _module_of_file(path: Path) -> tuple[Path, str]:
     while (directory / "__init__.py").is_file():
         names.insert(0, directory.name)
         directory = directory.parent
-    if not all(name.isidentifier() for name in names):
-        raise LoadError(f"{str(path)!r} cannot be imported: {'.'.join(names)!r} is not the name of a module")
+    dotted = next((name for name in names if "." in name), None)
+    if dotted is not None:
+        raise LoadError(f"{str(path)!r} cannot be imported: a module's name has no dot, and {dotted!r} has one")
     return directory, ".".join(names)
 
 
 def _import(name: str, directory: Path) -> ModuleType:
     """Imports a module by its dotted name with `directory` first on `sys.path`."""
     entry = str(directory)
-    if sys.path[:1] != [entry]:
-        sys.path.insert(0, entry)
+    position = int(sys.path[:1] == [user_module.DIRECTORY])
+    if sys.path[position : position + 1] != [entry]:
+        sys.path.insert(position, entry)
     importlib.invalidate_caches()
     top, _, rest = name.partition(".")
     own = _spec_beside_taken(top, rest, entry)
-    if own is not None:
+    if own is not None and top == wsgi.__name__:
+        _make_way(own)
+    elif own is not None:
         alias = _import_by_file(top, own).__name__
         name = f"{alias}.{rest}" if rest else alias
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if _ran(error) or error.name is None:
+    except BaseException as error:
+        user_module.remove()
+        if not isinstance(error, ModuleNotFoundError) or _ran(error) or error.name is None:
             raise
         raise _not_found(error.name, directory) from None
+
+
+def _make_way(spec: importlib.machinery.ModuleSpec) -> None:
+    """Lets `import wsgi` give the user's module or package of that name."""
+    locations = list(spec.submodule_search_locations or ())
+    taken = user_module.clashes(locations)
+    if taken:
+        raise LoadError(
+            f"the package {locations[0]!r} has the name of the server's package, which has a module {taken[0]!r} too: "
+            "rename the directory"
+        )
+    user_module.install()
 
 
 def _spec_beside_taken(top: str, rest: str, entry: str) -> importlib.machinery.ModuleSpec | None:
@@ -123,7 +151,7 @@ def _origins(spec: importlib.machinery.ModuleSpec | None) -> set[str]:
 
 
 def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-    """Imports the module of `spec` under a name of its own, registered so that pickle finds its classes."""
+    """Imports the module of `spec` under a name of its own, registered so that pickle finds its classes here."""
     alias = f"user_{name}"
     while (taken := sys.modules.get(alias)) is not None or importlib.util.find_spec(alias) is not None:
         if taken is not None and _origins(getattr(taken, "__spec__", None)) == _origins(spec):
@@ -141,8 +169,6 @@ def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleTy
         raise ModuleNotFoundError(name=name)
     module = importlib.util.module_from_spec(renamed)
     sys.modules[alias] = module
-    if name == wsgi.__name__:
-        _lend_names(module)
     if renamed.loader is not None:
         try:
             renamed.loader.exec_module(module)
@@ -150,18 +176,6 @@ def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleTy
             sys.modules.pop(alias, None)
             raise
     return module
-
-
-def _lend_names(module: ModuleType) -> None:
-    """Lets other modules of the application say `from wsgi import app` and mean the user's wsgi.py."""
-
-    def from_user_module(name: str) -> object:
-        # The parts of this package come first, also those that are not imported yet.
-        if name.startswith("__") or importlib.machinery.PathFinder.find_spec(f"wsgi.{name}", wsgi.__path__):
-            raise AttributeError(f"module 'wsgi' has no attribute {name!r}")
-        return getattr(module, name)
-
-    wsgi.__dict__["__getattr__"] = from_user_module
 
 
 def _evaluate(module: ModuleType, expression: str) -> tuple[object, str]:
@@ -214,8 +228,9 @@ def _parse(expression: str) -> tuple[list[str], tuple[list[object], dict[str, ob
 def _default(module: ModuleType) -> tuple[object, str]:
     """Gives the module's `app` or `application`."""
     for name in _DEFAULT_NAMES:
-        if hasattr(module, name):
-            return getattr(module, name), name
+        # Beside a user's wsgi.py `application` may be the module of the framework, which is no application.
+        if hasattr(module, name) and not isinstance(found := getattr(module, name), ModuleType):
+            return found, name
     public = _public(module)
     factory = next((name for name in _FACTORY_NAMES if name in public), None)
     hint = f": did you mean '{module.__name__}:{factory}()'?" if factory else ": write MODULE:NAME"
@@ -283,6 +298,6 @@ def _modules_in(directories: Iterable[str]) -> list[str]:
     for entry in (entry for directory in directories for entry in _entries(Path(directory))):
         name = entry.name.partition(".")[0]
         is_module = entry.name.endswith(suffixes) or (entry.is_dir() and any(entry.glob("*.py")))
-        if name.isidentifier() and is_module and not name.startswith("__"):
+        if name and is_module and not name.startswith(("__", ".")):
             names.append(name)
     return names
