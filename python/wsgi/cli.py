@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from wsgi import __version__
 from wsgi.errors import LoadError, WSGIServerError
+from wsgi.foreign import counterpart
 from wsgi.names import nearest
 from wsgi.settings import OPTIONS, Option, Settings
 from wsgi.values import Boolean
@@ -49,7 +50,9 @@ class _Parser(argparse.ArgumentParser):
         # The value of an unknown flag is among the rest as well: the flag is what was mistyped.
         flag = next((item.partition("=")[0] for item in rest if item.startswith("-")), None)
         if flag is not None:
-            self.error(f"unknown option {flag!r}{nearest(flag, self._option_string_actions)}")
+            known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
+            hint = counterpart(flag) or nearest(flag.lstrip("-"), known, prefix="--")
+            self.error(f"unknown option {flag!r}{hint}")
         if rest:
             self.error(f"one application is enough: what is {rest[0]!r}?")
         return found
@@ -132,7 +135,10 @@ def _run(target: str, flags: dict[str, object]) -> int:
         report(logging.WARNING, warning)
     app: Any = load(target, Path(settings.app_dir))
     if settings.check_config:
-        print(_table(target, settings))
+        table = _table(target, settings)
+        # A path may hold bytes that the encoding of standard output does not have.
+        encoding = sys.stdout.encoding or "utf-8"
+        print(table.encode(encoding, "backslashreplace").decode(encoding))
         return 0
 
     try:

@@ -60,10 +60,15 @@ def test_help_is_grouped_and_names_the_variables(site: Path) -> None:
         (["hello:app", "--thread", "4"], "unknown option '--thread': did you mean '--threads'?"),
         (["--max-body=4", "hello:app"], "unknown option '--max-body': did you mean '--max-body-size'?"),
         (["hello:app", "--frobnicate"], "unknown option '--frobnicate'"),
+        (["hello:app", "-w", "4"],
+            "unknown option '-w': there are no worker processes; one process serves, with as many threads as --threads "
+            "says"),
+        (["-b:80", "hello:app"], "unknown option '-b:80': the address is --bind HOST:PORT or --bind unix:PATH"),
+        (["hello:app", "--uds=/x"], "unknown option '--uds': a Unix socket is --bind unix:PATH"),
         (["hello:app", "other:app"], "one application is enough: what is 'other:app'?"),
         (["hello:app", "--port"], "argument --port: expected one argument"),
     ],
-)
+)  # fmt: skip
 def test_command_line_that_cannot_be_understood_ends_with_2_and_one_line(
     arguments: Sequence[str], message: str, site: Path
 ) -> None:
@@ -134,6 +139,14 @@ def test_check_config_with_a_wrong_application_ends_with_1(site: Path) -> None:
     assert done.stderr == "wsgi: cannot import 'nothing' from 'hello.py'\n"
 
 
+def test_check_config_prints_a_path_that_the_output_cannot_encode(site: Path) -> None:
+    done = run(
+        "hello:app", "--check-config", cwd=site, env={"WSGI_ACCESS_LOG": "/ä\udcff", "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "/\\xe4\\udcff" in done.stdout
+
+
 def test_check_config_listens_nowhere(site: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("hello:app", "--check-config", "--port", str(taken.getsockname()[1]), cwd=site)
@@ -143,7 +156,7 @@ def test_check_config_listens_nowhere(site: Path) -> None:
 def test_variable_that_is_no_option_is_warned_of(site: Path) -> None:
     done = run("hello:app", "--check-config", cwd=site, env={"WSGI_THREAD": "4"})
     assert done.returncode == 0
-    assert done.stderr.endswith(" WARNING the variable WSGI_THREAD is no option: did you mean 'WSGI_THREADS'?\n")
+    assert done.stderr.endswith(" WARNING unknown option in the environment: WSGI_THREAD: did you mean 'WSGI_THREADS'?\n")
 
 
 def test_import_of_the_command_leaves_the_server_and_heavy_modules_out() -> None:
