@@ -113,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(error.__cause__)
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("wsgi: cannot start: out of memory; raise the limit (ulimit -v, a container's own)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -128,12 +131,13 @@ def _run(target: str, flags: dict[str, object]) -> int:
     from wsgi.logging import configure, report
 
     # Before the application: a user's wsgi.py may have names that stand for others in `from wsgi import …`.
-    from wsgi.server import WSGIServer
+    from wsgi.server import WSGIServer, importing
 
     configure(settings.log_level)
     for warning in warnings:
         report(logging.WARNING, warning)
-    app: Any = load(target, Path(settings.app_dir))
+    with importing():
+        app: Any = load(target, Path(settings.app_dir))
     if settings.check_config:
         table = _table(target, settings)
         # A path may hold bytes that the encoding of standard output does not have.
@@ -147,6 +151,7 @@ def _run(target: str, flags: dict[str, object]) -> int:
         # What the core alone can judge: an address, a log file, a format, the application's kind.
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
+    _release(settings)
     server.run()
     if server.stuck:
         # Threads that are still inside the application would keep or break the interpreter's own end.
@@ -154,6 +159,22 @@ def _run(target: str, flags: dict[str, object]) -> int:
         sys.stderr.flush()
         os._exit(1)
     return 0
+
+
+def _release(settings: Settings) -> None:
+    """Closes the descriptors of `fd://N`, of which the server has duplicates.
+
+    Left open, they would keep the socket listening while the server stops, and in every program that the application
+    starts: clients would wait for an answer instead of being refused.
+    """
+    for number in {int(address[5:]) for address in settings.addresses if address.startswith("fd://")}:
+        if number > 2:
+            os.close(number)
+        else:
+            # What opens next must not become standard input or output.
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            os.close(null)
 
 
 def _table(target: str, settings: Settings) -> str:

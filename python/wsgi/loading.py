@@ -23,7 +23,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -69,7 +69,7 @@ def load(target: str, app_dir: Path) -> object:
     except (Exception, SystemExit) as error:
         if isinstance(error, LoadError) and not _ran(error):
             raise
-        raise _own_error(target, error) from error
+        raise _own_error(target, error, directory) from error
     if not callable(found):
         raise LoadError(f"{shown!r} in {_where(module)} is not callable: it is of type {type(found).__name__}")
     return found
@@ -251,13 +251,56 @@ def _not_found(missing: str, directory: Path) -> LoadError:
     return LoadError(f"cannot find the module {missing!r} in the package {parent!r}{hint}")
 
 
-def _own_error(target: str, error: BaseException) -> LoadError:
+def _own_error(target: str, error: BaseException, directory: Path) -> LoadError:
     """Says that the application's code raised; `error` keeps its traceback from the application's first frame on."""
     error.__traceback__ = _application_frames(error.__traceback__)
-    hint = ""
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("wsgi."):
-        hint = " (in this process 'wsgi' is the server's package: import your own by 'from . import …')"
-    return LoadError(f"cannot load {target!r}: it raised {type(error).__name__}{hint}")
+    message = f"cannot load {target!r}: it raised {_one_line(error)}{_place(error, directory)}"
+    if isinstance(error, SyntaxError) and ("codec can't decode" in str(error) or "Non-UTF-8 code" in str(error)):
+        message = f"cannot load {target!r}: {error.filename!r} is not UTF-8 text: save it as UTF-8"
+    if isinstance(error, (ImportError, AttributeError)) and (hiding := _hiding(error, directory)) is not None:
+        message += f"; {str(hiding)!r} hides Python's own module {hiding.name.partition('.')[0]!r}: rename it"
+    return LoadError(message)
+
+
+def _one_line(error: BaseException) -> str:
+    """The type and the message of an error, as much of it as one line has room for."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # the application's own class, which cannot say what it is
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text if len(text) <= 160 else text[:157] + '...'}" if text else name
+
+
+def _place(error: BaseException, directory: Path) -> str:
+    """Where the error was raised, by the application's innermost frame."""
+    if isinstance(error, SyntaxError):
+        return ""  # its message says so
+    frames = list(_frames(error))
+    own = [(file, line) for file, line in frames if file.startswith(str(directory) + os.sep)] or frames
+    return f" ({_shown(own[-1][0])}, line {own[-1][1]})" if own else ""
+
+
+def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
+    traceback = error.__traceback__
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if not file.startswith(_IMPORT_MACHINERY):
+            yield file, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _hiding(error: BaseException, directory: Path) -> Path | None:
+    """The application's file that stands before a module of the standard library, if the error has to do with it."""
+    involved = {file for file, _ in _frames(error)}
+    for entry in _entries(directory):
+        name = entry.name.partition(".")[0]
+        if name not in sys.stdlib_module_names or not (entry.suffix == ".py" or (entry / "__init__.py").is_file()):
+            continue
+        file = str(entry if entry.suffix == ".py" else entry / "__init__.py")
+        if getattr(sys.modules.get(name), "__file__", None) == file or file in involved:
+            return entry
+    return None
 
 
 def _ran(error: BaseException) -> bool:
@@ -276,8 +319,12 @@ def _where(module: ModuleType) -> str:
     path = getattr(module, "__file__", None)
     if not path:
         return f"the module {module.__name__!r}"
+    return repr(_shown(path))
+
+
+def _shown(path: str) -> str:
     relative = os.path.relpath(path)
-    return repr(path if relative.startswith(os.pardir) else relative)
+    return path if relative.startswith(os.pardir) else relative
 
 
 def _public(holder: object) -> list[str]:

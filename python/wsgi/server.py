@@ -11,6 +11,7 @@ The names of `wsgiref.simple_server` keep working, so that a program written for
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -22,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from wsgi import _core
 from wsgi.environ import base_environ
+from wsgi.errors import StartupError, WSGIServerError
 from wsgi.interface import WSGI, choose
+from wsgi.logging import report
 from wsgi.running import Run
 from wsgi.settings import Settings
 
@@ -32,6 +35,34 @@ if TYPE_CHECKING:
     Application = WSGIApplication | Callable[..., Awaitable[object]]
 
 __all__ = ["WSGIServer", "make_server", "serve"]
+
+
+# The thread in which the command imports the application.
+_importer: int | None = None
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within it a program that serves itself while this thread imports it is told so, and does not serve."""
+    global _importer
+    _importer = threading.get_ident()
+    try:
+        yield
+    finally:
+        _importer = None
+
+
+def _is_imported(call: str) -> bool:
+    """Whether the command is importing the program that makes `call`; then one line says where, and what to do."""
+    if _importer != threading.get_ident():
+        return False
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(os.path.dirname(__file__) + os.sep):
+        frame = frame.f_back
+    place = f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+    what = f"{call} at {place} is ignored while the module is imported, because the command serves the application"
+    report(logging.WARNING, f"{what}; put the call under: if __name__ == '__main__'")
+    return True
 
 
 # Elsewhere than on Unix there is nothing to register.
@@ -121,15 +152,20 @@ class WSGIServer:
     def serve_forever(self, poll_interval: float | None = None) -> None:
         """Serves until `shutdown()`, or until SIGINT or SIGTERM where this is the main thread and the program has no
         handlers of its own for them. Then it stops gracefully: running requests are finished within `graceful_timeout`
-        seconds. A second signal stops at once.
+        seconds. A second signal stops at once. While the command `wsgi` imports the program, it closes the server and
+        returns, since the command serves the application.
 
         Parameters:
             poll_interval: for wsgiref's sake; nothing is polled here.
 
         Raises:
             RuntimeError: the server is running or closed, or has no application.
-            StartupError: an ASGI application failed to start.
+            StartupError: an ASGI application failed to start, or the system has no threads or memory left.
         """
+        if _is_imported("serve_forever()"):
+            # Its port may be the one that the command is about to listen on.
+            self.server_close()
+            return
         with self._signals():
             run = self._start()
             try:
@@ -252,17 +288,28 @@ class WSGIServer:
                 raise RuntimeError("the server is running already")
             if self.application is None:
                 raise RuntimeError("the server has no application: pass app=… or call set_app()")
-            run = self._run = self._make_run(self.application, once, background)
+            try:
+                run = self._run = self._make_run(self.application, once, background)
+            except (OSError, MemoryError) as error:
+                raise self._no_start(error) from error
             self._stuck = ()
         # Known before its first thread starts: from then on the application may ask for a stop.
         try:
             run.begin()
-        except BaseException:
+        except BaseException as error:
             # The system has no more threads, or Ctrl-C came just now.
             run.abort()
             self._end(run)
+            if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error)):
+                raise self._no_start(error) from error
             raise
         return run
+
+    def _no_start(self, error: BaseException) -> StartupError:
+        reason = str(error) or "out of memory"
+        threads = f"{self.settings.threads} threads" if self._interface == WSGI else "the server"
+        hint = "lower --threads, or raise the limits of processes and memory (ulimit -u, ulimit -v, a container's own)"
+        return StartupError(f"cannot start {threads}: {reason}; {hint}")
 
     def _make_run(self, app: Application, once: bool, background: bool) -> Run:
         if self._interface == WSGI:
@@ -311,13 +358,24 @@ def make_server(
 
 
 def serve(app: Application, **options: Any) -> None:
-    """Serves an application until it is stopped, then closes.
+    """Serves an application until it is stopped, then closes: a whole program. Where it cannot start, it writes one
+    line and ends the program with exit code 1; make a `WSGIServer` to handle that yourself.
 
     Parameters:
         app: the application.
         options: as for `WSGIServer`, host and port included.
+
+    Raises:
+        SystemExit: an option has a wrong value, an address cannot be listened on, or the application failed to start.
+        TypeError: an option has an unknown name, or the application cannot be called as its interface wants.
     """
-    WSGIServer(app=app, **options).run()
+    if _is_imported("serve()"):
+        return
+    try:
+        WSGIServer(app=app, **options).run()
+    except WSGIServerError as error:
+        report(logging.CRITICAL, str(error))
+        raise SystemExit(1) from error
 
 
 def _shards() -> int:

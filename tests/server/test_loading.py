@@ -334,6 +334,41 @@ def test_error_of_the_application_is_kept_from_its_first_frame_on(
     assert found[:1] == frames[:1]
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"hello.py": "import os\nos.environ['NO_SUCH_KEY']\n"}, "KeyError: 'NO_SUCH_KEY' ({dir}/hello.py, line 2)"),
+        ({"hello.py": "import near\n", "near.py": "\nassert 0\n"}, "AssertionError ({dir}/near.py, line 2)"),
+        ({"hello.py": "raise ValueError('a\\nb  c' + 'd' * 200)\n"}, "ValueError: a b c" + "d" * 152 + "... ({dir}/hello.py, line 1)"),
+        ({"hello.py": "import json\njson.loads('{')\n"},
+            "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1) "
+            "({dir}/hello.py, line 2)"),
+        ({"hello.py": "def app(:\n"}, "SyntaxError: invalid syntax (hello.py, line 1)"),
+        ({"hello.py": "class E(Exception):\n    def __str__(self): 1 / 0\nraise E\n"}, "E ({dir}/hello.py, line 3)"),
+    ],
+)  # fmt: skip
+def test_error_of_the_application_is_named_with_message_and_place(
+    files: dict[str, str], message: str, tree: Tree
+) -> None:
+    directory = tree(files)
+    error = refusal("hello:app", directory)
+    assert str(error) == f"cannot load 'hello:app': it raised {message.format(dir=directory)}"
+
+
+def test_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_bytes("app = 'é'\n".encode("latin-1"))
+    error = refusal("hello:app", tmp_path)
+    assert str(error) == f"cannot load 'hello:app': '{tmp_path}/hello.py' is not UTF-8 text: save it as UTF-8"
+
+
+def test_file_that_hides_a_standard_module_is_named(tree: Tree) -> None:
+    # In a process of its own: here the module may be imported already.
+    directory = tree({"hello.py": "from quopri import encode\n" + APP, "quopri.py": "", "random.py": ""})
+    done = run("hello:app", cwd=directory)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"; '{directory}/quopri.py' hides Python's own module 'quopri': rename it\n")
+
+
 def test_error_in_a_users_wsgi_py_leaves_no_half_module(tree: Tree) -> None:
     refusal("wsgi:app", tree({"wsgi.py": "1 / 0\n"}))
     assert sys.modules["wsgi"] is wsgi

@@ -172,7 +172,22 @@ WRONG_KEYWORDS: dict[str, list[object]] = {
     "socket_mode": [0o1000, 660, -1, "888", "66", True],
     "reuse_port": [1, 0, "yes", None],
     "host": ["a b", "a/b", "127.0.0.1:80", "u@a", "[a]", "[::1", "a\n", None, 1],
-    "bind": ["a", "a:", "a:x", "a:65536", "::1:80", "unix:", "fd://", "fd://x", "fd://-1", "fd:3", "fd:", 1, [1], ["a"]],
+    "bind": [
+        "a",
+        "a:",
+        "a:x",
+        "a:65536",
+        "::1:80",
+        "unix:",
+        "fd://",
+        "fd://x",
+        "fd://-1",
+        "fd:3",
+        "fd:",
+        1,
+        [1],
+        ["a"],
+    ],
     "access_log": ["a\0b", 1],
     "access_log_format": ["", " ", "a\nb", None],
     "trusted_proxies": [
@@ -366,8 +381,10 @@ def test_bind_flag_stands_above_the_port_of_the_platform() -> None:
         ("thread", "unknown option 'thread': did you mean 'threads'?"),
         ("max_body", "unknown option 'max_body': did you mean 'max_body_size'?"),
         ("frobnicate", "unknown option 'frobnicate'"),
-        ("root_path", "unknown option 'root_path': the prefix comes from a trusted proxy: "
-            "--forwarded-fields x-forwarded-prefix"),
+        (
+            "root_path",
+            "unknown option 'root_path': the prefix comes from a trusted proxy: --forwarded-fields x-forwarded-prefix",
+        ),
         ("app_dir", "unknown option 'app_dir' (the wsgi command has it, a program does not)"),
     ],
 )
@@ -384,8 +401,10 @@ def test_keyword_unknown_name_is_refused_with_the_nearest(name: str, message: st
         ("max-body-size = 1", "unknown key 'max-body-size' in {toml!r}: did you mean 'max_body_size'?"),
         ("check_config = true", "unknown key 'check_config' in {toml!r} (it has no place in a file)"),
         ("workers = 2", "unknown key 'workers' in {toml!r}: there are no worker processes; "),
-        ("[tool.wsgi]\nport = 1",
-            "{toml!r} has a table [tool] (from --config): options stand at the top of the file, outside of any table"),
+        (
+            "[tool.wsgi]\nport = 1",
+            "{toml!r} has a table [tool] (from --config): options stand at the top of the file, outside of any table",
+        ),
         ("[port]\nport = 1", "{toml!r} has a table [port] (from --config): options stand at the top of the file"),
         ("[[bind]]\nport = 1", "{toml!r} has a table [bind] (from --config): options stand at the top of the file"),
         ("port = ", "config: {toml!r} is not TOML (from --config): "),
@@ -451,7 +470,9 @@ def test_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["host", "bind", "access_log_format", "access_log_exclude", "trusted_proxies", "threads"])
+@pytest.mark.parametrize(
+    "name", ["host", "bind", "access_log_format", "access_log_exclude", "trusted_proxies", "threads"]
+)
 def test_variable_that_is_not_utf8_is_refused_with_its_origin(name: str) -> None:
     variable_name = f"WSGI_{name.upper()}"
     with pytest.raises(ConfigError) as caught:
@@ -492,9 +513,7 @@ def test_variable_of_another_option_is_never_a_link() -> None:
 def test_flag_that_may_be_repeated_is_refused_as_one_value() -> None:
     with pytest.raises(ConfigError) as caught:
         command({"bind": ["fd:3"]})
-    assert str(caught.value) == (
-        "bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N, not 'fd:3' (from --bind)"
-    )
+    assert str(caught.value) == ("bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N, not 'fd:3' (from --bind)")
 
 
 @pytest.mark.parametrize("flag", COUNTERPARTS)
