@@ -48,10 +48,11 @@ _GROUPS = (
     ("--check", "--check-config imports the application and prints every option"),
     # Time.
     ("-t --timeout --harakiri --socket-timeout --timeout-worker-healthcheck --read-timeout",
-        "a running request has no time limit; waits are limited by --queue-timeout, --body-timeout and --write-timeout"),
+        "a running request has no time limit; its waits have --queue-timeout, --body-timeout and --write-timeout"),
     ("--keepalive --timeout-keep-alive --keep-alive-timeout --channel-timeout",
         "the idle time of a connection is --keep-alive"),
-    ("--timeout-graceful-shutdown --shutdown-timeout --worker-reload-mercy", "the time for a stop is --graceful-timeout"),
+    ("--timeout-graceful-shutdown --shutdown-timeout --worker-reload-mercy",
+        "the time for a stop is --graceful-timeout"),
     # Limits.
     ("--limit-concurrency --connection-limit --worker-connections --listen-backlog --max-concurrency", _LIMITS),
     ("--limit-request-line", "the longest request line is --max-request-line"),
@@ -62,7 +63,8 @@ _GROUPS = (
     ("--inbuf-overflow", "what a request body takes of memory is --body-buffer"),
     # Proxies.
     ("--forwarded-allow-ips --proxy-allow-ips --proxy-headers --no-proxy-headers --proxy-mode --trusted-proxy "
-        "--trusted-proxy-headers --clear-untrusted-proxy-headers --forwarder-headers --secure-scheme-headers", _PROXIES),
+        "--trusted-proxy-headers --clear-untrusted-proxy-headers --forwarder-headers --secure-scheme-headers",
+        _PROXIES),
     ("--trusted-proxy-count", "the number of proxies is --forwarded-hops"),
     ("--root-path --url-prefix --url-path-prefix --mount",
         "the prefix comes from a trusted proxy: --forwarded-fields x-forwarded-prefix"),

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -148,7 +148,7 @@ def _call_of(app: Any) -> _Call | None:
 
 
 def _callee(app: Any) -> Any:
-    """What Python calls when it calls an object: `__call__` as its class has it, a slot or another descriptor included."""
+    """What Python calls when it calls an object: `__call__` as its class has it, be it a slot or another descriptor."""
     for kind in type(app).__mro__:
         if "__call__" in vars(kind):
             found = vars(kind)["__call__"]
@@ -184,8 +184,8 @@ def _is_bound(function: Any) -> bool:
 def _is_marked(function: Any) -> bool:
     function = getattr(function, "__func__", function)
     # By the dictionaries, since mocks and proxies answer for every attribute.
-    places = [getattr(function, "__dict__", None), *(vars(kind) for kind in type(function).__mro__)]
-    return any(place.get(mark) for place in places if hasattr(place, "get") for mark in _MARKS)
+    places = [getattr(function, "__dict__", {}), *(vars(kind) for kind in type(function).__mro__)]
+    return any(place.get(mark) for place in places if isinstance(place, Mapping) for mark in _MARKS)
 
 
 def _code(function: Any) -> CodeType | None:
@@ -216,7 +216,7 @@ def _unused(*arguments: object) -> None:
 
 def _try(app: Callable[..., Any], likely: str) -> str:
     """Calls an application in ASGI's way; `likely` counts where it raises something that is not about the arguments."""
-    scope = {
+    scope: dict[str, object] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",

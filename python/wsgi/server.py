@@ -6,7 +6,10 @@
 
 Applications are WSGI or ASGI ones, which is found out by looking; the option `interface` says so where that fails.
 
-The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more.
+The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more:
+`make_server` with `server_class` and `handler_class`, `WSGIServer((host, port), handler_class)` with `set_app`,
+`WSGIRequestHandler`, `demo_app`. What a subclass asks for and cannot have here is refused in one line
+(`wsgi.simple_server`).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsgi import _core
 from wsgi.environ import base_environ
@@ -28,33 +31,33 @@ from wsgi.interface import WSGI, choose
 from wsgi.logging import report
 from wsgi.running import Run
 from wsgi.settings import Settings
+from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     Application = WSGIApplication | Callable[..., Awaitable[object]]
 
-__all__ = ["WSGIServer", "make_server", "serve"]
+__all__ = ["WSGIRequestHandler", "WSGIServer", "demo_app", "make_server", "serve"]
 
 
-# The thread in which the command imports the application.
-_importer: int | None = None
+# The thread in which the command imports the application, while it does.
+_importers: set[int] = set()
 
 
 @contextmanager
 def importing() -> Iterator[None]:
     """Within it a program that serves itself while this thread imports it is told so, and does not serve."""
-    global _importer
-    _importer = threading.get_ident()
+    _importers.add(threading.get_ident())
     try:
         yield
     finally:
-        _importer = None
+        _importers.clear()
 
 
 def _is_imported(call: str) -> bool:
     """Whether the command is importing the program that makes `call`; then one line says where, and what to do."""
-    if _importer != threading.get_ident():
+    if threading.get_ident() not in _importers:
         return False
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(os.path.dirname(__file__) + os.sep):
@@ -75,6 +78,7 @@ class WSGIServer:
 
     Parameters:
         host: name or address to listen on; `localhost` listens on both loopback addresses, "" on every IPv4 interface.
+            A pair `(host, port)` is wsgiref's way to say both; a handler class may follow in the place of the port.
         port: TCP port; 0 lets the system choose, `server_port` tells.
         app: the application; `set_app` may follow later.
         settings: a ready `Settings` in place of host, port and options.
@@ -93,13 +97,19 @@ class WSGIServer:
 
     def __init__(
         self,
-        host: str = "127.0.0.1",
-        port: int = 8000,
+        host: str | tuple[str, int] = "127.0.0.1",
+        port: int | type = 8000,
         app: Application | None = None,
         *,
         settings: Settings | None = None,
         **options: Any,
     ) -> None:
+        check_server(type(self))
+        if isinstance(host, tuple):
+            if isinstance(port, type):
+                check_handler(port)
+            host, port = host
+            self._serves_in_context = False
         if settings is None:
             settings = Settings.from_keywords(host=host, port=port, **options)
         elif options:
@@ -119,8 +129,20 @@ class WSGIServer:
         """The first address, as `(host, port)` or as a Unix socket's path."""
         self.base_environ: dict[str, Any] = self._environs[0]
         """What every environ of the first address begins with. Changes count from the next start on."""
+        self.setup_environ()
 
     # wsgiref's names.
+
+    def setup_environ(self) -> None:
+        """Is called when the server listens, for a subclass that adds to `base_environ`."""
+
+    @property
+    def socket(self) -> NoReturn:
+        """Not there: the core has the listening sockets."""
+        raise AttributeError(
+            "the server's core has the listening sockets: server_address and fileno() say what they are; there is no "
+            "TLS here, a proxy does it"
+        )
 
     @property
     def server_name(self) -> str:
@@ -343,15 +365,28 @@ def make_server(
     port: int,
     app: Application,
     server_class: Callable[..., WSGIServer] = WSGIServer,
+    handler_class: type = WSGIRequestHandler,
     **options: Any,
 ) -> WSGIServer:
     """Makes a server, as `wsgiref.simple_server.make_server` does.
 
     Parameters:
         host, port, app: as for `WSGIServer`.
-        server_class: what makes the server.
+        server_class: what makes the server: `WSGIServer`, a subclass, or a function that takes the same and gives one.
+            `socketserver.ThreadingMixIn` may be among the bases; the server has threads without it.
+        handler_class: a subclass of `WSGIRequestHandler`, of this module or of wsgiref. It is not used: what it changes
+            about the log on standard error has nothing to change here.
         options: as for `WSGIServer`.
+
+    Raises:
+        TypeError: a class overrides a method that has a meaning for wsgiref and none here, or is not for this server.
     """
+    check_handler(handler_class)
+    if isinstance(server_class, type) and not issubclass(server_class, WSGIServer):
+        raise TypeError(
+            f"server_class {server_class.__name__} must be a subclass of wsgi.server.WSGIServer: import WSGIServer "
+            "from wsgi.server, where the class is made"
+        )
     server = server_class(host, port, app, **options)
     server._serves_in_context = False
     return server

@@ -144,7 +144,8 @@ class Settings:
     port = Option(Integer(0, 65535), 8000, "Listening",
         "TCP port; 0 takes a free one", fallback="PORT")
     bind = Option(Many(Bind()), (), "Listening",
-        "address to listen on instead of host and port; a socket that is already open is fd://N; may be repeated")
+        "address to listen on instead of host and port; a socket that is already open is fd://N, a descriptor that the "
+        "command takes over and closes; may be repeated")
     socket_mode = Option(Mode(), None, "Listening",
         "permissions of Unix sockets; a given mode is applied as it is, the default passes through the umask")
     backlog = Option(Integer(1, (1 << 31) - 1), 2048, "Listening",
@@ -154,7 +155,7 @@ class Settings:
 
     # application
     interface = Option(Choice("auto", "wsgi", "asgi"), "auto", "Application",
-        "how the application is called; auto finds out")
+        "how the application is called; auto decides by its signature, and where that says nothing by one trial call")
     lifespan = Option(Choice("auto", "on", "off"), "auto", "Application",
         "tell an ASGI application of start and stop; with on it must take part, with auto it may")
     loop = Option(Choice("auto", "asyncio", "uvloop"), "auto", "Application",
@@ -290,8 +291,8 @@ class Settings:
             flags: the flags that were given, by option name: text, a list of texts where the flag may be repeated, or a
                 bool where it takes no value.
             environ: the variables, those of the process by default. An empty one counts as not set.
-            warn: takes one line for each `WSGI_*` variable that is no option, and one for each of an option that Kubernetes
-                has set as the link to a service. The other variables of such a service are passed over.
+            warn: takes one line for each `WSGI_*` variable that is no option, and one where Kubernetes has set that of
+                an option as the link to a service. The other variables of such a service are passed over.
 
         Raises:
             ConfigError: a value, a TOML key or the file is wrong.
@@ -360,8 +361,8 @@ class Settings:
             is_table = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
             if is_table:
                 raise ConfigError(
-                    f"{path!r} has a table [{_shortened(key)}] (from {self._origins['config'].text}): options stand at the "
-                    "top of the file, outside of any table"
+                    f"{path!r} has a table [{_shortened(key)}] (from {self._origins['config'].text}): options stand at "
+                    "the top of the file, outside of any table"
                 )
             if key not in allowed:
                 where = " (it has no place in a file)" if key in OPTIONS else ""

@@ -22,7 +22,11 @@ _PACKAGE = Path(__file__).parent.parent / _NAME
 DIRECTORY = str(Path(__file__).parent / "first_on_path")
 """What `install` puts first on `sys.path`."""
 
-_package: ModuleType | None = None
+
+class _Held:
+    """The package while the user's module has its name."""
+
+    package: ModuleType | None = None
 
 
 class _UserModule(ModuleType):
@@ -30,14 +34,14 @@ class _UserModule(ModuleType):
 
     def __getattr__(self, name: str) -> object:
         # `__all__` and the like would speak of the package's names, not of this module's.
-        if _package is None or (name.startswith("__") and name != "__version__"):
+        if _Held.package is None or (name.startswith("__") and name != "__version__"):
             raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
-        return getattr(_package, name)
+        return getattr(_Held.package, name)
 
     def __setattr__(self, name: str, value: object) -> None:
         # The import of `wsgi.server` sets `server` here, where the user may have a name like that.
-        if _package is not None and isinstance(value, ModuleType) and _is_part(name, value):
-            setattr(_package, name, value)
+        if _Held.package is not None and isinstance(value, ModuleType) and _is_part(name, value):
+            setattr(_Held.package, name, value)
         else:
             super().__setattr__(name, value)
 
@@ -47,17 +51,15 @@ def install() -> None:
 
     Where the import fails, `remove` undoes it.
     """
-    global _package
-    _package = sys.modules.pop(_NAME)
+    _Held.package = sys.modules.pop(_NAME)
     sys.path.insert(0, DIRECTORY)
 
 
 def remove() -> None:
     """Undoes `install`: the name `wsgi` is the package's again."""
-    global _package
-    if _package is not None:
-        sys.modules[_NAME] = _package
-        _package = None
+    if _Held.package is not None:
+        sys.modules[_NAME] = _Held.package
+        _Held.package = None
         sys.path[:] = [entry for entry in sys.path if entry != DIRECTORY]
 
 
@@ -70,12 +72,11 @@ def clashes(locations: list[str]) -> list[str]:
 
 def load() -> None:
     """Imports the user's module in the place of the one that is being imported as `wsgi`."""
-    global _package
-    if _package is None:
-        _package = _own_package()
+    if _Held.package is None:
+        _Held.package = _own_package()
     spec = _users_spec()
     if spec is None:
-        sys.modules[_NAME] = _package
+        sys.modules[_NAME] = _Held.package
         return
     module = _UserModule(_NAME)
     module.__spec__ = spec
@@ -84,7 +85,7 @@ def load() -> None:
     if spec.has_location and spec.origin:
         module.__file__ = spec.origin
         module.__cached__ = spec.cached
-    module.__path__ = [*(spec.submodule_search_locations or ()), *_package.__path__]
+    module.__path__ = [*(spec.submodule_search_locations or ()), *_Held.package.__path__]
     sys.modules[_NAME] = module
     if spec.has_location and spec.loader is not None:
         spec.loader.exec_module(module)

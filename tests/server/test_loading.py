@@ -163,7 +163,8 @@ def test_own_package_is_reached_beside_a_users_wsgi_py(tree: Tree) -> None:
 def test_other_modules_reach_the_served_module_as_wsgi(tree: Tree) -> None:
     files = {
         "wsgi.py": "registry = {}\nvalue = 0\nimport routes\n" + APP,
-        "routes.py": "import wsgi\nfrom wsgi import registry, settings\nwsgi.value = 1\nregistry['a'] = wsgi.__file__\n",
+        "routes.py": "import wsgi\nfrom wsgi import registry, settings\n"
+        "wsgi.value = 1\nregistry['a'] = wsgi.__file__\n",
     }
     directory = tree(files)
     app = loaded("wsgi:app", directory)
@@ -339,7 +340,8 @@ def test_error_of_the_application_is_kept_from_its_first_frame_on(
     [
         ({"hello.py": "import os\nos.environ['NO_SUCH_KEY']\n"}, "KeyError: 'NO_SUCH_KEY' ({dir}/hello.py, line 2)"),
         ({"hello.py": "import near\n", "near.py": "\nassert 0\n"}, "AssertionError ({dir}/near.py, line 2)"),
-        ({"hello.py": "raise ValueError('a\\nb  c' + 'd' * 200)\n"}, "ValueError: a b c" + "d" * 152 + "... ({dir}/hello.py, line 1)"),
+        ({"hello.py": "raise ValueError('a\\nb  c' + 'd' * 200)\n"},
+            "ValueError: a b c" + "d" * 152 + "... ({dir}/hello.py, line 1)"),
         ({"hello.py": "import json\njson.loads('{')\n"},
             "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1) "
             "({dir}/hello.py, line 2)"),

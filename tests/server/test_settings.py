@@ -466,7 +466,8 @@ def test_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         command(toml=toml)
     assert str(caught.value) == (
-        f"config: {str(toml)!r} is not UTF-8 text (from --config): save it as UTF-8; the first wrong byte is 0xe4 in line 2"
+        f"config: {str(toml)!r} is not UTF-8 text (from --config): save it as UTF-8; "
+        "the first wrong byte is 0xe4 in line 2"
     )
 
 
