@@ -8,6 +8,7 @@ errors alone.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             traceback.print_exception(error.__cause__)
         print(f"wsgi: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN):
+            raise
+        print(f"wsgi: cannot start: {error.strerror}; raise the limit (ulimit -n, ulimit -v)", file=sys.stderr)
         return 1
     except MemoryError:
         print("wsgi: cannot start: out of memory; raise the limit (ulimit -v, a container's own)", file=sys.stderr)

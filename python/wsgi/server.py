@@ -328,21 +328,25 @@ class WSGIServer:
         return run
 
     def _no_start(self, error: BaseException) -> StartupError:
-        reason = str(error) or "out of memory"
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
         threads = f"{self.settings.threads} threads" if self._interface == WSGI else "the server"
         hint = "lower --threads, or raise the limits of processes and memory (ulimit -u, ulimit -v, a container's own)"
+        if "open files" in reason:
+            hint = "raise the limit of open files (ulimit -n)"
         return StartupError(f"cannot start {threads}: {reason}; {hint}")
 
     def _make_run(self, app: Application, once: bool, background: bool) -> Run:
         if self._interface == WSGI:
             core = self._core.start(app, self._environs, shards=_shards(), once=once)
-            return Run(core, background=background)
+            with _ending(core):
+                return Run(core, background=background)
         # Imported late: asyncio is large, and nothing to WSGI.
         from wsgi.asgi import LoopRun, single
 
         app = single(app, self._interface)
         core = self._core.start(app, self._environs, once=once, looped=True)
-        return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
+        with _ending(core):
+            return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
 
     def _servers(self) -> list[object]:
         """The `server` of each listener's scopes: name and port, or a Unix socket's path."""
@@ -358,6 +362,17 @@ class WSGIServer:
                 self._run = None
                 self._stuck = stuck
         run.ended.set()
+
+
+@contextmanager
+def _ending(core: _core.Run) -> Iterator[None]:
+    """Ends the engine's part of a run that fails before it begins: its own threads are running."""
+    try:
+        yield
+    except BaseException:
+        core.abort()
+        core.finish()
+        raise
 
 
 def make_server(

@@ -170,6 +170,22 @@ resource.setrlimit(resource.RLIMIT_AS, (pages + (24 << 20),) * 2)
     assert re.fullmatch(r"wsgi: cannot start 200 threads: .*; lower --threads, or raise the limits .*\n", done.stderr)
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("more", range(4))
+def test_limit_of_open_files_is_said_in_one_line(more: int, kind: str, tmp_path: Path) -> None:
+    content = f"""
+import os, resource
+free = os.open(os.devnull, os.O_RDONLY)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + {more}, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+{kind} app(*args): return []
+"""
+    (tmp_path / "tight.py").write_text(content)
+    done = run("tight:app", "--port", "0", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert re.fullmatch(r"wsgi: cannot (listen|start) .*Too many open files.*\n", done.stderr)
+
+
 def test_error_of_the_application_is_shown_from_its_first_frame_on(site: Path) -> None:
     (site / "broken.py").write_text("import near\n")
     (site / "near.py").write_text("1 / 0\n")
