@@ -4,7 +4,7 @@
 
     WSGIServer("localhost", 8000, app).serve_forever()
 
-Applications are WSGI or ASGI ones, which is found out by looking; the option `interface` says so where that fails.
+Applications are WSGI or ASGI ones: `wsgi.interface` tells by their signature, or the option `interface` says it.
 
 The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more:
 `make_server` with `server_class` and `handler_class`, `WSGIServer((host, port), handler_class)` with `set_app`,
