@@ -24,6 +24,9 @@ For the command `wsgi` a flag stands above a variable, a variable above the file
 which other programs share, is read where nothing else names a port. An empty variable counts as not set. A program
 that makes its own `WSGIServer` gives keywords; it reads neither variables nor a file.
 
+Options of other servers (`--workers`, `root_path`, `WSGI_CERTFILE`) are answered with the one that does the same here.
+Variables that Kubernetes sets for a service called wsgi (`WSGI_PORT=tcp://…`, `WSGI_SERVICE_HOST`) are passed over.
+
 Sizes are bytes, or `64k`, `1M`, `1GiB` in steps of 1024. Times are seconds, or `500ms`, `1.5`, `2m`, `1h`. An option
 that may be repeated is separated by commas in a variable, and a list in the file and as a keyword.
 

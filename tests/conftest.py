@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import wsgi
+from wsgi_server import user_module
 
 
 def pytest_configure() -> None:
@@ -22,9 +22,14 @@ def clean_imports(tmp_path: Path) -> Iterator[None]:
     """Forgets, after the test, the modules it imported from `tmp_path` and what it put on `sys.path`."""
     path = list(sys.path)
     yield
+    # The name `wsgi` may be a user's module's.
+    user_module.remove()
     sys.path[:] = path
+    imported = []
     for name, module in list(sys.modules.items()):
         places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
         if any(str(place).startswith(str(tmp_path)) for place in places):
-            del sys.modules[name]
-    vars(wsgi).pop("__getattr__", None)
+            imported.append(name)
+    # Only now: the places of a module in a directory without code are asked of the module above it.
+    for name in imported:
+        del sys.modules[name]

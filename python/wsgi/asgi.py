@@ -15,15 +15,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wsgi import _core
 from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
 from wsgi.lifespan import ASGIApplication, Lifespan
 from wsgi.logging import report
 from wsgi.running import FAREWELL, TICK, Run
 from wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    # For checkers alone: imported after the application, whose wsgi.py may have the name.
+    from wsgi import _core
 
 __all__ = ["LoopRun", "single"]
 

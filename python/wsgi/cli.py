@@ -8,6 +8,7 @@ errors alone.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 from wsgi import __version__
 from wsgi.errors import LoadError, WSGIServerError
+from wsgi.foreign import counterpart
 from wsgi.names import nearest
 from wsgi.settings import OPTIONS, Option, Settings
 from wsgi.values import Boolean
@@ -49,7 +51,9 @@ class _Parser(argparse.ArgumentParser):
         # The value of an unknown flag is among the rest as well: the flag is what was mistyped.
         flag = next((item.partition("=")[0] for item in rest if item.startswith("-")), None)
         if flag is not None:
-            self.error(f"unknown option {flag!r}{nearest(flag, self._option_string_actions)}")
+            known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
+            hint = counterpart(flag) or nearest(flag.lstrip("-"), known, prefix="--")
+            self.error(f"unknown option {flag!r}{hint}")
         if rest:
             self.error(f"one application is enough: what is {rest[0]!r}?")
         return found
@@ -110,6 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(error.__cause__)
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN):
+            raise
+        print(f"wsgi: cannot start: {error.strerror}; raise the limit (ulimit -n, ulimit -v)", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("wsgi: cannot start: out of memory; raise the limit (ulimit -v, a container's own)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -124,15 +136,20 @@ def _run(target: str, flags: dict[str, object]) -> int:
     from wsgi.loading import load
     from wsgi.logging import configure, report
 
+    # Before the application: a user's wsgi.py may have names that stand for others in `from wsgi import …`.
+    from wsgi.server import WSGIServer, importing
+
     configure(settings.log_level)
     for warning in warnings:
         report(logging.WARNING, warning)
-    app: Any = load(target, Path(settings.app_dir))
+    with importing():
+        app: Any = load(target, Path(settings.app_dir))
     if settings.check_config:
-        print(_table(target, settings))
+        table = _table(target, settings)
+        # A path may hold bytes that the encoding of standard output does not have.
+        encoding = sys.stdout.encoding or "utf-8"
+        print(table.encode(encoding, "backslashreplace").decode(encoding))
         return 0
-
-    from wsgi.server import WSGIServer
 
     try:
         server = WSGIServer(app=app, settings=settings)
@@ -140,6 +157,7 @@ def _run(target: str, flags: dict[str, object]) -> int:
         # What the core alone can judge: an address, a log file, a format, the application's kind.
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
+    _release(settings)
     server.run()
     if server.stuck:
         # Threads that are still inside the application would keep or break the interpreter's own end.
@@ -147,6 +165,22 @@ def _run(target: str, flags: dict[str, object]) -> int:
         sys.stderr.flush()
         os._exit(1)
     return 0
+
+
+def _release(settings: Settings) -> None:
+    """Closes the descriptors of `fd://N`, of which the server has duplicates.
+
+    Left open, they would keep the socket listening while the server stops, and in every program that the application
+    starts: clients would wait for an answer instead of being refused.
+    """
+    for number in {int(address[5:]) for address in settings.addresses if address.startswith("fd://")}:
+        if number > 2:
+            os.close(number)
+        else:
+            # What opens next must not become standard input or output.
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            os.close(null)
 
 
 def _table(target: str, settings: Settings) -> str:

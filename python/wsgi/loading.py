@@ -6,10 +6,14 @@
     hello                        `app`, or else `application`
     path/to/hello.py:app         a file
 
-The module is imported as any other, with the application's directory first on `sys.path`. One thing differs: a module
-of the application whose name is taken already by a module from elsewhere is imported by its file, under the name
-`user_NAME`. The case that matters is a file called wsgi.py, which half of all projects have and which is also the name
-of this package. In such a process `import wsgi.server` gives this package, `from wsgi import app` the user's `app`.
+The module is imported as any other, with the application's directory first on `sys.path`, under any name that
+`importlib.import_module` takes. Two cases differ:
+
+- A file called wsgi.py, which half of all projects have, has the name of this package. `wsgi_server.user_module` makes
+  both reachable: `import wsgi` gives the user's module, here and in the processes of `multiprocessing`, and
+  `import wsgi.server` a part of this package.
+- A module whose name is taken by one that is imported already, of the standard library for example, is imported by its
+  file, under the name `user_NAME`. Other processes do not find that name.
 """
 
 from __future__ import annotations
@@ -19,19 +23,26 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
 
 import wsgi
 from wsgi.errors import LoadError
 from wsgi.names import nearest
+from wsgi_server import user_module
 
 __all__ = ["load"]
 
 _DEFAULT_NAMES = ("app", "application")
 _FACTORY_NAMES = ("create_app", "make_app", "get_app", "create_application", "get_wsgi_application")
-_IMPORT_MACHINERY = ("<frozen importlib", os.path.dirname(importlib.__file__) + os.sep, __file__)
+_IMPORT_MACHINERY = (
+    "<frozen importlib",
+    os.path.dirname(importlib.__file__) + os.sep,
+    user_module.__file__,
+    user_module.DIRECTORY,
+    __file__,
+)
 
 
 def load(target: str, app_dir: Path) -> object:
@@ -50,7 +61,7 @@ def load(target: str, app_dir: Path) -> object:
     directory = Path(os.path.abspath(app_dir))
     if module_name.endswith(".py") or "/" in module_name or os.sep in module_name:
         directory, module_name = _module_of_file(directory / module_name)
-    elif not all(part.isidentifier() for part in module_name.split(".")):
+    elif not all(module_name.split(".")) or "\0" in module_name:
         raise LoadError(f"{module_name!r} is not the name of a module: write MODULE:APP, such as hello:app")
     try:
         module = _import(module_name, directory)
@@ -58,7 +69,7 @@ def load(target: str, app_dir: Path) -> object:
     except (Exception, SystemExit) as error:
         if isinstance(error, LoadError) and not _ran(error):
             raise
-        raise _own_error(target, error) from error
+        raise _own_error(target, error, directory) from error
     if not callable(found):
         raise LoadError(f"{shown!r} in {_where(module)} is not callable: it is of type {type(found).__name__}")
     return found
@@ -74,28 +85,45 @@ def _module_of_file(path: Path) -> tuple[Path, str]:
     while (directory / "__init__.py").is_file():
         names.insert(0, directory.name)
         directory = directory.parent
-    if not all(name.isidentifier() for name in names):
-        raise LoadError(f"{str(path)!r} cannot be imported: {'.'.join(names)!r} is not the name of a module")
+    dotted = next((name for name in names if "." in name), None)
+    if dotted is not None:
+        raise LoadError(f"{str(path)!r} cannot be imported: a module's name has no dot, and {dotted!r} has one")
     return directory, ".".join(names)
 
 
 def _import(name: str, directory: Path) -> ModuleType:
     """Imports a module by its dotted name with `directory` first on `sys.path`."""
     entry = str(directory)
-    if sys.path[:1] != [entry]:
-        sys.path.insert(0, entry)
+    position = int(sys.path[:1] == [user_module.DIRECTORY])
+    if sys.path[position : position + 1] != [entry]:
+        sys.path.insert(position, entry)
     importlib.invalidate_caches()
     top, _, rest = name.partition(".")
     own = _spec_beside_taken(top, rest, entry)
-    if own is not None:
+    if own is not None and top == wsgi.__name__:
+        _make_way(own)
+    elif own is not None:
         alias = _import_by_file(top, own).__name__
         name = f"{alias}.{rest}" if rest else alias
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if _ran(error) or error.name is None:
+    except BaseException as error:
+        user_module.remove()
+        if not isinstance(error, ModuleNotFoundError) or _ran(error) or error.name is None:
             raise
         raise _not_found(error.name, directory) from None
+
+
+def _make_way(spec: importlib.machinery.ModuleSpec) -> None:
+    """Lets `import wsgi` give the user's module or package of that name."""
+    locations = list(spec.submodule_search_locations or ())
+    taken = user_module.clashes(locations)
+    if taken:
+        raise LoadError(
+            f"the package {locations[0]!r} has the name of the server's package, which has a module {taken[0]!r} too: "
+            "rename the directory"
+        )
+    user_module.install()
 
 
 def _spec_beside_taken(top: str, rest: str, entry: str) -> importlib.machinery.ModuleSpec | None:
@@ -123,7 +151,7 @@ def _origins(spec: importlib.machinery.ModuleSpec | None) -> set[str]:
 
 
 def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-    """Imports the module of `spec` under a name of its own, registered so that pickle finds its classes."""
+    """Imports the module of `spec` under a name of its own, registered so that pickle finds its classes here."""
     alias = f"user_{name}"
     while (taken := sys.modules.get(alias)) is not None or importlib.util.find_spec(alias) is not None:
         if taken is not None and _origins(getattr(taken, "__spec__", None)) == _origins(spec):
@@ -141,8 +169,6 @@ def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleTy
         raise ModuleNotFoundError(name=name)
     module = importlib.util.module_from_spec(renamed)
     sys.modules[alias] = module
-    if name == wsgi.__name__:
-        _lend_names(module)
     if renamed.loader is not None:
         try:
             renamed.loader.exec_module(module)
@@ -150,18 +176,6 @@ def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleTy
             sys.modules.pop(alias, None)
             raise
     return module
-
-
-def _lend_names(module: ModuleType) -> None:
-    """Lets other modules of the application say `from wsgi import app` and mean the user's wsgi.py."""
-
-    def from_user_module(name: str) -> object:
-        # The parts of this package come first, also those that are not imported yet.
-        if name.startswith("__") or importlib.machinery.PathFinder.find_spec(f"wsgi.{name}", wsgi.__path__):
-            raise AttributeError(f"module 'wsgi' has no attribute {name!r}")
-        return getattr(module, name)
-
-    wsgi.__dict__["__getattr__"] = from_user_module
 
 
 def _evaluate(module: ModuleType, expression: str) -> tuple[object, str]:
@@ -214,8 +228,9 @@ def _parse(expression: str) -> tuple[list[str], tuple[list[object], dict[str, ob
 def _default(module: ModuleType) -> tuple[object, str]:
     """Gives the module's `app` or `application`."""
     for name in _DEFAULT_NAMES:
-        if hasattr(module, name):
-            return getattr(module, name), name
+        # Beside a user's wsgi.py `application` may be the module of the framework, which is no application.
+        if hasattr(module, name) and not isinstance(found := getattr(module, name), ModuleType):
+            return found, name
     public = _public(module)
     factory = next((name for name in _FACTORY_NAMES if name in public), None)
     hint = f": did you mean '{module.__name__}:{factory}()'?" if factory else ": write MODULE:NAME"
@@ -236,13 +251,56 @@ def _not_found(missing: str, directory: Path) -> LoadError:
     return LoadError(f"cannot find the module {missing!r} in the package {parent!r}{hint}")
 
 
-def _own_error(target: str, error: BaseException) -> LoadError:
+def _own_error(target: str, error: BaseException, directory: Path) -> LoadError:
     """Says that the application's code raised; `error` keeps its traceback from the application's first frame on."""
     error.__traceback__ = _application_frames(error.__traceback__)
-    hint = ""
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("wsgi."):
-        hint = " (in this process 'wsgi' is the server's package: import your own by 'from . import …')"
-    return LoadError(f"cannot load {target!r}: it raised {type(error).__name__}{hint}")
+    message = f"cannot load {target!r}: it raised {_one_line(error)}{_place(error, directory)}"
+    if isinstance(error, SyntaxError) and ("codec can't decode" in str(error) or "Non-UTF-8 code" in str(error)):
+        message = f"cannot load {target!r}: {error.filename!r} is not UTF-8 text: save it as UTF-8"
+    if isinstance(error, (ImportError, AttributeError)) and (hiding := _hiding(error, directory)) is not None:
+        message += f"; {str(hiding)!r} hides Python's own module {hiding.name.partition('.')[0]!r}: rename it"
+    return LoadError(message)
+
+
+def _one_line(error: BaseException) -> str:
+    """The type and the message of an error, as much of it as one line has room for."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # the application's own class, which cannot say what it is
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text if len(text) <= 160 else text[:157] + '...'}" if text else name
+
+
+def _place(error: BaseException, directory: Path) -> str:
+    """Where the error was raised, by the application's innermost frame."""
+    if isinstance(error, SyntaxError):
+        return ""  # its message says so
+    frames = list(_frames(error))
+    own = [(file, line) for file, line in frames if file.startswith(str(directory) + os.sep)] or frames
+    return f" ({_shown(own[-1][0])}, line {own[-1][1]})" if own else ""
+
+
+def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
+    traceback = error.__traceback__
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if not file.startswith(_IMPORT_MACHINERY):
+            yield file, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _hiding(error: BaseException, directory: Path) -> Path | None:
+    """The application's file that stands before a module of the standard library, if the error has to do with it."""
+    involved = {file for file, _ in _frames(error)}
+    for entry in _entries(directory):
+        name = entry.name.partition(".")[0]
+        if name not in sys.stdlib_module_names or not (entry.suffix == ".py" or (entry / "__init__.py").is_file()):
+            continue
+        file = str(entry if entry.suffix == ".py" else entry / "__init__.py")
+        if getattr(sys.modules.get(name), "__file__", None) == file or file in involved:
+            return entry
+    return None
 
 
 def _ran(error: BaseException) -> bool:
@@ -261,8 +319,12 @@ def _where(module: ModuleType) -> str:
     path = getattr(module, "__file__", None)
     if not path:
         return f"the module {module.__name__!r}"
+    return repr(_shown(path))
+
+
+def _shown(path: str) -> str:
     relative = os.path.relpath(path)
-    return repr(path if relative.startswith(os.pardir) else relative)
+    return path if relative.startswith(os.pardir) else relative
 
 
 def _public(holder: object) -> list[str]:
@@ -283,6 +345,6 @@ def _modules_in(directories: Iterable[str]) -> list[str]:
     for entry in (entry for directory in directories for entry in _entries(Path(directory))):
         name = entry.name.partition(".")[0]
         is_module = entry.name.endswith(suffixes) or (entry.is_dir() and any(entry.glob("*.py")))
-        if name.isidentifier() and is_module and not name.startswith("__"):
+        if name and is_module and not name.startswith(("__", ".")):
             names.append(name)
     return names

@@ -4,13 +4,17 @@
 
     WSGIServer("localhost", 8000, app).serve_forever()
 
-Applications are WSGI or ASGI ones, which is found out by looking; the option `interface` says so where that fails.
+Applications are WSGI or ASGI ones: `wsgi.interface` tells by their signature, or the option `interface` says it.
 
-The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more.
+The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more:
+`make_server` with `server_class` and `handler_class`, `WSGIServer((host, port), handler_class)` with `set_app`,
+`WSGIRequestHandler`, `demo_app`. What a subclass asks for and cannot have here is refused in one line
+(`wsgi.simple_server`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -18,20 +22,50 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsgi import _core
 from wsgi.environ import base_environ
+from wsgi.errors import StartupError, WSGIServerError
 from wsgi.interface import WSGI, choose
+from wsgi.logging import report
 from wsgi.running import Run, require_real_threads
 from wsgi.settings import Settings
+from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     Application = WSGIApplication | Callable[..., Awaitable[object]]
 
-__all__ = ["WSGIServer", "make_server", "serve"]
+__all__ = ["WSGIRequestHandler", "WSGIServer", "demo_app", "make_server", "serve"]
+
+
+# The thread in which the command imports the application, while it does.
+_importers: set[int] = set()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within it a program that serves itself while this thread imports it is told so, and does not serve."""
+    _importers.add(threading.get_ident())
+    try:
+        yield
+    finally:
+        _importers.clear()
+
+
+def _is_imported(call: str) -> bool:
+    """Whether the command is importing the program that makes `call`; then one line says where, and what to do."""
+    if threading.get_ident() not in _importers:
+        return False
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(os.path.dirname(__file__) + os.sep):
+        frame = frame.f_back
+    place = f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+    what = f"{call} at {place} is ignored while the module is imported, because the command serves the application"
+    report(logging.WARNING, f"{what}; put the call under: if __name__ == '__main__'")
+    return True
 
 
 # Elsewhere than on Unix there is nothing to register.
@@ -44,6 +78,7 @@ class WSGIServer:
 
     Parameters:
         host: name or address to listen on; `localhost` listens on both loopback addresses, "" on every IPv4 interface.
+            A pair `(host, port)` is wsgiref's way to say both; a handler class may follow in the place of the port.
         port: TCP port; 0 lets the system choose, `server_port` tells.
         app: the application; `set_app` may follow later.
         settings: a ready `Settings` in place of host, port and options.
@@ -62,13 +97,19 @@ class WSGIServer:
 
     def __init__(
         self,
-        host: str = "127.0.0.1",
-        port: int = 8000,
+        host: str | tuple[str, int] = "127.0.0.1",
+        port: int | type = 8000,
         app: Application | None = None,
         *,
         settings: Settings | None = None,
         **options: Any,
     ) -> None:
+        check_server(type(self))
+        if isinstance(host, tuple):
+            if isinstance(port, type):
+                check_handler(port)
+            host, port = host
+            self._serves_in_context = False
         if settings is None:
             settings = Settings.from_keywords(host=host, port=port, **options)
         elif options:
@@ -88,8 +129,20 @@ class WSGIServer:
         """The first address, as `(host, port)` or as a Unix socket's path."""
         self.base_environ: dict[str, Any] = self._environs[0]
         """What every environ of the first address begins with. Changes count from the next start on."""
+        self.setup_environ()
 
     # wsgiref's names.
+
+    def setup_environ(self) -> None:
+        """Is called when the server listens, for a subclass that adds to `base_environ`."""
+
+    @property
+    def socket(self) -> NoReturn:
+        """Not there: the core has the listening sockets."""
+        raise AttributeError(
+            "the server's core has the listening sockets: server_address and fileno() say what they are; there is no "
+            "TLS here, a proxy does it"
+        )
 
     @property
     def server_name(self) -> str:
@@ -121,15 +174,21 @@ class WSGIServer:
     def serve_forever(self, poll_interval: float | None = None) -> None:
         """Serves until `shutdown()`, or until SIGINT or SIGTERM where this is the main thread and the program has no
         handlers of its own for them. Then it stops gracefully: running requests are finished within `graceful_timeout`
-        seconds. A second signal stops at once.
+        seconds. A second signal stops at once. While the command `wsgi` imports the program, it closes the server and
+        returns, since the command serves the application.
 
         Parameters:
             poll_interval: for wsgiref's sake; nothing is polled here.
 
         Raises:
             RuntimeError: the server is running or closed, or has no application.
-            StartupError: an ASGI application failed to start, or gevent or eventlet have replaced the process' threads.
+            StartupError: an ASGI application failed to start, the system has no threads or memory left, or gevent or
+                eventlet have replaced the process' threads.
         """
+        if _is_imported("serve_forever()"):
+            # Its port may be the one that the command is about to listen on.
+            self.server_close()
+            return
         with self._signals():
             run = self._start()
             try:
@@ -253,28 +312,43 @@ class WSGIServer:
             if self.application is None:
                 raise RuntimeError("the server has no application: pass app=… or call set_app()")
             require_real_threads()
-            run = self._run = self._make_run(self.application, once, background)
+            try:
+                run = self._run = self._make_run(self.application, once, background)
+            except (OSError, MemoryError) as error:
+                raise self._no_start(error) from error
             self._stuck = ()
         # Known before its first thread starts: from then on the application may ask for a stop.
         try:
             run.begin()
-        except BaseException:
+        except BaseException as error:
             # The system has no more threads, or Ctrl-C came just now.
             run.abort()
             self._end(run)
+            if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error)):
+                raise self._no_start(error) from error
             raise
         return run
+
+    def _no_start(self, error: BaseException) -> StartupError:
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        threads = f"{self.settings.threads} threads" if self._interface == WSGI else "the server"
+        hint = "lower --threads, or raise the limits of processes and memory (ulimit -u, ulimit -v, a container's own)"
+        if "open files" in reason:
+            hint = "raise the limit of open files (ulimit -n)"
+        return StartupError(f"cannot start {threads}: {reason}; {hint}")
 
     def _make_run(self, app: Application, once: bool, background: bool) -> Run:
         if self._interface == WSGI:
             core = self._core.start(app, self._environs, shards=_shards(), once=once)
-            return Run(core, background=background)
+            with _ending(core):
+                return Run(core, background=background)
         # Imported late: asyncio is large, and nothing to WSGI.
         from wsgi.asgi import LoopRun, single
 
         app = single(app, self._interface)
         core = self._core.start(app, self._environs, once=once, looped=True)
-        return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
+        with _ending(core):
+            return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
 
     def _servers(self) -> list[object]:
         """The `server` of each listener's scopes: name and port, or a Unix socket's path."""
@@ -292,33 +366,68 @@ class WSGIServer:
         run.ended.set()
 
 
+@contextmanager
+def _ending(core: _core.Run) -> Iterator[None]:
+    """Ends the engine's part of a run that fails before it begins: its own threads are running."""
+    try:
+        yield
+    except BaseException:
+        core.abort()
+        core.finish()
+        raise
+
+
 def make_server(
     host: str,
     port: int,
     app: Application,
     server_class: Callable[..., WSGIServer] = WSGIServer,
+    handler_class: type = WSGIRequestHandler,
     **options: Any,
 ) -> WSGIServer:
     """Makes a server, as `wsgiref.simple_server.make_server` does.
 
     Parameters:
         host, port, app: as for `WSGIServer`.
-        server_class: what makes the server.
+        server_class: what makes the server: `WSGIServer`, a subclass, or a function that takes the same and gives one.
+            `socketserver.ThreadingMixIn` may be among the bases; the server has threads without it.
+        handler_class: a subclass of `WSGIRequestHandler`, of this module or of wsgiref. It is not used: what it changes
+            about the log on standard error has nothing to change here.
         options: as for `WSGIServer`.
+
+    Raises:
+        TypeError: a class overrides a method that has a meaning for wsgiref and none here, or is not for this server.
     """
+    check_handler(handler_class)
+    if isinstance(server_class, type) and not issubclass(server_class, WSGIServer):
+        raise TypeError(
+            f"server_class {server_class.__name__} must be a subclass of wsgi.server.WSGIServer: import WSGIServer "
+            "from wsgi.server, where the class is made"
+        )
     server = server_class(host, port, app, **options)
     server._serves_in_context = False
     return server
 
 
 def serve(app: Application, **options: Any) -> None:
-    """Serves an application until it is stopped, then closes.
+    """Serves an application until it is stopped, then closes: a whole program. Where it cannot start, it writes one
+    line and ends the program with exit code 1; make a `WSGIServer` to handle that yourself.
 
     Parameters:
         app: the application.
         options: as for `WSGIServer`, host and port included.
+
+    Raises:
+        SystemExit: an option has a wrong value, an address cannot be listened on, or the application failed to start.
+        TypeError: an option has an unknown name, or the application cannot be called as its interface wants.
     """
-    WSGIServer(app=app, **options).run()
+    if _is_imported("serve()"):
+        return
+    try:
+        WSGIServer(app=app, **options).run()
+    except WSGIServerError as error:
+        report(logging.CRITICAL, str(error))
+        raise SystemExit(1) from error
 
 
 def _shards() -> int:

@@ -11,11 +11,13 @@ PORT, is one that other programs share: it stands just above the default.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from wsgi.errors import ConfigError
+from wsgi.foreign import counterpart
 from wsgi.names import nearest
 from wsgi.values import (
     Bind,
@@ -142,7 +144,8 @@ class Settings:
     port = Option(Integer(0, 65535), 8000, "Listening",
         "TCP port; 0 takes a free one", fallback="PORT")
     bind = Option(Many(Bind()), (), "Listening",
-        "address to listen on instead of host and port; a socket that is already open is fd://N; may be repeated")
+        "address to listen on instead of host and port; a socket that is already open is fd://N, a descriptor that the "
+        "command takes over and closes; may be repeated")
     socket_mode = Option(Mode(), None, "Listening",
         "permissions of Unix sockets; a given mode is applied as it is, the default passes through the umask")
     backlog = Option(Integer(1, (1 << 31) - 1), 2048, "Listening",
@@ -152,7 +155,7 @@ class Settings:
 
     # application
     interface = Option(Choice("auto", "wsgi", "asgi"), "auto", "Application",
-        "how the application is called; auto finds out")
+        "how the application is called; auto decides by its signature, and where that says nothing by one trial call")
     lifespan = Option(Choice("auto", "on", "off"), "auto", "Application",
         "tell an ASGI application of start and stop; with on it must take part, with auto it may")
     loop = Option(Choice("auto", "asyncio", "uvloop"), "auto", "Application",
@@ -266,7 +269,7 @@ class Settings:
         for name, value in options.items():
             if name not in allowed:
                 where = " (the wsgi command has it, a program does not)" if name in OPTIONS else ""
-                raise TypeError(f"unknown option {name!r}{where}{nearest(name, allowed)}")
+                raise TypeError(f"unknown option {name!r}{where}{_hint(name, allowed)}")
             option = OPTIONS[name]
             settings._set(option, value, Origin(Origin.GIVEN, f"keyword {name}"), option.kind.from_object)
             if settings._values[name] == option.default:
@@ -289,7 +292,8 @@ class Settings:
             flags: the flags that were given, by option name: text, a list of texts where the flag may be repeated, or a
                 bool where it takes no value.
             environ: the variables, those of the process by default. An empty one counts as not set.
-            warn: takes one line for each `WSGI_*` variable that is no option.
+            warn: takes one line for each `WSGI_*` variable that is no option, and one where Kubernetes has set that of
+                an option as the link to a service. The other variables of such a service are passed over.
 
         Raises:
             ConfigError: a value, a TOML key or the file is wrong.
@@ -306,6 +310,9 @@ class Settings:
                 continue
             for variable, rank in ((option.variable, Origin.VARIABLE), (option.fallback, Origin.FALLBACK)):
                 if variable and environ.get(variable):
+                    if _is_link(variable, environ):
+                        warn(f"{variable} is ignored: Kubernetes sets it for a service of that name, as a link to it")
+                        continue
                     settings._set(option, environ[variable], Origin(rank, variable), kind.from_text)
                     break
         if settings.config is not None:
@@ -314,8 +321,9 @@ class Settings:
         settings._check_proxies()
         known = [option.variable for option in OPTIONS.values() if option.variable]
         for variable in sorted(environ):
-            if variable.startswith("WSGI_") and variable not in known:
-                warn(f"the variable {variable} is no option{nearest(variable, known)}")
+            if variable.startswith("WSGI_") and variable not in known and not _is_link(variable, environ):
+                hint = _hint(variable[5:], [name[5:] for name in known], prefix="WSGI_")
+                warn(f"unknown option in the environment: {variable}{hint}")
         return settings
 
     @property
@@ -333,11 +341,16 @@ class Settings:
 
     def _set(self, option: Option[Any], value: Any, origin: Origin, read: Callable[[Any], object]) -> None:
         """Sets one option, if `origin` stands above what set it so far. A wrong value is refused either way."""
+        if not isinstance(option.kind, (Directory, Path)) and _is_undecodable(value):
+            raise ConfigError(f"{option.name} must be UTF-8 text, not {_brief(value)} (from {origin.text})")
         try:
             result = read(value)
         except ValueError:
             kind = option.kind
-            need = kind.requirement if read == kind.from_text else kind.typed_requirement or kind.requirement
+            # A flag that may be repeated has its texts in a list.
+            as_text = read == kind.from_text or origin.text == option.flag
+            need = kind.requirement if as_text else kind.typed_requirement or kind.requirement
+            value = value[0] if as_text and isinstance(value, list) and len(value) == 1 else value
             raise ConfigError(f"{option.name} must be {need}, not {_brief(value)} (from {origin.text})") from None
         if origin.rank > self._origins[option.name].rank:
             self._values[option.name] = result
@@ -346,9 +359,15 @@ class Settings:
     def _read_file(self, path: str) -> None:
         allowed = [name for name, option in OPTIONS.items() if option.in_file]
         for key, value in _toml(path, self._origins["config"].text).items():
+            is_table = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
+            if is_table:
+                raise ConfigError(
+                    f"{path!r} has a table [{_shortened(key)}] (from {self._origins['config'].text}): options stand at "
+                    "the top of the file, outside of any table"
+                )
             if key not in allowed:
                 where = " (it has no place in a file)" if key in OPTIONS else ""
-                raise ConfigError(f"unknown key {_brief(key)} in {path!r}{where}{nearest(key, allowed)}")
+                raise ConfigError(f"unknown key {_brief(key)} in {path!r}{where}{_hint(key, allowed)}")
             option = OPTIONS[key]
             self._set(option, value, Origin(Origin.FILE, f"{path}: {key}"), option.kind.from_object)
 
@@ -399,6 +418,31 @@ OPTIONS: dict[str, Option[Any]] = {name: row for name, row in vars(Settings).ite
 """The rows of the table by name, in the order of the help."""
 
 
+# What Kubernetes sets for a service called wsgi, or wsgi- and anything: WSGI_PORT=tcp://10.0.0.1:80, WSGI_SERVICE_HOST,
+# WSGI_SERVICE_PORT_HTTP, WSGI_PORT_80_TCP_ADDR.
+_LINK = re.compile(r"(?:tcp|udp|sctp)://")
+_LINK_NAME = re.compile(r"WSGI_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
+
+
+def _is_link(variable: str, environ: Mapping[str, str]) -> bool:
+    return bool(_LINK_NAME.fullmatch(variable) or (variable.endswith("_PORT") and _LINK.match(environ[variable])))
+
+
+def _hint(name: str, known: list[str], prefix: str = "") -> str:
+    """What to say of an unknown name: what does the same here, or which name is near."""
+    return counterpart("--" + name) or nearest(name, known, prefix)
+
+
+def _is_undecodable(value: object) -> bool:
+    """Whether text from the command line or the environment holds bytes that are not UTF-8."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(text, str) and re.search("[\ud800-\udfff]", text) for text in texts)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 and text.isprintable() else _brief(text)
+
+
 def _brief(value: object) -> str:
     """What was given, escaped and cut for one line."""
     try:
@@ -417,8 +461,17 @@ def _toml(path: str, origin: str) -> dict[str, Any]:
         import tomli as tomllib
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            content = file.read()
     except OSError as error:
         raise ConfigError(f"config: cannot read {path!r} (from {origin}): {error.strerror}") from None
-    except ValueError as error:  # a TOML error, or bytes that are not UTF-8
+    try:
+        # Some editors put a byte order mark first.
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"config: {path!r} is not UTF-8 text (from {origin}): save it as UTF-8; the first wrong byte is "
+            f"{content[error.start]:#04x} in line {line}"
+        ) from None
+    except ValueError as error:
         raise ConfigError(f"config: {path!r} is not TOML (from {origin}): {_brief(str(error))}") from None

@@ -319,7 +319,10 @@ class Bind(Kind[str]):
             if len(text) == len("unix:") or "\0" in text:
                 raise ValueError
             return text
-        if text.startswith("fd://"):
+        # "fd:3" would be a host called fd.
+        if text.startswith("fd:"):
+            if not text.startswith("fd://"):
+                raise ValueError
             return f"fd://{Integer(0, (1 << 31) - 1).from_text(text[len('fd://') :])}"
         host, colon, port = text.rpartition(":")
         # A bare IPv6 address would lose its last group to the port, so its brackets are required here.

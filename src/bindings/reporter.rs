@@ -25,7 +25,8 @@ impl Reporter for LoggingReporter {
             Severity::Warning => WARNING,
             Severity::Error => ERROR,
         };
-        Python::attach(|py| log(py, level, message, None));
+        // At the interpreter's end there is no logging any more, and this thread must not panic over it.
+        let _ = Python::try_attach(|py| log(py, level, message, None));
     }
 
     fn wants_debug(&self) -> bool {

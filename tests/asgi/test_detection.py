@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import unittest.mock
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,7 +94,66 @@ def by_return_with_site(scope: Any, receive: Any, send: Any, site: bytes) -> Any
     return function(scope, receive, send)
 
 
+class Slotted:
+    """What a well-known error tracker wraps around applications: `__call__` is in a slot of the instance."""
+
+    __slots__ = ("__call__",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.__call__ = call
+
+
+class Proxy:
+    """Shows nothing of what is inside, and answers for every attribute of it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._app(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)
+
+
+class ByProperty:
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    @property
+    def __call__(self) -> Any:
+        return self._app
+
+
+class ByMetaclass(type):
+    def __call__(cls, scope: Any, receive: Any, send: Any) -> Any:
+        return function(scope, receive, send)
+
+
+class Made(metaclass=ByMetaclass):
+    pass
+
+
+def shown_as_nothing(app: Callable[..., Any]) -> Callable[..., Any]:
+    """A wrapper that says nothing of what is inside."""
+
+    def wrapper(*args: Any) -> Any:
+        return app(*args)
+
+    return wrapper
+
+
 SINGLE = {
+    "slot": Slotted(Instance().method),
+    "slot that returns a coroutine": Slotted(shown_as_nothing(function)),
+    "proxy": Proxy(function),
+    "proxy of an instance": Proxy(ByReturn()),
+    "property": ByProperty(function),
+    "metaclass": Made,
+    "nothing shown": shown_as_nothing(function),
+    "mock": unittest.mock.MagicMock(side_effect=function),
+    "async mock": unittest.mock.AsyncMock(side_effect=function),
+    "mock of a function": unittest.mock.MagicMock(spec=function, side_effect=function),
     "function": function,
     "function that returns a coroutine": by_return,
     "instance": Instance(),
@@ -134,11 +194,15 @@ def check(served: Serve, app: Any, **options: Any) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="marks came with Python 3.12")
 def test_marked_function_is_a_coroutine_function(served: Serve) -> None:
+    calls = []
+
     def app(*args: Any) -> Any:
+        calls.append(args)
         return function(*args)
 
-    assert choose(app, "auto") == WSGI
     inspect.markcoroutinefunction(app)  # type: ignore[attr-defined, unused-ignore]
+    assert choose(app, "auto") == ASGI3
+    assert calls == []
     check(served, app)
 
 
@@ -159,13 +223,30 @@ def wsgi_function(environ: Any, start_response: Any, more: Any = None) -> list[b
     return [b"wsgi"]
 
 
-async def helper() -> None:
-    raise AssertionError
-
-
-@functools.wraps(helper)
+@functools.wraps(function)
 def wsgi_around_a_coroutine(environ: Any, start_response: Any) -> list[bytes]:
     return wsgi_function(environ, start_response)
+
+
+@functools.wraps(function)
+def variadic_around_a_coroutine(*args: Any) -> list[bytes]:
+    environ, start_response = args
+    return wsgi_function(environ, start_response)
+
+
+class WSGIByNew:
+    def __new__(cls, environ: Any, start_response: Any) -> Any:
+        return wsgi_function(environ, start_response)
+
+
+class NothingButAttributes:
+    """Answers for every attribute, marks and wrapped functions included."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *args: Any) -> Any:
+        return wsgi_function(*args)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +254,19 @@ def wsgi_around_a_coroutine(environ: Any, start_response: Any) -> list[bytes]:
     [
         wsgi_function,
         WSGIClass,
+        WSGIByNew,
         functools.partial(lambda site, environ, start_response: wsgi_function(environ, start_response), "site"),
         decorated(wsgi_function),
+        wsgi_around_a_coroutine,
+        variadic_around_a_coroutine,
+        Slotted(wsgi_function),
+        Proxy(wsgi_function),
+        ByProperty(wsgi_function),
+        NothingButAttributes(),
+        unittest.mock.MagicMock(side_effect=wsgi_function),
+        unittest.mock.create_autospec(wsgi_function, side_effect=wsgi_function),
+        shown_as_nothing(wsgi_function),
+        lambda environ, start_response=None: wsgi_function(environ, start_response),
     ],
 )
 def test_wsgi_application_stays_one(app: Any) -> None:
@@ -192,22 +284,71 @@ def test_wrapper_of_itself_is_judged_all_the_same() -> None:
     assert choose(app, "auto") == WSGI
 
 
-def test_wrong_guess_can_be_overridden(served: Serve) -> None:
+def test_interface_that_is_given_wins_without_a_call(served: Serve) -> None:
+    calls = []
+
     def hidden(*args: Any) -> Any:
-        return function(*args)
+        calls.append(args)
+        return wsgi_function(*args) if len(args) == 2 else function(*args)
 
+    with serve(hidden, interface="wsgi") as server:
+        assert calls == []
+        with RawClient(server.addresses[0]) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive().body == b"wsgi"
+    calls.clear()
+    assert choose(hidden, "asgi") == ASGI3
+    assert calls == []
     check(served, hidden, interface="asgi")
-    # By its inside it is a coroutine function; by its outside it is none.
-    assert choose(wsgi_around_a_coroutine, "auto") == ASGI3
+    for app in (function, double, Instance(), Awaited):
+        assert choose(app, "wsgi") == WSGI
 
 
-def test_asgi_application_where_wsgi_is_wanted_is_refused_with_the_reason() -> None:
-    with pytest.raises(TypeError, match=r"an ASGI 3 application .its call gives a coroutine., but interface=wsgi"):
-        WSGIServer(port=0, app=function, interface="wsgi")
-    with pytest.raises(
-        TypeError, match=r"an ASGI 2 application .it is called with the scope alone., but interface=wsgi"
-    ):
-        WSGIServer(port=0, app=double, interface="wsgi")
+def test_interface_that_no_signature_tells_is_found_by_one_call_that_runs_nothing() -> None:
+    calls: list[str] = []
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        calls.append("asgi")
+
+    def wsgi(environ: Any, start_response: Any) -> list[bytes]:
+        calls.append("wsgi")
+        return []
+
+    assert choose(shown_as_nothing(asgi), "auto") == ASGI3
+    assert choose(shown_as_nothing(wsgi), "auto") == WSGI
+    assert calls == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyError])
+def test_trial_call_that_raises_means_wsgi(error: type[BaseException]) -> None:
+    def app(*args: Any) -> Any:
+        raise error
+
+    assert choose(app, "auto") == WSGI
+
+
+async def async_wsgi(environ: Any, start_response: Any) -> list[bytes]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        (async_wsgi, "an async function with the required parameters (environ, start_response), .*: write 'def'"),
+        (lambda: None, "a callable with the required parameters (none), .*: a class or a factory must be called"),
+        (Instance, "a callable with the required parameters (none), .*: a class or a factory must be called"),
+        (lambda request: None, "a callable with the required parameters (request), .* skips this check"),
+        (lambda a, b, c, d: None, "a callable with the required parameters (a, b, c, d), .* skips this check"),
+    ],
+)
+def test_signature_that_fits_no_interface_is_refused_in_one_line(app: Any, words: str) -> None:
+    pattern = words.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(TypeError, match=pattern) as caught:
+        WSGIServer(port=0, app=app)
+    assert "\n" not in str(caught.value)
+    assert "interface=" in str(caught.value)
+    # The option skips the check.
+    assert choose(app, "wsgi") == WSGI
 
 
 def test_wsgi_application_where_asgi_is_wanted_fails_by_its_own_call(

@@ -60,10 +60,15 @@ def test_help_is_grouped_and_names_the_variables(site: Path) -> None:
         (["hello:app", "--thread", "4"], "unknown option '--thread': did you mean '--threads'?"),
         (["--max-body=4", "hello:app"], "unknown option '--max-body': did you mean '--max-body-size'?"),
         (["hello:app", "--frobnicate"], "unknown option '--frobnicate'"),
+        (["hello:app", "-w", "4"],
+            "unknown option '-w': there are no worker processes; one process serves, with as many threads as --threads "
+            "says"),
+        (["-b:80", "hello:app"], "unknown option '-b:80': the address is --bind HOST:PORT or --bind unix:PATH"),
+        (["hello:app", "--uds=/x"], "unknown option '--uds': a Unix socket is --bind unix:PATH"),
         (["hello:app", "other:app"], "one application is enough: what is 'other:app'?"),
         (["hello:app", "--port"], "argument --port: expected one argument"),
     ],
-)
+)  # fmt: skip
 def test_command_line_that_cannot_be_understood_ends_with_2_and_one_line(
     arguments: Sequence[str], message: str, site: Path
 ) -> None:
@@ -92,6 +97,95 @@ def test_start_that_fails_ends_with_1_and_one_line(
     assert done.stderr == f"wsgi: {message.format(site=site, range=OPTIONS['backlog'].kind.requirement)}\n"
 
 
+SELF_SERVING = """
+from wsgi.server import WSGIServer, serve
+from wsgi.application import WSGIApplication
+
+app = WSGIApplication()
+
+@app.route("/")
+def index(request):
+    return "right"
+
+app.run(port=1)
+serve(app, port=1)
+server = WSGIServer("127.0.0.1", 0, app)
+port = server.server_port
+server.serve_forever()
+WSGIServer("127.0.0.1", port, app).run()
+
+def make():
+    serve(app, port=1)
+    return app
+"""
+
+
+def test_program_that_serves_itself_is_served_by_the_command_alone(tmp_path: Path) -> None:
+    (tmp_path / "runapp.py").write_text(SELF_SERVING)
+    with Command("runapp:make()", cwd=tmp_path) as command:
+        with RawClient(command.address) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive().body == b"right"
+        assert command.stop() == 0
+    *warnings, banner = command.stderr.seen
+    assert banner == command.banner
+    places = [("serve()", 11), ("serve()", 12), ("serve_forever()", 15), ("serve_forever()", 16), ("serve()", 19)]
+    for warning, (call, line) in zip(warnings, places, strict=True):
+        assert f"WARNING {call} at runapp.py:{line} is ignored while the module is imported" in warning
+        assert warning.endswith("put the call under: if __name__ == '__main__'")
+
+
+def test_server_in_a_thread_of_the_application_is_none_of_the_commands(tmp_path: Path) -> None:
+    content = "import threading, urllib.request\nfrom wsgi.server import WSGIServer\n" + HELLO
+    content += "inner = WSGIServer('127.0.0.1', 0, app)\nthreading.Thread(target=inner.serve_forever).start()\n"
+    content += "assert urllib.request.urlopen(inner.addresses[0], timeout=20).read() == b'hello'\n"
+    content += "inner.shutdown()\n"
+    (tmp_path / "inner.py").write_text(content)
+    with Command("inner:app", cwd=tmp_path) as command:
+        assert command.stop() == 0
+    assert not any("ignored" in line for line in command.stderr.seen)
+
+
+def test_program_that_cannot_listen_ends_with_1_and_one_line(tmp_path: Path) -> None:
+    program = "import sys\nfrom wsgi.application import WSGIApplication\nWSGIApplication().run(port=int(sys.argv[1]))\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-c", program, port], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert re.fullmatch(rf".* CRITICAL cannot listen on 127\.0\.0\.1:{port}: the address is in use; .*\n", done.stderr)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to know what is in use")
+def test_limit_of_threads_or_memory_is_said_in_one_line(tmp_path: Path) -> None:
+    content = """
+import resource
+pages = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (pages + (24 << 20),) * 2)
+"""
+    (tmp_path / "tight.py").write_text(content + HELLO)
+    done = run("tight:app", "--port", "0", "--threads", "200", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert re.fullmatch(r"wsgi: cannot start 200 threads: .*; lower --threads, or raise the limits .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("more", range(4))
+def test_limit_of_open_files_is_said_in_one_line(more: int, kind: str, tmp_path: Path) -> None:
+    content = f"""
+import os, resource
+free = os.open(os.devnull, os.O_RDONLY)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + {more}, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+{kind} app(*args): return []
+"""
+    (tmp_path / "tight.py").write_text(content)
+    done = run("tight:app", "--port", "0", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert re.fullmatch(r"wsgi: cannot (listen|start) .*Too many open files.*\n", done.stderr)
+
+
 def test_error_of_the_application_is_shown_from_its_first_frame_on(site: Path) -> None:
     (site / "broken.py").write_text("import near\n")
     (site / "near.py").write_text("1 / 0\n")
@@ -102,7 +196,7 @@ def test_error_of_the_application_is_shown_from_its_first_frame_on(site: Path) -
     assert lines[1] == f'  File "{site}/broken.py", line 1, in <module>'
     assert lines[-2:] == [
         "ZeroDivisionError: division by zero",
-        "wsgi: cannot load 'broken:app': it raised ZeroDivisionError",
+        "wsgi: cannot load 'broken:app': it raised ZeroDivisionError: division by zero (near.py, line 1)",
     ]
     assert "importlib" not in done.stderr
 
@@ -134,6 +228,14 @@ def test_check_config_with_a_wrong_application_ends_with_1(site: Path) -> None:
     assert done.stderr == "wsgi: cannot import 'nothing' from 'hello.py'\n"
 
 
+def test_check_config_prints_a_path_that_the_output_cannot_encode(site: Path) -> None:
+    done = run(
+        "hello:app", "--check-config", cwd=site, env={"WSGI_ACCESS_LOG": "/ä\udcff", "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "/\\xe4\\udcff" in done.stdout
+
+
 def test_check_config_listens_nowhere(site: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("hello:app", "--check-config", "--port", str(taken.getsockname()[1]), cwd=site)
@@ -143,7 +245,9 @@ def test_check_config_listens_nowhere(site: Path) -> None:
 def test_variable_that_is_no_option_is_warned_of(site: Path) -> None:
     done = run("hello:app", "--check-config", cwd=site, env={"WSGI_THREAD": "4"})
     assert done.returncode == 0
-    assert done.stderr.endswith(" WARNING the variable WSGI_THREAD is no option: did you mean 'WSGI_THREADS'?\n")
+    assert done.stderr.endswith(
+        " WARNING unknown option in the environment: WSGI_THREAD: did you mean 'WSGI_THREADS'?\n"
+    )
 
 
 def test_import_of_the_command_leaves_the_server_and_heavy_modules_out() -> None:

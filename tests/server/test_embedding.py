@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import wsgiref.simple_server
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ import falcon.asgi
 import pytest
 
 from tests.support import PATIENCE, RawClient, Response, environment, run, serve
-from wsgi.server import WSGIServer, make_server
+from wsgi.server import WSGIRequestHandler, WSGIServer, demo_app, make_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -542,6 +543,51 @@ def test_make_server_makes_what_it_is_told() -> None:
         assert server.settings.threads == 2
 
 
+@pytest.mark.parametrize("base", [WSGIRequestHandler, wsgiref.simple_server.WSGIRequestHandler])
+@pytest.mark.parametrize("name", ["get_environ", "handle", "parse_request", "send_error"])
+def test_handler_class_that_would_be_ignored_is_refused_with_what_does_it_here(base: type, name: str) -> None:
+    mine = type("Mine", (base,), {name: lambda self: None, "helper": None})
+    with pytest.raises(TypeError, match=rf"^handler_class Mine overrides {name}\(\), which is not called here: "):
+        make_server("127.0.0.1", 0, hello, handler_class=mine)
+    with pytest.raises(TypeError, match=rf"^handler_class Mine overrides {name}\(\), which is not called here: "):
+        WSGIServer(("127.0.0.1", 0), mine)
+
+
+def test_handler_class_of_wsgiref_that_changes_the_log_is_taken() -> None:
+    class Quiet(wsgiref.simple_server.WSGIRequestHandler):
+        server_version = "mine"
+
+        def log_message(self, format: str, *args: object) -> None:
+            raise AssertionError
+
+    with make_server("127.0.0.1", 0, hello, handler_class=Quiet) as server:
+        assert type(server) is WSGIServer
+
+
+@pytest.mark.parametrize("name", ["verify_request", "get_request", "finish_request", "service_actions"])
+def test_server_class_that_would_be_ignored_is_refused_with_what_does_it_here(name: str) -> None:
+    mine = type("Mine", (WSGIServer,), {name: lambda self: None})
+    with pytest.raises(TypeError, match=rf"^server_class Mine overrides {name}\(\), which is not called here: "):
+        make_server("127.0.0.1", 0, hello, mine)
+
+
+def test_server_class_of_wsgiref_is_refused_with_the_right_import() -> None:
+    with pytest.raises(TypeError, match=r"WSGIServer must be a subclass of wsgi\.server\.WSGIServer: import "):
+        make_server("127.0.0.1", 0, hello, wsgiref.simple_server.WSGIServer)  # type: ignore[arg-type]
+
+
+def test_socket_of_wsgiref_is_not_there_and_says_what_is() -> None:
+    with made() as server, pytest.raises(AttributeError, match="no TLS here, a proxy does it"):
+        _ = server.socket
+
+
+def test_demo_app_shows_its_environ() -> None:
+    with serve(demo_app) as server:
+        body = get(server.addresses[0]).body
+    assert body.startswith(b"Hello world!\n\n")
+    assert b"\nREQUEST_METHOD = 'GET'\n" in body
+
+
 def test_attributes_tell_where_it_listens() -> None:
     with serve(hello) as server:
         assert isinstance(server.server_address, tuple)
@@ -620,6 +666,32 @@ WSGIREF_PROGRAMS = {
             threading.Thread(target=lambda: (sys.stdin.read(), httpd.shutdown())).start()
             httpd.serve_forever()
         """,
+    "classes of the program": """
+        class Quiet(WSGIRequestHandler):
+            def log_message(self, format, *args): pass
+            def log_request(self, code="-", size="-"): super().log_request(code, size)
+            def address_string(self): return self.client_address[0]
+
+        class Threading(socketserver.ThreadingMixIn, WSGIServer):
+            daemon_threads = False
+            def setup_environ(self):
+                super().setup_environ()
+                self.base_environ["myapp.added"] = "yes"
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"hello" if environ["myapp.added"] == "yes" else b""]
+
+        with make_server("127.0.0.1", 0, app, server_class=Threading, handler_class=Quiet) as httpd:
+            print(httpd.server_port, flush=True)
+            httpd.handle_request()
+        """,
+    "constructor": """
+        with WSGIServer(("127.0.0.1", 0), WSGIRequestHandler) as httpd:
+            httpd.set_app(app)
+            print(httpd.server_port, flush=True)
+            httpd.handle_request()
+        """,
 }
 
 
@@ -627,8 +699,8 @@ WSGIREF_PROGRAMS = {
 @pytest.mark.parametrize("program", WSGIREF_PROGRAMS.values(), ids=WSGIREF_PROGRAMS)
 def test_program_written_for_wsgiref_needs_another_import_and_no_more(module: str, program: str) -> None:
     lines = [
-        "import sys, threading",
-        f"from {module} import make_server",
+        "import socketserver, sys, threading",
+        f"from {module} import WSGIRequestHandler, WSGIServer, demo_app, make_server",
         "def app(environ, start_response):",
         '    start_response("200 OK", [("Content-Type", "text/plain")])',
         '    return [b"hello"]',
@@ -685,13 +757,9 @@ ASGI = {
 
 
 @pytest.mark.parametrize("app", ASGI.values(), ids=ASGI)
-def test_asgi_application_is_refused_where_wsgi_is_wanted(app: Any) -> None:
-    with pytest.raises(TypeError, match=r"this is an ASGI 3 application .*interface=wsgi"):
-        WSGIServer(port=0, app=app, interface="wsgi")
-    with made(None, interface="wsgi") as server:
-        with pytest.raises(TypeError, match="ASGI"):
-            server.set_app(app)
-        assert server.get_app() is None
+def test_asgi_application_is_taken_where_the_option_says_wsgi(app: Any) -> None:
+    with made(app, interface="wsgi") as server:
+        assert server.get_app() is app
 
 
 @pytest.mark.parametrize("app", [5, "module:app", b"", [], {}, object()], ids=lambda app: type(app).__name__)
@@ -748,11 +816,11 @@ def test_callable_of_every_kind_is_served(app: Any) -> None:
         assert get(server.addresses[0]).body == b"hello"
 
 
-def test_command_refuses_an_asgi_application_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "asgi.py").write_text("async def app(scope, receive, send): pass\n")
-    done = run("asgi:app", "--port", "0", "--interface", "wsgi", cwd=tmp_path)
+def test_command_refuses_an_application_of_no_interface_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mixed.py").write_text("async def app(environ, start_response): pass\n")
+    done = run("mixed:app", "--port", "0", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("", 1)
-    assert re.fullmatch(r"wsgi: .*ASGI.*\n", done.stderr)
+    assert re.fullmatch(r"wsgi: the application is an async function .* instead of 'async def' .*\n", done.stderr)
 
 
 # -- the end of the program -------------------------------------------------------------------------------------------

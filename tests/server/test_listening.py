@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.clients import curl, needs_curl
-from tests.support import Command, RawClient, has_ipv6, run, serve
+from tests.support import PATIENCE, Command, RawClient, has_ipv6, run, serve
 from wsgi.errors import BindError, WSGIServerError
 from wsgi.server import WSGIServer
 
@@ -424,6 +426,43 @@ def test_descriptor_is_inherited_by_the_command(kind: str, folder: Path) -> None
             assert ask(address)
             assert command.stop() == 0
         assert kind != "unix" or Path("a.sock").exists()
+
+
+HELD_UP = """
+import os, time
+
+def app(environ, start_response):
+    open("inside", "w").close()
+    end = time.monotonic() + 20
+    while not os.path.exists("go") and time.monotonic() < end:
+        time.sleep(0.005)
+    start_response("200 OK", [])
+    # What another program would inherit of this process.
+    return [str(os.system(f"test -S /proc/self/fd/{environ['QUERY_STRING']}")).encode()]
+"""
+
+
+def test_descriptor_is_the_commands_alone_and_refuses_once_it_stops(folder: Path) -> None:
+    (folder / "held.py").write_text(HELD_UP)
+    listener = socket.create_server(("127.0.0.1", 0))
+    number, place = listener.fileno(), listener.getsockname()
+    with Command("held:app", "--bind", f"fd://{number}", cwd=folder, pass_fds=[number]) as command:
+        listener.close()
+        with RawClient(command.address) as client:
+            client.send(f"GET /?{number} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            until((folder / "inside").exists)
+            command.process.send_signal(signal.SIGTERM)
+            until(lambda: is_refused(socket.AF_INET, place))
+            (folder / "go").touch()
+            assert client.receive().body != b"0"
+        assert command.stop() == 0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 @needs_linux

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 
 import wsgi
-from tests.support import run
+from tests.support import Command, RawClient, run
 from wsgi.errors import LoadError
 from wsgi.loading import load
+from wsgi.settings import Settings
+from wsgi_server import user_module
 
 pytestmark = pytest.mark.usefixtures("clean_imports")
 
@@ -89,17 +92,28 @@ def test_factory_is_called_with_its_literals(target: str, result: object, tree: 
         ("sub/pkg/a.py:app", {"sub/pkg/__init__.py": "", "sub/pkg/a.py": "from . import b\n" + APP, "sub/pkg/b.py": ""},
             "pkg.a"),
         ("sub/pkg/__init__.py:app", {"sub/pkg/__init__.py": APP}, "pkg"),
+        # Names that importlib takes, though no statement could say them.
+        ("my-app:app", {"my-app.py": APP}, "my-app"),
+        ("2024app", {"2024app.py": APP}, "2024app"),
+        ("class:app", {"class.py": APP}, "class"),
+        ("an app:app", {"an app.py": APP}, "an app"),
+        ("my-site.2024.web-app:app", {"my-site/2024/web-app.py": APP}, "my-site.2024.web-app"),
+        ("my-site/2024app.py:app", {"my-site/2024app.py": "import near\n" + APP, "my-site/near.py": ""}, "2024app"),
+        ("my-site/2024app.py:app",
+            {"my-site/__init__.py": "", "my-site/2024app.py": "from . import b\n" + APP, "my-site/b.py": ""},
+            "my-site.2024app"),
         # The user's file, though a module of that name is imported already.
-        ("wsgi:app", {"wsgi.py": APP}, "user_wsgi"),
-        ("wsgi", {"wsgi.py": APP}, "user_wsgi"),
-        ("wsgi.py:app", {"wsgi.py": APP}, "user_wsgi"),
-        ("deploy/wsgi.py:app", {"deploy/wsgi.py": APP}, "user_wsgi"),
-        ("wsgi:app", {"wsgi/__init__.py": "from .main import app", "wsgi/main.py": APP}, "user_wsgi.main"),
+        ("wsgi:app", {"wsgi.py": APP}, "wsgi"),
+        ("wsgi", {"wsgi.py": APP}, "wsgi"),
+        ("wsgi.py:app", {"wsgi.py": APP}, "wsgi"),
+        ("deploy/wsgi.py:app", {"deploy/wsgi.py": APP}, "wsgi"),
+        ("wsgi:app", {"wsgi/__init__.py": "from .main import app", "wsgi/main.py": APP}, "wsgi.main"),
+        ("wsgi:app", {"wsgi/__init__.py": "from wsgi.main import app", "wsgi/main.py": APP}, "wsgi.main"),
         ("wsgi.main:app", {"wsgi/__init__.py": "", "wsgi/main.py": "from . import near\n" + APP, "wsgi/near.py": ""},
-            "user_wsgi.main"),
-        ("wsgi.main:app", {"wsgi/main.py": APP}, "user_wsgi.main"),
+            "wsgi.main"),
+        ("wsgi.main:app", {"wsgi/main.py": APP}, "wsgi.main"),
         ("logging:app", {"logging.py": APP}, "user_logging"),
-        ("wsgi:app", {"wsgi.py": APP, "user_wsgi.py": ""}, "user_wsgi_"),
+        ("logging:app", {"logging.py": APP, "user_logging.py": ""}, "user_logging_"),
     ],
 )  # fmt: skip
 def test_target_is_imported_under_a_name_that_pickle_finds(
@@ -136,7 +150,9 @@ def test_own_package_wins_inside_a_users_wsgi_py(tree: Tree) -> None:
     app = loaded("wsgi:app", tree({"wsgi.py": content + APP}))
     module = sys.modules[app.__module__]
     assert module.LoadError is LoadError
-    assert module.wsgi is wsgi
+    assert module.__version__ == wsgi.__version__
+    assert module.wsgi is module
+    assert module.wsgi.settings.Settings is Settings
 
 
 def test_own_package_is_reached_beside_a_users_wsgi_py(tree: Tree) -> None:
@@ -144,16 +160,97 @@ def test_own_package_is_reached_beside_a_users_wsgi_py(tree: Tree) -> None:
     assert loaded("wsgi.settings:Settings", directory).__module__ == "wsgi.settings"
 
 
-def test_other_modules_import_the_users_names_from_wsgi(tree: Tree) -> None:
+def test_other_modules_reach_the_served_module_as_wsgi(tree: Tree) -> None:
     files = {
-        "wsgi.py": "registry = {}\nimport routes\n" + APP,
-        "routes.py": "from wsgi import registry\nimport wsgi\nwsgi.registry['a'] = 1\nfrom wsgi import settings\n",
+        "wsgi.py": "registry = {}\nvalue = 0\nimport routes\n" + APP,
+        "routes.py": "import wsgi\nfrom wsgi import registry, settings\n"
+        "wsgi.value = 1\nregistry['a'] = wsgi.__file__\n",
     }
-    app = loaded("wsgi:app", tree(files))
-    assert sys.modules[app.__module__].registry == {"a": 1}
-    assert sys.modules["routes"].settings.__name__ == "wsgi.settings"
-    with pytest.raises(AttributeError):
-        _ = wsgi.nonsense  # type: ignore[attr-defined]
+    directory = tree(files)
+    app = loaded("wsgi:app", directory)
+    module = sys.modules[app.__module__]
+    assert sys.modules["routes"].wsgi is module
+    assert app.__globals__["value"] == module.value == 1
+    assert module.registry == {"a": str(directory / "wsgi.py")}
+    assert sys.modules["routes"].settings is sys.modules["wsgi.settings"]
+    with pytest.raises(AttributeError, match="'wsgi' has no attribute 'nonsense'"):
+        _ = module.nonsense
+
+
+NAMED = """
+import sys
+application = server = charsets = _core = logging = __version__ = "mine"
+
+async def answer(scope, receive, send):
+    import wsgi.application.charsets, wsgi.logging, late
+    names = application, server, charsets, _core, logging, __version__, late.server
+    assert scope["type"] != "http" or names == ("mine",) * 7, names
+    assert late.app is app and late.WSGIApplication.__name__ == "WSGIApplication"
+    assert wsgi.__version__ == "mine" and wsgi.settings.Settings is sys.modules["wsgi.settings"].Settings
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"right"})
+
+def wsgi_app(environ, start_response):
+    def send(status, headers, content):
+        start_response(status, headers)
+        return [content]
+    import wsgi.application.charsets, late
+    assert (application, server, charsets, late.server) == ("mine",) * 4
+    return send("200 OK", [], b"right")
+"""
+
+
+@pytest.mark.parametrize("kind", ["answer", "wsgi_app"])
+def test_names_of_a_users_wsgi_py_and_those_of_the_package_stay_apart(kind: str, tree: Tree) -> None:
+    late = "from wsgi.application import WSGIApplication\nfrom wsgi.server import WSGIServer\nfrom wsgi import *\n"
+    files = {"wsgi.py": f"{NAMED}\napp = {kind}\n", "late.py": late}
+    with Command("wsgi:app", cwd=tree(files)) as command:
+        with RawClient(command.address) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.receive().body == b"right"
+        assert command.stop() == 0
+
+
+def test_package_of_the_user_that_hides_a_part_of_the_servers_is_refused(tree: Tree) -> None:
+    directory = tree({"wsgi/__init__.py": "", "wsgi/settings.py": "", "wsgi/main.py": APP})
+    error = refusal("wsgi.main:app", directory)
+    assert str(error) == (
+        f"the package '{directory}/wsgi' has the name of the server's package, which has a module 'settings' too: "
+        "rename the directory"
+    )
+    assert sys.modules["wsgi"] is wsgi
+
+
+POOLED = """
+import concurrent.futures, logging, multiprocessing
+from wsgi.application import WSGIApplication
+
+log = logging.getLogger(__name__)
+site = WSGIApplication()
+site.value = 0
+
+def double(number):
+    import wsgi
+    return number * 2, __name__, wsgi.__file__ == __file__, type(wsgi.site).__name__
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    context = multiprocessing.get_context(environ["PATH_INFO"][1:])
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return [repr([log.name, *pool.submit(double, 21).result()]).encode()]
+"""
+
+
+@pytest.mark.parametrize("start", [[sys.executable, "-m", "wsgi_server"], [sysconfig.get_path("scripts") + "/wsgi"]])
+def test_functions_of_a_users_wsgi_py_run_in_processes_that_it_starts(start: list[str], tree: Tree) -> None:
+    with Command("wsgi:app", cwd=tree({"wsgi.py": POOLED}), start=start) as command:
+        for method in ("spawn", "forkserver"):
+            with RawClient(command.address) as client:
+                client.send(f"GET /{method} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+                body = client.receive().body
+            assert body == b"['wsgi', 42, 'wsgi', True, 'WSGIApplication']", method
+        assert command.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -162,7 +259,9 @@ def test_other_modules_import_the_users_names_from_wsgi(tree: Tree) -> None:
         ("", {}, "'' does not name an application: write MODULE:APP, such as hello:app"),
         (":app", {}, "':app' does not name an application: write MODULE:APP, such as hello:app"),
         ("hello:", {}, "'hello:' does not name an application: write MODULE:APP, such as hello:app"),
-        ("he llo:app", {}, "'he llo' is not the name of a module: write MODULE:APP, such as hello:app"),
+        ("he llo:app", {}, "cannot find the module 'he llo' in '{dir}'"),
+        ("he\0llo:app", {}, "'he\\x00llo' is not the name of a module: write MODULE:APP, such as hello:app"),
+        ("my-ap:app", {"my-app.py": APP}, "cannot find the module 'my-ap' in '{dir}': did you mean 'my-app'?"),
         ("hello..x:app", {}, "'hello..x' is not the name of a module: write MODULE:APP, such as hello:app"),
         ("helo:app", {"hello.py": APP}, "cannot find the module 'helo' in '{dir}': did you mean 'hello'?"),
         ("Hello:app", {"hello.py": APP}, "cannot find the module 'Hello' in '{dir}': did you mean 'hello'?"),
@@ -194,8 +293,8 @@ def test_other_modules_import_the_users_names_from_wsgi(tree: Tree) -> None:
             "'{dir}/hello.py' has neither 'app' nor 'application': did you mean 'hello:create_app()'?"),
         ("sub/helo.py:app", {"sub/hello.py": APP}, "there is no file '{dir}/sub/helo.py': did you mean 'hello.py'?"),
         ("nowhere/hello.py:app", {}, "there is no file '{dir}/nowhere/hello.py'"),
-        ("my-app.py:app", {"my-app.py": APP},
-            "'{dir}/my-app.py' cannot be imported: 'my-app' is not the name of a module"),
+        ("my.app.py:app", {"my.app.py": APP},
+            "'{dir}/my.app.py' cannot be imported: a module's name has no dot, and 'my.app' has one"),
         ("wsgi:ap", {"wsgi.py": APP}, "cannot import 'ap' from '{dir}/wsgi.py': did you mean 'app'?"),
         ("wsgi.main:app", {"wsgi.py": APP}, "cannot find the module 'wsgi.main' in the package 'wsgi'"),
     ],
@@ -236,14 +335,46 @@ def test_error_of_the_application_is_kept_from_its_first_frame_on(
     assert found[:1] == frames[:1]
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"hello.py": "import os\nos.environ['NO_SUCH_KEY']\n"}, "KeyError: 'NO_SUCH_KEY' ({dir}/hello.py, line 2)"),
+        ({"hello.py": "import near\n", "near.py": "\nassert 0\n"}, "AssertionError ({dir}/near.py, line 2)"),
+        ({"hello.py": "raise ValueError('a\\nb  c' + 'd' * 200)\n"},
+            "ValueError: a b c" + "d" * 152 + "... ({dir}/hello.py, line 1)"),
+        ({"hello.py": "import json\njson.loads('{')\n"},
+            "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1) "
+            "({dir}/hello.py, line 2)"),
+        ({"hello.py": "def app(:\n"}, "SyntaxError: invalid syntax (hello.py, line 1)"),
+        ({"hello.py": "class E(Exception):\n    def __str__(self): 1 / 0\nraise E\n"}, "E ({dir}/hello.py, line 3)"),
+    ],
+)  # fmt: skip
+def test_error_of_the_application_is_named_with_message_and_place(
+    files: dict[str, str], message: str, tree: Tree
+) -> None:
+    directory = tree(files)
+    error = refusal("hello:app", directory)
+    assert str(error) == f"cannot load 'hello:app': it raised {message.format(dir=directory)}"
+
+
+def test_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_bytes("app = 'é'\n".encode("latin-1"))
+    error = refusal("hello:app", tmp_path)
+    assert str(error) == f"cannot load 'hello:app': '{tmp_path}/hello.py' is not UTF-8 text: save it as UTF-8"
+
+
+def test_file_that_hides_a_standard_module_is_named(tree: Tree) -> None:
+    # In a process of its own: here the module may be imported already.
+    directory = tree({"hello.py": "from quopri import encode\n" + APP, "quopri.py": "", "random.py": ""})
+    done = run("hello:app", cwd=directory)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"; '{directory}/quopri.py' hides Python's own module 'quopri': rename it\n")
+
+
 def test_error_in_a_users_wsgi_py_leaves_no_half_module(tree: Tree) -> None:
     refusal("wsgi:app", tree({"wsgi.py": "1 / 0\n"}))
-    assert "user_wsgi" not in sys.modules
-
-
-def test_error_absolute_import_of_a_users_package_called_wsgi_is_explained(tree: Tree) -> None:
-    error = refusal("wsgi:app", tree({"wsgi/__init__.py": "from wsgi.main import app", "wsgi/main.py": APP}))
-    assert "in this process 'wsgi' is the server's package" in str(error)
+    assert sys.modules["wsgi"] is wsgi
+    assert user_module.DIRECTORY not in sys.path
 
 
 def test_interrupt_during_the_import_passes(tree: Tree) -> None:

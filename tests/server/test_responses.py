@@ -577,6 +577,40 @@ def test_mistake_in_start_response_is_raised_where_it_is_made() -> None:
     assert "a\nb" not in str(seen[2])
 
 
+async def async_app(environ: Environ, start_response: Start) -> Any:
+    raise AssertionError
+
+
+FIRST_PROGRAMS = {
+    "str": (returns("hello"), "return an iterable of bytes, not str: return [text.encode()]"),
+    "bytes": (returns(b"hello"), "return an iterable of bytes, not bytes: return [content], a list with it"),
+    "nothing": (returns(None), "return an iterable of bytes, not NoneType: is a return missing?"),
+    "dict": (returns({"a": 1}), "return an iterable of bytes, not dict: return [json.dumps(data).encode()]"),
+    "int": (returns(5), "return an iterable of bytes, not int"),
+    "async def": (async_app, "return an iterable of bytes, not coroutine: it is an async function; WSGI needs 'def', "),
+    "list of str": (returns(["hello"]), "response must consist of bytes, not str: encode text, as in text.encode()"),
+    "str yielded": (says(generated("hello")), "must consist of bytes, not str: encode text, as in text.encode()"),
+    "no start": (
+        lambda environ, start: [b"hello"],
+        "did not call start_response before its first content (PEP 3333): ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_PROGRAMS)
+def test_mistake_of_a_first_program_is_told_with_how_to_mend_it(
+    name: str, log: Callable[[], list[logging.LogRecord]]
+) -> None:
+    app, words = FIRST_PROGRAMS[name]
+    with serve(app, interface="wsgi") as server:
+        talk(server.addresses[0], GET + b"\r\n")
+    (record,) = log()
+    assert "GET /e" in record.getMessage()
+    assert record.exc_info is not None
+    assert words in str(record.exc_info[1])
+    assert "\n" not in str(record.exc_info[1])
+
+
 def test_mistake_second_start_response_is_an_assertion() -> None:
     # PEP 3333: "it is a fatal error to call start_response without the exc_info argument if start_response has
     # already been called".

@@ -14,6 +14,7 @@ import pytest
 from wsgi import values
 from wsgi.cli import main
 from wsgi.errors import ConfigError
+from wsgi.foreign import COUNTERPARTS, counterpart
 from wsgi.settings import OPTIONS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -171,7 +172,22 @@ WRONG_KEYWORDS: dict[str, list[object]] = {
     "socket_mode": [0o1000, 660, -1, "888", "66", True],
     "reuse_port": [1, 0, "yes", None],
     "host": ["a b", "a/b", "127.0.0.1:80", "u@a", "[a]", "[::1", "a\n", None, 1],
-    "bind": ["a", "a:", "a:x", "a:65536", "::1:80", "unix:", "fd://", "fd://x", "fd://-1", 1, [1], ["a"]],
+    "bind": [
+        "a",
+        "a:",
+        "a:x",
+        "a:65536",
+        "::1:80",
+        "unix:",
+        "fd://",
+        "fd://x",
+        "fd://-1",
+        "fd:3",
+        "fd:",
+        1,
+        [1],
+        ["a"],
+    ],
     "access_log": ["a\0b", 1],
     "access_log_format": ["", " ", "a\nb", None],
     "trusted_proxies": [
@@ -365,6 +381,10 @@ def test_bind_flag_stands_above_the_port_of_the_platform() -> None:
         ("thread", "unknown option 'thread': did you mean 'threads'?"),
         ("max_body", "unknown option 'max_body': did you mean 'max_body_size'?"),
         ("frobnicate", "unknown option 'frobnicate'"),
+        (
+            "root_path",
+            "unknown option 'root_path': the prefix comes from a trusted proxy: --forwarded-fields x-forwarded-prefix",
+        ),
         ("app_dir", "unknown option 'app_dir' (the wsgi command has it, a program does not)"),
     ],
 )
@@ -380,7 +400,13 @@ def test_keyword_unknown_name_is_refused_with_the_nearest(name: str, message: st
         ("thread = 1", "unknown key 'thread' in {toml!r}: did you mean 'threads'?"),
         ("max-body-size = 1", "unknown key 'max-body-size' in {toml!r}: did you mean 'max_body_size'?"),
         ("check_config = true", "unknown key 'check_config' in {toml!r} (it has no place in a file)"),
-        ("[server]\nport = 1", "unknown key 'server' in {toml!r}"),
+        ("workers = 2", "unknown key 'workers' in {toml!r}: there are no worker processes; "),
+        (
+            "[tool.wsgi]\nport = 1",
+            "{toml!r} has a table [tool] (from --config): options stand at the top of the file, outside of any table",
+        ),
+        ("[port]\nport = 1", "{toml!r} has a table [port] (from --config): options stand at the top of the file"),
+        ("[[bind]]\nport = 1", "{toml!r} has a table [bind] (from --config): options stand at the top of the file"),
         ("port = ", "config: {toml!r} is not TOML (from --config): "),
         ("port = 1\nport = 2", "config: {toml!r} is not TOML (from --config): "),
         (
@@ -427,6 +453,88 @@ def test_file_gives_values_of_its_own_types(tmp_path: Path) -> None:
     assert (settings.access_log, settings.access_log_exclude, settings.log_level) == ("-", ("/healthz",), "debug")
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_file_from_an_editor_of_another_system_is_read(mark: bytes, tmp_path: Path) -> None:
+    toml = tmp_path / "a.toml"
+    toml.write_bytes(mark + "# ä\r\nthreads = 3\r\n".encode())
+    assert command(toml=toml).threads == 3
+
+
+def test_file_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
+    toml = tmp_path / "a.toml"
+    toml.write_bytes("threads = 3\n# ä\n".encode("latin-1"))
+    with pytest.raises(ConfigError) as caught:
+        command(toml=toml)
+    assert str(caught.value) == (
+        f"config: {str(toml)!r} is not UTF-8 text (from --config): save it as UTF-8; "
+        "the first wrong byte is 0xe4 in line 2"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["host", "bind", "access_log_format", "access_log_exclude", "trusted_proxies", "threads"]
+)
+def test_variable_that_is_not_utf8_is_refused_with_its_origin(name: str) -> None:
+    variable_name = f"WSGI_{name.upper()}"
+    with pytest.raises(ConfigError) as caught:
+        command(environ={variable_name: "unix:/\udcff"})
+    assert str(caught.value) == f"{name} must be UTF-8 text, not 'unix:/\\udcff' (from {variable_name})"
+
+
+def test_path_that_is_not_utf8_is_taken() -> None:
+    assert variable("access_log", "/log/\udcff") == "/log/\udcff"
+
+
+def test_variables_of_a_kubernetes_service_are_no_options() -> None:
+    environ = {
+        "WSGI_PORT": "tcp://10.0.0.1:80",
+        "WSGI_SERVICE_HOST": "10.0.0.1",
+        "WSGI_SERVICE_PORT": "80",
+        "WSGI_SERVICE_PORT_HTTP": "80",
+        "WSGI_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "WSGI_PORT_80_TCP_ADDR": "10.0.0.1",
+        "WSGI_PORT_80_TCP_PORT": "80",
+        "WSGI_PORT_80_TCP_PROTO": "tcp",
+        "WSGI_MY_SITE_PORT": "udp://10.0.0.2:53",
+        "WSGI_MY_SITE_SERVICE_HOST": "10.0.0.2",
+        "WSGI_MY_SITE_PORT_53_UDP": "udp://10.0.0.2:53",
+        "PORT": "5000",
+    }
+    warnings: list[str] = []
+    settings = Settings.from_command({}, environ, warnings.append)
+    assert (settings.port, settings.origin("port")) == (5000, "PORT")
+    assert warnings == ["WSGI_PORT is ignored: Kubernetes sets it for a service of that name, as a link to it"]
+
+
+def test_variable_of_another_option_is_never_a_link() -> None:
+    with pytest.raises(ConfigError, match="bind must be"):
+        command(environ={"WSGI_BIND": "tcp://0.0.0.0:80"})
+
+
+def test_flag_that_may_be_repeated_is_refused_as_one_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        command({"bind": ["fd:3"]})
+    assert str(caught.value) == ("bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N, not 'fd:3' (from --bind)")
+
+
+@pytest.mark.parametrize("flag", COUNTERPARTS)
+def test_option_of_another_server_is_none_of_ours_and_names_ours(flag: str) -> None:
+    ours = {option.flag for option in OPTIONS.values()}
+    assert flag not in ours
+    text = counterpart(flag)
+    assert text == f": {COUNTERPARTS[flag]}"
+    assert len(text) < 140
+    assert set(re.findall(r"--[a-z-]+", text)) <= ours | {"--version"}
+
+
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [("-w4", "-w"), ("--worker_class", "--worker-class"), ("--Workers", "--workers"), ("--ssl-ca-certs", "--certfile")],
+)
+def test_option_of_another_server_is_known_in_other_spellings(given: str, same: str) -> None:
+    assert counterpart(given) == counterpart(same) != ""
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
 def test_file_unreadable_is_refused_in_one_line(content: bytes | None, tmp_path: Path) -> None:
     toml = tmp_path / "a.toml"
@@ -439,7 +547,7 @@ def test_file_unreadable_is_refused_in_one_line(content: bytes | None, tmp_path:
 def test_variable_unknown_name_is_warned_of_with_the_nearest() -> None:
     warnings: list[str] = []
     Settings.from_command({}, {"WSGI_THREAD": "1", "WSGI_THREADS": "2", "OTHER": "x"}, warnings.append)
-    assert warnings == ["the variable WSGI_THREAD is no option: did you mean 'WSGI_THREADS'?"]
+    assert warnings == ["unknown option in the environment: WSGI_THREAD: did you mean 'WSGI_THREADS'?"]
 
 
 @pytest.mark.parametrize("name", ["port", "nonsense"])

@@ -134,6 +134,7 @@ class WSGIApplication(Routes):
 
         Raises:
             RuntimeError: that server is not installed.
+            SystemExit: the server cannot start; a line in the log says why.
         """
         try:
             # By name: the application knows no server, and runs on any.

@@ -121,7 +121,8 @@ impl Call {
         let mut reusable = true;
         if !state.has_begun() {
             if state.head.is_none() {
-                let message = "the application did not call start_response before its first content (PEP 3333)";
+                let message = "the application did not call start_response before its first content (PEP 3333): call it \
+                               with a status and a list of headers, as in start_response('200 OK', [])";
                 return Err(PyAssertionError::new_err(message));
             }
             if state.streams {

@@ -220,7 +220,14 @@ impl Response<'_, '_> {
     }
 
     fn iterate(&mut self) -> Result<(), Stop> {
-        if self.result.is_instance_of::<PyBytes>() || self.result.is_instance_of::<PyString>() {
+        // Iterating these gives numbers, characters and keys, which are never what was meant.
+        let is_no_body = self.result.is_instance_of::<PyBytes>()
+            || self.result.is_instance_of::<PyString>()
+            || self
+                .result
+                .cast::<PyDict>()
+                .is_ok_and(|dict| dict.keys().iter().any(|key| !key.is_instance_of::<PyBytes>()));
+        if is_no_body {
             return Err(Stop::Error(not_iterable(self.result)));
         }
         let iterator = match self.result.try_iter() {
@@ -315,10 +322,30 @@ fn content<'py>(item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         // A subclass may run code of its own when it is let go, wherever that is.
         return Ok(PyBytes::new(item.py(), bytes.as_bytes()));
     }
-    let kind = item.get_type();
-    Err(Failure::Type(format!("the application's response must consist of bytes, not {kind}")).into())
+    let hint = if item.is_instance_of::<PyString>() { ": encode text, as in text.encode()" } else { "" };
+    let message = format!("the application's response must consist of bytes, not {}{hint}", type_name(item));
+    Err(Failure::Type(message).into())
 }
 
+// The usual slips of a first program have a word of their own.
 fn not_iterable(result: &Bound<'_, PyAny>) -> PyErr {
-    Failure::Type(format!("the application must return an iterable of bytes, not {}", result.get_type())).into()
+    let hint = if result.is_none() {
+        ": is a return missing?"
+    } else if result.is_instance_of::<PyString>() {
+        ": return [text.encode()]"
+    } else if result.is_instance_of::<PyBytes>() {
+        ": return [content], a list with it"
+    } else if result.is_instance_of::<PyDict>() {
+        ": return [json.dumps(data).encode()]"
+    } else if result.get_type().hasattr(intern!(result.py(), "__await__")).unwrap_or(false) {
+        ": it is an async function; WSGI needs 'def', and ASGI (interface=asgi) the parameters (scope, receive, send)"
+    } else {
+        ""
+    };
+    let message = format!("the application must return an iterable of bytes, not {}{hint}", type_name(result));
+    Failure::Type(message).into()
+}
+
+fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
 }
