@@ -64,7 +64,8 @@ impl Connection {
         connection.until_close = response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose);
         connection.parting = !framing.persistent;
         connection.served = true;
-        if connection.site.is_observed() {
+        // A file can fail after the application is done, and the log names the request.
+        if connection.site.is_observed() || response.has_file {
             connection.record = Some(Box::new(Record {
                 client,
                 request,
@@ -196,8 +197,21 @@ impl Connection {
         self.tell(false, Instant::now());
     }
 
+    fn report_file_failure(&self) {
+        let Some(failure) = self.wire.output().take_file_failure() else { return };
+        let request = self.record.as_ref().map_or_else(String::new, |record| {
+            let (method, path) = (record.request.method(), record.request.path());
+            format!(" to {} {}", String::from_utf8_lossy(method), String::from_utf8_lossy(path))
+        });
+        let message = format!("the response{request} was cut off: {failure}");
+        self.site.reporter.report(Severity::Error, &message);
+    }
+
     // The observers learn of the exchange once its last byte has left.
     pub(super) fn tell(&mut self, sent: bool, now: Instant) {
+        if !sent {
+            self.report_file_failure();
+        }
         if let Some(mut record) = self.record.take() {
             record.complete &= sent;
             // A round of the poller may have begun before the answer was there.

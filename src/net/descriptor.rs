@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
 
@@ -21,11 +22,15 @@ pub fn duplicate(number: i32) -> io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(borrowed, 3)?)
 }
 
-/// A duplicate of descriptor `number` and the size in bytes of what it is open on, if that is a regular file.
+/// A duplicate of descriptor `number` and the size in bytes of what it is open on, if that is a regular file whose size can
+/// be relied on. Files of `/proc` have content and no size, those of `/sys` a size beyond their content: neither has blocks,
+/// as other files without blocks do not have, whose last byte is there all the same.
 pub fn duplicate_file(number: i32) -> io::Result<Option<(File, u64)>> {
     let file = File::from(duplicate(number)?);
     let status = file.metadata()?;
-    Ok(status.is_file().then_some((file, status.len())))
+    let size = status.len();
+    let is_reliable = status.is_file() && size > 0 && (status.blocks() > 0 || file.read_at(&mut [0], size - 1)? == 1);
+    Ok(is_reliable.then_some((file, size)))
 }
 
 #[cfg(test)]
