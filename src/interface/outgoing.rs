@@ -75,12 +75,16 @@ pub enum AppError {
 /// Bytes of a name that a message repeats.
 const SHOWN_NAME: usize = 64;
 
+/// As much of a field's name as a message repeats: the token that it begins with.
+pub fn shown_name(name: &[u8]) -> String {
+    name.iter().take_while(|&&byte| is_tchar(byte)).take(SHOWN_NAME).copied().map(char::from).collect()
+}
+
 impl AppError {
     /// What is wrong with the field of this name. The value is never shown, nor what stands behind the first misfit of a name:
     /// that may be a value as well.
     pub fn in_field(self, name: &[u8]) -> String {
-        let shown: String =
-            name.iter().take_while(|&&byte| is_tchar(byte)).take(SHOWN_NAME).copied().map(char::from).collect();
+        let shown = shown_name(name);
         match self {
             Self::FieldNameByte(_) if shown.is_empty() => format!("a header name {self}"),
             Self::FieldNameByte(_) => format!("the header name that begins with '{shown}' {self}"),

@@ -181,12 +181,12 @@ def calls(*arguments: Any) -> App:
 
 
 def headers_by_generator(environ: Environ, start_response: Start) -> Iterable[bytes]:
-    start_response("200 OK", (pair for pair in [("X-A", "a")]))  # type: ignore[arg-type]
+    start_response("200 OK", (pair for pair in [("X-A", "a")]))
     return [b"hello"]
 
 
 def headers_that_raise(environ: Environ, start_response: Start) -> Iterable[bytes]:
-    start_response("200 OK", generated(ValueError(SECRET))())  # type: ignore[arg-type]
+    start_response("200 OK", generated(ValueError(SECRET))())
     return [b"never"]
 
 

@@ -276,14 +276,14 @@ impl<'a, 'py> Message<'a, 'py> {
                 let Ok([name, value]) = <[_; 2]>::try_from(parts) else { return Err(wrong(&pair)) };
                 (name, value)
             };
-            let name = name.cast::<PyBytes>().map_err(|_| self.wrong_type("headers: a name", "bytes", &name))?;
+            let Ok(name) = name.cast::<PyBytes>() else {
+                let message = format!("{}: a header name must be bytes, not {}", self.kind, type_name(&name));
+                return Err(PyTypeError::new_err(message));
+            };
             let Ok(value) = value.cast::<PyBytes>() else {
-                let name = String::from_utf8_lossy(name.as_bytes());
-                return Err(self.wrong_type(
-                    &format!("headers: the value of {}", name.escape_debug()),
-                    "bytes",
-                    &value,
-                ));
+                let (name, kind) = (outgoing::shown_name(name.as_bytes()), type_name(&value));
+                let message = format!("{}: header '{name}': the value must be bytes, not {kind}", self.kind);
+                return Err(PyTypeError::new_err(message));
             };
             with(name.as_bytes(), value.as_bytes()).map_err(|error| self.wrong_field(name.as_bytes(), error))?;
         }

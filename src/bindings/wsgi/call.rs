@@ -17,7 +17,6 @@ use crate::engine::body::BodyStream;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Exchange, Gone, Progress};
 use crate::engine::wire::Wire;
-use crate::http::fields::is_tchar;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing::{self, AppError, Kept, Misfit};
@@ -339,7 +338,8 @@ fn judge_field(
         return Err(Failure::Type(format!("{place}: a header name must be str, not {}", type_name(name))).into());
     };
     let Ok(value) = value.cast::<PyString>() else {
-        let message = format!("{place}: header '{}': the value must be str, not {}", shown(name), type_name(value));
+        let (name, kind) = (outgoing::shown_name(name.to_string_lossy().as_bytes()), type_name(value));
+        let message = format!("{place}: header '{name}': the value must be str, not {kind}");
         return Err(Failure::Type(message).into());
     };
     let judged = with_latin1(name, |name| with_latin1(value, |value| with(name, value)));
@@ -386,11 +386,6 @@ fn note_leniency(place: &str, what: &str, value: &Bound<'_, PyAny>) {
         let message = format!("{place}: {what} {}; PEP 3333 requires a list of (name, value) tuples", type_name(value));
         log(value.py(), DEBUG, &message, None);
     }
-}
-
-// A name in a message.
-fn shown(name: &Bound<'_, PyString>) -> String {
-    name.to_string_lossy().bytes().take_while(|&byte| is_tchar(byte)).take(64).map(char::from).collect()
 }
 
 // The first character of a str that is no byte of latin-1, which may be a lone surrogate.
