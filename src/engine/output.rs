@@ -462,6 +462,22 @@ mod tests {
         assert!(output.take_file_failure().unwrap().starts_with("its file could not be read: Is a directory"));
     }
 
+    // The kernel has no way from some file systems into a socket: EINVAL.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_that_the_kernel_cannot_send_is_read() {
+        let (near, far) = socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let mut output = Output::default();
+        let content = std::fs::read("/proc/self/cmdline").unwrap();
+        let length = content.len() as u64;
+        output.push_file(FileSpan { file: File::open("/proc/self/cmdline").unwrap(), offset: 1, length: length - 1 });
+        pump(&mut output, &Stream::Socket(near)).unwrap();
+        let mut sent = Vec::new();
+        drop(output);
+        std::io::Read::read_to_end(&mut &far, &mut sent).unwrap();
+        assert_eq!(sent, content[1..]);
+    }
+
     #[test]
     fn broken_connection_is_no_failure_of_a_file() {
         let mut file = tempfile::tempfile().unwrap();

@@ -15,6 +15,7 @@ use super::socket_message::SocketSaid;
 use crate::engine::exchange::{Content, ZERO_COPY};
 use crate::http::head::ResponseHead;
 use crate::interface::outgoing::{self, AppError};
+use crate::net::descriptor;
 use crate::websocket::receive::Event;
 
 /// The message that tells the application.
@@ -183,11 +184,11 @@ impl<'a, 'py> Message<'a, 'py> {
         let path: PathBuf = path.extract()?;
         // Opening a file is short; sending it is the kernel's, piece by piece.
         let file = File::open(path)?;
-        let about = file.metadata()?;
-        if !about.is_file() {
-            return Err(PyValueError::new_err("http.response.pathsend: \"path\" must be that of a regular file"));
-        }
-        Ok(HttpSaid::File { file, length: about.len() })
+        let Some(length) = descriptor::known_size(&file)? else {
+            let message = "http.response.pathsend: \"path\" must be that of a regular file of known size";
+            return Err(PyValueError::new_err(message));
+        };
+        Ok(HttpSaid::File { file, length })
     }
 
     fn hint(&self) -> PyResult<HttpSaid<'py>> {
