@@ -116,13 +116,17 @@ def _write_to_descriptor(text: str) -> None:
 _fallback = _LineFormatter()
 
 
-def _write_record(record: logging.LogRecord) -> None:
+def _write_record(record: logging.LogRecord, failure: BaseException | None = None) -> None:
+    """Writes a record in one piece, and behind it what kept the program's handlers from it."""
     try:
-        text = _fallback.format(record)
+        text = _fallback.format(record) + "\n"
     except Exception as problem:
         # An exception that cannot be shown.
-        text = f"{record.levelname} {record.getMessage()} ({type(problem).__name__} while it was formatted)"
-    write_error(text + "\n")
+        text = f"{record.levelname} {record.getMessage()} ({type(problem).__name__} while it was formatted)\n"
+    if failure is not None:
+        shown = escaped("".join(traceback.format_exception(failure)), block=True)
+        text += f"the message above was written here because the program's logging failed:\n{shown}"
+    write_error(text)
     flush_error()
 
 
@@ -186,7 +190,4 @@ def report(level: int, message: str, exc_info: BaseException | None = None) -> N
     finally:
         _thread.reports, _thread.failure = False, None
         if failure is not None:
-            _write_record(record)
-            shown = escaped("".join(traceback.format_exception(failure)), block=True)
-            write_error(f"the message above was written here because the program's logging failed:\n{shown}")
-            flush_error()
+            _write_record(record, failure)
