@@ -221,7 +221,8 @@ class FileWrapper:
     """`environ["wsgi.file_wrapper"]` (PEP 3333): sends a file from its present position.
 
     A regular file returned by the application as it is leaves by sendfile(2), without holding a thread; any other
-    object with `read` is iterated.
+    object with `read`, and a file whose size is not that of its content (as in /proc and /sys), is read. Where the
+    application announces a Content-Length, the response ends with it, and no more is asked of `read`.
 
     Parameters:
         filelike: an object with `read(size)`, and `close()` if it wants to be closed.

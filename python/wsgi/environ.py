@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 from wsgi import __version__, _core
+from wsgi.logging import flush_error, write_error
 from wsgi.settings import Settings
 
 __all__ = ["ErrorStream", "base_environ"]
 
 
 class ErrorStream:
-    """`wsgi.errors`: what `sys.stderr` is at that moment, which tests and daemons replace."""
+    """`wsgi.errors`: what `sys.stderr` is at that moment, and the process's standard error where that cannot take the
+    text or leads back here, as after `sys.stderr = environ["wsgi.errors"]`."""
 
     def write(self, text: str) -> int:
-        """Writes text; what the stream cannot encode is escaped, because an error report must not fail itself."""
-        if sys.stderr is not None:
-            try:
-                sys.stderr.write(text)
-            except UnicodeEncodeError:
-                sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+        """Writes text; only one that is no str raises."""
+        if not isinstance(text, str):
+            raise TypeError(f"wsgi.errors: write() takes a str, not {type(text).__name__}")
+        write_error(text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -32,8 +31,7 @@ class ErrorStream:
 
     def flush(self) -> None:
         """Hands what was written to the system."""
-        if sys.stderr is not None:
-            sys.stderr.flush()
+        flush_error()
 
 
 def base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, Any]:

@@ -4,16 +4,22 @@ Messages of the server go to the logger `wsgi.server`. Where the program has con
 where it has not, they go to standard error in one line. So do the errors of `wsgi.application`, and under the command
 the records of every logger. Control characters are escaped, so that nothing a client sends can forge a line or drive a
 terminal.
+
+A message is never lost to what the program put in its way. Where a handler or a filter raises, where `sys.stderr` is
+closed, None or raises, and where either leads back to the server, the message goes to the process's standard error.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
+import threading
+import traceback
 from typing import Any
 
-__all__ = ["LOGGER_NAME", "configure", "escaped", "is_reported", "report"]
+__all__ = ["LOGGER_NAME", "configure", "escaped", "flush_error", "is_reported", "report", "write_error"]
 
 LOGGER_NAME = "wsgi.server"
 
@@ -52,6 +58,102 @@ class _LineFormatter(logging.Formatter):
         return escaped(super().formatStack(stack_info), block=True)
 
 
+class _Thread(threading.local):
+    """What one thread is doing, so that what leads back to the server is noticed."""
+
+    writes = False
+    """It is inside `write_error` or `flush_error`."""
+    reports = False
+    """It is inside `report`."""
+    failure: BaseException | None = None
+    """What a handler of the message raised and did not let out."""
+
+
+_thread = _Thread()
+
+
+def write_error(text: str) -> None:
+    """Writes to what `sys.stderr` is at that moment, which tests and daemons replace; if that cannot take the text, to
+    the process's standard error, because an error report must not fail itself. May be called from any thread.
+
+    Parameters:
+        text: what is written, in one piece; what the stream cannot encode is escaped.
+    """
+    stream = sys.stderr
+    if stream is not None and not _thread.writes:
+        _thread.writes = True
+        try:
+            try:
+                stream.write(text)
+            except UnicodeEncodeError:
+                stream.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+            return
+        except Exception:
+            # The text is still to be written.
+            pass
+        finally:
+            _thread.writes = False
+    _write_to_descriptor(text)
+
+
+def flush_error() -> None:
+    """Hands what was written by `write_error` to the system."""
+    stream = sys.stderr
+    if stream is None or _thread.writes:
+        return
+    _thread.writes = True
+    try:
+        stream.flush()
+    except Exception:
+        # There is no telling whose text was not flushed.
+        pass
+    finally:
+        _thread.writes = False
+
+
+def _write_to_descriptor(text: str) -> None:
+    # Without a standard error at the start of the process, number 2 may be any file.
+    if sys.__stderr__ is None:
+        return
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        while data:
+            data = data[os.write(2, data) :]
+    except OSError:
+        pass
+
+
+_formatter = _LineFormatter()
+
+
+def _write_record(record: logging.LogRecord, failure: BaseException | None = None) -> None:
+    """Writes a record in one piece, and behind it what kept the program's handlers from it."""
+    try:
+        text = _formatter.format(record) + "\n"
+    except Exception as problem:
+        # An exception that cannot be shown.
+        text = f"{record.levelname} {record.getMessage()} ({type(problem).__name__} while it was formatted)\n"
+    if failure is not None:
+        shown = escaped("".join(traceback.format_exception(failure)), block=True)
+        text += f"the message above was written here because the program's logging failed:\n{shown}"
+    write_error(text)
+    flush_error()
+
+
+# Most handlers catch what they raise and hand it to `handleError`, which prints no traceback of the application's and,
+# with `logging.raiseExceptions` off, nothing at all. There is no other way to learn that a message was lost.
+_handle_error = logging.Handler.handleError
+
+
+def _note_error(self: logging.Handler, record: logging.LogRecord) -> None:
+    if _thread.reports:
+        _thread.failure = sys.exc_info()[1]
+    _handle_error(self, record)
+
+
+logging.Handler.handleError = _note_error  # type: ignore[method-assign]
+
+
 class _FallbackHandler(logging.Handler):
     """Writes what no other handler gets, to what `sys.stderr` is at that moment, which tests and daemons replace."""
 
@@ -67,16 +169,10 @@ class _FallbackHandler(logging.Handler):
         return False
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            if sys.stderr is not None:
-                sys.stderr.write(self.format(record) + "\n")
-                sys.stderr.flush()
-        except Exception:
-            self.handleError(record)
+        _write_record(record)
 
 
 _fallback = _FallbackHandler()
-_fallback.setFormatter(_LineFormatter())
 # The framework's errors look the same in a program that serves it without the command.
 logging.getLogger("wsgi.application").addHandler(_fallback)
 
@@ -138,11 +234,26 @@ def report(level: int, message: str, exc_info: BaseException | None = None) -> N
     if not logger.isEnabledFor(level):
         return
     line = escaped(message)
-    if logger.hasHandlers():
-        logger.log(level, "%s", line, exc_info=exc_info)
-        return
-    # Decided for each message: a handler left on the logger would double the lines once the program configures its own.
     found = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
-    record = logger.makeRecord(LOGGER_NAME, level, __file__, 0, "%s", (line,), found)
-    if logger.filter(record):
-        _fallback.handle(record)
+    record = logging.LogRecord(LOGGER_NAME, level, __file__, 0, "%s", (line,), found)
+    if _thread.reports:
+        # A handler of the program has led back here.
+        _write_record(record)
+        return
+    _thread.reports, _thread.failure = True, None
+    failure: BaseException | None = None
+    try:
+        # Decided for each message: a handler left on the logger would double the lines once the program has its own.
+        if logger.hasHandlers():
+            logger.log(level, "%s", line, exc_info=exc_info)
+            failure = _thread.failure
+        elif logger.filter(record):
+            _write_record(record)
+    except BaseException as problem:
+        failure = problem
+        if not isinstance(problem, Exception):
+            raise
+    finally:
+        _thread.reports, _thread.failure = False, None
+        if failure is not None:
+            _write_record(record, failure)

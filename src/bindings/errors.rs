@@ -9,7 +9,6 @@ use pyo3::types::PyType;
 
 use crate::engine::body::BodyFailure;
 use crate::http::reject::Reject;
-use crate::interface::outgoing::AppError;
 use crate::net::listener::BindFailure;
 
 /// A failure that becomes a Python exception.
@@ -18,8 +17,8 @@ pub enum Failure {
     Bind(BindFailure),
     /// A request body cannot be read to its end.
     Body(BodyFailure),
-    /// What the application handed to `start_response` breaks a rule of PEP 3333 or of HTTP.
-    App(AppError),
+    /// What the application handed over breaks a rule of PEP 3333 or of HTTP.
+    Value(String),
     /// What the application handed over is of a wrong type.
     Type(String),
 }
@@ -51,7 +50,7 @@ impl From<Failure> for PyErr {
                 raise(&BODY_TIMEOUT, "BodyTimeout", ("the request body came too slowly",))
             }
             Failure::Body(BodyFailure::Refused(reject)) => raise(&MALFORMED_BODY, "MalformedBody", (reject.detail(),)),
-            Failure::App(error) => PyValueError::new_err(error.message()),
+            Failure::Value(message) => PyValueError::new_err(message),
             Failure::Type(message) => PyTypeError::new_err(message),
         }
     }

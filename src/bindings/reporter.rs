@@ -1,5 +1,7 @@
 //! What the engine has to say goes to Python's logging.
 
+use std::io::{self, Write};
+
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyString};
 
@@ -7,7 +9,8 @@ use super::ffi::call;
 use crate::engine::gateway::{Reporter, Severity};
 
 // The levels of Python's logging.
-const DEBUG: u8 = 10;
+/// Of use while something is looked into.
+pub const DEBUG: u8 = 10;
 const INFO: u8 = 20;
 /// Worth a look.
 pub const WARNING: u8 = 30;
@@ -48,7 +51,10 @@ pub fn log(py: Python<'_>, level: u8, message: &str, error: Option<&PyErr>) {
         call(&module.getattr("report")?, [&level, &message, &exception])
     });
     if let Err(problem) = logged {
-        // A logging handler of the program's own failed: the last resort is standard error.
-        problem.write_unraisable(py, None);
+        // The interpreter is going away, or what a handler raised is meant for the whole program (SystemExit, say).
+        drop(writeln!(io::stderr(), "{}", message.escape_debug()));
+        for error in error.into_iter().chain([&problem]) {
+            error.clone_ref(py).write_unraisable(py, None);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::body::Body;
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
 use super::exchange::{Exchange, Progress};
+use super::gateway::Severity;
 use super::observe::{CLIENT_CLOSED, Cause, Record};
 use super::options::SERVER;
 use super::output::Flushed;
@@ -63,7 +64,8 @@ impl Connection {
         connection.until_close = response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose);
         connection.parting = !framing.persistent;
         connection.served = true;
-        if connection.site.is_observed() {
+        // A file can fail after the application is done, and the log names the request.
+        if connection.site.is_observed() || response.has_file {
             connection.record = Some(Box::new(Record {
                 client,
                 request: Received::Head(request),
@@ -137,12 +139,11 @@ impl Connection {
             Ok(Flushed::Blocked) => return Pass::Out(Step::Wait(self)),
             Ok(Flushed::Yielded) => return Pass::Out(Step::Again(self)),
             // The client has gone, or a file became shorter than was announced, which the close tells.
-            Err(error) => {
+            Err(_) => {
                 if self.until_close {
                     self.wire.stream().reset_on_close();
                 }
-                let is_short = error.kind() == io::ErrorKind::UnexpectedEof;
-                self.tell(Some(if is_short { Cause::File } else { Cause::ClientClosed }), turn.now);
+                self.tell(Some(Cause::ClientClosed), turn.now);
                 return Pass::Out(Step::Closed);
             }
         }
@@ -209,8 +210,20 @@ impl Connection {
         self.tell(Some(cause), Instant::now());
     }
 
+    // Reports why a file could not be sent whole. Says whether that is the reason of a cut.
+    fn report_file_failure(&self) -> bool {
+        let Some(failure) = self.wire.output().take_file_failure() else { return false };
+        let request = self.record.as_ref().and_then(|record| record.request.head()).map_or_else(String::new, |head| {
+            format!(" to {} {}", String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()))
+        });
+        let message = format!("the response{request} was cut off: {failure}");
+        self.site.reporter.report(Severity::Error, &message);
+        true
+    }
+
     // The observers learn of the response once its last byte has left, or once it is `cut`.
     pub(super) fn tell(&mut self, cut: Option<Cause>, now: Instant) {
+        let cut = cut.map(|cause| if self.report_file_failure() { Cause::File } else { cause });
         if let Some(mut record) = self.record.take() {
             if let Some(cause) = cut {
                 record.complete = false;

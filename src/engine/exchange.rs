@@ -98,6 +98,8 @@ pub(super) struct Response {
     left: Option<u64>,
     streaming: bool,
     surplus: bool,
+    // Part of the content is a stretch of a file.
+    pub has_file: bool,
 }
 
 impl Response {
@@ -111,6 +113,7 @@ impl Response {
             left: None,
             streaming: false,
             surplus: false,
+            has_file: false,
         }
     }
 }
@@ -234,6 +237,14 @@ impl Exchange {
         self.response.surplus
     }
 
+    /// Bytes of content that may follow: what the announced length still lacks, or any number.
+    pub fn room(&self) -> u64 {
+        match self.response.progress {
+            Progress::Begun => self.response.left.unwrap_or(u64::MAX),
+            _ => 0,
+        }
+    }
+
     /// Bytes of content that the announced length still lacks.
     pub fn lacking(&self) -> u64 {
         match self.response.progress {
@@ -322,6 +333,7 @@ impl Exchange {
             return;
         }
         self.response.content += span.length;
+        self.response.has_file = true;
         let chunked = plan.framing == ResponseFraming::Chunked;
         let mut output = self.connection.wire.output();
         if chunked {

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::spool::{Budget, SpoolFailure, SpoolFile};
-use crate::net::stream::Stream;
+use crate::net::stream::{Stream, Unsent};
 
 /// Bytes kept alive by their owner (a Python object, say) until they are sent.
 pub type Owned = Box<dyn AsRef<[u8]> + Send>;
@@ -93,6 +93,8 @@ pub struct Output {
     sent: u64,
     released: bool,
     failure: Option<io::ErrorKind>,
+    // Why a file could not be sent whole.
+    file_failure: Option<Box<str>>,
 }
 
 impl Output {
@@ -135,6 +137,11 @@ impl Output {
     /// Whether a flush has failed: nothing reaches the client any more. Whoever flushes need not be the one who writes.
     pub fn has_failed(&self) -> bool {
         self.failure.is_some()
+    }
+
+    /// Why a file could not be sent to the end of its stretch, which fails the flush as a broken connection does.
+    pub fn take_file_failure(&mut self) -> Option<Box<str>> {
+        self.file_failure.take()
     }
 
     /// Lets `write` append bytes behind everything that is queued.
@@ -282,31 +289,54 @@ impl Output {
     }
 
     fn send_from_file(&mut self, stream: &Stream) -> io::Result<usize> {
-        let (file, offset, length) = match (self.rest.front_mut(), &self.spill) {
-            (Some(Segment::File(span)), _) => (&span.file, &mut span.offset, &mut span.length),
-            (Some(Segment::Spilled { offset, length }), Some(spill)) => (spill.file(), offset, length),
+        let (file, offset, length) = match (self.rest.front(), &self.spill) {
+            (Some(Segment::File(FileSpan { file, offset, length })), _) => (file, *offset, *length),
+            (Some(Segment::Spilled { offset, length }), Some(spill)) => (spill.file(), *offset, *length),
             _ => {
                 // Segments without a byte are all that can stand here.
                 self.rest.pop_front();
                 return Ok(0);
             }
         };
-        let wanted = usize::try_from((*length).min(FILE_SHARE)).unwrap_or(usize::MAX);
-        let sent = stream.send_file(file, *offset, wanted)?;
-        if sent == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent"));
+        let wanted = usize::try_from(length.min(FILE_SHARE)).unwrap_or(usize::MAX);
+        let failure = match stream.send_file(file, offset, wanted) {
+            Ok(0) => Unsent::File(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => {
+                self.advance_file(sent);
+                return Ok(sent);
+            }
+            Err(failure) => failure,
+        };
+        match failure {
+            Unsent::Stream(error) => Err(error),
+            Unsent::File(error) => {
+                let is_spilled = matches!(self.rest.front(), Some(Segment::Spilled { .. }));
+                let file = if is_spilled { "its temporary file" } else { "its file" };
+                self.file_failure = Some(match error.kind() {
+                    io::ErrorKind::UnexpectedEof => format!("{file} ended {length} bytes early").into(),
+                    _ => format!("{file} could not be read: {error}").into(),
+                });
+                Err(error)
+            }
         }
+    }
+
+    // The first segment is of a file, of which so much was sent.
+    fn advance_file(&mut self, sent: usize) {
+        let (offset, length) = match self.rest.front_mut() {
+            Some(Segment::File(FileSpan { offset, length, .. })) => (offset, length),
+            Some(Segment::Spilled { offset, length }) => {
+                self.spilled -= sent as u64;
+                (offset, length)
+            }
+            _ => return,
+        };
         *offset += sent as u64;
         *length -= sent as u64;
-        let is_over = *length == 0;
-        if matches!(self.rest.front(), Some(Segment::Spilled { .. })) {
-            self.spilled -= sent as u64;
-        }
-        if is_over {
+        if *length == 0 {
             self.rest.pop_front();
         }
         self.account(sent);
-        Ok(sent)
     }
 
     fn account(&mut self, sent: usize) {
@@ -423,6 +453,45 @@ mod tests {
         output.push_file(FileSpan { file: tempfile::tempfile().unwrap(), offset: 0, length: 5 });
         let stream = Stream::Double(Double::default());
         assert_eq!(pump(&mut output, &stream).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(output.take_file_failure().as_deref(), Some("its file ended 5 bytes early"));
+        assert_eq!(output.take_file_failure(), None);
+    }
+
+    #[test]
+    fn file_that_cannot_be_read_is_an_error_that_says_so() {
+        let mut output = Output::default();
+        // A folder can be opened, and not read.
+        output.push_file(FileSpan { file: File::open("/").unwrap(), offset: 0, length: 5 });
+        assert!(pump(&mut output, &Stream::Double(Double::default())).is_err());
+        assert!(output.take_file_failure().unwrap().starts_with("its file could not be read: Is a directory"));
+    }
+
+    // The kernel has no way from some file systems into a socket: EINVAL.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_that_the_kernel_cannot_send_is_read() {
+        let (near, far) = socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let mut output = Output::default();
+        let content = std::fs::read("/proc/self/cmdline").unwrap();
+        let length = content.len() as u64;
+        output.push_file(FileSpan { file: File::open("/proc/self/cmdline").unwrap(), offset: 1, length: length - 1 });
+        pump(&mut output, &Stream::Socket(near)).unwrap();
+        let mut sent = Vec::new();
+        drop(output);
+        std::io::Read::read_to_end(&mut &far, &mut sent).unwrap();
+        assert_eq!(sent, content[1..]);
+    }
+
+    #[test]
+    fn broken_connection_is_no_failure_of_a_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"01234").unwrap();
+        let (near, far) = socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        drop(far);
+        let mut output = Output::default();
+        output.push_file(FileSpan { file, offset: 0, length: 5 });
+        assert_eq!(pump(&mut output, &Stream::Socket(near)).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(output.take_file_failure(), None);
     }
 
     #[test]

@@ -141,6 +141,12 @@ pub fn port_of(host: &[u8]) -> Option<u16> {
     parse_content_length(port.get(1..)?).filter(|_| is_port).and_then(|port| u16::try_from(port).ok())
 }
 
+/// Whether this names a field of which different values are refused, and equal ones count as one: what the content is
+/// (RFC 9110 §8.3) and who asks (§11.6.2) must not depend on whether a reader takes the first line, the last, or joins them.
+pub fn is_singleton(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"Content-Type") || name.eq_ignore_ascii_case(b"Authorization")
+}
+
 /// `port` (RFC 3986 §3.2.3): digits, possibly none, and no number that TCP does not have.
 fn valid_port(port: &[u8]) -> bool {
     port.is_empty() || parse_content_length(port).is_some_and(|number| u16::try_from(number).is_ok())

@@ -152,6 +152,13 @@ rejects! {
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
     ExpectationUnsupported: 417 Client, "The expectation cannot be met.", "an expectation other than 100-continue";
 
+    /// Content-Type lines with different values (RFC 9110 §8.3).
+    ContentTypeConflict: 400 Client, "Conflicting Content-Type fields.",
+        "Content-Type field lines with different values";
+    /// Authorization lines with different values (RFC 9110 §11.6.2).
+    AuthorizationConflict: 400 Client, "Conflicting Authorization fields.",
+        "Authorization field lines with different values";
+
     // What a trusted proxy says of the client.
 
     /// Forwarded is no list of elements with their parameters (RFC 7239 §4), or one of these has a value that it must
@@ -180,8 +187,9 @@ rejects! {
     /// A chunk's size cannot be counted.
     ChunkSizeOverflow: 400 Client, "Malformed chunk.",
         "a chunk size does not fit into 64 bits or has too many digits";
-    /// A chunk extension holds a control character.
-    ChunkExtensionMalformed: 400 Client, "Malformed chunk.", "a chunk extension contains a control character";
+    /// A chunk extension is no name, or no name with a token or a quoted string as its value (RFC 9112 §7.1.1).
+    ChunkExtensionMalformed: 400 Client, "Malformed chunk.",
+        "a chunk extension is not ';' name, with '=' and a value or without";
     /// One chunk extension, or all of a body's together, are over their bound.
     ChunkExtensionsTooLarge: 413 Client, "The chunk extensions are too large.",
         "the chunk extensions are over their bound";

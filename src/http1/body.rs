@@ -2,7 +2,7 @@
 //! what the client sends, and a split changes nothing.
 //!
 //! ```text
-//! Size -> Extension -> SizeLf -> Data -> DataCr -> DataLf -> Size …
+//! Size -> Extension … -> SizeLf -> Data -> DataCr -> DataLf -> Size …
 //!                             -> TrailerStart -> TrailerName -> TrailerValue -> TrailerLf -> TrailerStart … -> EndLf -> Over
 //! ```
 
@@ -44,8 +44,8 @@ enum State {
     Size,
     // White space behind a chunk size, which only an extension may follow.
     SizeSpace,
-    // In a chunk extension.
-    Extension,
+    // In the extensions of a chunk.
+    Extension(Extension),
     // Behind the CR of a chunk size line.
     SizeLf,
     Data,
@@ -59,6 +59,53 @@ enum State {
     EndLf,
     Over,
     Failed(Reject),
+}
+
+/// Where in `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )` (RFC 9112 §7.1.1) the decoder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    // Behind the semicolon.
+    Start,
+    Name,
+    // White space behind a name.
+    NameSpace,
+    // Behind the equals sign.
+    Equals,
+    // In a value that is a token.
+    Token,
+    // In a value that is a quoted string (RFC 9110 §5.6.4), and behind a backslash in it.
+    Quoted,
+    Escape,
+    // Behind the closing quote.
+    QuotedEnd,
+    // White space behind a value.
+    ValueSpace,
+}
+
+impl Extension {
+    /// What follows one more byte; none if the grammar has no place for it.
+    fn next(self, byte: u8) -> Option<Self> {
+        let is_space = matches!(byte, b' ' | b'\t');
+        Some(match (self, byte) {
+            (Self::Start | Self::Name, _) if is_tchar(byte) => Self::Name,
+            (Self::Equals | Self::Token, _) if is_tchar(byte) => Self::Token,
+            (Self::Equals, b'"') => Self::Quoted,
+            (Self::Quoted, b'"') => Self::QuotedEnd,
+            (Self::Quoted, b'\\') => Self::Escape,
+            (Self::Quoted | Self::Escape, _) if is_field_byte(byte) => Self::Quoted,
+            (Self::Start | Self::Equals | Self::NameSpace | Self::ValueSpace, _) if is_space => self,
+            (Self::Name, _) if is_space => Self::NameSpace,
+            (Self::Token | Self::QuotedEnd, _) if is_space => Self::ValueSpace,
+            (Self::Name | Self::NameSpace, b'=') => Self::Equals,
+            (Self::Name | Self::NameSpace | Self::Token | Self::QuotedEnd | Self::ValueSpace, b';') => Self::Start,
+            _ => return None,
+        })
+    }
+
+    /// Whether the line may end here. White space stands before a semicolon or an equals sign, never before the line's end.
+    const fn is_complete(self) -> bool {
+        matches!(self, Self::Name | Self::Token | Self::QuotedEnd)
+    }
 }
 
 /// Takes a chunked body apart. Trailer fields are checked and dropped: nothing that a body says after the fact may
@@ -140,19 +187,25 @@ impl ChunkedDecoder {
     fn advance(&mut self, byte: u8) -> Result<State, Reject> {
         match (self.state, byte) {
             (State::Size, b'\r') if self.digits > 0 => Ok(State::SizeLf),
-            (State::Size | State::SizeSpace, b';') if self.digits > 0 => self.extend(),
+            (State::Size | State::SizeSpace, b';') if self.digits > 0 => {
+                self.count_extension()?;
+                Ok(State::Extension(Extension::Start))
+            }
             // BWS before an extension (RFC 9112 §7.1.1). It counts like one, so that it has an end.
             (State::Size | State::SizeSpace, b' ' | b'\t') if self.digits > 0 => {
-                self.extend()?;
+                self.count_extension()?;
                 Ok(State::SizeSpace)
             }
             (State::Size, b'\n') if self.digits > 0 => Err(Reject::ChunkLineEnd),
             (State::Size, _) => self.add_digit(byte),
             (State::SizeSpace, _) => Err(Reject::ChunkSizeMalformed),
-            (State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Extension, b'\n') => Err(Reject::ChunkLineEnd),
-            (State::Extension, _) if is_field_byte(byte) => self.extend(),
-            (State::Extension, _) => Err(Reject::ChunkExtensionMalformed),
+            (State::Extension(extension), b'\r') if extension.is_complete() => Ok(State::SizeLf),
+            (State::Extension(_), b'\n') => Err(Reject::ChunkLineEnd),
+            (State::Extension(extension), _) => {
+                let next = extension.next(byte).ok_or(Reject::ChunkExtensionMalformed)?;
+                self.count_extension()?;
+                Ok(State::Extension(next))
+            }
             (State::SizeLf, b'\n') => self.begin_chunk(),
             (State::SizeLf, _) => Err(Reject::ChunkLineEnd),
             (State::DataCr, b'\r') => Ok(State::DataLf),
@@ -176,13 +229,13 @@ impl ChunkedDecoder {
     }
 
     // One more byte of an extension. What it says is ignored (RFC 9112 §7.1.1).
-    fn extend(&mut self) -> Result<State, Reject> {
+    fn count_extension(&mut self) -> Result<(), Reject> {
         self.extension += 1;
         self.extensions += 1;
         if self.extension > EXTENSION_LINE || self.extensions > EXTENSIONS {
             return Err(Reject::ChunkExtensionsTooLarge);
         }
-        Ok(State::Extension)
+        Ok(())
     }
 
     // A chunk size line is complete.

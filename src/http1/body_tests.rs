@@ -91,7 +91,7 @@ fn valid_body_gives_its_content_and_leaves_the_rest() {
         (b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", b"hello"),
         (b"7\r\n0\r\n\r\nab\r\n0\r\n\r\n", b"0\r\n\r\nab"),
         (b"5;a=b;c=\"d e\"\r\nhello\r\n0\r\n\r\n", b"hello"),
-        (b"5;a\r\nhello\r\n0;z=\xff\r\n\r\n", b"hello"),
+        (b"5;a\r\nhello\r\n0;z=\"\xff\"\r\n\r\n", b"hello"),
         (b"5 ;a\r\nhello\r\n0\t; a = b\r\n\r\n", b"hello"),
         (b"0\r\nX-T: 1\r\n\r\n", b""),
         (b"0\r\nX-T:\r\nY: \t\xe9 \r\n\r\n", b""),
@@ -141,9 +141,10 @@ fn malformed_body_is_refused_by_its_rule() {
         (b"5\r\rhello", Reject::ChunkLineEnd),
         (b"5;a\nb\r\nhello\r\n0\r\n\r\n", Reject::ChunkLineEnd),
         (b"5;a\rb\r\nhello\r\n0\r\n\r\n", Reject::ChunkLineEnd),
-        (b"5;a=\"\r\"\r\n", Reject::ChunkLineEnd),
+        (b"5;a=\"\r\"\r\n", Reject::ChunkExtensionMalformed),
         (b"5;a\0b\r\n", Reject::ChunkExtensionMalformed),
         (b"5;\x7f\r\n", Reject::ChunkExtensionMalformed),
+        (b"5;\nhello\r\n0\r\n\r\n", Reject::ChunkLineEnd),
         (b"5\r\nhello\n0\r\n\r\n", Reject::ChunkDataEnd),
         (b"5\r\nhello0\r\n\r\n", Reject::ChunkDataEnd),
         (b"5\r\nhello__0\r\n\r\n", Reject::ChunkDataEnd),
@@ -167,6 +168,64 @@ fn malformed_body_is_refused_by_its_rule() {
         (b"0\r\nGET / HTTP/1.1\r\n\r\n", Reject::TrailerMalformed),
     ] {
         assert_eq!(every_way(body).end, Some(Err(reject)), "{}", body.escape_ascii());
+    }
+}
+
+// RFC 9112 §7.1.1, RFC 9110 §5.6.4
+#[test]
+fn extensions_have_names_and_perhaps_values() {
+    for extension in [
+        ";a",
+        ";a;b",
+        " ;\ta",
+        ";a = b",
+        ";a=b;c",
+        ";a\t;b",
+        ";a=\"\"",
+        ";a=\"b c;\t=\"",
+        ";a=\"\\\"\\\\\";b",
+        ";a=\"b\" ;c",
+        ";a=\"\u{e9}\"",
+        ";!#$%&'*+-.^_`|~=!#$%&'*+-.^_`|~",
+    ] {
+        let body = format!("5{extension}\r\nhello\r\n0{extension}\r\n\r\n");
+        let expected = Read { content: b"hello".to_vec(), end: Some(Ok(body.len())) };
+        assert_eq!(every_way(body.as_bytes()), expected, "{extension}");
+    }
+    for extension in [
+        ";",
+        "; ",
+        ";;",
+        ";a;",
+        ";;a",
+        "; ;a",
+        ";=",
+        ";=x",
+        ";a=",
+        ";a= ",
+        ";a=;b",
+        ";a==b",
+        ";a=b=c",
+        ";a b",
+        ";a=b c",
+        ";a=b ",
+        ";a ",
+        ";a=\"b\" ",
+        ";a=\"b\"c",
+        ";a=\"b",
+        ";a=\"b\\\"",
+        ";a=b\"c\"",
+        ";\"a\"",
+        ";a(b)",
+        ";a,b",
+        ";a=\"\0\"",
+        ";a=\"\\\u{7f}\"",
+        ";\u{e9}",
+        ";a=\u{e9}",
+    ] {
+        let body = format!("5{extension}\r\nhello\r\n0\r\n\r\n");
+        let reject = Reject::ChunkExtensionMalformed;
+        assert_eq!(every_way(body.as_bytes()).end, Some(Err(reject)), "{extension}");
     }
 }
 
@@ -196,7 +255,7 @@ fn extensions_are_bounded_each_and_together() {
         let input = format!("1;{}\r\nx", "e".repeat(length - 1));
         assert_eq!(in_pieces([input.as_bytes()], &LIMITS).end, end, "{length}");
         assert_eq!(in_pieces(input.as_bytes().chunks(1), &LIMITS).end, end, "{length}");
-        let spaces = format!("1{};\r\nx", " ".repeat(length - 1));
+        let spaces = format!("1{};e\r\nx", " ".repeat(length - 2));
         assert_eq!(in_pieces([spaces.as_bytes()], &LIMITS).end, end, "{length}");
     }
     // Half a bound each: the total has room for `fit` chunks.
@@ -205,7 +264,7 @@ fn extensions_are_bounded_each_and_together() {
     let last = "0\r\n\r\n";
     let enough = chunk.repeat(fit) + last;
     assert_eq!(in_pieces([enough.as_bytes()], &LIMITS).end, Some(Ok(enough.len())));
-    let too_much = chunk.repeat(fit) + "1;" + last;
+    let too_much = chunk.repeat(fit) + "1;e" + last;
     assert_eq!(in_pieces([too_much.as_bytes()], &LIMITS).end, Some(Err(Reject::ChunkExtensionsTooLarge)));
     // Unbounded input without a line end is refused at the bound.
     let mut decoder = ChunkedDecoder::new(&LIMITS);

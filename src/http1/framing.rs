@@ -45,7 +45,9 @@ pub struct Framing {
 ///    (RFC 9112 §6.1, §7). Empty elements and parameters are refused.
 /// 6. The length is within its limit; `100 Continue` must not invite a body that is not (RFC 9110 §10.1.1).
 /// 7. Expect: `100-continue` and nothing else; on HTTP/1.0 it is ignored (RFC 9110 §10.1.1).
-/// 8. Connection: `close` always holds; without it HTTP/1.1 persists, HTTP/1.0 only with `keep-alive` (RFC 9112 §9.3).
+/// 8. Content-Type and Authorization: at most one value. Lines that repeat it are harmless, and some clients send them;
+///    different ones say to each reader something else (RFC 9110 §8.3).
+/// 9. Connection: `close` always holds; without it HTTP/1.1 persists, HTTP/1.0 only with `keep-alive` (RFC 9112 §9.3).
 ///    Upgrade is ignored on HTTP/1.0 (RFC 9110 §7.8).
 pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
     let seen = Seen::collect(head);
@@ -81,6 +83,12 @@ pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
     }
     if is_http11 && seen.expects_other {
         return Err(Reject::ExpectationUnsupported);
+    }
+    if matches!(seen.content_type, Line::Repeated) {
+        return Err(Reject::ContentTypeConflict);
+    }
+    if matches!(seen.authorization, Line::Repeated) {
+        return Err(Reject::AuthorizationConflict);
     }
     Ok(Framing {
         body,
@@ -127,6 +135,13 @@ impl<'a> Line<'a> {
             Self::Once(_) | Self::Repeated => Self::Repeated,
         };
     }
+
+    // For a field whose lines may repeat one value.
+    fn add_unless_equal(&mut self, value: &'a [u8]) {
+        if !matches!(self, Self::Once(earlier) if *earlier == value) {
+            self.add(value);
+        }
+    }
 }
 
 /// What the fields say, collected in one pass.
@@ -136,6 +151,8 @@ struct Seen<'a> {
     host: Line<'a>,
     content_length: Line<'a>,
     transfer_encoding: Line<'a>,
+    content_type: Line<'a>,
+    authorization: Line<'a>,
     expects_continue: bool,
     expects_other: bool,
     close: bool,
@@ -154,6 +171,8 @@ impl<'a> Seen<'a> {
                 6 if name.eq_ignore_ascii_case(b"Expect") => seen.add_expectations(value),
                 7 if name.eq_ignore_ascii_case(b"Upgrade") => seen.upgrade = true,
                 10 if name.eq_ignore_ascii_case(b"Connection") => seen.add_options(value),
+                12 if name.eq_ignore_ascii_case(b"Content-Type") => seen.content_type.add_unless_equal(value),
+                13 if name.eq_ignore_ascii_case(b"Authorization") => seen.authorization.add_unless_equal(value),
                 14 if name.eq_ignore_ascii_case(b"Content-Length") => seen.content_length.add(value),
                 17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => seen.transfer_encoding.add(value),
                 _ => {}

@@ -56,6 +56,38 @@ fn host_may_be_absent_on_http10_but_not_wrong() {
     }
 }
 
+// RFC 9110 §8.3, §11.6.2
+#[test]
+fn content_type_and_authorization_have_one_value() {
+    for (name, conflict) in
+        [("Content-Type", Reject::ContentTypeConflict), ("Authorization", Reject::AuthorizationConflict)]
+    {
+        for (values, verdict) in [
+            (&[""][..], Ok(())),
+            (&["a/b", "a/b"], Ok(())),
+            (&["a/b", "a/b", "a/b"], Ok(())),
+            (&["a/b", "c/d"], Err(conflict)),
+            (&["a/b", "A/b"], Err(conflict)),
+            (&["a/b", ""], Err(conflict)),
+            (&["", "a/b"], Err(conflict)),
+            (&["a/b", "a/b", "c/d"], Err(conflict)),
+            (&["a/b", "c/d", "a/b"], Err(conflict)),
+        ] {
+            let lines: Vec<Vec<u8>> = values
+                .iter()
+                .enumerate()
+                .map(|(number, value)| {
+                    let name = if number % 2 == 0 { name.to_owned() } else { name.to_lowercase() };
+                    format!("{name}: {value}").into_bytes()
+                })
+                .collect();
+            let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+            assert_eq!(post(&lines).map(drop), verdict, "{name} {values:?}");
+            assert_eq!(old_post(&lines).map(drop), verdict, "{name} {values:?}");
+        }
+    }
+}
+
 #[test]
 fn host_with_a_bad_value_is_refused() {
     for host in ["a/b", "a?x=", "a#b", "u@a", "a b", "a:1x", "a:99999", "[::1", "\u{e9}", "a, b/c"] {

@@ -1,12 +1,12 @@
 //! The variables that a request contributes to an application's environment (PEP 3333, RFC 3875 §4.1).
 //!
-//! A field becomes `HTTP_` and its name with `_` for `-`. Two different names must not meet in one variable, else a
-//! client could forge what a proxy vouches for: names with anything but letters, digits and hyphens are dropped.
+//! A field becomes `HTTP_` and its name in upper case, with `_` for `-` and every other character as it is. Two different
+//! names must not meet in one variable, else a client could forge what a proxy vouches for: names with `_` are dropped.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::http::fields::letters_digits_and;
+use crate::http::fields::is_singleton;
 use crate::http::head::RequestHead;
 use crate::http::number::Decimal;
 use crate::http::origin::Origin;
@@ -14,9 +14,6 @@ use crate::http::target::percent_decode;
 
 /// Up to this number of field lines, repeats are found without an allocation, by comparing each with those before it.
 const FEW_FIELDS: usize = 128;
-
-/// Bytes that a name may contain to become a variable.
-const NAME_BYTE: [bool; 256] = letters_digits_and(b"-");
 
 /// Which variable a value belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +65,8 @@ pub struct Facts<'a> {
 ///    them, once some are trusted.
 /// 5. Proxy is dropped: `HTTP_PROXY` means something else to many programs (RFC 3875 §4.1.18 lets a server drop fields).
 /// 6. Lines of one name are joined at the first one's place, by `,` (RFC 9110 §5.3) or, for Cookie, by `; `
-///    (RFC 6265 §5.4).
+///    (RFC 6265 §5.4). Of a field that may have one value only the first line counts: the others repeat it, or the request
+///    was refused.
 ///
 /// Allocates only for a path with escapes and for fields that are repeated (or more than 128).
 pub fn variables(head: &RequestHead, facts: &Facts<'_>, mut emit: impl FnMut(Name<'_>, &[u8])) {
@@ -131,7 +129,8 @@ pub fn field_key(name: &[u8], out: &mut Vec<u8>) {
 
 /// The variable that one field line belongs to; none if it is dropped.
 pub(super) fn variable<'a>(facts: Facts<'_>, name: &'a [u8]) -> Option<Name<'a>> {
-    if !name.iter().all(|&byte| NAME_BYTE[byte as usize]) {
+    // It would meet the name with `-` in that place.
+    if name.contains(&b'_') {
         return None;
     }
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
@@ -197,6 +196,9 @@ fn join<'a>(head: &'a RequestHead, facts: Facts<'a>) -> Vec<Variable<'a>> {
                 variables.push(Variable { name: variable, first: value, joined: None });
             }
             Entry::Occupied(place) => {
+                if is_singleton(name) {
+                    continue;
+                }
                 if let Some(Variable { first, joined, .. }) = variables.get_mut(*place.get()) {
                     let all = joined.get_or_insert_with(|| first.to_vec());
                     let is_cookie = name.eq_ignore_ascii_case(b"Cookie");

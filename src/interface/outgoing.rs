@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::http::fields::{has_element, is_field_value, is_token, parse_content_length, trim_ows};
+use crate::http::fields::{has_element, is_field_byte, is_tchar, parse_content_length, trim_ows};
 use crate::http::head::{ResponseHead, push_line};
 use crate::http::status::Status;
 
@@ -16,6 +16,39 @@ pub enum Kept {
     Stripped,
 }
 
+/// A character where the grammar has no place for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Misfit {
+    /// Its code point.
+    pub code: u32,
+    /// How many characters stand before it.
+    pub at: usize,
+}
+
+impl Misfit {
+    fn find(text: &[u8], fits: impl Fn(u8) -> bool) -> Option<Self> {
+        let at = text.iter().position(|&byte| !fits(byte))?;
+        text.get(at).map(|&byte| Self { code: byte.into(), at })
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            0x00 => formatter.write_str("a NUL")?,
+            0x09 => formatter.write_str("a tab")?,
+            0x0a => formatter.write_str("a line feed")?,
+            0x0d => formatter.write_str("a carriage return")?,
+            0x20 => formatter.write_str("a space")?,
+            code @ (0x00..0x20 | 0x7f) => write!(formatter, "the control character 0x{code:02x}")?,
+            code @ 0x80..=0xff => write!(formatter, "the non-ASCII character U+{code:04X}")?,
+            code @ 0x100.. => write!(formatter, "the character U+{code:04X}, which is not in latin-1,")?,
+            code => write!(formatter, "'{}'", char::from_u32(code).unwrap_or_default())?,
+        }
+        write!(formatter, " at position {}", self.at)
+    }
+}
+
 /// What an application did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppError {
@@ -26,56 +59,60 @@ pub enum AppError {
     /// The status is that of an interim response, which does not answer a request.
     StatusInterim,
     /// The reason holds a control character.
-    ReasonByte,
+    ReasonByte(Misfit),
     /// A field has no name.
     FieldNameEmpty,
     /// A field's name is no token.
-    FieldNameByte,
+    FieldNameByte(Misfit),
     /// A field's value holds a control character.
-    FieldValueByte,
+    FieldValueByte(Misfit),
     /// Content-Length is no plain number.
     ContentLengthMalformed,
     /// Content-Length was given twice, with different values.
     ContentLengthConflict,
 }
 
-impl AppError {
-    /// Every variant.
-    pub const ALL: &[Self] = &[
-        Self::StatusMalformed,
-        Self::StatusRange,
-        Self::StatusInterim,
-        Self::ReasonByte,
-        Self::FieldNameEmpty,
-        Self::FieldNameByte,
-        Self::FieldValueByte,
-        Self::ContentLengthMalformed,
-        Self::ContentLengthConflict,
-    ];
+/// Bytes of a name that a message repeats.
+const SHOWN_NAME: usize = 64;
 
-    /// Where the mistake is and what was required, without the value itself.
-    pub const fn message(self) -> &'static str {
+/// As much of a field's name as a message repeats: the token that it begins with.
+pub fn shown_name(name: &[u8]) -> String {
+    name.iter().take_while(|&&byte| is_tchar(byte)).take(SHOWN_NAME).copied().map(char::from).collect()
+}
+
+impl AppError {
+    /// What is wrong with the field of this name. The value is never shown, nor what stands behind the first misfit of a name:
+    /// that may be a value as well.
+    pub fn in_field(self, name: &[u8]) -> String {
+        let shown = shown_name(name);
         match self {
-            Self::StatusMalformed => {
-                "status: three digits from 200 to 999, a space and a reason are required, as in '200 OK'"
-            }
-            Self::StatusRange => "status: a number from 200 to 999 is required",
-            Self::StatusInterim => "status: a final status is required, but 100 to 199 announce an interim response",
-            Self::ReasonByte => "status: the reason must not contain control characters",
-            Self::FieldNameEmpty => "headers: a name must not be empty",
-            Self::FieldNameByte => {
-                "headers: a name must consist of ASCII letters, digits and !#$%&'*+-.^_`|~ (a token, RFC 9110 5.6.2)"
-            }
-            Self::FieldValueByte => "headers: a value must not contain control characters, line ends among them",
-            Self::ContentLengthMalformed => "headers: Content-Length must be a plain decimal number below 2**64",
-            Self::ContentLengthConflict => "headers: Content-Length was given twice, with different values",
+            Self::FieldNameByte(_) if shown.is_empty() => format!("a header name {self}"),
+            Self::FieldNameByte(_) => format!("the header name that begins with '{shown}' {self}"),
+            Self::FieldNameEmpty => self.to_string(),
+            _ => format!("header '{shown}': {self}"),
         }
     }
 }
 
 impl fmt::Display for AppError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.message())
+        let text = match self {
+            Self::StatusMalformed => "three digits from 200 to 999, a space and a reason are required, as in '200 OK'",
+            Self::StatusRange => "a number from 200 to 999 is required",
+            Self::StatusInterim => "a final status is required, but 100 to 199 announce an interim response",
+            Self::ReasonByte(misfit) => return write!(formatter, "the reason contains {misfit}"),
+            Self::FieldNameEmpty => "a header name is empty",
+            Self::FieldNameByte(misfit) => {
+                return write!(
+                    formatter,
+                    "contains {misfit}; a name consists of ASCII letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)"
+                );
+            }
+            Self::FieldValueByte(misfit) => return write!(formatter, "the value contains {misfit}"),
+            Self::ContentLengthMalformed => "the value must be a plain decimal number below 2**64",
+            Self::ContentLengthConflict => "it was given before, with another value",
+        };
+        formatter.write_str(text)
     }
 }
 
@@ -92,8 +129,8 @@ pub fn status(line: &[u8]) -> Result<ResponseHead, AppError> {
     if status.is_informational() {
         return Err(AppError::StatusInterim);
     }
-    if !is_field_value(reason) {
-        return Err(AppError::ReasonByte);
+    if let Some(Misfit { code, at }) = Misfit::find(reason, is_field_byte) {
+        return Err(AppError::ReasonByte(Misfit { code, at: at + line.len() - reason.len() }));
     }
     Ok(ResponseHead::new(status, reason))
 }
@@ -152,11 +189,11 @@ fn judge(name: &[u8], value: &[u8]) -> Result<(), AppError> {
     if name.is_empty() {
         return Err(AppError::FieldNameEmpty);
     }
-    if !is_token(name) {
-        return Err(AppError::FieldNameByte);
+    if let Some(misfit) = Misfit::find(name, is_tchar) {
+        return Err(AppError::FieldNameByte(misfit));
     }
-    if !is_field_value(value) {
-        return Err(AppError::FieldValueByte);
+    if let Some(misfit) = Misfit::find(value, is_field_byte) {
+        return Err(AppError::FieldValueByte(misfit));
     }
     Ok(())
 }

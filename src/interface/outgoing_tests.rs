@@ -1,5 +1,3 @@
-use std::collections::HashSet;
-
 use super::*;
 
 fn head_of(fields: &[(&str, &[u8])]) -> Result<ResponseHead, AppError> {
@@ -10,14 +8,42 @@ fn head_of(fields: &[(&str, &[u8])]) -> Result<ResponseHead, AppError> {
     Ok(head)
 }
 
+fn misfit(character: char, at: usize) -> Misfit {
+    Misfit { code: character.into(), at }
+}
+
 #[test]
-fn messages_are_each_their_own_and_say_where() {
-    let messages: HashSet<_> = AppError::ALL.iter().map(|error| error.message()).collect();
-    assert_eq!(messages.len(), AppError::ALL.len());
-    for error in AppError::ALL {
-        let text = error.to_string();
-        assert!(text.starts_with("status: ") || text.starts_with("headers: "), "{text}");
+fn messages_name_the_field_and_the_character_but_no_value() {
+    let told = |name: &[u8], value: &[u8]| {
+        let mut head = status(b"200 OK").unwrap();
+        field(&mut head, b"Content-Length", b"5").unwrap();
+        field(&mut head, name, value).unwrap_err().in_field(name)
+    };
+    let rule = "a name consists of ASCII letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)";
+    for (name, value, text) in [
+        (&b"X-Foo"[..], &b"secret\n"[..], "header 'X-Foo': the value contains a line feed at position 6".to_owned()),
+        (b"X-Foo", b"\rsecret", "header 'X-Foo': the value contains a carriage return at position 0".to_owned()),
+        (b"A", b"s\0", "header 'A': the value contains a NUL at position 1".to_owned()),
+        (b"A", b"\x1b", "header 'A': the value contains the control character 0x1b at position 0".to_owned()),
+        (b"A", b"\x7f", "header 'A': the value contains the control character 0x7f at position 0".to_owned()),
+        (b"X Foo", b"", format!("the header name that begins with 'X' contains a space at position 1; {rule}")),
+        (b"X: s", b"", format!("the header name that begins with 'X' contains ':' at position 1; {rule}")),
+        (b"\xc4", b"", format!("a header name contains the non-ASCII character U+00C4 at position 0; {rule}")),
+        (b"\tA", b"", format!("a header name contains a tab at position 0; {rule}")),
+        (b"", b"", "a header name is empty".to_owned()),
+        (b"Content-Length", b"6", "header 'Content-Length': it was given before, with another value".to_owned()),
+        (
+            b"content-length",
+            b"x",
+            "header 'content-length': the value must be a plain decimal number below 2**64".to_owned(),
+        ),
+    ] {
+        assert_eq!(told(name, value), text);
     }
+    let beyond = AppError::FieldValueByte(misfit('\u{2603}', 2)).in_field(b"A");
+    assert_eq!(beyond, "header 'A': the value contains the character U+2603, which is not in latin-1, at position 2");
+    // However long a name is.
+    assert!(AppError::FieldValueByte(misfit('\n', 0)).in_field(&[b'A'; 1000]).len() < 200);
 }
 
 // PEP 3333, "The start_response() Callable"
@@ -57,10 +83,10 @@ fn bad_status_is_refused() {
         (b"101 X", AppError::StatusInterim),
         (b"103 X", AppError::StatusInterim),
         (b"199 X\r\n", AppError::StatusInterim),
-        (b"200 OK\r\nX: y", AppError::ReasonByte),
-        (b"200 OK\n", AppError::ReasonByte),
-        (b"200 \0", AppError::ReasonByte),
-        (b"200 \x7f", AppError::ReasonByte),
+        (b"200 OK\r\nX: y", AppError::ReasonByte(misfit('\r', 6))),
+        (b"200 OK\n", AppError::ReasonByte(misfit('\n', 6))),
+        (b"200 \0", AppError::ReasonByte(misfit('\0', 4))),
+        (b"200 \x7f", AppError::ReasonByte(misfit('\u{7f}', 4))),
     ] {
         assert_eq!(status(line).err(), Some(error), "{}", line.escape_ascii());
     }
@@ -84,19 +110,19 @@ fn fields_leave_as_they_came() {
 fn fields_that_could_break_the_response_are_refused() {
     for (name, value, error) in [
         (&b""[..], &b"v"[..], AppError::FieldNameEmpty),
-        (b"A\r\nB", b"v", AppError::FieldNameByte),
-        (b"A:", b"v", AppError::FieldNameByte),
-        (b"A B", b"v", AppError::FieldNameByte),
-        (b" A", b"v", AppError::FieldNameByte),
-        (b"\xc4", b"v", AppError::FieldNameByte),
-        (b"A\0", b"v", AppError::FieldNameByte),
-        (b"Content-Length ", b"5", AppError::FieldNameByte),
-        (b"A", b"a\r\nSet-Cookie: x=1", AppError::FieldValueByte),
-        (b"A", b"a\nb", AppError::FieldValueByte),
-        (b"A", b"a\rb", AppError::FieldValueByte),
-        (b"A", b"\0", AppError::FieldValueByte),
-        (b"A", b"\x7f", AppError::FieldValueByte),
-        (b"Connection", b"close\r\n", AppError::FieldValueByte),
+        (b"A\r\nB", b"v", AppError::FieldNameByte(misfit('\r', 1))),
+        (b"A:", b"v", AppError::FieldNameByte(misfit(':', 1))),
+        (b"A B", b"v", AppError::FieldNameByte(misfit(' ', 1))),
+        (b" A", b"v", AppError::FieldNameByte(misfit(' ', 0))),
+        (b"\xc4", b"v", AppError::FieldNameByte(misfit('\u{c4}', 0))),
+        (b"A\0", b"v", AppError::FieldNameByte(misfit('\0', 1))),
+        (b"Content-Length ", b"5", AppError::FieldNameByte(misfit(' ', 14))),
+        (b"A", b"a\r\nSet-Cookie: x=1", AppError::FieldValueByte(misfit('\r', 1))),
+        (b"A", b"a\nb", AppError::FieldValueByte(misfit('\n', 1))),
+        (b"A", b"a\rb", AppError::FieldValueByte(misfit('\r', 1))),
+        (b"A", b"\0", AppError::FieldValueByte(misfit('\0', 0))),
+        (b"A", b"\x7f", AppError::FieldValueByte(misfit('\u{7f}', 0))),
+        (b"Connection", b"close\r\n", AppError::FieldValueByte(misfit('\r', 5))),
     ] {
         let mut head = status(b"200 OK").unwrap();
         assert_eq!(field(&mut head, name, value), Err(error), "{}", name.escape_ascii());

@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +22,15 @@ pub enum Presence {
     Ended,
     /// The connection was reset.
     Gone,
+}
+
+/// Why no byte of a file was sent.
+#[derive(Debug)]
+pub enum Unsent {
+    /// The connection: it takes no more for now (`WouldBlock`), or never again.
+    Stream(io::Error),
+    /// The file: it cannot be read.
+    File(io::Error),
 }
 
 /// One connected, non-blocking stream.
@@ -64,21 +74,27 @@ impl Stream {
     }
 
     /// Sends up to `count` bytes of a file from `offset`, inside the kernel where it can. `Ok(0)`: the file is shorter.
-    pub fn send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+    pub fn send_file(&self, file: &File, offset: u64, count: usize) -> Result<usize, Unsent> {
         match self {
             #[cfg(target_os = "linux")]
             Self::Socket(socket) => {
                 let mut position = offset;
-                retry(|| Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?))
+                match retry(|| Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?)) {
+                    Ok(sent) => Ok(sent),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Unsent::Stream(error)),
+                    // The file system has no way of its own into a socket, or a side has failed, and this tells which.
+                    Err(_) => self.copy_file(file, offset, count),
+                }
             }
             #[cfg(any(test, feature = "doubles", not(target_os = "linux")))]
-            _ => {
-                use std::os::unix::fs::FileExt;
-                let mut block = vec![0; count.min(1 << 16)];
-                let read = retry(|| file.read_at(&mut block, offset))?;
-                if read == 0 { Ok(0) } else { self.write(&[IoSlice::new(&block[..read])]) }
-            }
+            _ => self.copy_file(file, offset, count),
         }
+    }
+
+    fn copy_file(&self, file: &File, offset: u64, count: usize) -> Result<usize, Unsent> {
+        let mut block = vec![0; count.min(1 << 16)];
+        let read = retry(|| file.read_at(&mut block, offset)).map_err(Unsent::File)?;
+        if read == 0 { Ok(0) } else { self.write(&[IoSlice::new(&block[..read])]).map_err(Unsent::Stream) }
     }
 
     /// Looks whether the client is still there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.asgi.conftest import Serve
 from tests.asgi.talking import GET, ASGIApp, Gate, Message, Receive, Scope, Script, Send, Watched, answer, body, start
-from tests.server.recording import FAILED, FAILED_TEXT, LAST, chunks, expected, talk
+from tests.server.recording import FAILED, FAILED_TEXT, LAST, chunks, eventually, expected, talk
 from tests.support import RawClient
 
 HTTP10 = b"GET /e HTTP/1.0\r\n\r\n"
@@ -204,6 +205,37 @@ def test_file_that_is_not_there_raises_into_the_application(served: Serve, tmp_p
     assert isinstance(error, FileNotFoundError)
 
 
+def test_file_that_becomes_shorter_is_cut_off_and_logged(
+    served: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(50_000_000))
+    with served(Script([start(), {"type": "http.response.pathsend", "path": str(path)}])) as server:
+        with RawClient(server.addresses[0]) as client:
+            client.send(GET)
+            assert client.socket.recv(1)
+            os.truncate(path, 0)
+            size = 0
+            while piece := client.socket.recv(1 << 20):
+                size += len(piece)
+        assert size < 50_000_000
+        eventually(lambda: bool(caplog.records), "the line in the log")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("the response to GET /e was cut off: its file ended ")
+
+
+def test_file_whose_name_is_no_utf_8_is_sent(served: Serve, tmp_path: Path) -> None:
+    path = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff"))
+    try:
+        Path(path).write_bytes(b"content")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    script = Script([start(), {"type": "http.response.pathsend", "path": path}])
+    with served(script) as server, RawClient(server.addresses[0]) as client:
+        client.send(GET)
+        assert client.receive().body == b"content"
+
+
 # RFC 8297
 def test_early_hints_leave_ahead_of_the_response(served: Serve) -> None:
     hint = {"type": "http.response.early_hint", "links": [b"</a>; rel=preload", b"</b>; rel=preload"]}
@@ -253,15 +285,19 @@ def test_trailers_follow_chunked_content(served: Serve) -> None:
         (start(70_000), ValueError, "200 to 999"),
         (start(-1), ValueError, "200 to 999"),
         (start(101), ValueError, "interim"),
-        (start(200, ("x", "y")), TypeError, "must be bytes, not str"),  # type: ignore[arg-type]
-        (start(200, (b"x", "y")), TypeError, "must be bytes, not str"),  # type: ignore[arg-type]
-        (start(200, (b"x\r\ny", b"1")), ValueError, "a name must consist"),
-        (start(200, (b"x", b"1\r\ny: 2")), ValueError, "a value must not contain control characters"),
+        (start(200, ("x", "y")), TypeError, "http.response.start: a header name must be bytes, not str"),  # type: ignore[arg-type]
+        (start(200, (b"x", "y")), TypeError, "header 'x': the value must be bytes, not str"),  # type: ignore[arg-type]
+        (start(200, (b"x\r\ny", b"1")), ValueError, "begins with 'x' contains a carriage return at position 1"),
+        (start(200, (b"x", b"1\r\ny: 2")), ValueError, "header 'x': the value contains a carriage return at"),
+        (start(200, (b"x", b"1\n")), ValueError, "http.response.start: header 'x': the value contains a line feed"),
         (start(200, (b"x",)), TypeError, "an iterable of pairs of bytes"),  # type: ignore[arg-type]
         ({"type": "http.response.start", "status": 200, "headers": 5}, TypeError, "an iterable of pairs of bytes"),
-        (start(200, (b"content-length", b"x")), ValueError, "Content-Length"),
+        (start(200, (b"content-length", b"x")), ValueError, "header 'content-length': the value must be a plain"),
+        ({"type": "http.response.\ud800"}, ValueError, "has no place in HTTP"),
+        ({"type": "http.response.early_hint", "links": [b"a\n"]}, ValueError, "header 'Link': the value contains a"),
         (body(b"early"), RuntimeError, "http.response.body was sent before http.response.start"),
         ({"type": "http.response.pathsend", "path": "/dev/null"}, ValueError, "a regular file"),
+        ({"type": "http.response.pathsend", "path": "/proc/self/cmdline"}, ValueError, "a regular file of known size"),
         ({"type": "http.response.pathsend"}, ValueError, 'no "path"'),
         ({"type": "http.response.trailers"}, RuntimeError, "not due"),
         ({"type": "http.response.early_hint"}, ValueError, 'no "links"'),

@@ -210,6 +210,15 @@ CASES = [
         lines=("X-A: 1", "X-A: 2"),
     ),
     environ(
+        "environ-field-token-characters",
+        "RFC 3875 §4.1.18",
+        "A name with a dot and other token characters has a variable of its own.",
+        shown("HTTP_X_AMZ_META_META.DATA", "1"),
+        shown("HTTP_X!A~B", "2"),
+        lines=("x-amz-meta-meta.data: 1", "X!a~b: 2"),
+        promise=True,
+    ),
+    environ(
         "environ-field-cookies",
         "RFC 9110 §5.3",
         "Cookie fields are joined with a semicolon.",

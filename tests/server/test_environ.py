@@ -6,6 +6,7 @@ The second half is `wsgi.input`, which must read like `io.BytesIO` wherever its 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import random
 import socket
@@ -13,13 +14,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from tests.server.recording import LAST, STREAMING, Environ, Start, answer, eventually, get, listening, refused, reset
 from tests.support import PATIENCE, RawClient, serve
 from wsgi import __version__
+from wsgi.environ import ErrorStream
 from wsgi.errors import ClientDisconnected, MalformedBody
 
 
@@ -331,7 +333,17 @@ FIELDS: dict[str, tuple[list[bytes], dict[str, str], list[str]]] = {
         [],
     ),
     "underscore-before": ([b"X_A: 6", b"X-A: 1"], {"HTTP_X_A": "1"}, []),
-    "odd-names": ([b"X.A: 1", b"X!: 1", b"X+A: 1"], {}, ["HTTP_X_A", "HTTP_X.A", "HTTP_X!", "HTTP_X+A"]),
+    # Every other character that a name may have (RFC 9110 §5.6.2) stands in the variable as it is.
+    "odd-names": (
+        [b"X.Dot: 1", b"X!a: 2", b"X~b: 3", b"x-amz-meta-meta.data: 4", b"x.dot: 5"],
+        {"HTTP_X.DOT": "1,5", "HTTP_X!A": "2", "HTTP_X~B": "3", "HTTP_X_AMZ_META_META.DATA": "4"},
+        ["HTTP_X_DOT", "HTTP_X_A", "HTTP_X_B", "HTTP_X_AMZ_META_META_DATA"],
+    ),
+    "every-name-byte": ([b"a!#$%&'*+-.^`|~Z9: v"], {"HTTP_A!#$%&'*+_.^`|~Z9": "v"}, []),
+    "underscore-and-dot": ([b"X.A_B: 1"], {}, ["HTTP_X.A_B"]),
+    # Fields with one value: lines that repeat it are one (the corpus has those that differ).
+    "content-type-repeated": ([b"Content-Type: a/b", b"content-type: a/b"], {"CONTENT_TYPE": "a/b"}, []),
+    "authorization-repeated": ([b"Authorization: x y", b"AUTHORIZATION: x y"], {"HTTP_AUTHORIZATION": "x y"}, []),
     "content_length": ([b"Content_Length: 3"], {}, ["CONTENT_LENGTH", "HTTP_CONTENT_LENGTH"]),
     "content_type": ([b"Content_Type: x"], {}, ["CONTENT_TYPE", "HTTP_CONTENT_TYPE"]),
     "transfer_encoding": ([b"Transfer_Encoding: chunked"], {}, ["HTTP_TRANSFER_ENCODING"]),
@@ -524,18 +536,86 @@ def test_errors_takes_text_and_goes_where_stderr_goes(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "\u2603 written\none\ntwo\nprinted\n"
 
 
-def test_errors_without_stderr_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A daemon may have closed it.
-    monkeypatch.setattr(sys, "stderr", None)
+class Failing(io.StringIO):
+    """A stream of the program that cannot be written to."""
 
+    def write(self, text: str) -> int:
+        raise OSError("no space left")
+
+    def flush(self) -> None:
+        raise OSError("no space left")
+
+
+class Logging(io.StringIO):
+    """A stream of the program that logs each line, where the log ends in `wsgi.errors`."""
+
+    def write(self, text: str) -> int:
+        logging.getLogger("a.program").error("%s", text.strip())
+        return len(text)
+
+
+# What the application makes of `sys.stderr`.
+STREAMS: dict[str, Callable[[Any], Any]] = {
+    "none": lambda errors: None,
+    "closed": lambda errors: closed(),
+    "failing": lambda errors: Failing(),
+    "itself": lambda errors: errors,
+    "logging-to-it": lambda errors: Logging(),
+    "without-methods": lambda errors: object(),
+}
+
+
+def closed() -> IO[str]:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_errors_where_stderr_takes_nothing_go_to_the_descriptor_once(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
-        environ["wsgi.errors"].write("lost")
-        environ["wsgi.errors"].flush()
+        errors = environ["wsgi.errors"]
+        log = logging.getLogger("a.program")
+        log.propagate = False
+        log.handlers = [logging.StreamHandler(errors)]
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", STREAMS[name](errors))
+            errors.write("first \u2603\n")
+            errors.writelines(["second\n"])
+            errors.flush()
+            log.error("third")
         return answer(start_response, b"fine")
+
+    try:
+        with serve(app) as server, RawClient(server.addresses[0]) as client:
+            client.send(get("/"))
+            assert client.receive().body == b"fine"
+    finally:
+        logging.getLogger("a.program").handlers = []
+        logging.getLogger("a.program").propagate = True
+    assert capfd.readouterr().err.splitlines() == ["first \u2603", "second", "third"]
+
+
+def test_errors_as_stdout_writes_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", environ["wsgi.errors"])
+            print("printed")
+        return answer(start_response)
 
     with serve(app) as server, RawClient(server.addresses[0]) as client:
         client.send(get("/"))
-        assert client.receive().body == b"fine"
+        assert client.receive().status == 200
+    assert capsys.readouterr().err == "printed\n"
+
+
+def test_errors_refuses_what_is_no_text() -> None:
+    with pytest.raises(TypeError, match=r"wsgi\.errors: write\(\) takes a str, not bytes"):
+        ErrorStream().write(b"bytes")  # type: ignore[arg-type]
 
 
 # -- wsgi.client_disconnected ------------------------------------------------------------------------------------------

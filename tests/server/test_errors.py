@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
+from tests.support import serve
 from wsgi import errors
 from wsgi.errors import BindError, WSGIServerError
 
@@ -40,3 +42,13 @@ def test_error_is_of_the_family_and_of_its_built_in_kind(name: str, base: type[E
 def test_bind_error_says_its_line_and_keeps_the_number(number: int | None) -> None:
     error = pickle.loads(pickle.dumps(BindError("port 8000 is in use", number)))
     assert (str(error), error.errno, error.strerror) == ("port 8000 is in use", number, "port 8000 is in use")
+
+
+# What is no UTF-8 on a command line is there as lone surrogates.
+@pytest.mark.parametrize("option", [{"access_log": "-", "access_log_format": "\udcff"}, {"bind": ["unix:/\udcff"]}])
+def test_option_that_is_no_utf_8_is_named_without_the_text_of_a_codec(option: dict[str, Any]) -> None:
+    with (
+        pytest.raises(ValueError, match=r"^option [a-z_]+: the text is not UTF-8$"),
+        serve(lambda environ, start_response: [], **option),
+    ):
+        pass

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -175,7 +176,7 @@ def test_length_of_the_file_announced_is_sent(path: Path) -> None:
     assert raw == expected(OK, framing=length(len(CONTENT)), body=CONTENT) + LAST_ANSWER
 
 
-def test_length_below_the_file_ends_it(path: Path) -> None:
+def test_length_below_the_file_ends_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # A range of a file: PEP 3333 has the transmission continue "until Content-Length bytes have been written".
     file = Counted(path)
     file.seek(100)
@@ -186,6 +187,105 @@ def test_length_below_the_file_ends_it(path: Path) -> None:
         expected(OK, b"Content-Range: bytes 100-149/102400", framing=length(50), body=CONTENT[100:150]) + LAST_ANSWER
     )
     assert file.closes == 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["memory", "larger-reads"])
+def test_length_below_what_reading_gives_ends_it(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    file = Generous(CONTENT) if kind == "larger-reads" else io.BytesIO(CONTENT)
+    app = Followed(sends(file, ("Content-Length", "10000")))
+    with serve(app) as server:
+        raw = talk(server.addresses[0], GET + b"\r\n" + LAST)
+    assert raw == expected(OK, framing=length(10_000), body=CONTENT[:10_000]) + LAST_ANSWER
+    assert not caplog.records
+
+
+class Generous:
+    """Gives more than it is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size + 3000)
+
+
+def test_length_of_a_pipe_is_all_that_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    # Reading further would wait for what the other end has not written.
+    readable, writable = os.pipe()
+    try:
+        os.write(writable, CONTENT[:20_000])
+        file = open(readable, "rb")  # noqa: SIM115 - the server closes it
+        with serve(Followed(sends(file, ("Content-Length", "20000")))) as server:
+            raw = talk(server.addresses[0], GET + b"\r\n" + LAST)
+        assert raw == expected(OK, framing=length(20_000), body=CONTENT[:20_000]) + LAST_ANSWER
+    finally:
+        os.close(writable)
+    assert not caplog.records
+
+
+def test_length_of_an_endless_device_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    file = open("/dev/zero", "rb")  # noqa: SIM115 - the server closes it
+    with serve(Followed(sends(file, ("Content-Length", "100000")))) as server:
+        raw = talk(server.addresses[0], GET + b"\r\n" + LAST)
+    assert raw == expected(OK, framing=length(100_000), body=bytes(100_000)) + LAST_ANSWER
+    assert not caplog.records
+
+
+# Files whose size is not that of their content, and which have no more of it than what they say here.
+LYING = {
+    "sysfs": "/sys/kernel/mm/transparent_hugepage/enabled",
+    "sysfs-other": "/sys/devices/system/cpu/online",
+    "procfs": "/proc/self/cmdline",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the pseudo file systems are Linux's")
+@pytest.mark.parametrize("name", LYING)
+def test_file_whose_size_lies_is_read(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = Path(LYING[name])
+    if not path.exists():
+        pytest.skip(f"this machine has no {path}")
+    content = path.read_bytes()
+    with serve(Followed(sends(path.open("rb")))) as server, RawClient(server.addresses[0]) as client:
+        client.send(GET + b"\r\n")
+        assert client.receive().body == content
+        client.send(LAST)
+        assert everything(client) == LAST_ANSWER
+    assert not caplog.records
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the pseudo file systems are Linux's")
+def test_size_that_lies_and_was_announced_breaks_off_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    path = Path(LYING["sysfs-other"])
+    if not path.exists():
+        pytest.skip(f"this machine has no {path}")
+    size = path.stat().st_size
+    with serve(sends(path.open("rb"), ("Content-Length", str(size)))) as server:
+        raw = talk(server.addresses[0], GET + b"\r\n" + LAST)
+    content = path.read_bytes()
+    assert raw == expected(OK, framing=length(size), body=content)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert f"GET /e: its content is {size - len(content)} bytes shorter" in record.getMessage()
+
+
+def test_sparse_file_is_sent_whole(path: Path) -> None:
+    # It has no block, as files whose size lies, but every byte.
+    path.write_bytes(b"")
+    os.truncate(path, 100_000)
+    with serve(Followed(sends(path.open("rb")))) as server:
+        raw = talk(server.addresses[0], GET + b"\r\n" + LAST)
+    assert raw == expected(OK, framing=length(100_000), body=bytes(100_000)) + LAST_ANSWER
+
+
+def test_file_opened_for_appending_is_sent_from_its_position(path: Path) -> None:
+    file = path.open("a+b")
+    file.write(b"more")
+    file.seek(1000)
+    with serve(Followed(sends(file))) as server, RawClient(server.addresses[0]) as client:
+        client.send(GET + b"\r\n")
+        assert client.receive().body == CONTENT[1000:] + b"more"
 
 
 def test_length_above_the_file_breaks_off(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -527,7 +627,7 @@ def test_large_file_to_a_slow_reader_holds_no_thread(path: Path) -> None:
     assert file.closes == 1
 
 
-def test_file_truncated_during_the_send_ends_short(path: Path) -> None:
+def test_file_truncated_during_the_send_ends_short_and_is_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     large(path)
     file = Counted(path)
     app = Followed(sends(file))
@@ -543,8 +643,12 @@ def test_file_truncated_during_the_send_ends_short(path: Path) -> None:
         # It announced more, so that the client knows, and nothing else stands where content should be.
         assert size < LARGE
         assert app.reached == 0
+        eventually(lambda: bool(caplog.records), "the line in the log")
         assert talk(server.addresses[0], LAST) == LAST_ANSWER
     assert file.closes == 1
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("wsgi.server", logging.ERROR)
+    assert record.getMessage().startswith("the response to GET /e was cut off: its file ended ")
 
 
 def test_file_that_grows_during_the_send_ends_where_it_was(path: Path) -> None:

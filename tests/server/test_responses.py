@@ -6,8 +6,10 @@ worst that a broken response can do is to shift the next one.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -146,11 +148,46 @@ def replaced_in_generator(environ: Environ, start_response: Start) -> Iterator[b
 
 
 def second_try(environ: Environ, start_response: Start) -> Iterable[bytes]:
-    # A call that was refused has set nothing.
-    with pytest.raises(ValueError, match="value must not contain control characters"):
+    # A call that was refused has set nothing, but counts as one.
+    try:
         start_response("500 Bad", [("X-A", "a\r\nSet-Cookie: x=1")])
-    start_response("200 OK", [("X-A", "b")])
+    except ValueError:
+        start_response("200 OK", [("X-A", "b")], sys.exc_info())
     return [b"fine"]
+
+
+def by_keyword(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    begin: Any = start_response
+    begin(status="200 OK", headers=[("X-A", "a")], exc_info=None)
+    return [b"fine"]
+
+
+def replaced_by_keyword(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    begin: Any = start_response
+    begin("200 OK", headers=[("X-A", "a")])
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        begin(headers=[("X-A", "b")], status="503 Sorry", exc_info=sys.exc_info())(data=b"fi")
+    return [b"ne"]
+
+
+def calls(*arguments: Any) -> App:
+    def app(environ: Environ, start_response: Start) -> Any:
+        start_response(*arguments)
+        return [b"hello"]
+
+    return app
+
+
+def headers_by_generator(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    start_response("200 OK", (pair for pair in [("X-A", "a")]))
+    return [b"hello"]
+
+
+def headers_that_raise(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    start_response("200 OK", generated(ValueError(SECRET))())
+    return [b"never"]
 
 
 class Text(str):
@@ -315,6 +352,26 @@ ANSWERS = {
         replaced_in_generator, expected(b"503 Sorry", framing=CODED, body=chunks(b"sorry"))
     ),
     "start-again-after-refusal": Answer(second_try, expected(OK, b"X-A: b", framing=length(4), body=b"fine")),
+    # As every other server names them.
+    "keywords": Answer(by_keyword, expected(OK, b"X-A: a", framing=length(4), body=b"fine")),
+    "keywords-with-exc-info": Answer(
+        replaced_by_keyword, expected(b"503 Sorry", b"X-A: b", framing=CODED, body=chunks(b"fi", b"ne"))
+    ),
+    # Headers that are no list of tuples, which every other server takes.
+    "headers-of-lists": Answer(
+        calls("200 OK", [["X-A", "a"], ("X-B", "b")]),
+        expected(OK, b"X-A: a", b"X-B: b", framing=length(5), body=b"hello"),
+    ),
+    "headers-of-iterators": Answer(
+        calls("200 OK", [iter(("X-A", "a"))]), expected(OK, b"X-A: a", framing=length(5), body=b"hello")
+    ),
+    "headers-by-dict-items": Answer(
+        calls("200 OK", {"X-A": "a"}.items()), expected(OK, b"X-A: a", framing=length(5), body=b"hello")
+    ),
+    "headers-by-generator": Answer(
+        headers_by_generator,
+        expected(OK, b"X-A: a", framing=length(5), body=b"hello"),
+    ),
     "environ-cleared": Answer(after_all, expected(OK, framing=length(7), body=b"cleared")),
     # More than was announced: the rest is not sent, and the connection lives.
     "longer-list": Answer(
@@ -369,14 +426,6 @@ def raises(error: BaseException, *, started: bool = False) -> App:
     return app
 
 
-def calls(*arguments: Any) -> App:
-    def app(environ: Environ, start_response: Start) -> Any:
-        start_response(*arguments)
-        return [b"hello"]
-
-    return app
-
-
 def starts_twice(environ: Environ, start_response: Start) -> Any:
     start_response("200 OK", [])
     start_response("200 OK", [])
@@ -387,6 +436,32 @@ def starts_twice_with_none(environ: Environ, start_response: Start) -> Any:
     start_response("200 OK", [])
     start_response("200 OK", [], None)
     return [b"hello"]
+
+
+def starts_again_after_refusal(environ: Environ, start_response: Start) -> Any:
+    # PEP 3333: "it is a fatal error to call start_response without the exc_info argument if start_response has already
+    # been called within the current invocation of the application", be it in vain.
+    with contextlib.suppress(ValueError):
+        start_response("200 OK", [("X-A", "a\n")])
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def starts_in_vain(environ: Environ, start_response: Start) -> Any:
+    with contextlib.suppress(ValueError):
+        start_response("200 OK", [("X-A", "a\n")])
+    return [b"hello"]
+
+
+def restarts_in_vain(environ: Environ, start_response: Start) -> Any:
+    # Content that was meant for the second head must not leave with the first.
+    start_response("200 OK", [])
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            start_response("500 Oops", [("X-A", "a\n")], sys.exc_info())
+    return [b"sorry"]
 
 
 def never_starts(content: Any) -> App:
@@ -465,8 +540,17 @@ MISTAKES: dict[str, App] = {
     "headers-none": calls("200 OK", None),
     "headers-str": calls("200 OK", "A: b"),
     "headers-dict": calls("200 OK", {"A": "b"}),
-    "headers-of-lists": calls("200 OK", [["A", "b"]]),
+    "headers-bytes": calls("200 OK", b"A: b"),
+    "headers-int": calls("200 OK", 5),
+    "headers-that-raise": headers_that_raise,
     "headers-of-str": calls("200 OK", ["A: b"]),
+    "headers-of-str-of-two": calls("200 OK", ["Ab"]),
+    "headers-of-bytes-of-two": calls("200 OK", [b"Ab"]),
+    "headers-of-int": calls("200 OK", [5]),
+    "headers-of-nothing": calls("200 OK", [()]),
+    "headers-of-lists-of-one": calls("200 OK", [["A"]]),
+    "headers-of-lists-of-three": calls("200 OK", [["A", "b", "c"]]),
+    "headers-of-endless-pairs": calls("200 OK", [itertools.count()]),
     "headers-of-one": calls("200 OK", [("A",)]),
     "headers-of-three": calls("200 OK", [("A", "b", "c")]),
     "arguments-missing": calls("200 OK"),
@@ -489,6 +573,9 @@ MISTAKES: dict[str, App] = {
     "never-started-empty-generator": never_starts(generated()),
     "started-twice": starts_twice,
     "started-twice-with-none": starts_twice_with_none,
+    "started-again-after-refusal": starts_again_after_refusal,
+    "started-in-vain": starts_in_vain,
+    "restarted-in-vain": restarts_in_vain,
     "called-without-arguments": lambda environ: [b"hello"],  # type: ignore[dict-item, misc]
     # What is returned.
     "returns-none": returns(None),
@@ -551,30 +638,118 @@ def test_mistake_status_interim_is_told_to_the_developer(log: Callable[[], list[
     assert "a final status is required" in str(record.exc_info[1])
 
 
+NAME_RULE = "a name consists of ASCII letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)"
+STATUS_RULE = "three digits from 200 to 999, a space and a reason are required, as in '200 OK'"
+# A status, headers, and what the developer reads.
+TOLD: list[tuple[Any, Any, str]] = [
+    ("200", [], f"ValueError: start_response: status '200': {STATUS_RULE}"),
+    (
+        "☃",
+        [],
+        "ValueError: start_response: status: the reason contains the character U+2603, which is not in latin-1, at "
+        "position 0",
+    ),
+    ("2\n", [], rf"ValueError: start_response: status '2\n': {STATUS_RULE}"),
+    ("200 a\r\ns3cret", [], "ValueError: start_response: status: the reason contains a carriage return at position 5"),
+    (200, [], "TypeError: start_response: the status must be a str such as '200 OK', not int"),
+    (
+        "200 OK",
+        [("X-Foo", "s3cret\nb")],
+        "ValueError: start_response: header 'X-Foo': the value contains a line feed at position 6",
+    ),
+    (
+        "200 OK",
+        [("X-Foo", "s3cret\u2603")],
+        "ValueError: start_response: header 'X-Foo': the value contains the character U+2603, which is not in latin-1, "
+        "at position 6",
+    ),
+    (
+        "200 OK",
+        [("X-Foo", "\udc80s3cret")],
+        "ValueError: start_response: header 'X-Foo': the value contains the character U+DC80, which is not in latin-1, "
+        "at position 0",
+    ),
+    ("200 OK", [("X-Foo", 1)], "TypeError: start_response: header 'X-Foo': the value must be str, not int"),
+    ("200 OK", [("X-Foo", b"s3cret")], "TypeError: start_response: header 'X-Foo': the value must be str, not bytes"),
+    ("200 OK", [(b"X-Foo", "s3cret")], "TypeError: start_response: a header name must be str, not bytes"),
+    (
+        "200 OK",
+        [("X Foo", "s3cret")],
+        f"ValueError: start_response: the header name that begins with 'X' contains a space at position 1; {NAME_RULE}",
+    ),
+    (
+        "200 OK",
+        [("X-Foo: s3cret", "")],
+        f"ValueError: start_response: the header name that begins with 'X-Foo' contains ':' at position 5; {NAME_RULE}",
+    ),
+    (
+        "200 OK",
+        [("X\u2603", "s3cret")],
+        "ValueError: start_response: the header name that begins with 'X' contains the character U+2603, which is not "
+        f"in latin-1, at position 1; {NAME_RULE}",
+    ),
+    ("200 OK", [("", "s3cret")], "ValueError: start_response: a header name is empty"),
+    (
+        "200 OK",
+        [("Content-Length", "s3cret")],
+        "ValueError: start_response: header 'Content-Length': the value must be a plain decimal number below 2**64",
+    ),
+    ("200 OK", None, "TypeError: start_response: the headers must be a list of (name, value) tuples, not NoneType"),
+    ("200 OK", {}, "TypeError: start_response: the headers must be a list of (name, value) tuples, not dict"),
+    ("200 OK", ["s3cret"], "TypeError: start_response: a header must be a (name, value) tuple, not str"),
+    ("200 OK", [("A",)], "TypeError: start_response: a header must be a (name, value) tuple, not tuple of one item"),
+    (
+        "200 OK",
+        [["A", "s3cret", ""]],
+        "TypeError: start_response: a header must be a (name, value) tuple, not list of more than two items",
+    ),
+]
+
+
 def test_mistake_in_start_response_is_raised_where_it_is_made() -> None:
-    seen: list[BaseException] = []
+    told: list[str] = []
 
     def app(environ: Environ, start_response: Start) -> Any:
-        for status, headers in (
-            ("200", []),
-            (200, []),
-            ("200 OK", [("A", "a\nb")]),
-            ("200 OK", [("A", 1)]),
-            ("200 OK", None),
-            ("200 OK", [("Content-Length", "x")]),
-        ):
+        for status, headers, _ in TOLD:
             try:
-                start_response(status, headers)
-            except Exception as error:
-                seen.append(error)
-        return answer(start_response, b"still possible")
+                raise RuntimeError
+            except RuntimeError:
+                try:
+                    start_response(status, headers, sys.exc_info())
+                except Exception as error:
+                    told.append(f"{type(error).__name__}: {error}")
+        start_response("200 OK", [], (RuntimeError, RuntimeError(), None))
+        return [b"still possible"]
 
     with serve(app) as server, RawClient(server.addresses[0]) as client:
         client.send(GET + b"\r\n")
         assert client.receive().body == b"still possible"
-    assert [type(error) for error in seen] == [ValueError, TypeError, ValueError, TypeError, TypeError, ValueError]
+    assert told == [text for *_, text in TOLD]
     # Values may be secrets, and the mistake is found without them.
-    assert "a\nb" not in str(seen[2])
+    assert "s3cret" not in "".join(told)
+
+
+def test_header_that_is_no_tuple_is_noted_once_at_debug() -> None:
+    # In a process of its own, because it is said once in each.
+    code = (
+        "import logging, sys\n"
+        "from tests.support import RawClient, serve\n"
+        "logging.basicConfig(level=logging.DEBUG, format='%(levelname)s %(message)s', stream=sys.stdout)\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [['X-A', 'a'], ['X-B', 'b']])\n"
+        "    return []\n"
+        "with serve(app) as server, RawClient(server.addresses[0]) as client:\n"
+        "    for _ in range(2):\n"
+        "        client.send(b'GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n')\n"
+        "        assert client.receive().values('X-B') == ['b']\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE * 3
+    )
+    noted = [line for line in done.stdout.splitlines() if "tuples" in line]
+    assert noted == [
+        "DEBUG start_response: a header was given as list; PEP 3333 requires a list of (name, value) tuples"
+    ]
 
 
 async def async_app(environ: Environ, start_response: Start) -> Any:
@@ -1163,15 +1338,21 @@ def test_early_hints_come_before_the_response() -> None:
 @pytest.mark.parametrize(
     ("headers", "error"),
     [
-        ([("Link", "a\r\nb")], ValueError),
-        ([("Li nk", "a")], ValueError),
-        ([("Link", "☃")], ValueError),
-        ([("Link", 5)], TypeError),
-        ("Link: a", TypeError),
-        (None, TypeError),
+        ([("Link", "a\r\nb")], "header 'Link': the value contains a carriage return at position 1"),
+        (
+            [("Li nk", "a")],
+            f"the header name that begins with 'Li' contains a space at position 2; {NAME_RULE}",
+        ),
+        (
+            [("Link", "☃")],
+            "header 'Link': the value contains the character U+2603, which is not in latin-1, at position 0",
+        ),
+        ([("Link", 5)], "header 'Link': the value must be str, not int"),
+        ("Link: a", "the headers must be a list of (name, value) tuples, not str"),
+        (None, "the headers must be a list of (name, value) tuples, not NoneType"),
     ],
 )
-def test_early_hints_malformed_are_refused(headers: Any, error: type[Exception]) -> None:
+def test_early_hints_malformed_are_refused(headers: Any, error: str) -> None:
     caught: list[BaseException] = []
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -1185,7 +1366,7 @@ def test_early_hints_malformed_are_refused(headers: Any, error: type[Exception])
     with serve(Followed(app)) as server:
         raw = talk(server.addresses[0], GET + b"\r\n" + LAST)
     assert raw == expected(OK, framing=length(5), body=b"hello") + LAST_ANSWER
-    assert [type(problem) for problem in caught] == [error]
+    assert [str(problem) for problem in caught] == [f"early_hints: {error}"]
 
 
 def test_early_hints_carry_no_framing() -> None:

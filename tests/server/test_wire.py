@@ -10,11 +10,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conformance.arrivals import of_environ, requests
 from tests.server.recording import (
     CHUNKED,
     GET,
@@ -41,10 +43,21 @@ if TYPE_CHECKING:
 TRANSPORTS = ["tcp", "unix"]
 
 
+@dataclass
+class Keeper(Recorder):
+    """A recorder that keeps what its environs say of the requests, too."""
+
+    given: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
+        self.given.append(of_environ(environ))
+        return super().__call__(environ, start_response)
+
+
 class Live:
     """A server that stands for all tests of a transport, with a recorder that is emptied for each."""
 
-    def __init__(self, server: WSGIServer, recorder: Recorder) -> None:
+    def __init__(self, server: WSGIServer, recorder: Keeper) -> None:
         self.recorder = recorder
         self.address = server.addresses[0]
 
@@ -58,7 +71,7 @@ class Live:
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    recorder = Recorder()
+    recorder = Keeper()
     with listening(request.param, recorder, tmp_path_factory.mktemp("wire")) as server:
         yield Live(server, recorder)
 
@@ -66,6 +79,7 @@ def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def live(standing: Live) -> Live:
     standing.recorder.calls.clear()
+    standing.recorder.given.clear()
     return standing
 
 
@@ -264,10 +278,12 @@ def test_request_framed_rightly_is_taken_and_so_is_the_next(name: str, live: Liv
     last = Call("GET", "/last", b"")
     for parts in ([request + LAST], [request, LAST]):
         live.calls.clear()
+        live.recorder.given.clear()
         with live.client() as client:
             client.send(*parts)
             found = client.responses(*[call.method for call in calls], "GET")
         assert live.calls == [*calls, last]
+        assert live.recorder.given == [sent.variables() for sent in requests(request + LAST, len(calls) + 1)]
         assert [response.body for response in found] == [Recorder.echo(call) for call in [*calls, last]]
 
 

@@ -2,6 +2,7 @@
 //! run code of the application's; what comes of it is plain.
 
 use std::fs::File;
+use std::path::PathBuf;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -14,6 +15,7 @@ use super::socket_message::SocketSaid;
 use crate::engine::exchange::{Content, ZERO_COPY};
 use crate::http::head::ResponseHead;
 use crate::interface::outgoing::{self, AppError};
+use crate::net::descriptor;
 use crate::websocket::receive::Event;
 
 /// The message that tells the application.
@@ -160,7 +162,8 @@ impl<'a, 'py> Message<'a, 'py> {
         let Ok(kind) = kind.cast::<PyString>() else {
             return Err(PyTypeError::new_err(format!("send: 'type' must be a str, not {}", type_name(&kind))));
         };
-        kind.to_str()?.clone_into(&mut message.kind);
+        // No type of ASGI's has anything but ASCII: a str without a UTF-8 form is one more that is unknown.
+        message.kind = kind.to_string_lossy().into_owned();
         Ok(message)
     }
 
@@ -168,8 +171,8 @@ impl<'a, 'py> Message<'a, 'py> {
         let py = self.fields.py();
         let status = self.required("status")?;
         let code: i64 = status.extract().map_err(|_| self.wrong_type("status", "an int", &status))?;
-        let code = u16::try_from(code).map_err(|_| self.judged(AppError::StatusRange))?;
-        let mut head = outgoing::status_code(code).map_err(|error| self.judged(error))?;
+        let code = u16::try_from(code).map_err(|_| self.wrong_status(AppError::StatusRange))?;
+        let mut head = outgoing::status_code(code).map_err(|error| self.wrong_status(error))?;
         self.each_header(|name, value| outgoing::field(&mut head, name, value).map(drop))?;
         Ok(HttpSaid::Start { head, trailers: self.flag(intern!(py, "trailers"))? })
     }
@@ -177,13 +180,15 @@ impl<'a, 'py> Message<'a, 'py> {
     fn file(&self) -> PyResult<HttpSaid<'py>> {
         let path = self.required("path")?;
         let path = path.cast::<PyString>().map_err(|_| self.wrong_type("path", "a str", &path))?;
+        // As everywhere in Python, what is no UTF-8 of a file's name is there as lone surrogates.
+        let path: PathBuf = path.extract()?;
         // Opening a file is short; sending it is the kernel's, piece by piece.
-        let file = File::open(path.to_str()?)?;
-        let about = file.metadata()?;
-        if !about.is_file() {
-            return Err(PyValueError::new_err("http.response.pathsend: \"path\" must be that of a regular file"));
-        }
-        Ok(HttpSaid::File { file, length: about.len() })
+        let file = File::open(path)?;
+        let Some(length) = descriptor::known_size(&file)? else {
+            let message = "http.response.pathsend: \"path\" must be that of a regular file of known size";
+            return Err(PyValueError::new_err(message));
+        };
+        Ok(HttpSaid::File { file, length })
     }
 
     fn hint(&self) -> PyResult<HttpSaid<'py>> {
@@ -192,7 +197,7 @@ impl<'a, 'py> Message<'a, 'py> {
         for link in links.try_iter().map_err(|_| self.wrong_type("links", "an iterable of bytes", &links))? {
             let link = link?;
             let value = link.extract::<&[u8]>().map_err(|_| self.wrong_type("links", "bytes", &link))?;
-            outgoing::loose_field(&mut hints, b"Link", value).map_err(|error| self.judged(error))?;
+            outgoing::loose_field(&mut hints, b"Link", value).map_err(|error| self.wrong_field(b"Link", error))?;
         }
         Ok(HttpSaid::Hint(hints))
     }
@@ -221,9 +226,19 @@ impl<'a, 'py> Message<'a, 'py> {
         PyTypeError::new_err(format!("{}: {key:?} must be {wanted}, not {}", self.kind, type_name(value)))
     }
 
-    /// What the application did wrong inside the message.
-    pub fn judged(&self, error: AppError) -> PyErr {
-        PyValueError::new_err(format!("{}: {}", self.kind, error.message()))
+    fn wrong_status(&self, error: AppError) -> PyErr {
+        PyValueError::new_err(format!("{}: \"status\": {error}", self.kind))
+    }
+
+    fn wrong_field(&self, name: &[u8], error: AppError) -> PyErr {
+        PyValueError::new_err(format!("{}: {}", self.kind, error.in_field(name)))
+    }
+
+    /// The text of a str that has a UTF-8 form.
+    pub fn text<'t>(&self, key: &str, value: &'t Bound<'py, PyString>) -> PyResult<&'t str> {
+        value.to_str().map_err(|_| {
+            PyValueError::new_err(format!("{}: {key:?} contains a lone surrogate, which has no UTF-8 form", self.kind))
+        })
     }
 
     /// The bytes of a key, empty if it is not there.
@@ -243,7 +258,7 @@ impl<'a, 'py> Message<'a, 'py> {
         }
         let is_buffer = ["bytearray", "memoryview"].contains(&type_name(value).as_str());
         if !is_buffer {
-            return Err(self.wrong_type(key.to_str()?, "bytes", value));
+            return Err(self.wrong_type(&key.to_string_lossy(), "bytes", value));
         }
         let made = value.py().get_type::<PyBytes>().call1((value,))?;
         Ok(made.cast_into::<PyBytes>()?)
@@ -262,9 +277,16 @@ impl<'a, 'py> Message<'a, 'py> {
                 let Ok([name, value]) = <[_; 2]>::try_from(parts) else { return Err(wrong(&pair)) };
                 (name, value)
             };
-            let name = name.cast::<PyBytes>().map_err(|_| self.wrong_type("headers: a name", "bytes", &name))?;
-            let value = value.cast::<PyBytes>().map_err(|_| self.wrong_type("headers: a value", "bytes", &value))?;
-            with(name.as_bytes(), value.as_bytes()).map_err(|error| self.judged(error))?;
+            let Ok(name) = name.cast::<PyBytes>() else {
+                let message = format!("{}: a header name must be bytes, not {}", self.kind, type_name(&name));
+                return Err(PyTypeError::new_err(message));
+            };
+            let Ok(value) = value.cast::<PyBytes>() else {
+                let (name, kind) = (outgoing::shown_name(name.as_bytes()), type_name(&value));
+                let message = format!("{}: header '{name}': the value must be bytes, not {kind}", self.kind);
+                return Err(PyTypeError::new_err(message));
+            };
+            with(name.as_bytes(), value.as_bytes()).map_err(|error| self.wrong_field(name.as_bytes(), error))?;
         }
         Ok(())
     }

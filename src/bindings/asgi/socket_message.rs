@@ -58,7 +58,7 @@ impl<'py> SocketSaid<'py> {
                     Some(reason) => {
                         let text =
                             reason.cast::<PyString>().map_err(|_| message.wrong_type("reason", "a str", &reason));
-                        text?.to_str()?.to_owned()
+                        message.text("reason", text?)?.to_owned()
                     }
                     None => String::new(),
                 };
@@ -92,7 +92,7 @@ fn accept<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSaid<'py>> {
     let protocol = match message.get(intern!(py, "subprotocol"))?.filter(|protocol| !protocol.is_none()) {
         Some(protocol) => {
             let text = protocol.cast::<PyString>().map_err(|_| message.wrong_type("subprotocol", "a str", &protocol));
-            Some(text?.to_str()?.to_owned())
+            Some(message.text("subprotocol", text?)?.to_owned())
         }
         None => None,
     };
@@ -119,7 +119,7 @@ fn payload<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSaid<'py>> {
     match (given(intern!(py, "bytes"))?, given(intern!(py, "text"))?) {
         (Some(_), None) => Ok(SocketSaid::Binary(message.bytes(intern!(py, "bytes"))?)),
         (None, Some(text)) => match text.cast_into::<PyString>() {
-            Ok(text) => Ok(SocketSaid::Text(text)),
+            Ok(text) => message.text("text", &text).map(drop).map(|()| SocketSaid::Text(text)),
             Err(error) => Err(message.wrong_type("text", "a str", &error.into_inner())),
         },
         _ => Err(PyValueError::new_err("websocket.send: either \"bytes\" or \"text\" is required")),

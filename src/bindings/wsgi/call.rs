@@ -1,23 +1,25 @@
 //! One call of the application: `start_response`, the `write` it returns, and what else an application may ask of its
 //! exchange.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyAny, PyBytes, PyList, PyMapping, PyString, PyTuple};
 
 use crate::bindings::errors::Failure;
-use crate::bindings::ffi::with_latin1;
+use crate::bindings::ffi::{self, with_latin1};
+use crate::bindings::reporter::{DEBUG, log};
 use crate::engine::body::BodyStream;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Exchange, Gone, Progress};
 use crate::engine::wire::Wire;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::BodySize;
-use crate::interface::outgoing::{self, Kept};
+use crate::interface::outgoing::{self, AppError, Kept, Misfit};
 use crate::net::stream::Presence;
 
 use super::input::InputStream;
@@ -26,6 +28,8 @@ struct State {
     // Absent once the call is over.
     exchange: Option<Box<Exchange>>,
     head: Option<ResponseHead>,
+    // start_response was called, be it in vain.
+    called: bool,
     // The method of that name, as long as the call goes on: a reference to ourselves.
     write: Option<Py<PyAny>>,
     // The request's body is still arriving.
@@ -61,7 +65,15 @@ pub struct Call {
 impl Call {
     /// A call that reads its request from `input`.
     pub fn new(input: &Bound<'_, InputStream>) -> Self {
-        let state = State { exchange: None, head: None, write: None, streams: false, gone: false, wire: Weak::new() };
+        let state = State {
+            exchange: None,
+            head: None,
+            called: false,
+            write: None,
+            streams: false,
+            gone: false,
+            wire: Weak::new(),
+        };
         Self { state: Mutex::new(state), input: input.clone().unbind() }
     }
 
@@ -71,6 +83,7 @@ impl Call {
         let mut state = self.lock();
         state.exchange = Some(exchange);
         state.head = None;
+        state.called = false;
         state.write = Some(write.clone().unbind());
         state.streams = streams;
         state.gone = false;
@@ -121,9 +134,12 @@ impl Call {
         let mut reusable = true;
         if !state.has_begun() {
             if state.head.is_none() {
-                let message = "the application did not call start_response before its first content (PEP 3333): call it \
-                               with a status and a list of headers, as in start_response('200 OK', [])";
-                return Err(PyAssertionError::new_err(message));
+                return Err(PyAssertionError::new_err(if state.called {
+                    "start_response failed, and was not called again with exc_info (PEP 3333)"
+                } else {
+                    "the application did not call start_response before its first content (PEP 3333): call it with a \
+                     status and a list of headers, as in start_response('200 OK', [])"
+                }));
             }
             if state.streams {
                 // Whoever reads the body holds the input while the client is slow: not to be waited for under the lock.
@@ -139,6 +155,16 @@ impl Call {
             exchange.close_connection();
         }
         Ok(Some(with(exchange, head.as_ref().filter(|_| begins))))
+    }
+
+    /// Bytes of content that may still be sent: what is left of the length that the application announced.
+    pub fn room(&self) -> u64 {
+        let state = self.lock();
+        match (&state.exchange, &state.head) {
+            (Some(exchange), _) if state.has_begun() => exchange.room(),
+            (Some(_), head) => head.as_ref().and_then(|head| head.content_length).unwrap_or(u64::MAX),
+            (None, _) => 0,
+        }
     }
 
     /// Queues content and sees to it that it leaves; waits for a client that is far behind.
@@ -181,7 +207,7 @@ impl Drop for Started<'_> {
 #[pymethods]
 impl Call {
     /// PEP 3333's callable of that name.
-    #[pyo3(signature = (status, headers, exc_info = None, /))]
+    #[pyo3(signature = (status, headers, exc_info = None))]
     fn start_response<'py>(
         slf: &Bound<'py, Self>,
         status: &Bound<'py, PyAny>,
@@ -191,18 +217,23 @@ impl Call {
         // Outside the lock: what was handed over may run code of its own.
         let head = parse_head(status, headers);
         let mut state = slf.get().lock();
+        let was_called = std::mem::replace(&mut state.called, true);
         match exc_info {
             Some(exc_info) if state.has_begun() => {
                 drop(state);
                 // PEP 3333: too late for an error page, so the error itself goes on its way.
                 return Err(PyErr::from_value(exc_info.get_item(1)?));
             }
-            None if state.head.is_some() => {
+            None if was_called => {
                 return Err(PyAssertionError::new_err(
                     "start_response was called before: a second call needs exc_info (PEP 3333)",
                 ));
             }
-            _ => state.head = Some(head?),
+            _ => {
+                // What was said before does not stand, also where this call fails.
+                state.head = None;
+                state.head = Some(head?);
+            }
         }
         if let Some(write) = &state.write {
             return Ok(write.bind(slf.py()).clone());
@@ -212,7 +243,7 @@ impl Call {
     }
 
     /// What `start_response` returns: sends content at once, ahead of what is iterated.
-    #[pyo3(signature = (data, /))]
+    #[pyo3(signature = (data))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok(bytes) = data.cast::<PyBytes>() else {
             return Err(Failure::Type(format!("write: the data must be bytes, not {}", type_name(data))).into());
@@ -227,10 +258,10 @@ impl Call {
     }
 
     /// `environ["wsgi.early_hints"]`: takes a list of header tuples, sends them ahead of the response (RFC 8297).
-    #[pyo3(signature = (headers, /))]
+    #[pyo3(signature = (headers))]
     fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut lines = Vec::new();
-        for_each_field(headers, |name, value| outgoing::loose_field(&mut lines, name, value))?;
+        for_each_field("early_hints", headers, |name, value| outgoing::loose_field(&mut lines, name, value))?;
         self.with(|exchange| exchange.early_hints(&lines));
         Ok(())
     }
@@ -250,50 +281,131 @@ fn type_name(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
 }
 
+/// Characters of a status that a message repeats.
+const SHOWN_STATUS: usize = 40;
+
 fn parse_head(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<ResponseHead> {
+    const PLACE: &str = "start_response";
     let Ok(line) = status.cast::<PyString>() else {
-        let message = format!("start_response: the status must be a str such as '200 OK', not {}", type_name(status));
+        let message = format!("{PLACE}: the status must be a str such as '200 OK', not {}", type_name(status));
         return Err(Failure::Type(message).into());
     };
-    let mut head = with_latin1(line, outgoing::status)
-        .unwrap_or(Err(outgoing::AppError::StatusMalformed))
-        .map_err(Failure::App)?;
-    for_each_field(headers, |name, value| outgoing::field(&mut head, name, value))?;
+    let judged =
+        with_latin1(line, outgoing::status).unwrap_or_else(|| Err(AppError::ReasonByte(first_beyond_latin1(line))));
+    let mut head = judged.map_err(|error| {
+        let shown: String = match error {
+            AppError::ReasonByte(_) => String::new(),
+            _ => format!(" '{}'", line.to_string_lossy().chars().take(SHOWN_STATUS).collect::<String>().escape_debug()),
+        };
+        Failure::Value(format!("{PLACE}: status{shown}: {error}"))
+    })?;
+    for_each_field(PLACE, headers, |name, value| outgoing::field(&mut head, name, value))?;
     Ok(head)
 }
 
-// Calls `with` with the bytes of each (name, value) pair.
+// Calls `with` with the bytes of each (name, value) pair that `place` was given.
 fn for_each_field(
+    place: &str,
     headers: &Bound<'_, PyAny>,
-    mut with: impl FnMut(&[u8], &[u8]) -> Result<Kept, outgoing::AppError>,
+    mut with: impl FnMut(&[u8], &[u8]) -> Result<Kept, AppError>,
 ) -> PyResult<()> {
-    let mut one = |pair: &Bound<'_, PyAny>| -> PyResult<()> {
-        let Some([name, value]) = pair.cast::<PyTuple>().ok().map(PyTupleMethods::as_slice) else {
-            let message = format!("start_response: a header must be a (name, value) tuple, not {}", type_name(pair));
-            return Err(Failure::Type(message).into());
-        };
-        let (Ok(name), Ok(value)) = (name.cast::<PyString>(), value.cast::<PyString>()) else {
-            return Err(Failure::Type("start_response: header names and values must be str".to_owned()).into());
-        };
-        let judged = with_latin1(name, |name| with_latin1(value, |value| with(name, value)));
-        match judged {
-            Some(Some(judged)) => judged.map(|_| ()).map_err(|error| Failure::App(error).into()),
-            Some(None) => Err(Failure::App(outgoing::AppError::FieldValueByte).into()),
-            None => Err(Failure::App(outgoing::AppError::FieldNameByte).into()),
+    let mut one = |pair: &Bound<'_, PyAny>| {
+        if let Some([name, value]) = pair.cast::<PyTuple>().ok().map(PyTupleMethods::as_slice) {
+            return judge_field(place, name, value, &mut with);
         }
+        let [name, value] = unpacked(place, pair)?;
+        judge_field(place, &name, &value, &mut with)
     };
     if let Ok(list) = headers.cast::<PyList>() {
-        for pair in list.iter() {
-            one(&pair)?;
-        }
-        return Ok(());
+        return list.iter().try_for_each(|pair| one(&pair));
     }
-    let Ok(tuple) = headers.cast::<PyTuple>() else {
-        let message = format!("start_response: the headers must be a list, not {}", type_name(headers));
-        return Err(Failure::Type(message).into());
+    if let Ok(tuple) = headers.cast::<PyTuple>() {
+        return tuple.iter().try_for_each(|pair| one(&pair));
+    }
+    // PEP 3333 wants a list, but other servers take whatever gives pairs, so that there are applications that rely on it.
+    let is_mistake = is_text(headers) || headers.is_instance_of::<PyMapping>();
+    let Some(pairs) = headers.try_iter().ok().filter(|_| !is_mistake) else {
+        let kind = type_name(headers);
+        return Err(
+            Failure::Type(format!("{place}: the headers must be a list of (name, value) tuples, not {kind}")).into()
+        );
     };
-    for pair in tuple.iter() {
+    note_leniency(place, "the headers were given as", headers);
+    while let Some(pair) = ffi::next(&pairs)? {
         one(&pair)?;
     }
     Ok(())
+}
+
+fn judge_field(
+    place: &str,
+    name: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    with: &mut impl FnMut(&[u8], &[u8]) -> Result<Kept, AppError>,
+) -> PyResult<()> {
+    let Ok(name) = name.cast::<PyString>() else {
+        return Err(Failure::Type(format!("{place}: a header name must be str, not {}", type_name(name))).into());
+    };
+    let Ok(value) = value.cast::<PyString>() else {
+        let (name, kind) = (outgoing::shown_name(name.to_string_lossy().as_bytes()), type_name(value));
+        let message = format!("{place}: header '{name}': the value must be str, not {kind}");
+        return Err(Failure::Type(message).into());
+    };
+    let judged = with_latin1(name, |name| with_latin1(value, |value| with(name, value)));
+    let error = match judged {
+        Some(Some(Ok(_))) => return Ok(()),
+        Some(Some(Err(error))) => error,
+        Some(None) => AppError::FieldValueByte(first_beyond_latin1(value)),
+        None => AppError::FieldNameByte(first_beyond_latin1(name)),
+    };
+    Err(Failure::Value(format!("{place}: {}", error.in_field(name.to_string_lossy().as_bytes()))).into())
+}
+
+// The two items of a header that is no tuple.
+#[cold]
+fn unpacked<'py>(place: &str, pair: &Bound<'py, PyAny>) -> PyResult<[Bound<'py, PyAny>; 2]> {
+    let kind = type_name(pair);
+    let wrong = |of: &str| Failure::Type(format!("{place}: a header must be a (name, value) tuple, not {kind}{of}"));
+    let Some(iterator) = pair.try_iter().ok().filter(|_| !is_text(pair)) else { return Err(wrong("").into()) };
+    let mut items = Vec::with_capacity(2);
+    while let Some(item) = ffi::next(&iterator)? {
+        if items.len() == 2 {
+            return Err(wrong(" of more than two items").into());
+        }
+        items.push(item);
+    }
+    let pair_of_items = <[_; 2]>::try_from(items).map_err(|items| match items.len() {
+        0 => wrong(" without items"),
+        _ => wrong(" of one item"),
+    })?;
+    note_leniency(place, "a header was given as", pair);
+    Ok(pair_of_items)
+}
+
+fn is_text(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>()
+}
+
+static NOTED: AtomicBool = AtomicBool::new(false);
+
+// Said once in a process: such an application works here, and may not elsewhere.
+#[cold]
+fn note_leniency(place: &str, what: &str, value: &Bound<'_, PyAny>) {
+    if !NOTED.swap(true, Ordering::Relaxed) {
+        let message = format!("{place}: {what} {}; PEP 3333 requires a list of (name, value) tuples", type_name(value));
+        log(value.py(), DEBUG, &message, None);
+    }
+}
+
+// The first character of a str that is no byte of latin-1, which may be a lone surrogate.
+#[cold]
+fn first_beyond_latin1(text: &Bound<'_, PyString>) -> Misfit {
+    let find = || -> PyResult<Misfit> {
+        let encoded = text.call_method1("encode", ("latin-1",));
+        let Err(error) = encoded else { return Ok(Misfit { code: 0, at: 0 }) };
+        let at: usize = error.value(text.py()).getattr("start")?.extract()?;
+        let code = text.py().import("builtins")?.getattr("ord")?.call1((text.get_item(at)?,))?.extract()?;
+        Ok(Misfit { code, at })
+    };
+    find().unwrap_or(Misfit { code: 0xfffd, at: 0 })
 }

@@ -34,9 +34,7 @@ impl FileWrapper {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let size = self.block_size.into_pyobject(py)?.into_any();
-        let block = ffi::call(&self.filelike.bind(py).getattr("read")?, [&size])?;
-        Ok(if block.len()? == 0 { None } else { Some(block) })
+        self.read(py, u64::MAX)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -53,6 +51,13 @@ static BUFFERED_RANDOM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static TEMPORARY_FILE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 impl FileWrapper {
+    /// The file's next block, for which no more than `most` bytes are asked; none at its end.
+    pub fn read<'py>(&self, py: Python<'py>, most: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let size = self.block_size.min(usize::try_from(most).unwrap_or(usize::MAX)).into_pyobject(py)?.into_any();
+        let block = ffi::call(&self.filelike.bind(py).getattr("read")?, [&size])?;
+        Ok(if block.len()? == 0 { None } else { Some(block) })
+    }
+
     /// The rest of the file from its present position on, if it is a regular file that the kernel can send. The
     /// descriptor is our own, so that the application may close its file at once.
     pub fn span(&self, py: Python<'_>) -> Option<FileSpan> {
@@ -85,7 +90,6 @@ impl FileWrapper {
         let Some((file, size)) = descriptor::duplicate_file(raw.call_method0("fileno")?.extract()?)? else {
             return Ok(None);
         };
-        // Files of /proc have content and no size.
         Ok((size > offset).then(|| FileSpan { file, offset, length: size - offset }))
     }
 }

@@ -209,14 +209,39 @@ impl Response<'_, '_> {
     }
 
     fn send_content(&mut self) -> Result<(), Stop> {
-        if let Ok(wrapper) = self.result.cast_exact::<FileWrapper>() {
-            if let Some(span) = wrapper.get().span(self.py) {
-                self.call.begin(self.py, BodySize::Known(span.length), self.clock)?;
-                self.call.with(|exchange| exchange.write_file(span));
+        match self.result.cast_exact::<FileWrapper>() {
+            Ok(wrapper) => self.send_file(wrapper.get()),
+            Err(_) => self.iterate(),
+        }
+    }
+
+    // PEP 3333: until the file ends or as much was sent as Content-Length says, whichever comes first. No more is read than
+    // that, because a pipe may have no more.
+    fn send_file(&mut self, wrapper: &FileWrapper) -> Result<(), Stop> {
+        if let Some(mut span) = wrapper.span(self.py) {
+            self.call.begin(self.py, BodySize::Known(span.length), self.clock)?;
+            span.length = span.length.min(self.call.room());
+            self.call.with(|exchange| exchange.write_file(span));
+            return Ok(());
+        }
+        loop {
+            let room = self.call.room();
+            if room == 0 {
+                break;
+            }
+            let block = wrapper.read(self.py, room);
+            self.process.leave_if_forked(self.py, block.as_ref().err())?;
+            let Some(block) = block? else { break };
+            let mut bytes = content(&block)?;
+            if bytes.as_bytes().len() as u64 > room {
+                // `read` gave more than it was asked for.
+                bytes = PyBytes::new(self.py, &bytes.as_bytes()[..usize::try_from(room).unwrap_or(usize::MAX)]);
+            }
+            if !self.send_piece(&bytes)? {
                 return Ok(());
             }
         }
-        self.iterate()
+        Ok(self.call.begin(self.py, BodySize::Known(0), self.clock)?)
     }
 
     fn iterate(&mut self) -> Result<(), Stop> {
@@ -240,23 +265,27 @@ impl Response<'_, '_> {
             let item = ffi::next(&iterator);
             self.process.leave_if_forked(self.py, item.as_ref().err())?;
             let Some(item) = item? else { break };
-            let bytes = content(&item)?;
-            // PEP 3333: the head waits for the first content that is not empty.
-            if bytes.as_bytes().is_empty() {
-                continue;
-            }
-            self.call.begin(self.py, BodySize::Unknown, self.clock)?;
-            if !self.call.with(|exchange| exchange.wants_content()).unwrap_or(false) {
-                return Ok(());
-            }
-            self.call.write_content(self.py, owned_or_borrowed(&bytes))?;
-            // PEP 3333: enough is enough. Only the piece past the announced length shows it, so that what an application
-            // does after its last piece is not cut off.
-            if self.call.with(|exchange| exchange.has_surplus()).unwrap_or(true) {
+            if !self.send_piece(&content(&item)?)? {
                 return Ok(());
             }
         }
         Ok(self.call.begin(self.py, BodySize::Known(0), self.clock)?)
+    }
+
+    // Tells whether the response has a use for more.
+    fn send_piece(&mut self, bytes: &Bound<'_, PyBytes>) -> Result<bool, Stop> {
+        // PEP 3333: the head waits for the first content that is not empty.
+        if bytes.as_bytes().is_empty() {
+            return Ok(true);
+        }
+        self.call.begin(self.py, BodySize::Unknown, self.clock)?;
+        if !self.call.with(|exchange| exchange.wants_content()).unwrap_or(false) {
+            return Ok(false);
+        }
+        self.call.write_content(self.py, owned_or_borrowed(bytes))?;
+        // PEP 3333: enough is enough. Only the piece past the announced length shows it, so that what an application
+        // does after its last piece is not cut off.
+        Ok(!self.call.with(|exchange| exchange.has_surplus()).unwrap_or(true))
     }
 
     fn finish(&mut self) {

@@ -42,9 +42,7 @@ fn by_the_letter(mut body: &[u8]) -> Option<Vec<u8>> {
         let size_line = line(&mut body)?;
         let size_line = String::from_utf8_lossy(&size_line);
         let (size, extension) = size_line.split_at(size_line.find([';', ' ', '\t']).unwrap_or(size_line.len()));
-        if size.starts_with('+')
-            || !matches!(extension.trim_start_matches([' ', '\t']).chars().next(), None | Some(';'))
-        {
+        if size.starts_with('+') || !are_extensions(extension) {
             return None;
         }
         let size = usize::from_str_radix(size, 16).ok()?;
@@ -55,6 +53,47 @@ fn by_the_letter(mut body: &[u8]) -> Option<Vec<u8>> {
         content.extend_from_slice(body.get(..size)?);
         body = body[size..].strip_prefix(b"\r\n")?;
     }
+}
+
+// *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] ), RFC 9112 §7.1.1
+fn are_extensions(mut text: &str) -> bool {
+    let space = [' ', '\t'];
+    let token = |text: &str| {
+        text.find(|character: char| !(character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)))
+            .unwrap_or(text.len())
+    };
+    while !text.is_empty() {
+        let Some(name) = text.trim_start_matches(space).strip_prefix(';') else { return false };
+        let name = name.trim_start_matches(space);
+        let (name, rest) = name.split_at(token(name));
+        if name.is_empty() {
+            return false;
+        }
+        text = rest;
+        let Some(value) = rest.trim_start_matches(space).strip_prefix('=') else { continue };
+        let value = value.trim_start_matches(space);
+        let length = if value.starts_with('"') { quoted(value) } else { token(value) };
+        if length == 0 {
+            return false;
+        }
+        text = &value[length..];
+    }
+    true
+}
+
+// The length of the quoted string that a text begins with (RFC 9110 §5.6.4); 0 if it has no end or a control character.
+fn quoted(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, character) in text.char_indices().skip(1) {
+        match character {
+            _ if character != '\t' && character.is_ascii_control() => return 0,
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    0
 }
 
 // The content, and after how many bytes the body was over, or why it was refused; `None`: it goes on.

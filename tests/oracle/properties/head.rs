@@ -86,6 +86,9 @@ fn check_framing(request: &Request) {
             assert!(request.body.len() as u64 <= length);
         }
     }
+    for singleton in ["content-type", "authorization"] {
+        assert!(values(singleton).windows(2).all(|pair| pair[0] == pair[1]), "two readers see another {singleton}");
+    }
     let says = |wanted: &str| {
         values("connection").iter().any(|value| {
             let text = String::from_utf8_lossy(value).to_ascii_lowercase();
