@@ -7,7 +7,8 @@ use super::ffi::call;
 use crate::engine::gateway::{Reporter, Severity};
 
 // The levels of Python's logging.
-const INFO: u8 = 20;
+/// Worth knowing.
+pub const INFO: u8 = 20;
 /// Worth a look.
 pub const WARNING: u8 = 30;
 /// Something was lost.

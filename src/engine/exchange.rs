@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::body::{Body, BodyStream};
 use super::clock::Clock;
 use super::connection::Connection;
+use super::observe::CLIENT_LEFT;
 use super::options::SERVER;
 use super::output::{FileSpan, Output, Owned};
 use super::site::Site;
@@ -372,6 +373,21 @@ impl Exchange {
         self.response.progress = Progress::Aborted;
         if self.is_until_close() {
             self.connection.wire.stream().reset_on_close();
+        }
+    }
+
+    /// Ends a response whose client has gone, and returns how a log says that. One that had not begun is recorded as
+    /// [`CLIENT_LEFT`].
+    pub fn client_left(&mut self) -> &'static str {
+        let waiting = self.response.progress == Progress::Waiting;
+        if waiting {
+            self.response.status = CLIENT_LEFT;
+        }
+        self.abort();
+        if waiting {
+            "the client left before its response began"
+        } else {
+            "the client left before its response was complete"
         }
     }
 

@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 use crate::http::head::RequestHead;
 use crate::http::origin::Client;
 
+/// The status in the record of a request whose client left before its response began: no status of HTTP, but nginx's word
+/// for it, which log readers know.
+pub const CLIENT_LEFT: u16 = 499;
+
 /// What is known of an exchange when its last byte has left, or when it is known that no more will.
 pub struct Record {
     /// Who asked, as the application sees it.
     pub client: Client,
     /// What was asked.
     pub request: RequestHead,
-    /// The final status; the client may have seen none if it left earlier.
+    /// The final status, or [`CLIENT_LEFT`].
     pub status: u16,
     /// Bytes of body content that were queued for the client, without framing.
     pub body_bytes: u64,

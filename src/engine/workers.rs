@@ -107,7 +107,7 @@ fn answer<G: Gateway>(
 ) -> Option<(Box<Exchange>, Instant)> {
     let waited = began.saturating_duration_since(exchange.arrived());
     if waited > GONE_AFTER && exchange.presence() != Presence::Here {
-        exchange.abort();
+        exchange.client_left();
         return Some((exchange, Instant::now()));
     }
     let key = exchange.key;

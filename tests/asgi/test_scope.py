@@ -34,7 +34,7 @@ def test_scope_holds_what_the_specification_names(served: Serve) -> None:
         (scope,) = app.scopes
         assert dict(scope) == {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "POST",
             "scheme": "http",

@@ -58,7 +58,7 @@ def test_scope_of_a_websocket_holds_what_the_specification_names(served: Serve) 
         assert (headers[b"origin"], headers[b"sec-websocket-key"]) == (b"http://a", KEY)
         assert scope == {
             "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "scheme": "ws",
             "path": "/a b",

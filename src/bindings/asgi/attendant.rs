@@ -250,12 +250,15 @@ impl Attendant {
         let about = format!("{method} {path}");
         let now = Instant::now();
         let is_websocket = handshake.is_some();
-        let conversation: Box<dyn Conversation> = match handshake {
+        let mut conversation: Box<dyn Conversation> = match handshake {
             Some(handshake) => {
                 Box::new(WebSocket::new(exchange, place, handshake, &attendant.looped.options().websocket, now))
             }
             None => Box::new(Http::new(exchange, place, now)),
         };
+        if attendant.looped.is_stopping() {
+            attendant.with_tools(|tools| conversation.stop(tools));
+        }
         let serial = {
             let mut state = attendant.lock();
             state.serial += 1;

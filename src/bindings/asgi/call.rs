@@ -11,8 +11,8 @@ use super::attendant::Attendant;
 use super::awaitable::{Asked, Awaitable};
 use super::conversation::{Conversation, Next};
 use super::message::{Said, telling};
-use crate::bindings::errors::is_gone;
-use crate::bindings::reporter::{ERROR, log};
+use crate::bindings::errors::{comes_of_departure, is_gone};
+use crate::bindings::reporter::{ERROR, INFO, log};
 
 /// What is gathered before it is sent, in bytes: what is more leaves at once, what is less at the end of the loop's turn.
 const GATHER: u64 = 32 * 1024;
@@ -177,15 +177,17 @@ impl Call {
         Self::changed(slf);
     }
 
-    /// Sends what is gathered.
+    /// Sends what is gathered. A head without content waits a moment for it.
     pub fn flush(slf: &Bound<'_, Self>) {
         let mut state = slf.get().lock();
         state.dirty = false;
+        let head_due = state.talk.head_due();
         let failed = state.talk.exchange().is_some_and(|exchange| exchange.flush().is_err());
         if failed {
             state.talk.lose();
         }
         drop(state);
+        slf.get().schedule(slf.get().attendant.bind(slf.py()), head_due);
         if failed {
             Self::settle(slf);
         }
@@ -223,12 +225,13 @@ impl Call {
         let (concluded, due) = {
             let mut state = call.lock();
             let concluded = state.talk.take_concluded();
+            let has_head = state.talk.head_due().is_some();
             if let Some(exchange) = state.talk.exchange() {
                 let (pending, _) = exchange.traffic();
                 if pending >= GATHER {
                     // A client that has gone is found right after.
                     let _ = exchange.flush();
-                } else if pending > 0 {
+                } else if pending > 0 || has_head {
                     becomes_dirty = !std::mem::replace(&mut state.dirty, true);
                 }
             }
@@ -249,9 +252,9 @@ impl Call {
     pub fn end(slf: &Bound<'_, Self>, ended: Ended) {
         let (py, call) = (slf.py(), slf.get());
         let attendant = call.attendant.bind(py);
-        let (undone, misuse, let_down) = attendant.get().with_tools(|tools| {
+        let (undone, misuse, let_down, cut_short) = attendant.get().with_tools(|tools| {
             let mut state = call.lock();
-            let let_down = state.talk.was_let_down();
+            let (let_down, cut_short) = (state.talk.was_let_down(), state.talk.cut_short());
             let undone = match &ended {
                 Ended::Returned => state.talk.returned(tools),
                 Ended::Raised(_) | Ended::Cancelled(_) => {
@@ -259,10 +262,13 @@ impl Call {
                     None
                 }
             };
-            (undone, state.misuse.take(), let_down)
+            (undone, state.misuse.take(), let_down, cut_short)
         });
         Self::settle(slf);
         attendant.get().forget(call.serial);
+        if let Some(why) = cut_short {
+            log(py, INFO, &format!("{why} at {}", call.place), None);
+        }
         match ended {
             Ended::Returned => {
                 if let Some(misuse) = misuse {
@@ -274,29 +280,13 @@ impl Call {
             }
             // One that could not have its request, or lost its client, has nothing to answer for; nor has one that was told
             // to stop.
-            Ended::Raised(error) if let_down && comes_of_absence(py, &error) => {}
-            Ended::Cancelled(_) if attendant.get().is_dismissed() => {}
+            Ended::Raised(error) if let_down && comes_of_departure(py, &error) => {}
+            Ended::Cancelled(_) if let_down || attendant.get().is_dismissed() => {}
             Ended::Raised(error) | Ended::Cancelled(error) => {
                 log(py, ERROR, &format!("the application failed at {}", call.place), Some(&error));
             }
         }
     }
-}
-
-// Whether an error says in its own way that the client has gone: it is the server's, follows from it, or is called so.
-fn comes_of_absence(py: Python<'_>, error: &PyErr) -> bool {
-    let mut link = Some(error.value(py).clone().into_any());
-    // A chain of errors can be a ring.
-    for _ in 0..16 {
-        let Some(error) = link else { return false };
-        let name = error.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-        if is_gone(py, &PyErr::from_value(error.clone())) || name.contains("Disconnect") {
-            return true;
-        }
-        let next = |name| error.getattr(name).ok().filter(|next: &Bound<'_, PyAny>| !next.is_none());
-        link = next("__cause__").or_else(|| next("__context__"));
-    }
-    false
 }
 
 #[pymethods]

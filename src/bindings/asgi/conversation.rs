@@ -57,6 +57,9 @@ pub trait Conversation: Send {
     /// Whether the application could not have its request, or lost its client.
     fn was_let_down(&self) -> bool;
 
+    /// Why the client did not get a whole response, where that is not the application's doing; for the log.
+    fn cut_short(&self) -> Option<&'static str>;
+
     /// The next message to the application.
     fn receive(&mut self, py: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>>;
 
@@ -74,6 +77,9 @@ pub trait Conversation: Send {
 
     /// When it must be looked at, even if the socket stays as it is.
     fn due(&self) -> Option<Instant>;
+
+    /// When the head of the response leaves, should its content not have begun by then.
+    fn head_due(&self) -> Option<Instant>;
 
     /// The server is being stopped.
     fn stop(&mut self, tools: &mut Tools<'_>);

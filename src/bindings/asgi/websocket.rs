@@ -63,6 +63,8 @@ pub struct WebSocket {
     // There were too many: nothing is read until it has taken them.
     paused: bool,
     connect_told: bool,
+    // The server is being stopped.
+    stopping: bool,
     // How it ended, for the application.
     end: Option<(u16, String)>,
     lost: bool,
@@ -95,6 +97,7 @@ impl WebSocket {
             queue: VecDeque::new(),
             paused: false,
             connect_told: false,
+            stopping: false,
             end: None,
             lost: false,
             stall: Stall::default(),
@@ -115,7 +118,14 @@ impl WebSocket {
         self.stage = Stage::Open;
         self.pulse.hear(tools.now);
         self.more = true;
+        if self.stopping {
+            self.go_away(tools.now);
+        }
         Ok(())
+    }
+
+    fn go_away(&mut self, now: Instant) {
+        self.close(close::GOING_AWAY, "the server is stopping", now);
     }
 
     // 403 is how a handshake is turned down (ASGI, "Close").
@@ -294,12 +304,25 @@ impl Conversation for WebSocket {
     }
 
     fn was_let_down(&self) -> bool {
-        self.end.is_some()
+        let is_denial_lost = matches!(&self.stage, Stage::Denied(http) if http.was_let_down());
+        self.end.is_some() || is_denial_lost
+    }
+
+    fn cut_short(&self) -> Option<&'static str> {
+        match &self.stage {
+            Stage::Denied(http) => http.cut_short(),
+            Stage::Connecting if self.lost => Some("the client left before its WebSocket was accepted"),
+            _ => None,
+        }
     }
 
     fn receive(&mut self, _: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>> {
         if !std::mem::replace(&mut self.connect_told, true) {
             return Ok(Next::Now(Told::Connect));
+        }
+        if matches!(self.stage, Stage::Connecting) {
+            // An end that came with the handshake is announced by no further event.
+            self.look(tools);
         }
         if self.queue.is_empty() {
             self.paused = false;
@@ -340,6 +363,9 @@ impl Conversation for WebSocket {
                     return Err(gone());
                 };
                 let mut http = Box::new(Http::new(exchange, place, tools.now));
+                if self.stopping {
+                    http.stop(tools);
+                }
                 let sent = http.send(Said::Http(said), tools);
                 self.stage = Stage::Denied(http);
                 sent
@@ -406,8 +432,16 @@ impl Conversation for WebSocket {
         }
     }
 
+    fn head_due(&self) -> Option<Instant> {
+        if let Stage::Denied(http) = &self.stage { http.head_due() } else { None }
+    }
+
     fn stop(&mut self, tools: &mut Tools<'_>) {
-        self.close(close::GOING_AWAY, "the server is stopping", tools.now);
+        self.stopping = true;
+        if let Stage::Denied(http) = &mut self.stage {
+            http.stop(tools);
+        }
+        self.go_away(tools.now);
     }
 
     fn lose(&mut self) {
@@ -419,7 +453,7 @@ impl Conversation for WebSocket {
             if matches!(self.stage, Stage::Closing(_)) {
                 exchange.finish();
             } else {
-                exchange.abort();
+                exchange.client_left();
             }
         }
         self.lost = true;

@@ -31,6 +31,8 @@ struct State {
     // The request's body is still arriving.
     streams: bool,
     gone: bool,
+    // The application has asked and knows that the client has gone.
+    told: bool,
     // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
     // connection open.
     wire: Weak<Wire>,
@@ -53,7 +55,15 @@ pub struct Call {
 impl Call {
     /// A call that reads its request from `input`.
     pub fn new(input: &Bound<'_, InputStream>) -> Self {
-        let state = State { exchange: None, head: None, write: None, streams: false, gone: false, wire: Weak::new() };
+        let state = State {
+            exchange: None,
+            head: None,
+            write: None,
+            streams: false,
+            gone: false,
+            told: false,
+            wire: Weak::new(),
+        };
         Self { state: Mutex::new(state), input: input.clone().unbind() }
     }
 
@@ -66,6 +76,7 @@ impl Call {
         state.write = Some(write.clone().unbind());
         state.streams = streams;
         state.gone = false;
+        state.told = false;
         Started(self)
     }
 
@@ -86,6 +97,11 @@ impl Call {
     /// The application keeps something of this call, which may ask for the client later.
     pub fn outlive(&self, exchange: &Exchange) {
         self.lock().wire = Arc::downgrade(&exchange.wire());
+    }
+
+    /// Whether the application was told that the client has gone: it owes no response then.
+    pub fn knows_of_departure(&self) -> bool {
+        self.lock().told
     }
 
     /// Looks at the exchange.
@@ -113,6 +129,9 @@ impl Call {
         let mut reusable = true;
         if !state.has_begun() {
             if state.head.is_none() {
+                if state.told {
+                    return Ok(None);
+                }
                 let message = "the application did not call start_response before its first content (PEP 3333)";
                 return Err(PyAssertionError::new_err(message));
             }
@@ -228,12 +247,14 @@ impl Call {
 
     /// `environ["wsgi.client_disconnected"]`: tells whether the client has gone.
     fn client_disconnected(&self) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let presence = match &state.exchange {
             Some(exchange) => Some(exchange.presence()),
             None => state.wire.upgrade().map(|wire| wire.stream().presence()),
         };
-        presence != Some(Presence::Here)
+        let gone = presence != Some(Presence::Here);
+        state.told |= gone;
+        gone
     }
 }
 

@@ -5,13 +5,13 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::bindings::errors::Failure;
+use crate::bindings::errors::{Failure, comes_of_departure};
 use crate::bindings::ffi;
 use crate::bindings::forks::Process;
-use crate::bindings::reporter::{ERROR, WARNING, log};
-use crate::engine::body::{Body, BodyStream};
+use crate::bindings::reporter::{ERROR, INFO, WARNING, log};
+use crate::engine::body::{Body, BodyFailure, BodyStream};
 use crate::engine::clock::Clock;
-use crate::engine::exchange::{Content, Exchange, Gone, ZERO_COPY};
+use crate::engine::exchange::{Content, Exchange, Gone, Progress, ZERO_COPY};
 use crate::engine::gateway::Gateway;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
@@ -117,14 +117,25 @@ impl Gateway for WsgiGateway<'_> {
             Err(error) => Err(error),
         };
         let stream = if streams { kit.input.get().close(py) } else { None };
-        if let Err(error) = answered {
-            if let Some(failure) = stream.as_deref().and_then(BodyStream::failure) {
-                // The application could not read its request: that is the client's doing, and no news for the log.
-                exchange.refuse(failure.reject(), clock);
-            } else {
-                log(py, ERROR, &failed(&exchange), Some(&error));
-                exchange.refuse(Reject::AppFailed, clock);
+        let told = || kit.call.get().knows_of_departure();
+        match (answered, stream.as_deref().and_then(BodyStream::failure)) {
+            // The application could not read its request: that is the client's doing.
+            (Err(_), Some(failure @ BodyFailure::Incomplete)) => {
+                exchange.client_left();
+                log(py, INFO, &at(failure.reject().detail(), &exchange), None);
             }
+            (Err(_), Some(failure)) => exchange.refuse(failure.reject(), clock),
+            (Err(error), None) if told() && comes_of_departure(py, &error) => leave(py, &mut exchange),
+            (Err(error), None) => {
+                log(py, ERROR, &failed(&exchange), Some(&error));
+                if told() {
+                    exchange.client_left();
+                } else {
+                    exchange.refuse(Reject::AppFailed, clock);
+                }
+            }
+            (Ok(()), _) if exchange.progress() == Progress::Waiting && told() => leave(py, &mut exchange),
+            (Ok(()), _) => {}
         }
         if let Some(stream) = stream {
             exchange.give_back(stream);
@@ -146,11 +157,21 @@ impl Gateway for WsgiGateway<'_> {
     }
 }
 
+// An application that was told of the client's departure gives no response.
+fn leave(py: Python<'_>, exchange: &mut Exchange) {
+    let why = exchange.client_left();
+    log(py, INFO, &at(why, exchange), None);
+}
+
 fn failed(exchange: &Exchange) -> String {
+    at("the application failed", exchange)
+}
+
+fn at(what: &str, exchange: &Exchange) -> String {
     let head = exchange.request();
     // The query may hold secrets; the log escapes what is not printable.
     let (method, path) = (String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()));
-    format!("the application failed at {method} {path}")
+    format!("{what} at {method} {path}")
 }
 
 // What the application returned, on its way to the client.
@@ -184,7 +205,7 @@ impl Response<'_, '_> {
     fn send(mut self) -> PyResult<()> {
         match self.send_content() {
             Ok(()) => self.finish(),
-            Err(Stop::Gone) => drop(self.call.with(Exchange::abort)),
+            Err(Stop::Gone) => self.break_off(),
             Err(Stop::Error(error)) => return Err(error),
         }
         Ok(())
@@ -232,6 +253,14 @@ impl Response<'_, '_> {
             }
         }
         Ok(self.call.begin(self.py, BodySize::Known(0), self.clock)?)
+    }
+
+    fn break_off(&self) {
+        self.call.with(|exchange| {
+            if exchange.progress() == Progress::Begun {
+                exchange.abort();
+            }
+        });
     }
 
     fn finish(&mut self) {
