@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use super::message::Said;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Exchange, Progress};
+use crate::websocket::deflate::Compressors;
 use crate::websocket::receive::Event;
 
 /// What the loop's thread lends.
@@ -19,6 +20,8 @@ pub struct Tools<'a> {
     pub clock: &'a mut Clock,
     /// Where bytes are read into.
     pub scratch: &'a mut [u8],
+    /// What compresses the messages of WebSockets.
+    pub compressors: &'a mut Compressors,
     /// The longest time in which a client takes nothing.
     pub write_timeout: Duration,
 }

@@ -144,9 +144,9 @@ impl WebSocket {
         }
     }
 
-    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8]) {
+    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8], tools: &mut Tools<'_>) {
         let Some(exchange) = self.exchange.as_deref_mut() else { return };
-        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes)) {
+        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes, tools.compressors)) {
             Some(small) => {
                 let length = small.len();
                 exchange.put(|out| frame::header(out, opcode, length, true), Some(Content::Owned(Box::new(small))));
@@ -373,11 +373,11 @@ impl Conversation for WebSocket {
             (Stage::Connecting, said) => Err(said.out_of_order("before websocket.accept")),
             (Stage::Open, SocketSaid::Text(text)) => {
                 let bytes = text.to_str()?.as_bytes();
-                self.message(Opcode::Text, Content::Borrowed(bytes), bytes);
+                self.message(Opcode::Text, Content::Borrowed(bytes), bytes, tools);
                 Ok(())
             }
             (Stage::Open, SocketSaid::Binary(bytes)) => {
-                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes());
+                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes(), tools);
                 Ok(())
             }
             (Stage::Open, SocketSaid::Close { code, reason }) => {
