@@ -1,5 +1,6 @@
 //! One call of the application: its `receive` and `send`, and whoever waits for them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -56,6 +57,8 @@ pub struct Call {
     /// Its own number among all calls.
     pub serial: u64,
     is_websocket: bool,
+    // The application's own task is inside a step.
+    runs: AtomicBool,
     // The request line's first two words, for the log.
     place: String,
     state: Mutex<State>,
@@ -73,7 +76,8 @@ impl Call {
     ) -> Self {
         let state =
             State { talk, receivers: Vec::new(), senders: Vec::new(), scheduled: None, dirty: false, misuse: None };
-        Self { attendant, token, serial, is_websocket, place, state: Mutex::new(state) }
+        let runs = AtomicBool::new(false);
+        Self { attendant, token, serial, is_websocket, runs, place, state: Mutex::new(state) }
     }
 
     // Held only for a moment, never while Python code of the application's may run.
@@ -156,6 +160,19 @@ impl Call {
         }
     }
 
+    /// The application's task begins a step.
+    pub fn run(&self) {
+        self.runs.store(true, Ordering::Relaxed);
+    }
+
+    /// The step is over: a head to which no content was given is sent after a moment.
+    pub fn rest(slf: &Bound<'_, Self>) {
+        let call = slf.get();
+        call.runs.store(false, Ordering::Relaxed);
+        let head_due = call.lock().talk.head_due();
+        call.schedule(call.attendant.bind(slf.py()), head_due);
+    }
+
     /// The socket has changed.
     pub fn changed(slf: &Bound<'_, Self>) {
         let attendant = slf.get().attendant.bind(slf.py());
@@ -177,17 +194,15 @@ impl Call {
         Self::changed(slf);
     }
 
-    /// Sends what is gathered. A head without content waits a moment for it.
+    /// Sends what is gathered.
     pub fn flush(slf: &Bound<'_, Self>) {
         let mut state = slf.get().lock();
         state.dirty = false;
-        let head_due = state.talk.head_due();
         let failed = state.talk.exchange().is_some_and(|exchange| exchange.flush().is_err());
         if failed {
             state.talk.lose();
         }
         drop(state);
-        slf.get().schedule(slf.get().attendant.bind(slf.py()), head_due);
         if failed {
             Self::settle(slf);
         }
@@ -225,17 +240,18 @@ impl Call {
         let (concluded, due) = {
             let mut state = call.lock();
             let concluded = state.talk.take_concluded();
-            let has_head = state.talk.head_due().is_some();
             if let Some(exchange) = state.talk.exchange() {
                 let (pending, _) = exchange.traffic();
                 if pending >= GATHER {
                     // A client that has gone is found right after.
                     let _ = exchange.flush();
-                } else if pending > 0 || has_head {
+                } else if pending > 0 {
                     becomes_dirty = !std::mem::replace(&mut state.dirty, true);
                 }
             }
-            (concluded, state.talk.due())
+            // While the application runs, content may follow at once: `rest` sees to the head then.
+            let head_due = if call.runs.load(Ordering::Relaxed) { None } else { state.talk.head_due() };
+            (concluded, [state.talk.due(), head_due].into_iter().flatten().min())
         };
         if let Some(exchange) = concluded {
             Attendant::conclude(attendant, slf, exchange);
