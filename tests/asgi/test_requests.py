@@ -249,7 +249,12 @@ def test_body_that_breaks_off_is_a_disconnect(
         left(client, how)
         watched.wait_for_end()
     assert [type(error) for error in watched.raised] == [ClientDisconnect]
-    assert told(caplog) == [(logging.INFO, "the client left before its body was complete at POST /e")]
+    # A reset may be seen before the end of the body is.
+    ((level, message),) = told(caplog)
+    assert level == logging.INFO
+    assert message in [
+        f"the client left before its {what} at POST /e" for what in ("body was complete", "response began")
+    ]
 
 
 @pytest.mark.parametrize(
