@@ -160,6 +160,9 @@ class Settings:
         "tell an ASGI application of start and stop; with on it must take part, with auto it may")
     loop = Option(Choice("auto", "asyncio", "uvloop"), "auto", "Application",
         "event loop of an ASGI application; auto takes uvloop where it is installed")
+    pathsend = Option(Boolean(), False, "Application",
+        "let ASGI applications send files by their path (http.response.pathsend); middleware that reads or changes "
+        "response bodies, such as Starlette's BaseHTTPMiddleware, does not see such files")
 
     # concurrency
     threads = Option(Integer(1, 1024), 16, "Concurrency",

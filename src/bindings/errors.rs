@@ -5,7 +5,7 @@ use std::io;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::engine::body::BodyFailure;
 use crate::http::reject::Reject;
@@ -77,6 +77,36 @@ pub fn gone() -> PyErr {
 pub fn is_gone(py: Python<'_>, error: &PyErr) -> bool {
     let kind = CLIENT_DISCONNECTED.import(py, "wsgi.errors", "ClientDisconnected");
     kind.is_ok_and(|kind| error.is_instance(py, kind))
+}
+
+/// Whether an error says in its own way that the client has gone: it is the server's, follows from it, or is called so. A
+/// group says it if all of its errors do.
+pub fn comes_of_departure(py: Python<'_>, error: &PyErr) -> bool {
+    // A chain of errors can be a ring.
+    let mut links = 64;
+    says_departure(error.value(py).as_any(), &mut links)
+}
+
+fn says_departure(error: &Bound<'_, PyAny>, links: &mut usize) -> bool {
+    let mut link = Some(error.clone());
+    while let Some(error) = link {
+        if *links == 0 {
+            return false;
+        }
+        *links -= 1;
+        let name = error.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+        if is_gone(error.py(), &PyErr::from_value(error.clone())) || name.contains("Disconnect") {
+            return true;
+        }
+        // BaseExceptionGroup, and its backport to Python 3.10.
+        let members = error.getattr("exceptions").ok().and_then(|members| members.cast_into::<PyTuple>().ok());
+        if members.is_some_and(|all| !all.is_empty() && all.iter().all(|member| says_departure(&member, links))) {
+            return true;
+        }
+        let next = |name| error.getattr(name).ok().filter(|next: &Bound<'_, PyAny>| !next.is_none());
+        link = next("__cause__").or_else(|| next("__context__"));
+    }
+    false
 }
 
 /// An I/O error of ours that no class above fits.

@@ -87,6 +87,7 @@ impl<'py> Settings<'_, 'py> {
             origins: self.origins(&trusted, proxy_protocol)?,
             trusted,
             proxy_protocol,
+            pathsend: self.get("pathsend")?,
             websocket: WebSocketOptions {
                 max_message: self.get("websocket_max_message")?,
                 queue: self.get("websocket_queue")?,

@@ -11,7 +11,8 @@ use crate::engine::gateway::{Reporter, Severity};
 // The levels of Python's logging.
 /// Of use while something is looked into.
 pub const DEBUG: u8 = 10;
-const INFO: u8 = 20;
+/// Worth knowing.
+pub const INFO: u8 = 20;
 /// Worth a look.
 pub const WARNING: u8 = 30;
 /// Something was lost.

@@ -159,7 +159,7 @@ impl Run {
         over: Py<PyAny>,
     ) -> PyResult<Attendant> {
         let looped = self.engine.looped().ok_or_else(|| PyRuntimeError::new_err("the run has no shard"))?;
-        let builder = Builder::new(servers, state);
+        let builder = Builder::new(servers, state, looped.options().pathsend);
         Attendant::new(looped, self.app.clone_ref(py), builder, event_loop, context.into(), create_task, over)
     }
 

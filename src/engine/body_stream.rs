@@ -80,7 +80,7 @@ pub struct Remains {
     pub failure: Option<BodyFailure>,
 }
 
-/// Bytes asked of the socket at a time where the reader's own buffer is not used.
+/// The smallest buffer of a reader that a chunked body is read into; for smaller ones this much is read ahead.
 const BLOCK: usize = 16 * 1024;
 
 impl BodyStream {
@@ -94,9 +94,7 @@ impl BodyStream {
     pub fn chunked(wire: Arc<Wire>, options: Arc<Options>, raw: &[u8]) -> Self {
         let decoder = ChunkedDecoder::new(&options.limits);
         let mut stream = Self::new(wire, options, Shape::Chunked(decoder), Vec::new(), false);
-        if let Err(failure) = stream.decode(raw) {
-            stream.failure = Some(failure);
-        }
+        stream.keep_content(raw.to_vec());
         stream
     }
 
@@ -195,7 +193,7 @@ impl BodyStream {
                 return Err(failure);
             }
             match self.receive(into, &mut read) {
-                // What came went into `ready`.
+                // What came is in `ready`, or was framing alone.
                 Ok(Some(0)) => {}
                 Ok(direct) => return Ok(direct),
                 Err(failure) => {
@@ -206,7 +204,7 @@ impl BodyStream {
         }
     }
 
-    // Reads once from the socket. Content of known length goes straight to the reader.
+    // Reads once from the socket, straight into the reader's buffer unless that is too small for a chunked body.
     fn receive(
         &mut self,
         into: &mut [u8],
@@ -225,9 +223,14 @@ impl BodyStream {
             self.ended = left == 0;
             return Ok(Some(count));
         }
-        let mut block = [0; BLOCK];
+        if into.len() >= BLOCK {
+            let Some(count) = read(self, into)? else { return Ok(None) };
+            return Ok(Some(self.unchunk(&mut into[..count])));
+        }
+        let mut block = vec![0; BLOCK];
         let Some(count) = read(self, &mut block)? else { return Ok(None) };
-        self.decode(&block[..count])?;
+        block.truncate(count);
+        self.keep_content(block);
         Ok(Some(0))
     }
 
@@ -294,18 +297,39 @@ impl BodyStream {
         self.options.body_timeout.saturating_add(earned).saturating_sub(self.waited)
     }
 
-    fn decode(&mut self, mut raw: &[u8]) -> Result<(), BodyFailure> {
-        let Shape::Chunked(decoder) = &mut self.shape else { return Ok(()) };
+    // Keeps the content of what was read of a chunked body until it is asked for.
+    fn keep_content(&mut self, mut raw: Vec<u8>) {
+        let length = self.unchunk(&mut raw);
+        raw.truncate(length);
+        self.ready = raw;
+        self.at = 0;
+    }
+
+    // Moves the content of what was read of a chunked body to the front of `raw`, and returns its length. What comes before
+    // an error is still read.
+    fn unchunk(&mut self, raw: &mut [u8]) -> usize {
+        let Shape::Chunked(decoder) = &mut self.shape else { return 0 };
+        let (mut at, mut length) = (0, 0);
         loop {
-            let step = decoder.decode(raw).map_err(BodyFailure::Refused)?;
-            raw = &raw[step.consumed..];
+            let step = match decoder.decode(&raw[at..]) {
+                Ok(step) => step,
+                Err(reject) => {
+                    self.failure = Some(BodyFailure::Refused(reject));
+                    return length;
+                }
+            };
+            at += step.consumed;
             match step.event {
-                Event::Data(data) => self.ready.extend_from_slice(data),
-                Event::More => return Ok(()),
+                Event::Data(data) => {
+                    let count = data.len();
+                    raw.copy_within(at - count..at, length);
+                    length += count;
+                }
+                Event::More => return length,
                 Event::End => {
                     self.ended = true;
-                    self.leftover = raw.to_vec();
-                    return Ok(());
+                    self.leftover = raw[at..].to_vec();
+                    return length;
                 }
             }
         }

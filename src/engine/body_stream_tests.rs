@@ -77,6 +77,42 @@ fn polled_chunked_body_comes_as_it_arrives_and_keeps_what_follows() {
 }
 
 #[test]
+fn chunked_body_comes_in_pieces_as_large_as_the_readers_buffer() {
+    let content: Vec<u8> = (0..200_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    let mut raw = Vec::new();
+    for piece in content.chunks(1000) {
+        raw.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        raw.extend_from_slice(piece);
+        raw.extend_from_slice(b"\r\n");
+    }
+    raw.extend_from_slice(b"0\r\n\r\nNEXT");
+    let mut rig = Rig::chunked(b"");
+    rig.arrives(&raw);
+    let (mut block, mut read, mut pieces) = (vec![0; 64 * 1024], Vec::new(), 0);
+    while let Ok(Arrived::Bytes(count)) = rig.stream.poll(&mut block, rig.now) {
+        read.extend_from_slice(&block[..count]);
+        pieces += 1;
+    }
+    assert!(read == content && rig.stream.is_over());
+    assert_eq!(pieces, raw.len().div_ceil(block.len()));
+    assert_eq!(rig.stream.remains().leftover, b"NEXT");
+}
+
+#[test]
+fn content_in_front_of_a_malformed_chunk_is_read_before_the_refusal() {
+    let malformed = BodyFailure::Refused(Reject::ChunkSizeMalformed);
+    for size in [5, 64 * 1024] {
+        let mut rig = Rig::chunked(b"3\r\n");
+        rig.arrives(b"abc\r\nx");
+        let mut block = vec![0; size];
+        assert_eq!(rig.stream.poll(&mut block, rig.now), Ok(Arrived::Bytes(3)));
+        assert_eq!(&block[..3], b"abc");
+        assert_eq!(rig.stream.poll(&mut block, rig.now), Err(malformed));
+        assert_eq!(rig.stream.poll(&mut block, rig.now), Err(malformed));
+    }
+}
+
+#[test]
 fn polled_body_fails_after_a_silence_and_stays_failed() {
     let mut rig = Rig::of_length(5, b"");
     assert!(matches!(rig.poll(), Ok(Arrived::Later(_))));

@@ -391,10 +391,17 @@ impl Exchange {
         self.abort_for(Cause::Application);
     }
 
-    /// Ends the response of a client that has gone, or takes nothing any more. See [`Exchange::abort_for`].
-    pub fn lose_client(&mut self) {
+    /// Ends the response of a client that has gone, or takes nothing any more, and returns how a log says that. See
+    /// [`Exchange::abort_for`].
+    pub fn lose_client(&mut self) -> &'static str {
         let stalled = self.connection.wire.has_stalled();
+        let text = match (stalled, self.response.progress) {
+            (true, _) => Cause::WriteTimeout.text(),
+            (false, Progress::Waiting) => "the client left before its response began",
+            (false, _) => "the client left before its response was complete",
+        };
         self.abort_for(if stalled { Cause::WriteTimeout } else { Cause::ClientClosed });
+        text
     }
 
     /// Ends the response in a way that the client cannot mistake for a whole one: without the last chunk, short of its

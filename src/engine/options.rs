@@ -47,6 +47,8 @@ pub struct Options {
     pub proxy_protocol: Option<Accepted>,
     /// Where requests come from, as proxies tell it in fields.
     pub origins: Option<Arc<dyn Origins>>,
+    /// Offer ASGI applications to send files by their path.
+    pub pathsend: bool,
     /// What concerns WebSockets alone.
     pub websocket: WebSocketOptions,
 }
@@ -99,6 +101,7 @@ impl Default for Options {
             trusted: Trust::default(),
             proxy_protocol: None,
             origins: None,
+            pathsend: false,
             websocket: WebSocketOptions::default(),
         }
     }

@@ -21,7 +21,7 @@ const EXTENSIONS: u32 = 16 * 1024;
 /// What a piece of the body holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
-    /// Content, never empty. There may be more in the rest of the input.
+    /// Content, never empty: the last of the bytes consumed. There may be more in the rest of the input.
     Data(&'i [u8]),
     /// Everything was consumed, and the body goes on.
     More,

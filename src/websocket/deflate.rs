@@ -1,7 +1,8 @@
 //! permessage-deflate (RFC 7692): what is agreed on, and the two sides of it.
 //!
-//! Both windows are kept small where the client lets us, and the compressor is only made with the first message that is
-//! worth it: an idle conversation then costs little.
+//! Both windows are kept small where the client lets us, and compressors are shared: a conversation then costs little.
+
+use std::sync::Arc;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -15,6 +16,9 @@ const SMALLEST: u8 = 9;
 const LARGEST: u8 = 15;
 /// Smaller messages are sent as they are: they gain nothing.
 const WORTH_IT: usize = 128;
+/// Compressors that are kept, 7 MB in all. Where more conversations than that send in turn, one is made ready for each message,
+/// which takes about 20 µs; tests see to that with few.
+const COMPRESSORS: usize = if cfg!(test) { 2 } else { 32 };
 /// What ends every compressed message and is left out (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
@@ -93,51 +97,104 @@ fn bits(value: &[u8]) -> Option<u8> {
     }
 }
 
+/// The compressors of a thread. One takes 210 KiB however small its window is, so that conversations share a few: which one has
+/// a message to send gets one, with the window that it remembers.
+#[derive(Default)]
+pub struct Compressors {
+    // The one that was used last is at the end.
+    ready: Vec<Compressor>,
+}
+
+struct Compressor {
+    compress: Compress,
+    bits: u8,
+    // Whose messages it has seen last.
+    owner: Arc<()>,
+}
+
+impl Compressors {
+    // The compressor that has seen the owner's last message, or any other; and whether it is that one.
+    fn take(&mut self, owner: &Arc<()>, bits: u8) -> (Compressor, bool) {
+        if let Some(at) = self.ready.iter().position(|compressor| Arc::ptr_eq(&compressor.owner, owner)) {
+            return (self.ready.remove(at), true);
+        }
+        let oldest = if self.ready.len() < COMPRESSORS { None } else { Some(self.ready.remove(0)) };
+        let compress = match oldest {
+            Some(mut oldest) if oldest.bits == bits => {
+                oldest.compress.reset();
+                oldest.compress
+            }
+            _ => Compress::new_with_window_bits(Compression::fast(), false, bits),
+        };
+        (Compressor { compress, bits, owner: Arc::clone(owner) }, false)
+    }
+}
+
 /// Compresses messages.
 pub struct Deflater {
     agreed: Agreed,
-    compress: Option<Compress>,
+    // Stands for this side of the conversation.
+    owner: Arc<()>,
+    // What a message may refer to: the end of what was compressed before.
+    window: Vec<u8>,
 }
 
 impl Deflater {
     /// What was agreed on for this side.
     pub fn new(agreed: Agreed) -> Self {
-        Self { agreed, compress: None }
+        Self { agreed, owner: Arc::default(), window: Vec::new() }
     }
 
     /// The compressed payload of a message, where it is worth it.
-    pub fn deflate(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+    pub fn deflate(&mut self, payload: &[u8], compressors: &mut Compressors) -> Option<Vec<u8>> {
         if payload.len() < WORTH_IT {
             return None;
         }
         let bits = self.agreed.server_bits.clamp(SMALLEST, LARGEST);
-        let compress =
-            self.compress.get_or_insert_with(|| Compress::new_with_window_bits(Compression::fast(), false, bits));
-        let mut out = Vec::with_capacity(payload.len() / 2 + 64);
-        let mut at = 0;
-        loop {
-            let before = compress.total_in();
-            let status = compress.compress_vec(&payload[at..], &mut out, FlushCompress::Sync);
-            at += usize::try_from(compress.total_in() - before).unwrap_or(0);
-            if status.is_err() {
-                // Only a wrong use of the library leads here; what went into the window is forgotten.
-                self.compress = None;
-                return None;
-            }
-            // All is out once there is room to spare.
-            if at == payload.len() && out.len() < out.capacity() {
-                break;
-            }
-            out.reserve(out.len().max(256));
+        let (mut compressor, goes_on) = compressors.take(&self.owner, bits);
+        let compress = &mut compressor.compress;
+        if goes_on && self.agreed.server_forgets {
+            compress.reset();
         }
-        if self.agreed.server_forgets {
-            self.compress = None;
+        // Only a wrong use of the library would fail here; the compressor is thrown away then, and a message that refers to
+        // nothing is always right.
+        if !goes_on && !self.window.is_empty() && compress.set_dictionary(&self.window).is_err() {
+            return None;
         }
-        if out.ends_with(&TAIL) {
-            out.truncate(out.len() - TAIL.len());
+        let out = deflated(compress, payload)?;
+        compressors.ready.push(compressor);
+        if !self.agreed.server_forgets {
+            self.remember(payload, 1 << bits);
         }
         Some(out)
     }
+
+    fn remember(&mut self, payload: &[u8], size: usize) {
+        let new = &payload[payload.len().saturating_sub(size)..];
+        let kept = self.window.len().min(size - new.len());
+        self.window.drain(..self.window.len() - kept);
+        self.window.reserve_exact(new.len());
+        self.window.extend_from_slice(new);
+    }
+}
+
+fn deflated(compress: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(payload.len() / 2 + 64);
+    let mut at = 0;
+    loop {
+        let before = compress.total_in();
+        compress.compress_vec(&payload[at..], &mut out, FlushCompress::Sync).ok()?;
+        at += usize::try_from(compress.total_in() - before).unwrap_or(0);
+        // All is out once there is room to spare.
+        if at == payload.len() && out.len() < out.capacity() {
+            break;
+        }
+        out.reserve(out.len().max(256));
+    }
+    if out.ends_with(&TAIL) {
+        out.truncate(out.len() - TAIL.len());
+    }
+    Some(out)
 }
 
 /// Expands messages.

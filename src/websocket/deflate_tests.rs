@@ -64,7 +64,7 @@ fn examples_of_the_specification_are_expanded() {
 #[test]
 fn message_that_grows_beyond_its_limit_is_refused_before_it_is_made() {
     let agreed = Agreed::on(b"permessage-deflate").unwrap();
-    let bomb = Deflater::new(agreed).deflate(&vec![0; 2_000_000]).unwrap();
+    let bomb = Deflater::new(agreed).deflate(&vec![0; 2_000_000], &mut Compressors::default()).unwrap();
     assert!(bomb.len() < 50_000);
     let mut out = Vec::new();
     assert_eq!(Inflater::new(agreed).inflate(&bomb, &mut out, 100_000), Err(Failure::TooBig));
@@ -80,7 +80,47 @@ fn damaged_message_is_refused() {
 
 #[test]
 fn small_message_is_not_worth_it() {
-    assert_eq!(Deflater::new(Agreed::on(b"permessage-deflate").unwrap()).deflate(&[0; WORTH_IT - 1]), None);
+    let mut deflater = Deflater::new(Agreed::on(b"permessage-deflate").unwrap());
+    assert_eq!(deflater.deflate(&[0; WORTH_IT - 1], &mut Compressors::default()), None);
+}
+
+// The window outlives the compressor: what was sent before is not sent again.
+#[test]
+fn conversations_share_few_compressors_and_lose_no_compression() {
+    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let text = |number: usize, seed: u32| -> Vec<u8> {
+        let words: Vec<_> = (0..60_u32).map(|at| (seed + at).wrapping_mul(2_654_435_761).to_string()).collect();
+        format!("{number} {}", words.join(" ")).into_bytes()
+    };
+    let mut compressors = Compressors::default();
+    let mut conversations: Vec<_> =
+        (0..3 * COMPRESSORS).map(|_| (Deflater::new(agreed), Inflater::new(agreed))).collect();
+    let mut sizes = [0; 4];
+    for (number, size) in sizes.iter_mut().enumerate() {
+        for (seed, (deflater, inflater)) in (0..).map(|seed| seed * 1000).zip(&mut conversations) {
+            let message = text(number, seed);
+            let small = deflater.deflate(&message, &mut compressors).unwrap();
+            let mut out = Vec::new();
+            inflater.inflate(&small, &mut out, 5000).unwrap();
+            inflater.finish(&mut out, 5000).unwrap();
+            assert_eq!(out, message);
+            *size += small.len();
+        }
+    }
+    assert_eq!(compressors.ready.len(), COMPRESSORS);
+    assert!(sizes[1..].iter().all(|size| size * 5 < sizes[0]), "{sizes:?}");
+    assert!(conversations.iter().all(|(deflater, _)| deflater.window.capacity() <= 1 << BITS));
+}
+
+// RFC 7692 §7.1.1.1
+#[test]
+fn message_of_a_side_that_forgets_refers_to_no_other() {
+    let agreed = Agreed::on(b"permessage-deflate; server_no_context_takeover").unwrap();
+    let (mut deflater, mut compressors) = (Deflater::new(agreed), Compressors::default());
+    let message: Vec<u8> = (0..255).collect();
+    let first = deflater.deflate(&message, &mut compressors).unwrap();
+    assert_eq!(deflater.deflate(&message, &mut compressors).unwrap(), first);
+    assert!(deflater.window.is_empty());
 }
 
 proptest! {
@@ -93,8 +133,14 @@ proptest! {
     ) {
         let agreed = Agreed { server_forgets, client_forgets: server_forgets, server_bits: bits, client_bits: Some(bits) };
         let (mut deflater, mut inflater) = (Deflater::new(agreed), Inflater::new(agreed));
-        for message in messages {
-            let Some(small) = deflater.deflate(&message) else { continue };
+        let mut compressors = Compressors::default();
+        for (number, message) in messages.into_iter().enumerate() {
+            // Others take all compressors meanwhile, and have agreed on something else.
+            for other in 0..if number % 2 == 0 { 0 } else { COMPRESSORS } {
+                let agreed = Agreed { server_bits: if other % 2 == 0 { bits } else { 9 }, ..agreed };
+                Deflater::new(agreed).deflate(&[7; WORTH_IT], &mut compressors).unwrap();
+            }
+            let Some(small) = deflater.deflate(&message, &mut compressors) else { continue };
             let mut out = Vec::new();
             for piece in small.chunks(split) {
                 inflater.inflate(piece, &mut out, 5000).unwrap();

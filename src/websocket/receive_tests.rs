@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::deflate::Deflater;
+use super::super::deflate::{Compressors, Deflater};
 use super::*;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -164,14 +164,14 @@ fn compressed_message_is_expanded_where_that_was_agreed_on() {
     let mut deflater = Deflater::new(agreed);
     let mut receiver = Receiver::new(1000, Some(agreed));
     for _ in 0..3 {
-        let small = deflater.deflate(content.as_bytes()).unwrap();
+        let small = deflater.deflate(content.as_bytes(), &mut Compressors::default()).unwrap();
         let (front, back) = small.split_at(small.len() / 2);
         let bytes = [frame(0x41, front), frame(0x89, b""), frame(0x80, back)].concat();
         let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
         let (events, failure) = events_in(&mut receiver, &bytewise);
         assert_eq!((events, failure), (vec![Event::Ping(vec![]), text(&content)], None));
     }
-    let bomb = deflater.deflate(&[b'x'; 1001]).unwrap();
+    let bomb = deflater.deflate(&[b'x'; 1001], &mut Compressors::default()).unwrap();
     assert_eq!(events_in(&mut receiver, &[&frame(0xc1, &bomb)]).1, Some(Failure::TooBig));
     // Only the first frame of a message says so.
     let mut receiver = Receiver::new(1000, Some(agreed));

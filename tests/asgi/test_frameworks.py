@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.clients import async_client, client, curl, needs_curl
-from tests.support import Command
+from tests.server.recording import eventually, reset
+from tests.support import Command, RawClient
 
 ROOT = Path(__file__).parents[2]
 # Litestar needs what does not install on free-threaded Pythons before 3.14.
@@ -92,6 +93,35 @@ def test_events_arrive_while_the_stream_goes_on(site: Site) -> None:
         assert http.get("/open").text == "0"
 
 
+def nothing_is_open(site: Site) -> bool:
+    with client(site.address) as http:
+        return http.get("/open").text == "0"
+
+
+@pytest.mark.parametrize("leaves", [lambda raw: raw.socket.close(), reset], ids=["close", "reset"])
+def test_stream_that_has_nothing_to_send_begins_at_once_and_ends_soon_after_its_client_left(
+    site: Site, leaves: Callable[[RawClient], None]
+) -> None:
+    raw = RawClient(site.address)
+    raw.send(b"GET /quiet HTTP/1.1\r\nHost: a\r\n\r\n")
+    head = raw.receive_head()
+    assert (head.status, head["Transfer-Encoding"]) == (200, "chunked")
+    assert not nothing_is_open(site)
+    leaves(raw)
+    eventually(lambda: nothing_is_open(site), "the stream ends")
+
+
+# That no error is logged of it is seen when the site stops.
+def test_request_without_an_answer_ends_soon_after_its_client_left(site: Site) -> None:
+    if site.name not in ("django", "quart"):
+        pytest.skip(f"{site.name} does not listen for the disconnect while a handler runs")
+    raw = RawClient(site.address)
+    raw.send(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+    eventually(lambda: not nothing_is_open(site), "the handler begins")
+    raw.socket.close()
+    eventually(lambda: nothing_is_open(site), "the handler ends")
+
+
 @needs_curl
 def test_file_is_downloaded(site: Site) -> None:
     answer = curl(f"{site.address}/download")
@@ -123,3 +153,21 @@ def test_many_clients_wait_side_by_side(site: Site) -> None:
 
     # Each waits until all have come: one after the other, none would ever be answered.
     assert asyncio.run(ask()) == ["met"] * 20
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("name", "options"), [("wrapped", ()), ("plain", ()), ("plain", ("--pathsend",))])
+def test_file_of_starlette_is_whole_behind_middleware_and_by_its_path(
+    loop: str, name: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    content = random.Random(4).randbytes(300_000)
+    file = tmp_path / "download.bin"
+    file.write_bytes(content)
+    app = f"tests.asgi.apps.starlette_site:{name}"
+    with Command(app, "--loop", loop, *options, cwd=ROOT, env={"DOWNLOAD": str(file)}) as command:
+        with client(command.address) as http:
+            response = http.get("/download")
+            assert (response.status_code, response.content) == (200, content)
+            assert http.get("/offered").text == ("yes" if options else "no")
+        assert command.stop() == 0
+    assert "Traceback" not in "\n".join(command.stderr.seen)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,116 @@ def test_connection_is_used_again_and_pipelined_requests_are_answered_in_order(s
         assert [client.receive().body for _ in paths] == paths
 
 
-def test_head_waits_for_the_first_content(served: Serve) -> None:
+def test_head_waits_a_moment_for_the_first_content(served: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
-        await asyncio.sleep(0.01)
-        raise ValueError("no content came of it")
+        # Other turns of the loop are no silence.
+        await asyncio.sleep(0)
+        if scope["path"] == "/e":
+            raise ValueError("no content came of it")
+        await send(body(b"whole"))
 
     with served(app) as server:
         assert talk(server.addresses[0], GET) == FAILED + FAILED_TEXT
+        whole = expected(b"200 OK", framing=b"Content-Length: 5", close=True, body=b"whole")
+        assert talk(server.addresses[0], LAST) == whole
+
+
+# An event stream may have nothing to send for long, and its client wants to know that it was accepted.
+@pytest.mark.parametrize(
+    ("request_bytes", "start_message", "framing"),
+    [
+        (GET, start(200, (b"content-type", b"text/event-stream")), b"Transfer-Encoding: chunked"),
+        (GET, start(), b"Transfer-Encoding: chunked"),
+        (GET, start(200, (b"content-length", b"5")), b"Content-Length: 5"),
+        (HTTP10, start(), b"Connection: close"),
+        (HEAD, start(), b"Connection: close"),
+        (GET, start(204), b"204 No Content"),
+    ],
+)
+def test_head_leaves_without_content_where_none_follows(
+    served: Serve, request_bytes: bytes, start_message: Message, framing: bytes
+) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start_message)
+        await gate.wait()
+        await send(body(b"con", True))
+        await send(body(b"t", True))
+        await send(body(b"."))
+
+    watched = Watched(app)
+    with served(watched) as server, RawClient(server.addresses[0]) as client:
+        client.send(request_bytes)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            received = client.socket.recv(1)
+            assert received != b""
+            head += received
+        assert framing in head
+        assert not client.has_something()
+        gate.open()
+        watched.wait_for_end()
+        if framing == b"Content-Length: 5":
+            assert client.socket.recv(5, socket.MSG_WAITALL) == b"cont."
+        elif framing == b"Transfer-Encoding: chunked":
+            rest = chunks(b"con", b"t", b".")
+            assert client.socket.recv(len(rest), socket.MSG_WAITALL) == rest
+    assert watched.raised == []
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        (b"/file", chunks(b"from the file")),
+        (b"/trailers", chunks(b"abc")[:-2] + b"x-end: 1\r\n\r\n"),
+    ],
+)
+def test_file_and_trailers_may_follow_a_head_that_has_left(
+    served: Serve, tmp_path: Path, path: bytes, content: bytes
+) -> None:
+    gate = Gate()
+    file = tmp_path / "file"
+    file.write_bytes(b"from the file")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(trailers=scope["path"] == "/trailers"))
+        await gate.wait()
+        if scope["path"] == "/trailers":
+            await send(body(b"abc"))
+            await send({"type": "http.response.trailers", "headers": [(b"x-end", b"1")]})
+        else:
+            await send({"type": "http.response.pathsend", "path": str(file)})
+
+    with served(app) as server, RawClient(server.addresses[0]) as client:
+        client.send(b"GET %b HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n" % path)
+        assert client.receive_head()["Transfer-Encoding"] == "chunked"
+        gate.open()
+        received = b""
+        while len(received) < len(content):
+            piece = client.socket.recv(len(content))
+            assert piece != b""
+            received += piece
+        assert received == content
+
+
+def test_second_start_behind_a_head_that_has_left_is_named(served: Serve) -> None:
+    seen = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await seen.wait()
+        await send(start(500))
+
+    watched = Watched(app)
+    with served(watched) as server, RawClient(server.addresses[0]) as client:
+        client.send(GET)
+        assert client.receive_head().status == 200
+        seen.open()
+        watched.wait_for_end()
+    (error,) = watched.raised
+    assert str(error) == "http.response.start was sent twice"
 
 
 def test_pieces_leave_while_the_application_waits(served: Serve) -> None:

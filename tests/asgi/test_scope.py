@@ -34,7 +34,7 @@ def test_scope_holds_what_the_specification_names(served: Serve) -> None:
         (scope,) = app.scopes
         assert dict(scope) == {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "POST",
             "scheme": "http",
@@ -45,19 +45,26 @@ def test_scope_holds_what_the_specification_names(served: Serve) -> None:
             "headers": [(b"host", b"a:80"), (b"x-one", b"1"), (b"x-one", b"2"), (b"cookie", b"c")],
             "client": (address, port),
             "server": ("127.0.0.1", server.server_port),
-            "extensions": {"http.response.pathsend": {}, "http.response.early_hint": {}},
+            "extensions": {"http.response.early_hint": {}},
         }
 
 
 def test_scope_of_http10_says_so_and_offers_no_interim_response(served: Serve) -> None:
     scope = scope_of(served, b"get / HTTP/1.0\r\n\r\n")
     assert (scope["http_version"], scope["method"], scope["headers"]) == ("1.0", "GET", [])
-    assert scope["extensions"] == {"http.response.pathsend": {}}
+    assert scope["extensions"] == {}
 
 
 def test_scope_offers_trailers_to_clients_that_take_them(served: Serve) -> None:
     scope = scope_of(served, b"GET / HTTP/1.1\r\nHost: a\r\nTE: gzip, trailers\r\nConnection: TE\r\n\r\n")
     assert "http.response.trailers" in scope["extensions"]
+
+
+# No server can see whether middleware stands between the application and what it is offered.
+def test_scope_offers_files_by_their_path_only_where_the_option_says_so(served: Serve) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert "http.response.pathsend" not in scope_of(served, request)["extensions"]
+    assert scope_of(served, request, pathsend=True)["extensions"]["http.response.pathsend"] == {}
 
 
 # RFC 9112 §3.2.2

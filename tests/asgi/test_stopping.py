@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.asgi.conftest import Serve
+from tests.asgi.frames import Socket, closing
 from tests.asgi.talking import GET, Gate, Receive, Scope, Send, Watched, answer, body, start
 from tests.server.recording import eventually
 from tests.support import PATIENCE, Command, RawClient, serve
@@ -143,6 +146,104 @@ def test_endless_stream_is_cut_off(served: Serve) -> None:
             pass
         assert not received.endswith(b"0\r\n\r\n")
     assert watched.ended == 1
+
+
+EVENTS = start(200, (b"Content-Type", b"text/event-stream; charset=utf-8"))
+
+
+async def listens(receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def goes_on(receive: Receive, send: Send) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            await asyncio.sleep(0.001)
+            await send(body(b"data: x\n\n", True))
+
+
+@pytest.mark.parametrize("has_content", [False, True])
+@pytest.mark.parametrize("then", [listens, goes_on])
+def test_event_stream_ends_at_once(
+    served: Serve, then: Callable[[Receive, Send], Awaitable[None]], has_content: bool
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(EVENTS)
+        if has_content:
+            await send(body(b"data: 1\n\n", True))
+        await then(receive, send)
+
+    watched = Watched(app)
+    with served(watched) as server, RawClient(server.addresses[0]) as client:
+        client.send(GET)
+        assert client.receive_head().status == 200
+        thread = stopping(server)
+        # The last chunk: the client knows that nothing is missing.
+        content = client._chunks()
+        client.expect_end()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert watched.raised == []
+    assert content.startswith(b"data: 1\n\n" if has_content else b"")
+
+
+def test_event_stream_that_begins_behind_the_stop_ends_with_its_first_content(served: Serve) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await send(EVENTS)
+        if scope["path"] == "/whole":
+            await send(body(b"data: all\n\n"))
+            return
+        # It still leaves, and the application learns that no more will.
+        with pytest.raises(OSError, match="gone"):
+            await send(body(b"data: 1\n\n", True))
+
+    watched = Watched(app)
+    with (
+        served(watched) as server,
+        RawClient(server.addresses[0]) as idle,
+        RawClient(server.addresses[0]) as one,
+        RawClient(server.addresses[0]) as whole,
+    ):
+        one.send(GET)
+        whole.send(b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\n")
+        watched.wait_for_begin(2)
+        thread = stopping(server)
+        # The stop has begun.
+        idle.expect_end()
+        gate.open()
+        assert one.responses("GET")[0].body == b"data: 1\n\n"
+        assert whole.responses("GET")[0].body == b"data: all\n\n"
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert watched.raised == []
+
+
+def test_websocket_that_is_accepted_behind_the_stop_is_closed_at_once(served: Serve) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await gate.wait()
+        await send({"type": "websocket.accept"})
+        assert (await receive())["code"] == 1001
+
+    watched = Watched(app)
+    with served(watched) as server, RawClient(server.addresses[0]) as idle, Socket(server.addresses[0]) as client:
+        watched.wait_for_begin()
+        thread = stopping(server)
+        # The stop has begun.
+        idle.expect_end()
+        gate.open()
+        client.opened()
+        assert client.read_frame().payload[:2] == (1001).to_bytes(2, "big")
+        client.send(closing(1001))
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert watched.raised == []
 
 
 def test_application_may_stop_its_server(served: Serve) -> None:

@@ -58,7 +58,7 @@ def test_scope_of_a_websocket_holds_what_the_specification_names(served: Serve) 
         assert (headers[b"origin"], headers[b"sec-websocket-key"]) == (b"http://a", KEY)
         assert scope == {
             "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "scheme": "ws",
             "path": "/a b",
@@ -613,6 +613,29 @@ def test_compressed_messages_go_both_ways(served: Serve, offer: bytes, answer: s
         # Small ones are sent as they are, and may come as they are.
         client.send(frame(TEXT, b"small"))
         assert client.read_frame() == Frame(TEXT, b"small")
+
+
+# Each refers to what it sent before, whatever others have sent meanwhile, and small messages are no part of that.
+def test_many_conversations_keep_their_compression_apart(served: Serve) -> None:
+    def content(number: int) -> bytes:
+        return " ".join(str(number * 1_000_003 + word * 7919) for word in range(120)).encode()
+
+    with served(echo) as server, contextlib.ExitStack() as stack:
+        clients = [(stack.enter_context(Socket(server.addresses[0], DEFLATE)), Peer(12)) for _ in range(40)]
+        sizes: list[int] = []
+        for _ in range(3):
+            size = 0
+            for number, (client, peer) in enumerate(clients):
+                if sizes == []:
+                    client.opened()
+                client.send(frame(TEXT, b"small"), frame(TEXT, peer.deflate(content(number)), reserved=0x40))
+                assert client.read_frame() == Frame(TEXT, b"small")
+                found = client.read_frame()
+                assert peer.inflate(found.payload) == content(number)
+                size += len(found.payload)
+            sizes.append(size)
+    assert sizes[1] < sizes[0] / 5
+    assert sizes[2] < sizes[0] / 5
 
 
 def test_bomb_is_refused_before_it_goes_off(served: Serve) -> None:

@@ -7,6 +7,7 @@ that a slow machine makes it slower and not wrong.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import select
@@ -702,11 +703,13 @@ def test_client_gone_before_its_request_is_complete_is_quiet(
 @pytest.mark.parametrize("leaves", LEAVINGS)
 @pytest.mark.parametrize("kind", STREAMED)
 def test_client_gone_mid_upload_raises_in_the_application(
-    kind: str, leaves: str, caplog: pytest.LogCaptureFixture
+    kind: str, leaves: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
+    caplog.set_level(logging.INFO)
     options, start = STREAMED[kind]
     app = Catching(answers=False)
-    with serve(app, threads=1, **options) as server:
+    log = tmp_path / "access"
+    with serve(app, threads=1, access_log=log, access_log_format="%>s %X %m", **options) as server:
         client = RawClient(server.addresses[0])
         client.send(start + b"hello")
         LEAVINGS[leaves](client)
@@ -714,7 +717,87 @@ def test_client_gone_mid_upload_raises_in_the_application(
         assert is_served(server.addresses[0])
     # A reset may overtake the head itself; where the application saw the request it saw the end of it, too.
     assert [type(error) for error in app.caught] == [ClientDisconnected]
-    assert not caplog.records
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith("the client left before its body was complete at POST ")
+    assert "499 X POST" in log.read_text().splitlines()
+
+
+def nothing(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    return []
+
+
+def no_pieces(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    yield from ()
+
+
+def content_without_a_start(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    yield b"x"
+
+
+def its_own_error(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    raise ClientDisconnected("as the environ says")
+
+
+def an_error_of_its_own_kind(environ: Environ, start_response: Start) -> Iterable[bytes]:
+    class ClientDisconnect(Exception):
+        pass
+
+    raise ClientDisconnect
+
+
+@pytest.mark.parametrize("leaves", LEAVINGS)
+@pytest.mark.parametrize("then", [nothing, no_pieces, content_without_a_start, its_own_error, an_error_of_its_own_kind])
+def test_application_that_knows_that_its_client_is_gone_owes_no_response(
+    then: Callable[[Environ, Start], Iterable[bytes]], leaves: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO)
+    begun, over = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/last":
+            return answer(start_response)
+        begun.set()
+        eventually(environ["wsgi.client_disconnected"], "the client's leaving")
+        over.set()
+        return then(environ, start_response)
+
+    log = tmp_path / "access"
+    with serve(app, threads=1, access_log=log, access_log_format="%>s %X %B %U") as server:
+        client = RawClient(server.addresses[0])
+        client.send(get("/work"))
+        assert begun.wait(PATIENCE)
+        LEAVINGS[leaves](client)
+        assert over.wait(PATIENCE)
+        assert is_served(server.addresses[0])
+    assert log.read_text().splitlines()[0] == "499 X 0 /work"
+    told = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert told == [(logging.INFO, "the client left before its response began at GET /work")]
+
+
+def test_error_of_an_application_that_knows_that_its_client_is_gone_is_told(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/last":
+            return answer(start_response)
+        begun.set()
+        eventually(environ["wsgi.client_disconnected"], "the client's leaving")
+        over.set()
+        raise ValueError("while it tidied up")
+
+    log = tmp_path / "access"
+    with serve(app, threads=1, access_log=log, access_log_format="%>s %X") as server:
+        client = RawClient(server.addresses[0])
+        client.send(get("/work"))
+        assert begun.wait(PATIENCE)
+        client.socket.close()
+        assert over.wait(PATIENCE)
+        assert is_served(server.addresses[0])
+    assert log.read_text().splitlines()[0] == "499 X"
+    assert "the application failed at GET /work" in [record.getMessage() for record in caplog.records]
 
 
 @pytest.mark.parametrize("leaves", LEAVINGS)

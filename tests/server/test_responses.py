@@ -1061,6 +1061,22 @@ def test_pieces_leave_before_the_next_is_made() -> None:
             raw += client.socket.recv(4096)
 
 
+def test_first_write_sends_the_head_even_if_it_is_empty() -> None:
+    # PEP 3333, "The start_response() Callable": the head waits for the first content, or for the first call of write().
+    received = threading.Event()
+
+    def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])(b"")
+        assert received.wait(PATIENCE)
+        return [b"data: 1\n\n"]
+
+    with serve(app) as server, RawClient(server.addresses[0]) as client:
+        client.send(GET + b"\r\n")
+        assert client.receive_head()["Transfer-Encoding"] == "chunked"
+        received.set()
+        assert client._chunks() == b"data: 1\n\n"
+
+
 def test_write_leaves_before_the_application_returns() -> None:
     # PEP 3333: write() blocks or leaves the data to be sent in parallel; it never keeps it.
     received = threading.Event()

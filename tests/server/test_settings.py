@@ -49,6 +49,7 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "interface": "auto",
         "lifespan": "auto",
         "loop": "auto",
+        "pathsend": False,
         "threads": 16,
         "max_connections": 10_000,
         "queue_limit": 1000,

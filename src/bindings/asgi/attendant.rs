@@ -25,6 +25,7 @@ use crate::engine::exchange::{Content, Exchange};
 use crate::engine::looped::Looped;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing;
+use crate::websocket::deflate::Compressors;
 use crate::websocket::handshake::{self, Asked};
 
 /// Bytes of a request body in one message at most.
@@ -68,6 +69,7 @@ struct State {
 struct Desk {
     clock: Clock,
     scratch: Box<[u8]>,
+    compressors: Compressors,
 }
 
 /// What a loop calls when the shard's descriptor is readable.
@@ -103,7 +105,11 @@ impl Attendant {
             call_later: method("call_later")?,
             over,
         };
-        let desk = Desk { clock: Clock::new(Instant::now()), scratch: vec![0; SCRATCH].into_boxed_slice() };
+        let desk = Desk {
+            clock: Clock::new(Instant::now()),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            compressors: Compressors::default(),
+        };
         Ok(Self {
             looped,
             app,
@@ -124,9 +130,9 @@ impl Attendant {
     /// Lends the clock and the receive buffer.
     pub fn with_tools<T>(&self, with: impl FnOnce(&mut Tools<'_>) -> T) -> T {
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-        let Desk { clock, scratch } = &mut *desk;
+        let Desk { clock, scratch, compressors } = &mut *desk;
         let write_timeout = self.looped.options().write_timeout;
-        with(&mut Tools { now: Instant::now(), clock, scratch, write_timeout })
+        with(&mut Tools { now: Instant::now(), clock, scratch, compressors, write_timeout })
     }
 
     /// Ends the process if it is a child that came back from the application.
@@ -258,12 +264,15 @@ impl Attendant {
         let about = format!("{method} {path}");
         let now = Instant::now();
         let is_websocket = handshake.is_some();
-        let conversation: Box<dyn Conversation> = match handshake {
+        let mut conversation: Box<dyn Conversation> = match handshake {
             Some(handshake) => {
                 Box::new(WebSocket::new(exchange, place, handshake, &attendant.looped.options().websocket, now))
             }
             None => Box::new(Http::new(exchange, place, now)),
         };
+        if attendant.looped.is_stopping() {
+            attendant.with_tools(|tools| conversation.stop(tools));
+        }
         let serial = {
             let mut state = attendant.lock();
             state.serial += 1;

@@ -1,6 +1,7 @@
 //! One call of the application: its `receive` and `send`, and whoever waits for them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -12,8 +13,8 @@ use super::attendant::Attendant;
 use super::awaitable::{Asked, Awaitable};
 use super::conversation::{Conversation, Next};
 use super::message::{Said, telling};
-use crate::bindings::errors::is_gone;
-use crate::bindings::reporter::{ERROR, log};
+use crate::bindings::errors::{comes_of_departure, is_gone};
+use crate::bindings::reporter::{ERROR, INFO, log};
 
 /// What is gathered before it is sent, in bytes: what is more leaves at once, what is less at the end of the loop's turn.
 const GATHER: u64 = 32 * 1024;
@@ -59,6 +60,8 @@ pub struct Call {
     /// Its own number among all calls.
     pub serial: u64,
     is_websocket: bool,
+    // The application's own task is inside a step.
+    runs: AtomicBool,
     // The request line's first two words, for the log.
     place: String,
     state: Mutex<State>,
@@ -75,7 +78,8 @@ impl Call {
         is_websocket: bool,
     ) -> Self {
         let state = State { talk, waiting: BTreeMap::new(), ticket: 0, scheduled: None, dirty: false, misuse: None };
-        Self { attendant, token, serial, is_websocket, place, state: Mutex::new(state) }
+        let runs = AtomicBool::new(false);
+        Self { attendant, token, serial, is_websocket, runs, place, state: Mutex::new(state) }
     }
 
     // Held only for a moment, never while Python code of the application's may run.
@@ -168,6 +172,19 @@ impl Call {
         }
     }
 
+    /// The application's task begins a step.
+    pub fn run(&self) {
+        self.runs.store(true, Ordering::Relaxed);
+    }
+
+    /// The step is over: a head to which no content was given is sent after a moment.
+    pub fn rest(slf: &Bound<'_, Self>) {
+        let call = slf.get();
+        call.runs.store(false, Ordering::Relaxed);
+        let head_due = call.lock().talk.head_due();
+        call.schedule(call.attendant.bind(slf.py()), head_due);
+    }
+
     /// The socket has changed.
     pub fn changed(slf: &Bound<'_, Self>) {
         let attendant = slf.get().attendant.bind(slf.py());
@@ -239,7 +256,9 @@ impl Call {
                     becomes_dirty = !std::mem::replace(&mut state.dirty, true);
                 }
             }
-            (concluded, state.talk.due())
+            // While the application runs, content may follow at once: `rest` sees to the head then.
+            let head_due = if call.runs.load(Ordering::Relaxed) { None } else { state.talk.head_due() };
+            (concluded, [state.talk.due(), head_due].into_iter().flatten().min())
         };
         if let Some(exchange) = concluded {
             Attendant::conclude(attendant, slf, exchange);
@@ -256,9 +275,9 @@ impl Call {
     pub fn end(slf: &Bound<'_, Self>, ended: Ended) {
         let (py, call) = (slf.py(), slf.get());
         let attendant = call.attendant.bind(py);
-        let (undone, misuse, let_down) = attendant.get().with_tools(|tools| {
+        let (undone, misuse, let_down, cut_short) = attendant.get().with_tools(|tools| {
             let mut state = call.lock();
-            let let_down = state.talk.was_let_down();
+            let (let_down, cut_short) = (state.talk.was_let_down(), state.talk.cut_short());
             let undone = match &ended {
                 Ended::Returned => state.talk.returned(tools),
                 Ended::Raised(_) | Ended::Cancelled(_) => {
@@ -266,10 +285,13 @@ impl Call {
                     None
                 }
             };
-            (undone, state.misuse.take(), let_down)
+            (undone, state.misuse.take(), let_down, cut_short)
         });
         Self::settle(slf);
         attendant.get().forget(call.serial);
+        if let Some(why) = cut_short {
+            log(py, INFO, &format!("{why} at {}", call.place), None);
+        }
         match ended {
             Ended::Returned => {
                 if let Some(misuse) = misuse {
@@ -281,29 +303,13 @@ impl Call {
             }
             // One that could not have its request, or lost its client, has nothing to answer for; nor has one that was told
             // to stop.
-            Ended::Raised(error) if let_down && comes_of_absence(py, &error) => {}
-            Ended::Cancelled(_) if attendant.get().is_dismissed() => {}
+            Ended::Raised(error) if let_down && comes_of_departure(py, &error) => {}
+            Ended::Cancelled(_) if let_down || attendant.get().is_dismissed() => {}
             Ended::Raised(error) | Ended::Cancelled(error) => {
                 log(py, ERROR, &format!("the application failed at {}", call.place), Some(&error));
             }
         }
     }
-}
-
-// Whether an error says in its own way that the client has gone: it is the server's, follows from it, or is called so.
-fn comes_of_absence(py: Python<'_>, error: &PyErr) -> bool {
-    let mut link = Some(error.value(py).clone().into_any());
-    // A chain of errors can be a ring.
-    for _ in 0..16 {
-        let Some(error) = link else { return false };
-        let name = error.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-        if is_gone(py, &PyErr::from_value(error.clone())) || name.contains("Disconnect") {
-            return true;
-        }
-        let next = |name| error.getattr(name).ok().filter(|next: &Bound<'_, PyAny>| !next.is_none());
-        link = next("__cause__").or_else(|| next("__context__"));
-    }
-    false
 }
 
 /// The application's second argument. A class of its own, and no method of the call: `wsgi.asgi` marks it as a coroutine

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use super::message::Said;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Exchange, Progress};
+use crate::websocket::deflate::Compressors;
 use crate::websocket::receive::Event;
 
 /// What the loop's thread lends.
@@ -19,6 +20,8 @@ pub struct Tools<'a> {
     pub clock: &'a mut Clock,
     /// Where bytes are read into.
     pub scratch: &'a mut [u8],
+    /// What compresses the messages of WebSockets.
+    pub compressors: &'a mut Compressors,
     /// The longest time in which a client takes nothing.
     pub write_timeout: Duration,
 }
@@ -57,6 +60,9 @@ pub trait Conversation: Send {
     /// Whether the application could not have its request, or lost its client.
     fn was_let_down(&self) -> bool;
 
+    /// Why the client did not get a whole response, where that is not the application's doing; for the log.
+    fn cut_short(&self) -> Option<&'static str>;
+
     /// The next message to the application.
     fn receive(&mut self, py: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>>;
 
@@ -74,6 +80,9 @@ pub trait Conversation: Send {
 
     /// When it must be looked at, even if the socket stays as it is.
     fn due(&self) -> Option<Instant>;
+
+    /// When the head of the response leaves, should its content not have begun by then.
+    fn head_due(&self) -> Option<Instant>;
 
     /// The server is being stopped.
     fn stop(&mut self, tools: &mut Tools<'_>);

@@ -13,21 +13,28 @@ use crate::bindings::errors::gone;
 use crate::engine::body::{Arrived, Body, BodyFailure};
 use crate::engine::crew::Place;
 use crate::engine::exchange::{Exchange, Progress};
+use crate::engine::observe::Cause;
 use crate::engine::output::FileSpan;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
-use crate::interface::scope;
+use crate::interface::{outgoing, scope};
 use crate::net::stream::Presence;
 
 /// A client that has closed its sending side has most likely gone, but may have half-closed and still read: what is
 /// answered within this time reaches it.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
+/// How long the head of a response waits for the first content: what comes within this time leaves with it, with a
+/// Content-Length if it is all, and an application that fails within it is answered 500.
+const HEAD_WAITS: Duration = Duration::from_millis(2);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     // The response has not begun.
     Start,
+    // Its head is on its way, the content is due.
+    Head,
     Content,
     // The content is whole, its trailer fields are due.
     Trailers,
@@ -41,16 +48,20 @@ pub struct Http {
     // Counts the request as one that waits for its answer.
     place: Option<Place>,
     stage: Stage,
-    // The response's head, until its first content is known.
-    head: Option<ResponseHead>,
+    // The response's head until it leaves, and when it does so without content.
+    head: Option<(ResponseHead, Instant)>,
+    // It is a stream of events, which has no end of its own.
+    is_event_stream: bool,
+    // The server is being stopped.
+    stopping: bool,
     // The lines of announced trailer fields.
     trailers: Option<Vec<u8>>,
     // The application has had the whole body.
     body_over: bool,
     // Why it will never have it.
     failure: Option<BodyFailure>,
-    // The client left before its response was complete.
-    lost: bool,
+    // Why the response ended before the application ended it.
+    cut: Option<&'static str>,
     // Since when the client's sending side has been closed.
     ended: Option<Instant>,
     stall: Stall,
@@ -65,10 +76,12 @@ impl Http {
             place: Some(place),
             stage: Stage::Start,
             head: None,
+            is_event_stream: false,
+            stopping: false,
             trailers: None,
             body_over: false,
             failure: None,
-            lost: false,
+            cut: None,
             ended,
             stall: Stall::default(),
         }
@@ -112,7 +125,10 @@ impl Http {
         self.failure = Some(failure);
         if let Some(exchange) = &mut self.exchange {
             match failure {
-                BodyFailure::Incomplete => exchange.lose_client(),
+                BodyFailure::Incomplete => {
+                    exchange.lose_client();
+                    self.cut = Some(failure.reject().detail());
+                }
                 failure => exchange.refuse(failure.reject(), tools.clock),
             }
         }
@@ -122,9 +138,11 @@ impl Http {
         let why = match (self.stage, said, self.head.is_some()) {
             (Stage::Start, HttpSaid::Start { .. } | HttpSaid::Hint(_), false)
             | (Stage::Start, HttpSaid::Body { .. } | HttpSaid::File { .. }, true)
+            | (Stage::Head, HttpSaid::Body { .. } | HttpSaid::File { .. }, _)
             | (Stage::Content, HttpSaid::Body { .. }, _)
             | (Stage::Trailers, HttpSaid::Trailers { .. }, _) => return Ok(()),
-            (Stage::Start, HttpSaid::Start { .. }, true) | (Stage::Content, HttpSaid::Start { .. }, _) => "twice",
+            (Stage::Start, HttpSaid::Start { .. }, true)
+            | (Stage::Head | Stage::Content, HttpSaid::Start { .. }, _) => "twice",
             (Stage::Start, HttpSaid::Body { .. } | HttpSaid::File { .. }, false) => "before http.response.start",
             (Stage::Content, HttpSaid::File { .. }, _) => "after http.response.body",
             (_, HttpSaid::Hint(_), _) => "after http.response.start",
@@ -134,20 +152,33 @@ impl Http {
         Err(said.out_of_order(why))
     }
 
-    // Content follows: the head leaves with it, for which the server has to wait (ASGI, "Response Start").
+    // The head leaves, with content behind it or without.
     fn begin(&mut self, size: BodySize, tools: &mut Tools<'_>) -> Option<&mut Exchange> {
         let exchange = self.exchange.as_deref_mut()?;
-        if let Some(head) = self.head.take() {
+        if let Some((head, _)) = self.head.take() {
             // Trailer fields need the chunked coding.
             let size = if self.trailers.is_some() { BodySize::Unknown } else { size };
+            self.is_event_stream = size == BodySize::Unknown && outgoing::is_event_stream(&head);
             exchange.begin(&head, size, tools.clock);
             self.place = None;
-            self.stage = Stage::Content;
+            self.stage = Stage::Head;
         }
         Some(exchange)
     }
 
+    // A stream of events would hold up a stop for ever: it ends in good order, and its client connects again elsewhere.
+    fn end_event_stream(&mut self) {
+        if !self.stopping || !self.is_event_stream || self.cut.is_some() {
+            return;
+        }
+        if let Some(exchange) = self.exchange.as_deref_mut() {
+            exchange.finish();
+            self.cut = Some("the server's stop ended the stream of events");
+        }
+    }
+
     fn after_content(&mut self, more: bool) -> PyResult<()> {
+        self.stage = Stage::Content;
         let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(()) };
         if exchange.has_surplus() {
             exchange.abort();
@@ -155,6 +186,7 @@ impl Http {
             return Err(PyValueError::new_err("http.response.body: the content is longer than its content-length"));
         }
         if more {
+            self.end_event_stream();
             return Ok(());
         }
         let lacking = exchange.lacking();
@@ -197,7 +229,7 @@ impl Conversation for Http {
     }
 
     fn take_concluded(&mut self) -> Option<Box<Exchange>> {
-        let over = self.lost || self.exchange.as_ref().is_some_and(|exchange| is_decided(exchange.progress()));
+        let over = self.cut.is_some() || self.exchange.as_ref().is_some_and(|exchange| is_decided(exchange.progress()));
         if over {
             self.place = None;
             self.exchange.take()
@@ -207,7 +239,11 @@ impl Conversation for Http {
     }
 
     fn was_let_down(&self) -> bool {
-        self.lost || self.failure.is_some()
+        self.cut.is_some() || self.failure.is_some()
+    }
+
+    fn cut_short(&self) -> Option<&'static str> {
+        self.cut
     }
 
     fn receive(&mut self, py: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>> {
@@ -225,11 +261,15 @@ impl Conversation for Http {
                 Err(failure) => self.fail(failure, tools),
             }
         }
-        if self.exchange.is_none() || self.lost || self.failure.is_some() {
+        if self.exchange.is_none() || self.was_let_down() {
             return Ok(Next::Now(Told::Disconnect));
         }
         match self.ended.map(|at| at + HALF_CLOSED) {
-            Some(at) if at <= tools.now => Ok(Next::Now(Told::Disconnect)),
+            Some(at) if at <= tools.now => {
+                // Once it is told, it is so.
+                self.lose();
+                Ok(Next::Now(Told::Disconnect))
+            }
             at => Ok(Next::Later(at)),
         }
     }
@@ -255,7 +295,7 @@ impl Conversation for Http {
         self.check_order(&said)?;
         match said {
             HttpSaid::Start { head, trailers } => {
-                self.head = Some(head);
+                self.head = Some((head, tools.now + HEAD_WAITS));
                 self.trailers = trailers.then(Vec::new);
                 Ok(())
             }
@@ -287,14 +327,22 @@ impl Conversation for Http {
     }
 
     fn drain(&mut self, tools: &mut Tools<'_>) -> PyResult<Next<()>> {
-        if self.lost {
+        if self.cut.is_some() {
             return Err(gone());
         }
         let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(Next::Now(())) };
         if is_decided(exchange.progress()) {
             return Ok(Next::Now(()));
         }
-        self.stall.check(exchange, tools).map_err(|()| {
+        let drained = self.stall.check(exchange, tools);
+        let takes_nothing = !exchange.has_failed();
+        drained.map_err(|()| {
+            if takes_nothing {
+                self.cut = Some(Cause::WriteTimeout.text());
+                if let Some(exchange) = self.exchange.as_deref_mut() {
+                    exchange.abort_for(Cause::WriteTimeout);
+                }
+            }
             self.lose();
             gone()
         })
@@ -307,6 +355,10 @@ impl Conversation for Http {
         } else if exchange.has_ended() {
             self.ended.get_or_insert(tools.now);
         }
+        if self.head_due().is_some_and(|at| at <= tools.now) {
+            self.begin(BodySize::Unknown, tools);
+            self.end_event_stream();
+        }
     }
 
     // Whoever waits says himself when.
@@ -314,13 +366,19 @@ impl Conversation for Http {
         None
     }
 
-    // What runs is finished, or cut off with the server.
-    fn stop(&mut self, _: &mut Tools<'_>) {}
+    fn head_due(&self) -> Option<Instant> {
+        self.head.as_ref().map(|(_, at)| *at)
+    }
+
+    // What has an end of its own is finished, or cut off with the server.
+    fn stop(&mut self, _: &mut Tools<'_>) {
+        self.stopping = true;
+        self.end_event_stream();
+    }
 
     fn lose(&mut self) {
         if let Some(exchange) = self.exchange.as_deref_mut() {
-            exchange.lose_client();
-            self.lost = true;
+            self.cut.get_or_insert(exchange.lose_client());
         }
     }
 

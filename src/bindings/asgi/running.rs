@@ -47,6 +47,7 @@ impl Running {
     }
 
     fn coroutine<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.call.get().run();
         let fresh = {
             let mut state = self.lock();
             match &*state {
@@ -70,7 +71,10 @@ impl Running {
     fn note<'py>(&self, py: Python<'py>, step: PyResult<Resumed<'py>>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.call.bind(py).get().leave_if_forked(py, step.as_ref().err())?;
         let ended = match step {
-            Ok(Resumed::Yielded(future)) => return Ok(Some(future)),
+            Ok(Resumed::Yielded(future)) => {
+                Call::rest(self.call.bind(py));
+                return Ok(Some(future));
+            }
             Ok(Resumed::Returned) => Ended::Returned,
             Err(error) if is_cancellation(py, &error)? => Ended::Cancelled(error),
             Err(error) => Ended::Raised(error),

@@ -20,14 +20,16 @@ pub struct Builder {
     servers: Vec<Py<PyAny>>,
     // What the application's lifespan left; none if it has no part in that.
     state: Option<Py<PyDict>>,
+    // Applications are offered to send files by their path.
+    pathsend: bool,
     names: LowerNames,
     last_ip: Option<(IpAddr, Py<PyString>)>,
 }
 
 impl Builder {
     /// A builder for listeners that are at `servers`.
-    pub fn new(servers: Vec<Py<PyAny>>, state: Option<Py<PyDict>>) -> Self {
-        Self { servers, state, names: LowerNames::default(), last_ip: None }
+    pub fn new(servers: Vec<Py<PyAny>>, state: Option<Py<PyDict>>, pathsend: bool) -> Self {
+        Self { servers, state, pathsend, names: LowerNames::default(), last_ip: None }
     }
 
     /// The scope of an HTTP request.
@@ -38,7 +40,9 @@ impl Builder {
         made.set_item(intern!(py, "scheme"), scheme)?;
         made.set_item(intern!(py, "method"), latin1(py, &scope::method(head))?)?;
         let extensions = PyDict::new(py);
-        extensions.set_item(intern!(py, "http.response.pathsend"), PyDict::new(py))?;
+        if self.pathsend {
+            extensions.set_item(intern!(py, "http.response.pathsend"), PyDict::new(py))?;
+        }
         if head.version() == Version::Http11 {
             extensions.set_item(intern!(py, "http.response.early_hint"), PyDict::new(py))?;
         }
@@ -77,7 +81,9 @@ impl Builder {
         made.set_item(intern!(py, "type"), kind)?;
         let asgi = PyDict::new(py);
         asgi.set_item(intern!(py, "version"), intern!(py, "3.0"))?;
-        asgi.set_item(intern!(py, "spec_version"), intern!(py, "2.5"))?;
+        // `send` raises once the client has gone, which is new in 2.4. But a Starlette that is told 2.4 relies on that alone: a
+        // stream that has nothing to send would not end with its client.
+        asgi.set_item(intern!(py, "spec_version"), intern!(py, "2.3"))?;
         made.set_item(intern!(py, "asgi"), asgi)?;
         let version = match head.version() {
             Version::Http10 => intern!(py, "1.0"),

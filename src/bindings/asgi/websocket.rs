@@ -1,8 +1,9 @@
 //! One WebSocket as a conversation with the application: the handshake, messages both ways, and how it ends. What the
 //! client sends is read as far as the application takes it; pings are answered and asked without the application.
 
+mod reading;
+
 use std::collections::VecDeque;
-use std::io;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
@@ -25,7 +26,7 @@ use crate::websocket::close;
 use crate::websocket::deflate::Deflater;
 use crate::websocket::frame::{self, Opcode};
 use crate::websocket::handshake::Handshake;
-use crate::websocket::pulse::{Beat, Pulse};
+use crate::websocket::pulse::Pulse;
 use crate::websocket::receive::{Event, Receiver};
 
 /// How long the client has to answer our close frame.
@@ -63,6 +64,8 @@ pub struct WebSocket {
     // There were too many: nothing is read until it has taken them.
     paused: bool,
     connect_told: bool,
+    // The server is being stopped.
+    stopping: bool,
     // How it ended, for the application.
     end: Option<(u16, String)>,
     lost: bool,
@@ -95,6 +98,7 @@ impl WebSocket {
             queue: VecDeque::new(),
             paused: false,
             connect_told: false,
+            stopping: false,
             end: None,
             lost: false,
             stall: Stall::default(),
@@ -115,7 +119,14 @@ impl WebSocket {
         self.stage = Stage::Open;
         self.pulse.hear(tools.now);
         self.more = true;
+        if self.stopping {
+            self.go_away(tools.now);
+        }
         Ok(())
+    }
+
+    fn go_away(&mut self, now: Instant) {
+        self.close(close::GOING_AWAY, "the server is stopping", now);
     }
 
     // 403 is how a handshake is turned down (ASGI, "Close").
@@ -134,9 +145,9 @@ impl WebSocket {
         }
     }
 
-    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8]) {
+    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8], tools: &mut Tools<'_>) {
         let Some(exchange) = self.exchange.as_deref_mut() else { return };
-        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes)) {
+        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes, tools.compressors)) {
             Some(small) => {
                 let length = small.len();
                 exchange.put(|out| frame::header(out, opcode, length, true), Some(Content::Owned(Box::new(small))));
@@ -175,100 +186,6 @@ impl WebSocket {
     fn is_talking(&self) -> bool {
         matches!(self.stage, Stage::Open | Stage::Closing(_))
     }
-
-    // Reads as far as the application takes it, and the client takes what is answered.
-    fn pump(&mut self, tools: &mut Tools<'_>) {
-        for _ in 0..READS {
-            let input = std::mem::take(&mut self.input);
-            self.hear(&input, tools.now);
-            if !self.can_read() {
-                // No event will say so again.
-                self.more = true;
-                return;
-            }
-            let Some(exchange) = self.exchange.as_deref_mut() else { return };
-            match exchange.read(tools.scratch) {
-                Ok(0) => return self.lose(),
-                Ok(count) => {
-                    // A short read has emptied the socket, unless it is at its end.
-                    self.more = count == tools.scratch.len() || exchange.has_ended();
-                    self.hear(&tools.scratch[..count], tools.now);
-                    if !self.more {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.more = false;
-                    return;
-                }
-                Err(_) => return self.lose(),
-            }
-        }
-    }
-
-    fn hear(&mut self, mut bytes: &[u8], now: Instant) {
-        while !bytes.is_empty() && self.is_talking() {
-            self.pulse.hear(now);
-            if self.is_full() {
-                // In front of what may be there already: nothing is read while something is left.
-                self.input.extend_from_slice(bytes);
-                return;
-            }
-            match self.receiver.take(bytes) {
-                Ok((used, event)) => {
-                    bytes = &bytes[used..];
-                    if let Some(event) = event {
-                        self.note(event);
-                    }
-                }
-                Err(failure) => {
-                    self.close(failure.code(), failure.reason(), now);
-                    return self.conclude();
-                }
-            }
-        }
-    }
-
-    fn note(&mut self, event: Event) {
-        let is_open = matches!(self.stage, Stage::Open);
-        match event {
-            Event::Text(_) | Event::Binary(_) if is_open => {
-                self.queue.push_back(event);
-                self.paused |= self.queue.len() >= self.queue_limit;
-            }
-            Event::Ping(payload) if is_open => self.put(Opcode::Pong, &payload),
-            Event::Close { code, reason } => {
-                if is_open {
-                    // The same code, or none (RFC 6455 §5.5.1).
-                    let echo = if code == close::NONE { Vec::new() } else { close::payload(code, "") };
-                    self.put(Opcode::Close, &echo);
-                    self.end.get_or_insert((code, reason));
-                }
-                self.conclude();
-            }
-            // What comes behind our last word is of no interest.
-            Event::Text(_) | Event::Binary(_) | Event::Ping(_) | Event::Pong => {}
-        }
-    }
-
-    // The client is asked whether it is there, or given up if it did not answer.
-    fn keep_alive(&mut self, now: Instant) {
-        if !matches!(self.stage, Stage::Open) {
-            return;
-        }
-        if self.paused {
-            // Its answer may be behind what the application does not take.
-            self.pulse.hear(now);
-        }
-        match self.pulse.beat(now) {
-            Beat::Quiet => {}
-            Beat::Ping => self.put(Opcode::Ping, b""),
-            Beat::Dead => {
-                self.close(close::INTERNAL_ERROR, "no answer to a ping", now);
-                self.conclude();
-            }
-        }
-    }
 }
 
 impl Conversation for WebSocket {
@@ -294,12 +211,25 @@ impl Conversation for WebSocket {
     }
 
     fn was_let_down(&self) -> bool {
-        self.end.is_some()
+        let is_denial_lost = matches!(&self.stage, Stage::Denied(http) if http.was_let_down());
+        self.end.is_some() || is_denial_lost
+    }
+
+    fn cut_short(&self) -> Option<&'static str> {
+        match &self.stage {
+            Stage::Denied(http) => http.cut_short(),
+            Stage::Connecting if self.lost => Some("the client left before its WebSocket was accepted"),
+            _ => None,
+        }
     }
 
     fn receive(&mut self, _: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>> {
         if !std::mem::replace(&mut self.connect_told, true) {
             return Ok(Next::Now(Told::Connect));
+        }
+        if matches!(self.stage, Stage::Connecting) {
+            // An end that came with the handshake is announced by no further event.
+            self.look(tools);
         }
         if self.queue.is_empty() {
             self.paused = false;
@@ -340,6 +270,9 @@ impl Conversation for WebSocket {
                     return Err(gone());
                 };
                 let mut http = Box::new(Http::new(exchange, place, tools.now));
+                if self.stopping {
+                    http.stop(tools);
+                }
                 let sent = http.send(Said::Http(said), tools);
                 self.stage = Stage::Denied(http);
                 sent
@@ -347,11 +280,11 @@ impl Conversation for WebSocket {
             (Stage::Connecting, said) => Err(said.out_of_order("before websocket.accept")),
             (Stage::Open, SocketSaid::Text(text)) => {
                 let bytes = text.to_str()?.as_bytes();
-                self.message(Opcode::Text, Content::Borrowed(bytes), bytes);
+                self.message(Opcode::Text, Content::Borrowed(bytes), bytes, tools);
                 Ok(())
             }
             (Stage::Open, SocketSaid::Binary(bytes)) => {
-                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes());
+                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes(), tools);
                 Ok(())
             }
             (Stage::Open, SocketSaid::Close { code, reason }) => {
@@ -406,8 +339,16 @@ impl Conversation for WebSocket {
         }
     }
 
+    fn head_due(&self) -> Option<Instant> {
+        if let Stage::Denied(http) = &self.stage { http.head_due() } else { None }
+    }
+
     fn stop(&mut self, tools: &mut Tools<'_>) {
-        self.close(close::GOING_AWAY, "the server is stopping", tools.now);
+        self.stopping = true;
+        if let Stage::Denied(http) = &mut self.stage {
+            http.stop(tools);
+        }
+        self.go_away(tools.now);
     }
 
     fn lose(&mut self) {

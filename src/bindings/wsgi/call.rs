@@ -35,6 +35,8 @@ struct State {
     // The request's body is still arriving.
     streams: bool,
     gone: bool,
+    // The application has asked and knows that the client has gone.
+    told: bool,
     // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
     // connection open.
     wire: Weak<Wire>,
@@ -72,6 +74,7 @@ impl Call {
             write: None,
             streams: false,
             gone: false,
+            told: false,
             wire: Weak::new(),
         };
         Self { state: Mutex::new(state), input: input.clone().unbind() }
@@ -87,6 +90,7 @@ impl Call {
         state.write = Some(write.clone().unbind());
         state.streams = streams;
         state.gone = false;
+        state.told = false;
         Started(self)
     }
 
@@ -107,6 +111,11 @@ impl Call {
     /// The application keeps something of this call, which may ask for the client later.
     pub fn outlive(&self, exchange: &Exchange) {
         self.lock().wire = Arc::downgrade(&exchange.wire());
+    }
+
+    /// Whether the application was told that the client has gone: it owes no response then.
+    pub fn knows_of_departure(&self) -> bool {
+        self.lock().told
     }
 
     /// Looks at the exchange.
@@ -134,6 +143,9 @@ impl Call {
         let mut reusable = true;
         if !state.has_begun() {
             if state.head.is_none() {
+                if state.told {
+                    return Ok(None);
+                }
                 return Err(PyAssertionError::new_err(if state.called {
                     "start_response failed, and was not called again with exc_info (PEP 3333)"
                 } else {
@@ -268,12 +280,14 @@ impl Call {
 
     /// `environ["wsgi.client_disconnected"]`: tells whether the client has gone.
     fn client_disconnected(&self) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let presence = match &state.exchange {
             Some(exchange) => Some(exchange.presence()),
             None => state.wire.upgrade().map(|wire| wire.stream().presence()),
         };
-        presence != Some(Presence::Here)
+        let gone = presence != Some(Presence::Here);
+        state.told |= gone;
+        gone
     }
 }
 

@@ -7,13 +7,13 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::bindings::errors::Failure;
+use crate::bindings::errors::{Failure, comes_of_departure};
 use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
-use crate::bindings::reporter::{ERROR, WARNING, log};
-use crate::engine::body::{Body, BodyStream};
+use crate::bindings::reporter::{ERROR, INFO, WARNING, log};
+use crate::engine::body::{Body, BodyFailure, BodyStream};
 use crate::engine::clock::Clock;
-use crate::engine::exchange::{Content, Exchange, Gone, ZERO_COPY};
+use crate::engine::exchange::{Content, Exchange, Gone, Progress, ZERO_COPY};
 use crate::engine::gateway::Gateway;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
@@ -131,14 +131,25 @@ impl Gateway for WsgiGateway<'_> {
             Err(error) => Err(error),
         };
         let stream = if streams { kit.input.get().close(py) } else { None };
-        if let Err(error) = answered {
-            if let Some(failure) = stream.as_deref().and_then(BodyStream::failure) {
-                // The application could not read its request: that is the client's doing, and no news for the log.
-                exchange.refuse(failure.reject(), clock);
-            } else {
-                log(py, ERROR, &failed(&exchange), Some(&error));
-                exchange.refuse(Reject::AppFailed, clock);
+        let told = || kit.call.get().knows_of_departure();
+        match (answered, stream.as_deref().and_then(BodyStream::failure)) {
+            // The application could not read its request: that is the client's doing.
+            (Err(_), Some(failure @ BodyFailure::Incomplete)) => {
+                exchange.lose_client();
+                log(py, INFO, &at(failure.reject().detail(), &exchange), None);
             }
+            (Err(_), Some(failure)) => exchange.refuse(failure.reject(), clock),
+            (Err(error), None) if told() && comes_of_departure(py, &error) => leave(py, &mut exchange),
+            (Err(error), None) => {
+                log(py, ERROR, &failed(&exchange), Some(&error));
+                if told() {
+                    exchange.lose_client();
+                } else {
+                    exchange.refuse(Reject::AppFailed, clock);
+                }
+            }
+            (Ok(()), _) if exchange.progress() == Progress::Waiting && told() => leave(py, &mut exchange),
+            (Ok(()), _) => {}
         }
         if let Some(stream) = stream {
             exchange.give_back(stream);
@@ -161,6 +172,12 @@ impl Gateway for WsgiGateway<'_> {
     }
 }
 
+// An application that was told of the client's departure gives no response.
+fn leave(py: Python<'_>, exchange: &mut Exchange) {
+    let why = exchange.lose_client();
+    log(py, INFO, &at(why, exchange), None);
+}
+
 /// What a request is called in the log, which escapes what is not printable. The query may hold secrets.
 pub fn named(exchange: &Exchange) -> String {
     let head = exchange.request();
@@ -168,7 +185,11 @@ pub fn named(exchange: &Exchange) -> String {
 }
 
 fn failed(exchange: &Exchange) -> String {
-    format!("the application failed at {}", named(exchange))
+    at("the application failed", exchange)
+}
+
+fn at(what: &str, exchange: &Exchange) -> String {
+    format!("{what} at {}", named(exchange))
 }
 
 // What the application returned, on its way to the client.

@@ -49,6 +49,15 @@ async def events(request: Any) -> Any:
     return StreamingHttpResponse(state.events(), content_type="text/event-stream")
 
 
+async def quiet(request: Any) -> Any:
+    return StreamingHttpResponse(state.quiet(), content_type="text/event-stream")
+
+
+async def never(request: Any) -> Any:
+    await state.never()
+    return HttpResponse("never")
+
+
 async def opened(request: Any) -> Any:
     return HttpResponse(str(state.open))
 
@@ -77,6 +86,8 @@ urlpatterns = [
     path("upload", upload),
     path("stream", stream),
     path("events", events),
+    path("quiet", quiet),
+    path("never", never),
     path("open", opened),
     path("download", download),
     path("background", background),

@@ -56,6 +56,11 @@ async def events() -> StreamingResponse:
     return StreamingResponse(state.events(), media_type="text/event-stream")
 
 
+@app.get("/quiet")
+async def quiet() -> StreamingResponse:
+    return StreamingResponse(state.quiet(), media_type="text/event-stream")
+
+
 @app.get("/open")
 async def opened() -> str:
     return str(state.open)

@@ -60,6 +60,11 @@ async def events() -> Stream:
     return Stream(state.events(), media_type="text/event-stream")
 
 
+@get("/quiet")
+async def quiet() -> Stream:
+    return Stream(state.quiet(), media_type="text/event-stream")
+
+
 @get("/open", media_type=MediaType.TEXT)
 async def opened() -> str:
     return str(state.open)
@@ -107,6 +112,7 @@ app = Litestar(
         upload,
         stream,
         events,
+        quiet,
         opened,
         download,
         background,

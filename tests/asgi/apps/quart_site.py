@@ -53,6 +53,19 @@ async def events() -> Response:
     return response
 
 
+@app.get("/quiet")
+async def quiet() -> Response:
+    response = Response(state.quiet(), content_type="text/event-stream")
+    response.timeout = None
+    return response
+
+
+@app.get("/never")
+async def never() -> str:
+    await state.never()
+    return "never"
+
+
 @app.get("/open")
 async def opened() -> str:
     return str(state.open)

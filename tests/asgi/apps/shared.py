@@ -52,3 +52,20 @@ class State:
                 await asyncio.sleep(0.005)
         finally:
             self.open -= 1
+
+    async def quiet(self) -> AsyncIterator[bytes]:
+        """A stream that has nothing to send."""
+        self.open += 1
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            self.open -= 1
+
+    async def never(self) -> None:
+        """A handler that has no answer."""
+        self.open += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.open -= 1

@@ -1,0 +1,107 @@
+//! What comes from a WebSocket's client: read, taken apart, answered where the application has no part in it.
+
+use std::io;
+use std::time::Instant;
+
+use super::{READS, Stage, WebSocket};
+use crate::bindings::asgi::conversation::{Conversation, Tools};
+use crate::websocket::close;
+use crate::websocket::frame::Opcode;
+use crate::websocket::pulse::Beat;
+use crate::websocket::receive::Event;
+
+impl WebSocket {
+    // Reads as far as the application takes it, and the client takes what is answered.
+    pub(super) fn pump(&mut self, tools: &mut Tools<'_>) {
+        for _ in 0..READS {
+            let input = std::mem::take(&mut self.input);
+            self.hear(&input, tools.now);
+            if !self.can_read() {
+                // No event will say so again.
+                self.more = true;
+                return;
+            }
+            let Some(exchange) = self.exchange.as_deref_mut() else { return };
+            match exchange.read(tools.scratch) {
+                Ok(0) => return self.lose(),
+                Ok(count) => {
+                    // A short read has emptied the socket, unless it is at its end.
+                    self.more = count == tools.scratch.len() || exchange.has_ended();
+                    self.hear(&tools.scratch[..count], tools.now);
+                    if !self.more {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.more = false;
+                    return;
+                }
+                Err(_) => return self.lose(),
+            }
+        }
+    }
+
+    fn hear(&mut self, mut bytes: &[u8], now: Instant) {
+        while !bytes.is_empty() && self.is_talking() {
+            self.pulse.hear(now);
+            if self.is_full() {
+                // In front of what may be there already: nothing is read while something is left.
+                self.input.extend_from_slice(bytes);
+                return;
+            }
+            match self.receiver.take(bytes) {
+                Ok((used, event)) => {
+                    bytes = &bytes[used..];
+                    if let Some(event) = event {
+                        self.note(event);
+                    }
+                }
+                Err(failure) => {
+                    self.close(failure.code(), failure.reason(), now);
+                    return self.conclude();
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        let is_open = matches!(self.stage, Stage::Open);
+        match event {
+            Event::Text(_) | Event::Binary(_) if is_open => {
+                self.queue.push_back(event);
+                self.paused |= self.queue.len() >= self.queue_limit;
+            }
+            Event::Ping(payload) if is_open => self.put(Opcode::Pong, &payload),
+            Event::Close { code, reason } => {
+                if is_open {
+                    // The same code, or none (RFC 6455 §5.5.1).
+                    let echo = if code == close::NONE { Vec::new() } else { close::payload(code, "") };
+                    self.put(Opcode::Close, &echo);
+                    self.end.get_or_insert((code, reason));
+                }
+                self.conclude();
+            }
+            // What comes behind our last word is of no interest.
+            Event::Text(_) | Event::Binary(_) | Event::Ping(_) | Event::Pong => {}
+        }
+    }
+
+    // The client is asked whether it is there, or given up if it did not answer.
+    pub(super) fn keep_alive(&mut self, now: Instant) {
+        if !matches!(self.stage, Stage::Open) {
+            return;
+        }
+        if self.paused {
+            // Its answer may be behind what the application does not take.
+            self.pulse.hear(now);
+        }
+        match self.pulse.beat(now) {
+            Beat::Quiet => {}
+            Beat::Ping => self.put(Opcode::Ping, b""),
+            Beat::Dead => {
+                self.close(close::INTERNAL_ERROR, "no answer to a ping", now);
+                self.conclude();
+            }
+        }
+    }
+}
