@@ -36,6 +36,7 @@ const RAISED_BY_THE_ENGINE: [Reject; 14] = [
     Reject::BodyIncomplete,
     Reject::QueueFull,
     Reject::QueueTimeout,
+    Reject::Stopping,
     Reject::SpoolFull,
     Reject::SpoolFailed,
     Reject::AppFailed,

@@ -8,12 +8,12 @@ errors alone.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from wsgi import __version__
+from wsgi.descriptors import fill_standard, replace_missing_streams
 from wsgi.errors import LoadError, WSGIServerError
 from wsgi.names import nearest
 from wsgi.settings import OPTIONS, Option, Settings
@@ -99,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters:
         arguments: the command line after the program's name, that of the process by default.
     """
+    fill_standard()
+    replace_missing_streams()
     flags = vars(_parser().parse(arguments))
     target: str = flags.pop("target")
     try:
@@ -140,12 +142,18 @@ def _run(target: str, flags: dict[str, object]) -> int:
         # What the core alone can judge: an address, a log file, a format, the application's kind.
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
-    server.run()
-    if server.stuck:
+    server._owns_process = True
+    try:
+        server.run()
+    finally:
+        countdown = server._countdown
+        if countdown is not None:
+            # From here on the interpreter waits for threads of the application's.
+            countdown.begin()
+            countdown.settle()
+    if server.stuck and countdown is not None:
         # Threads that are still inside the application would keep or break the interpreter's own end.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+        countdown.leave()
     return 0
 
 

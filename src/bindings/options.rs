@@ -1,6 +1,5 @@
 //! The settings table's values as the engine's options.
 
-use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -151,12 +150,15 @@ impl<'py> Settings<'_, 'py> {
         let sink: Box<dyn Write + Send> = if target.as_os_str() == "-" {
             Box::new(std::io::stdout())
         } else {
-            let file: std::io::Result<File> = OpenOptions::new().create(true).append(true).open(&target);
-            Box::new(file.map_err(|error| {
+            Box::new(AccessLog::open(&target).map_err(|error| {
                 PyValueError::new_err(format!("option access_log: cannot open {}: {error}", target.display()))
             })?)
         };
-        let log = AccessLog::start(sink, format, excluded, Arc::clone(reporter))?;
+        let mut log = AccessLog::start(sink, format, excluded, Arc::clone(reporter))?;
+        if target.as_os_str() != "-" {
+            // The program may change its directory.
+            log = log.at(std::path::absolute(&target)?);
+        }
         Ok(Arc::new([Box::new(log)]))
     }
 }

@@ -1,8 +1,10 @@
 //! The access log: Apache's formats, written by a thread of its own, so that neither a request nor the interpreter ever
 //! waits for a disk or a pipe.
 
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -246,6 +248,8 @@ struct Lines {
     lost: u64,
     writing: bool,
     state: State,
+    // What the next lines are written to, if that is something else than before.
+    target: Option<Box<dyn Write + Send>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -276,6 +280,9 @@ pub struct AccessLog {
     excluded: Excluded,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    // The file's path, and who learns that it cannot be opened; neither for a log that is no file.
+    path: Option<PathBuf>,
+    reporter: Arc<dyn Reporter>,
 }
 
 impl AccessLog {
@@ -287,9 +294,21 @@ impl AccessLog {
         reporter: Arc<dyn Reporter>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let writer = spawn("wsgi-access-log".to_owned(), move || write_lines(&theirs, target, &*reporter))?;
-        Ok(Self { format, excluded, shared, writer: Some(writer) })
+        let (theirs, their_reporter) = (Arc::clone(&shared), Arc::clone(&reporter));
+        let writer = spawn("wsgi-access-log".to_owned(), move || write_lines(&theirs, target, &*their_reporter))?;
+        Ok(Self { format, excluded, shared, writer: Some(writer), path: None, reporter })
+    }
+
+    /// Where its file is, so that it can be opened anew.
+    #[must_use]
+    pub fn at(mut self, path: PathBuf) -> Self {
+        self.path = Some(path);
+        self
+    }
+
+    /// Opens a log's file, or makes it; lines are appended.
+    pub fn open(path: &Path) -> std::io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(path)
     }
 }
 
@@ -309,6 +328,22 @@ impl Observer for AccessLog {
         drop(lines);
         if first {
             self.shared.changed.notify_all();
+        }
+    }
+
+    fn reopen(&self) {
+        let Some(path) = &self.path else { return };
+        match Self::open(path) {
+            Ok(file) => {
+                self.shared.lines().target = Some(Box::new(file));
+                self.shared.changed.notify_all();
+                self.reporter.report(Severity::Info, &format!("the access log {} was reopened", path.display()));
+            }
+            Err(error) => {
+                let path = path.display();
+                let message = format!("cannot reopen the access log {path}: {error}; it goes on in the file it has");
+                self.reporter.report(Severity::Error, &message);
+            }
         }
     }
 
@@ -349,7 +384,9 @@ fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dy
     loop {
         let mut lines = shared
             .changed
-            .wait_while(shared.lines(), |lines| lines.bytes.is_empty() && lines.state != State::Closed)
+            .wait_while(shared.lines(), |lines| {
+                lines.bytes.is_empty() && lines.target.is_none() && lines.state != State::Closed
+            })
             .unwrap_or_else(PoisonError::into_inner);
         // A moment more gathers what a busy server adds; the end does not wait for it.
         (lines, _) = shared
@@ -361,9 +398,11 @@ fn write_lines(shared: &Shared, mut target: Box<dyn Write + Send>, reporter: &dy
         bytes.shrink_to(KEPT);
         std::mem::swap(&mut lines.bytes, &mut bytes);
         let lost = std::mem::take(&mut lines.lost);
+        let next = lines.target.take();
         let closed = lines.state == State::Closed;
         lines.writing = true;
         drop(lines);
+        target = next.unwrap_or(target);
         let result = target.write_all(&bytes).and_then(|()| target.flush());
         if let Err(error) = &result {
             if !failing {

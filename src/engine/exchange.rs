@@ -95,6 +95,7 @@ pub(super) struct Response {
     left: Option<u64>,
     streaming: bool,
     surplus: bool,
+    event_stream: bool,
 }
 
 impl Response {
@@ -107,6 +108,7 @@ impl Response {
             left: None,
             streaming: false,
             surplus: false,
+            event_stream: false,
         }
     }
 }
@@ -247,7 +249,13 @@ impl Exchange {
         if self.response.progress == Progress::Waiting {
             let plan = self.plan(head, size);
             self.response.open(head, plan, clock, &mut self.connection.wire.output());
+            self.response.event_stream = size == BodySize::Unknown && head.is_event_stream();
         }
+    }
+
+    /// Whether the response that was begun is a stream of server-sent events.
+    pub fn is_event_stream(&self) -> bool {
+        self.response.event_stream
     }
 
     /// Begins with `head` as [`Exchange::begin`] does, unless that was done before, and queues all of the content at once,
@@ -375,7 +383,19 @@ impl Exchange {
         }
     }
 
-    fn is_until_close(&self) -> bool {
+    /// Ends the request without the application, whose further content is dropped: with 503, or, if the response was begun,
+    /// by aborting it.
+    pub(super) fn cut(&mut self, date: &[u8; 29]) {
+        match self.response.progress {
+            Progress::Waiting => self.answer_refusal(Reject::Stopping, date),
+            Progress::Begun => self.abort(),
+            Progress::Complete | Progress::Aborted => {}
+        }
+        // A thread of the application may wait for the client to catch up.
+        self.connection.wire.output().seal();
+    }
+
+    pub(super) fn is_until_close(&self) -> bool {
         self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose)
     }
 
@@ -405,7 +425,7 @@ impl Exchange {
     }
 
     /// The number of the shard that it came from and goes back to.
-    pub(super) fn shard(&self) -> usize {
+    pub fn shard(&self) -> usize {
         self.connection.site.shard
     }
 

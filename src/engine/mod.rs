@@ -10,6 +10,7 @@ mod doors;
 mod ending;
 pub mod exchange;
 pub mod gateway;
+pub mod in_flight;
 pub mod learning;
 mod line;
 pub mod looped;

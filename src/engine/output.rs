@@ -81,6 +81,7 @@ fn keep_buffer(mut buffer: Vec<u8>) {
 
 /// The queue of bytes to be sent.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 pub struct Output {
     front: Vec<u8>,
     at: usize,
@@ -93,6 +94,7 @@ pub struct Output {
     sent: u64,
     released: bool,
     failed: bool,
+    sealed: bool,
 }
 
 impl Output {
@@ -133,6 +135,16 @@ impl Output {
     /// Whether a flush has failed: nothing reaches the client any more. Whoever flushes need not be the one who writes.
     pub fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// The application is not to wait any more until its client has caught up: the response was ended without it.
+    pub fn seal(&mut self) {
+        self.sealed = true;
+    }
+
+    /// Whether the response was ended without the application.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// Lets `write` append bytes behind everything that is queued.

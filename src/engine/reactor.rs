@@ -10,6 +10,7 @@ use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{Door, LOOK};
 use super::exchange::Exchange;
 use super::gateway::Severity;
+use super::in_flight::Cut;
 use super::patience::Spareness;
 use super::shard::{Phase, Shard};
 use super::site::Site;
@@ -55,6 +56,8 @@ pub struct Reactor {
     pub(super) look_after: Option<Instant>,
     pub(super) once: bool,
     drain_until: Option<Instant>,
+    // When responses that have not come to their end are cut.
+    cut_after: Option<Instant>,
     released: bool,
     // Connections that changed while others had them, if anybody wants to know.
     changed: Option<Vec<usize>>,
@@ -86,6 +89,7 @@ impl Reactor {
             look_after: None,
             once,
             drain_until: None,
+            cut_after: None,
             released: false,
             changed: None,
         })
@@ -172,7 +176,7 @@ impl Reactor {
         // No event says that a connection can now make room for the clients that wait outside.
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
         let look = full.then_some(now + LOOK);
-        [self.timers.next(), look, self.accept_after, self.drain_until]
+        [self.timers.next(), look, self.accept_after, self.cut_after, self.drain_until]
             .into_iter()
             .flatten()
             .min()
@@ -237,12 +241,16 @@ impl Reactor {
     // Also while every worker is inside the application: the monitor goes round then.
     fn decline_overdue(&mut self, shard: &Shard, now: Instant) {
         while let Some(exchange) = shard.take_overdue(now) {
-            let token = exchange.connection.token;
-            let date = *self.clock.date(now);
-            let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-            let step = self.site.guard(CONNECTION, || Connection::decline(exchange, Reject::QueueTimeout, &mut turn));
-            self.place(token, Some(step.unwrap_or(Step::Closed)));
+            self.decline(exchange, Reject::QueueTimeout, now);
         }
+    }
+
+    fn decline(&mut self, exchange: Box<Exchange>, reject: Reject, now: Instant) {
+        let token = exchange.connection.token;
+        let date = *self.clock.date(now);
+        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
+        let step = self.site.guard(CONNECTION, || Connection::decline(exchange, reject, &mut turn));
+        self.place(token, Some(step.unwrap_or(Step::Closed)));
     }
 
     // The corridor, with everything around it: a panic costs the connection it happened on, and no more.
@@ -337,20 +345,27 @@ impl Reactor {
                     self.begin_draining(shard, now);
                 }
                 let over = self.drain_until.is_some_and(|until| until <= now);
+                if !over && self.cut_after.is_some_and(|after| after <= now) {
+                    self.cut_after = None;
+                    self.cut(shard, Cut::Unfinished, now);
+                }
+                shard.note_draining(self.connections());
                 if self.connections() == 0 && shard.is_quiet() {
                     shard.enter(Phase::Stopped);
                 } else if over {
-                    self.abort(shard);
+                    self.abort(shard, "after the graceful timeout", now);
                 }
             }
-            Phase::Aborting => self.abort(shard),
+            Phase::Aborting => self.abort(shard, "when it was to end at once", now),
             Phase::Stopped => {}
         }
     }
 
     // Whoever is in the kernel's queue is still served; idle connections close at once, unless a request is just arriving.
     fn begin_draining(&mut self, shard: &Shard, now: Instant) {
-        self.drain_until = Some(after(now, self.site.options.graceful_timeout));
+        let time = self.site.options.graceful_timeout;
+        self.drain_until = Some(after(now, time));
+        self.cut_after = Some(after(now, time / 2));
         for index in 0..self.doors.len() {
             for _ in 0..DRAIN_ACCEPTS {
                 if self.connections() >= self.site.options.max_connections {
@@ -376,16 +391,49 @@ impl Reactor {
                 }
             }
         }
+        self.cut(shard, Cut::EventStreams, now);
     }
 
-    fn abort(&mut self, shard: &Shard) {
-        let left = self.connections();
-        if left > 0 {
-            let message = format!("stopped with {left} connections unfinished after the graceful timeout");
+    // Ends requests that are inside the application: their clients learn of it now, and the application with its next word.
+    fn cut(&mut self, shard: &Shard, cut: Cut, now: Instant) {
+        let exchanges = self.site.in_flight.take(self.site.shard, cut);
+        let count = exchanges.len();
+        for mut exchange in exchanges {
+            let (wire, token) = (exchange.wire(), exchange.token());
+            exchange.cut(self.clock.date(now));
+            let ends_by_reset = exchange.is_until_close();
+            self.move_along(shard, Connection::conclude(exchange, now), now, Connection::advance);
+            // The application may hold the socket as well, and wait for the rest of its request.
+            let ours = if self.slots.wire(token).is_some() { 3 } else { 1 };
+            if Arc::strong_count(&wire) > ours && wire.output().pending() == 0 && !ends_by_reset {
+                wire.stream().abandon();
+            }
+        }
+        if count > 0 && cut == Cut::Unfinished {
+            let message =
+                format!("stopping: cut {count} responses that were unfinished after half of the graceful timeout");
             self.site.reporter.report(Severity::Warning, &message);
         }
+    }
+
+    fn abort(&mut self, shard: &Shard, when: &str, now: Instant) {
+        let left = self.connections();
+        if left > 0 {
+            let message = format!("stopped with {left} connections unfinished {when}");
+            self.site.reporter.report(Severity::Warning, &message);
+        }
+        while let Some(exchange) = shard.take_waiting() {
+            self.decline(exchange, Reject::Stopping, now);
+        }
+        self.cut(shard, Cut::All, now);
         self.clear();
         shard.enter(Phase::Stopped);
+    }
+
+    /// Ends what is with the application, and everything else.
+    pub(super) fn end_all(&mut self, shard: &Shard) {
+        self.cut(shard, Cut::All, Instant::now());
+        self.clear();
     }
 
     /// Drops every connection, those of workers that are still inside the application too.

@@ -4,6 +4,7 @@ use super::super::clock::Clock;
 use super::super::crew::Crew;
 use super::super::doors::ACCEPT_PAUSE;
 use super::super::doubles::{Notebook, Witness, answer};
+use super::super::in_flight::Uninterruptible;
 use super::super::observe::{Observer, Record};
 use super::super::options::Options;
 use super::super::patience::GRACE;
@@ -45,7 +46,15 @@ impl Rig {
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(Clumsy), Box::new(witness.clone())]);
         let reporter = Arc::clone(&notebook) as Arc<dyn super::super::gateway::Reporter>;
         let (crew, spool) = (Arc::new(Crew::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
-        let site = Arc::new(Site::new(0, Arc::new(options), Arc::clone(&crew), spool, reporter, observers));
+        let site = Arc::new(Site::new(
+            0,
+            Arc::new(options),
+            Arc::clone(&crew),
+            spool,
+            reporter,
+            Arc::new(Uninterruptible),
+            observers,
+        ));
         let shard = Shard::new(site, listeners.clone(), Arc::clone(&crew), false).expect("a shard");
         crew.enlist(vec![shard.waker()]);
         let clock = Clock::new(Instant::now());

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::crew::Crew;
 use super::gateway::{Reporter, Severity};
+use super::in_flight::InFlight;
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
@@ -27,6 +28,8 @@ pub struct Site {
     pub streaming: Streaming,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
+    /// The requests that are inside the application.
+    pub in_flight: Arc<dyn InFlight>,
     observers: Arc<[Box<dyn Observer>]>,
     stopping: AtomicBool,
     alarm: Alarm,
@@ -40,6 +43,7 @@ impl Site {
         crew: Arc<Crew>,
         spool: Arc<Budget>,
         reporter: Arc<dyn Reporter>,
+        in_flight: Arc<dyn InFlight>,
         observers: Arc<[Box<dyn Observer>]>,
     ) -> Self {
         Self {
@@ -49,6 +53,7 @@ impl Site {
             spool,
             streaming: Streaming::default(),
             reporter,
+            in_flight,
             observers,
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),

@@ -206,6 +206,12 @@ impl Conversation for Http {
         }
     }
 
+    fn release(&mut self) -> Option<Box<Exchange>> {
+        self.lost = true;
+        self.place = None;
+        self.exchange.take()
+    }
+
     fn was_let_down(&self) -> bool {
         self.lost || self.failure.is_some()
     }

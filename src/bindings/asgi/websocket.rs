@@ -293,6 +293,16 @@ impl Conversation for WebSocket {
         }
     }
 
+    fn release(&mut self) -> Option<Box<Exchange>> {
+        self.lost = true;
+        self.end.get_or_insert((close::ABNORMAL, String::new()));
+        self.place = None;
+        match &mut self.stage {
+            Stage::Denied(http) => http.release(),
+            _ => self.exchange.take(),
+        }
+    }
+
     fn was_let_down(&self) -> bool {
         self.end.is_some()
     }

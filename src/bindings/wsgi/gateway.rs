@@ -1,11 +1,13 @@
 //! The WSGI gateway: calls the application and turns what it returns into a response.
 
+use std::sync::Arc;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::bindings::errors::Failure;
+use crate::bindings::errors::{Failure, is_gone};
 use crate::bindings::ffi;
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, WARNING, log};
@@ -16,7 +18,8 @@ use crate::engine::gateway::Gateway;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 
-use super::call::Call;
+use super::call::{Call, place};
+use super::calls::Calls;
 use super::environ::Builder;
 use super::file_wrapper::FileWrapper;
 use super::kit::Kit;
@@ -28,13 +31,22 @@ pub struct WsgiGateway<'py> {
     environs: Builder<'py>,
     // For the next call, unless the application kept something of the last.
     kit: Option<Kit<'py>>,
+    // Where a stop finds the call that this worker is in, and the worker's number there.
+    calls: Arc<Calls>,
+    index: usize,
     process: Process,
 }
 
 impl<'py> WsgiGateway<'py> {
-    /// A gateway to `app`; `bases` are the listeners' base environs.
-    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>]) -> PyResult<Self> {
-        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, process: Process::this() })
+    /// The gateway to `app` of worker number `index`; `bases` are the listeners' base environs.
+    pub fn new(
+        py: Python<'py>,
+        app: Bound<'py, PyAny>,
+        bases: &[Py<PyDict>],
+        calls: Arc<Calls>,
+        index: usize,
+    ) -> PyResult<Self> {
+        Ok(Self { py, app, environs: Builder::new(py, bases)?, kit: None, calls, index, process: Process::this() })
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
@@ -43,7 +55,9 @@ impl<'py> WsgiGateway<'py> {
         }
         // A panic may have cost the last one.
         self.environs.forget_kit();
-        Kit::new(self.py)
+        let kit = Kit::new(self.py)?;
+        self.calls.set(self.index, &kit.call);
+        Ok(kit)
     }
 
     // From the call to the response's end. An error is one of the application's.
@@ -107,22 +121,28 @@ impl Gateway for WsgiGateway<'_> {
         if has_body {
             kit.input.get().open(body);
         }
-        let answered = match self.environs.build(py, &exchange, &mut kit) {
+        let (ended, answered) = match self.environs.build(py, &exchange, &mut kit) {
             Ok(environ) => {
                 let started = kit.call.get().start(exchange, &kit.write, streams);
                 let answered = self.answer(&kit, environ, clock);
-                exchange = started.end()?;
-                answered
+                (started.end(), answered)
             }
-            Err(error) => Err(error),
+            Err(error) => (Some(exchange), Err(error)),
         };
         let stream = if streams { kit.input.get().close(py) } else { None };
+        let Some(mut exchange) = ended else {
+            let failure = stream.as_deref().and_then(BodyStream::failure);
+            if let Some(error) = answered.err().filter(|error| failure.is_none() && !is_gone(py, error)) {
+                log(py, ERROR, &failed(&kit.call.get().cut_place().unwrap_or_default()), Some(&error));
+            }
+            return None;
+        };
         if let Err(error) = answered {
             if let Some(failure) = stream.as_deref().and_then(BodyStream::failure) {
                 // The application could not read its request: that is the client's doing, and no news for the log.
                 exchange.refuse(failure.reject(), clock);
             } else {
-                log(py, ERROR, &failed(&exchange), Some(&error));
+                log(py, ERROR, &failed(&place(&exchange)), Some(&error));
                 exchange.refuse(Reject::AppFailed, clock);
             }
         }
@@ -146,11 +166,8 @@ impl Gateway for WsgiGateway<'_> {
     }
 }
 
-fn failed(exchange: &Exchange) -> String {
-    let head = exchange.request();
-    // The query may hold secrets; the log escapes what is not printable.
-    let (method, path) = (String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()));
-    format!("the application failed at {method} {path}")
+fn failed(place: &str) -> String {
+    format!("the application failed at {place}")
 }
 
 // What the application returned, on its way to the client.
@@ -218,6 +235,9 @@ impl Response<'_, '_> {
             let bytes = content(&item)?;
             // PEP 3333: the head waits for the first content that is not empty.
             if bytes.as_bytes().is_empty() {
+                if self.call.is_cut() {
+                    return Err(Stop::Gone);
+                }
                 continue;
             }
             self.call.begin(self.py, BodySize::Unknown, self.clock)?;
@@ -246,10 +266,10 @@ fn finish(exchange: &mut Exchange) -> Option<(u8, String)> {
     exchange.finish();
     if lacking > 0 {
         let message = format!("its content is {lacking} bytes shorter than its Content-Length");
-        return Some((ERROR, format!("{}: {message}", failed(exchange))));
+        return Some((ERROR, format!("{}: {message}", failed(&place(exchange)))));
     }
     let message = "its content is longer than its Content-Length; the rest was not sent";
-    surplus.then(|| (WARNING, format!("{}: {message}", failed(exchange))))
+    surplus.then(|| (WARNING, format!("{}: {message}", failed(&place(exchange)))))
 }
 
 fn complain(py: Python<'_>, complaint: Option<(u8, String)>) {
