@@ -63,12 +63,21 @@ def _left_behind(caller: int) -> list[threading.Thread]:
     """The threads that keep the interpreter from its end, without the one that ends it."""
     frames = sys._current_frames()
     main = threading.main_thread()
-    found = [thread for thread in threading.enumerate() if not thread.daemon and thread is not main]
-    frame = frames.get(main.ident or 0)
-    # At its end the main thread waits for the others.
-    if main.ident != caller and frame is not None and frame.f_code.co_filename != threading.__file__:
+    # Those of executors are waited for even if they are daemons, as all are that a thread of the server's began.
+    executors = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", {})
+    found = [
+        thread for thread in threading.enumerate() if thread is not main and (not thread.daemon or thread in executors)
+    ]
+    if main.ident != caller and not _waits_for_threads(frames.get(main.ident or 0)):
         found.insert(0, main)
     return found
+
+
+def _waits_for_threads(frame: FrameType | None) -> bool:
+    """Whether this is where the interpreter, at its end, waits for the threads that are no daemons."""
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame is not None and (frame.f_code.co_name, frame.f_code.co_filename) == ("_shutdown", threading.__file__)
 
 
 class Countdown:

@@ -39,6 +39,6 @@ pub enum Severity {
 
 /// Where the engine says what an operator should know. Called from any thread.
 pub trait Reporter: Send + Sync {
-    /// One finished sentence, without bytes from the network.
+    /// One finished sentence. What comes from the network in it, such as a path, is escaped by the receiver.
     fn report(&self, severity: Severity, message: &str);
 }

@@ -5,7 +5,7 @@ use super::exchange::{Exchange, Progress};
 /// Which requests a stop ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Event streams, when the stop begins: they have no end of their own.
+    /// Event streams, from the beginning of the stop on: they have no end of their own.
     EventStreams,
     /// Responses that were begun and are not complete, after half of the graceful timeout.
     Unfinished,

@@ -16,6 +16,7 @@ use super::shard::{Phase, Shard};
 use super::site::Site;
 use super::slots::Slots;
 use super::timers::Timers;
+use crate::http::head::RequestHead;
 use crate::http::reject::Reject;
 use crate::net::listener::{Accepted, Listener};
 use crate::net::poller::{Poller, Readiness, Waker};
@@ -32,6 +33,8 @@ const POLL_EVERY: Duration = Duration::from_millis(1);
 const RECHECK: Duration = Duration::from_secs(5);
 /// What a panic in the corridor costs.
 const CONNECTION: &str = "one connection";
+/// Requests that are named in one line of the log.
+const NAMED: usize = 5;
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -344,10 +347,17 @@ impl Reactor {
                 if self.drain_until.is_none() {
                     self.begin_draining(shard, now);
                 }
+                let cuts = self.cut(shard, Cut::EventStreams, now);
+                self.tell(&cuts, Severity::Info, "event streams ended, because the server stops");
                 let over = self.drain_until.is_some_and(|until| until <= now);
                 if !over && self.cut_after.is_some_and(|after| after <= now) {
                     self.cut_after = None;
-                    self.cut(shard, Cut::Unfinished, now);
+                    let cuts = self.cut(shard, Cut::Unfinished, now);
+                    self.tell(
+                        &cuts,
+                        Severity::Warning,
+                        "responses cut that were unfinished after half of graceful_timeout",
+                    );
                 }
                 shard.note_draining(self.connections());
                 if self.connections() == 0 && shard.is_quiet() {
@@ -391,14 +401,13 @@ impl Reactor {
                 }
             }
         }
-        self.cut(shard, Cut::EventStreams, now);
     }
 
     // Ends requests that are inside the application: their clients learn of it now, and the application with its next word.
-    fn cut(&mut self, shard: &Shard, cut: Cut, now: Instant) {
-        let exchanges = self.site.in_flight.take(self.site.shard, cut);
-        let count = exchanges.len();
-        for mut exchange in exchanges {
+    fn cut(&mut self, shard: &Shard, cut: Cut, now: Instant) -> Cuts {
+        let mut cuts = Cuts::default();
+        for mut exchange in self.site.in_flight.take(self.site.shard, cut) {
+            cuts.add(exchange.request());
             let (wire, token) = (exchange.wire(), exchange.token());
             exchange.cut(self.clock.date(now));
             let ends_by_reset = exchange.is_until_close();
@@ -409,30 +418,34 @@ impl Reactor {
                 wire.stream().abandon();
             }
         }
-        if count > 0 && cut == Cut::Unfinished {
-            let message =
-                format!("stopping: cut {count} responses that were unfinished after half of the graceful timeout");
-            self.site.reporter.report(Severity::Warning, &message);
+        cuts
+    }
+
+    fn tell(&self, cuts: &Cuts, severity: Severity, what: &str) {
+        if cuts.count > 0 {
+            let message = format!("stopping: {} {what}{}", cuts.count, cuts.named(": "));
+            self.site.reporter.report(severity, &message);
         }
     }
 
     fn abort(&mut self, shard: &Shard, when: &str, now: Instant) {
         let left = self.connections();
-        if left > 0 {
-            let message = format!("stopped with {left} connections unfinished {when}");
-            self.site.reporter.report(Severity::Warning, &message);
-        }
         while let Some(exchange) = shard.take_waiting() {
             self.decline(exchange, Reject::Stopping, now);
         }
-        self.cut(shard, Cut::All, now);
+        let cuts = self.cut(shard, Cut::All, now);
+        if left > 0 {
+            let message = format!("stopped with {left} connections unfinished {when}{}", cuts.named(": "));
+            self.site.reporter.report(Severity::Warning, &message);
+        }
         self.clear();
         shard.enter(Phase::Stopped);
     }
 
     /// Ends what is with the application, and everything else.
     pub(super) fn end_all(&mut self, shard: &Shard) {
-        self.cut(shard, Cut::All, Instant::now());
+        let cuts = self.cut(shard, Cut::All, Instant::now());
+        self.tell(&cuts, Severity::Warning, "requests given up");
         self.clear();
     }
 
@@ -451,6 +464,30 @@ impl Reactor {
         }
         self.slots = Slots::default();
         self.timers.clear();
+    }
+}
+
+/// Requests that were ended without the application, and the first of them by method and path.
+#[derive(Default)]
+struct Cuts {
+    count: usize,
+    names: Vec<String>,
+}
+
+impl Cuts {
+    fn add(&mut self, request: &RequestHead) {
+        self.count += 1;
+        if self.names.len() < NAMED {
+            // The query may hold secrets.
+            let (method, path) = (String::from_utf8_lossy(request.method()), String::from_utf8_lossy(request.path()));
+            self.names.push(format!("{method} {path}"));
+        }
+    }
+
+    // What is to be said behind the count; nothing where there is none.
+    fn named(&self, before: &str) -> String {
+        let more = if self.count > self.names.len() { ", ..." } else { "" };
+        if self.names.is_empty() { String::new() } else { format!("{before}{}{more}", self.names.join(", ")) }
     }
 }
 

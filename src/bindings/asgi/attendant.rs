@@ -265,6 +265,10 @@ impl Attendant {
         };
         let call = Bound::new(py, Call::new(slf.clone().unbind(), serial, token, about, conversation, is_websocket))?;
         attendant.calls.put(&call);
+        // Others heard of the stop when it began.
+        if attendant.lock().stopped {
+            Call::stop(&call);
+        }
         let running = scope.and_then(|scope| {
             let running = Running::new(call.clone().unbind(), attendant.app.clone_ref(py), scope.unbind());
             let running = Bound::new(py, running)?;

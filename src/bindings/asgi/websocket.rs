@@ -66,6 +66,8 @@ pub struct WebSocket {
     // How it ended, for the application.
     end: Option<(u16, String)>,
     lost: bool,
+    // The server is being stopped: what is opened now is closed at once.
+    stopping: bool,
     stall: Stall,
     // The socket may hold more than was read.
     more: bool,
@@ -97,6 +99,7 @@ impl WebSocket {
             connect_told: false,
             end: None,
             lost: false,
+            stopping: false,
             stall: Stall::default(),
             more: false,
             began: now,
@@ -338,6 +341,9 @@ impl Conversation for WebSocket {
             _ if self.lost => Err(gone()),
             (Stage::Connecting, SocketSaid::Accept { protocol, head }) => {
                 self.accept(protocol.as_deref(), head, tools)?;
+                if self.stopping {
+                    self.stop(tools);
+                }
                 self.pump(tools);
                 Ok(())
             }
@@ -417,6 +423,7 @@ impl Conversation for WebSocket {
     }
 
     fn stop(&mut self, tools: &mut Tools<'_>) {
+        self.stopping = true;
         self.close(close::GOING_AWAY, "the server is stopping", tools.now);
     }
 
