@@ -1,8 +1,8 @@
 """The command `wsgi MODULE:APP [options]`.
 
-Exit codes: 0 after a stop that was asked for, 1 when the start fails, 2 for a command line that cannot be understood,
-130 after Ctrl-C during the start. A failed start writes one line; a traceback is written for the application's own
-errors alone.
+Exit codes: 0 after a stop that was asked for, 1 when the start fails or a stop had to give up requests or threads that
+still run, 2 for a command line that cannot be understood, 130 after Ctrl-C during the start. A failed start writes one
+line; a traceback is written for the application's own errors alone.
 """
 
 from __future__ import annotations

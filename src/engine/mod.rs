@@ -7,6 +7,7 @@ pub mod clock;
 pub mod connection;
 pub mod crew;
 mod doors;
+mod draining;
 mod ending;
 pub mod exchange;
 pub mod gateway;

@@ -5,36 +5,30 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::{Clock, after};
+use super::clock::Clock;
 use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{Door, LOOK};
 use super::exchange::Exchange;
 use super::gateway::Severity;
-use super::in_flight::Cut;
 use super::patience::Spareness;
-use super::shard::{Phase, Shard};
+use super::shard::Shard;
 use super::site::Site;
 use super::slots::Slots;
 use super::timers::Timers;
-use crate::http::head::RequestHead;
 use crate::http::reject::Reject;
-use crate::net::listener::{Accepted, Listener};
+use crate::net::listener::Listener;
 use crate::net::poller::{Poller, Readiness, Waker};
 
 /// Changes of readiness taken from the kernel at a time.
 const EVENTS: usize = 256;
 /// The shared receive buffer; a connection keeps bytes of its own only while a request is incomplete.
 const SCRATCH: usize = 64 * 1024;
-/// Clients accepted at the most when the server stops: more than the kernel's queue usually holds.
-const DRAIN_ACCEPTS: usize = 16 * 1024;
 /// While requests are queued, the kernel is asked for more at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(1);
 /// How soon the deadline of a connection is looked at again that is with a worker.
 const RECHECK: Duration = Duration::from_secs(5);
 /// What a panic in the corridor costs.
 const CONNECTION: &str = "one connection";
-/// Requests that are named in one line of the log.
-const NAMED: usize = 5;
 /// Listeners are watched under numbers from here on; connections never reach them.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -45,22 +39,22 @@ pub struct Reactor {
     events: Vec<Readiness>,
     pub(super) doors: Vec<Door>,
     pub(super) slots: Slots,
-    timers: Timers,
+    pub(super) timers: Timers,
     again: Vec<usize>,
     // What is on its way from the workers, and to them.
     answered: VecDeque<Box<Connection>>,
     admitted: VecDeque<Box<Exchange>>,
     scratch: Box<[u8]>,
-    clock: Clock,
+    pub(super) clock: Clock,
     polled: Instant,
     pub(super) accept_after: Option<Instant>,
     // Connections that can make room for others, the first to go at the end, and when they are looked for again.
     pub(super) spares: Vec<(Spareness, usize)>,
     pub(super) look_after: Option<Instant>,
     pub(super) once: bool,
-    drain_until: Option<Instant>,
+    pub(super) drain_until: Option<Instant>,
     // When responses that have not come to their end are cut.
-    cut_after: Option<Instant>,
+    pub(super) cut_after: Option<Instant>,
     released: bool,
     // Connections that changed while others had them, if anybody wants to know.
     changed: Option<Vec<usize>>,
@@ -248,7 +242,7 @@ impl Reactor {
         }
     }
 
-    fn decline(&mut self, exchange: Box<Exchange>, reject: Reject, now: Instant) {
+    pub(super) fn decline(&mut self, exchange: Box<Exchange>, reject: Reject, now: Instant) {
         let token = exchange.connection.token;
         let date = *self.clock.date(now);
         let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
@@ -257,7 +251,7 @@ impl Reactor {
     }
 
     // The corridor, with everything around it: a panic costs the connection it happened on, and no more.
-    fn move_along(
+    pub(super) fn move_along(
         &mut self,
         shard: &Shard,
         connection: Box<Connection>,
@@ -334,160 +328,6 @@ impl Reactor {
             }
         }
         self.timers.shrink();
-    }
-
-    fn follow_phase(&mut self, shard: &Shard, now: Instant) {
-        match shard.phase() {
-            Phase::Serving => {
-                if self.once && self.doors.is_empty() && self.connections() == 0 {
-                    shard.enter(Phase::Stopped);
-                }
-            }
-            Phase::Draining => {
-                if self.drain_until.is_none() {
-                    self.begin_draining(shard, now);
-                }
-                let cuts = self.cut(shard, Cut::EventStreams, now);
-                self.tell(&cuts, Severity::Info, "event streams ended, because the server stops");
-                let over = self.drain_until.is_some_and(|until| until <= now);
-                if !over && self.cut_after.is_some_and(|after| after <= now) {
-                    self.cut_after = None;
-                    let cuts = self.cut(shard, Cut::Unfinished, now);
-                    self.tell(
-                        &cuts,
-                        Severity::Warning,
-                        "responses cut that were unfinished after half of graceful_timeout",
-                    );
-                }
-                shard.note_draining(self.connections());
-                if self.connections() == 0 && shard.is_quiet() {
-                    shard.enter(Phase::Stopped);
-                } else if over {
-                    self.abort(shard, "after the graceful timeout", now);
-                }
-            }
-            Phase::Aborting => self.abort(shard, "when it was to end at once", now),
-            Phase::Stopped => {}
-        }
-    }
-
-    // Whoever is in the kernel's queue is still served; idle connections close at once, unless a request is just arriving.
-    fn begin_draining(&mut self, shard: &Shard, now: Instant) {
-        let time = self.site.options.graceful_timeout;
-        self.drain_until = Some(after(now, time));
-        self.cut_after = Some(after(now, time / 2));
-        for index in 0..self.doors.len() {
-            for _ in 0..DRAIN_ACCEPTS {
-                if self.connections() >= self.site.options.max_connections {
-                    break;
-                }
-                match self.doors[index].listener.accept() {
-                    Accepted::Client(stream, peer) => drop(self.welcome(stream, peer, index, now)),
-                    Accepted::Vanished => {}
-                    Accepted::Nobody | Accepted::Exhausted(_) | Accepted::Failed(_) => break,
-                }
-            }
-        }
-        self.close_doors();
-        for token in self.slots.places() {
-            if !self.slots.is_idle(token) {
-                continue;
-            }
-            if let Some(mut connection) = self.slots.take(token, &self.site) {
-                connection.note(true, false);
-                self.move_along(shard, connection, now, Connection::advance);
-                if self.slots.is_idle(token) {
-                    self.forget(token);
-                }
-            }
-        }
-    }
-
-    // Ends requests that are inside the application: their clients learn of it now, and the application with its next word.
-    fn cut(&mut self, shard: &Shard, cut: Cut, now: Instant) -> Cuts {
-        let mut cuts = Cuts::default();
-        for mut exchange in self.site.in_flight.take(self.site.shard, cut) {
-            cuts.add(exchange.request());
-            let (wire, token) = (exchange.wire(), exchange.token());
-            exchange.cut(self.clock.date(now));
-            let ends_by_reset = exchange.is_until_close();
-            self.move_along(shard, Connection::conclude(exchange, now), now, Connection::advance);
-            // The application may hold the socket as well, and wait for the rest of its request.
-            let ours = if self.slots.wire(token).is_some() { 3 } else { 1 };
-            if Arc::strong_count(&wire) > ours && wire.output().pending() == 0 && !ends_by_reset {
-                wire.stream().abandon();
-            }
-        }
-        cuts
-    }
-
-    fn tell(&self, cuts: &Cuts, severity: Severity, what: &str) {
-        if cuts.count > 0 {
-            let message = format!("stopping: {} {what}{}", cuts.count, cuts.named(": "));
-            self.site.reporter.report(severity, &message);
-        }
-    }
-
-    fn abort(&mut self, shard: &Shard, when: &str, now: Instant) {
-        let left = self.connections();
-        while let Some(exchange) = shard.take_waiting() {
-            self.decline(exchange, Reject::Stopping, now);
-        }
-        let cuts = self.cut(shard, Cut::All, now);
-        if left > 0 {
-            let message = format!("stopped with {left} connections unfinished {when}{}", cuts.named(": "));
-            self.site.reporter.report(Severity::Warning, &message);
-        }
-        self.clear();
-        shard.enter(Phase::Stopped);
-    }
-
-    /// Ends what is with the application, and everything else.
-    pub(super) fn end_all(&mut self, shard: &Shard) {
-        let cuts = self.cut(shard, Cut::All, Instant::now());
-        self.tell(&cuts, Severity::Warning, "requests given up");
-        self.clear();
-    }
-
-    /// Drops every connection, those of workers that are still inside the application too.
-    pub fn clear(&mut self) {
-        self.close_doors();
-        for token in self.slots.places() {
-            if let Some(connection) = self.slots.connection(token) {
-                if connection.is_answering() {
-                    connection.give_up();
-                }
-            } else if let Some(wire) = self.slots.wire(token) {
-                wire.stream().reset_on_close();
-                wire.stream().abandon();
-            }
-        }
-        self.slots = Slots::default();
-        self.timers.clear();
-    }
-}
-
-/// Requests that were ended without the application, and the first of them by method and path.
-#[derive(Default)]
-struct Cuts {
-    count: usize,
-    names: Vec<String>,
-}
-
-impl Cuts {
-    fn add(&mut self, request: &RequestHead) {
-        self.count += 1;
-        if self.names.len() < NAMED {
-            // The query may hold secrets.
-            let (method, path) = (String::from_utf8_lossy(request.method()), String::from_utf8_lossy(request.path()));
-            self.names.push(format!("{method} {path}"));
-        }
-    }
-
-    // What is to be said behind the count; nothing where there is none.
-    fn named(&self, before: &str) -> String {
-        let more = if self.count > self.names.len() { ", ..." } else { "" };
-        if self.names.is_empty() { String::new() } else { format!("{before}{}{more}", self.names.join(", ")) }
     }
 }
 

@@ -157,7 +157,7 @@ def test_unfinished_response_is_cut_after_half_of_the_time_and_the_stop_succeeds
         assert time.monotonic() - begun >= 1
         assert command.process.wait(PATIENCE) == 0
         command.stdout.wait_for(word)
-        command.stderr.wait_for("responses cut that were unfinished after half of graceful_timeout")
+        command.stderr.wait_for("stopping: cut 1 response, unfinished after half of graceful_timeout")
     assert f"GET {path.decode()} 200 X" in command.stdout.seen
     assert "ERROR" not in words(command)
 
@@ -170,7 +170,7 @@ def test_unanswered_request_gets_503_at_the_end_and_is_no_error_of_the_applicati
             (response,) = client.responses("GET")
             assert (response.status, response["Retry-After"]) == (503, "1")
         assert command.process.wait(PATIENCE) == 0
-        command.stderr.wait_for("connections unfinished after the graceful timeout: GET /wait")
+        command.stderr.wait_for("stopped with 1 connection unfinished after the graceful timeout: GET /wait")
     assert "GET /wait 503 +" in command.stdout.seen
     assert "ERROR" not in words(command)
 

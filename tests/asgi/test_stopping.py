@@ -81,7 +81,7 @@ def test_what_takes_too_long_is_cancelled(served: Serve, caplog: pytest.LogCaptu
             (response,) = client.responses("GET")
             assert response.status == 503
     assert (watched.ended, watched.cancelled) == (1, 1)
-    told = [] if answered else ["stopped with 1 connections unfinished after the graceful timeout: GET /e"]
+    told = [] if answered else ["stopped with 1 connection unfinished after the graceful timeout: GET /e"]
     assert [record.getMessage() for record in caplog.records] == told
 
 

@@ -120,9 +120,7 @@ def test_endless_response_is_cut_after_half_of_the_time_and_the_stop_succeeds(pa
         assert time.monotonic() - begun >= 1
         assert command.process.wait(PATIENCE) == 0
         command.stdout.wait_for("closed" if path == b"/endless" else "write raised ClientDisconnected")
-        command.stderr.wait_for(
-            f"1 responses cut that were unfinished after half of graceful_timeout: GET {path.decode()}"
-        )
+        command.stderr.wait_for(f"cut 1 response, unfinished after half of graceful_timeout: GET {path.decode()}")
     # The status that was begun, and that the response did not leave whole.
     assert f"GET {path.decode()} 200 X" in command.stdout.seen
     assert not any("failed" in line or "Traceback" in line for line in command.stderr.seen)
@@ -135,7 +133,7 @@ def test_event_stream_is_cut_at_once(tmp_path: Path) -> None:
         command.process.send_signal(signal.SIGTERM)
         assert command.process.wait(PATIENCE) == 0
         command.stdout.wait_for("closed")
-        command.stderr.wait_for("1 event streams ended, because the server stops: GET /events")
+        command.stderr.wait_for("stopping: ended 1 event stream: GET /events")
         with client:
             while client.socket.recv(65536):
                 pass
@@ -198,7 +196,7 @@ def test_unanswered_request_gets_503_at_the_end_and_a_line_of_the_log(tmp_path: 
                 (response,) = asked.responses("GET")
                 assert (response.status, response.body) == (503, b"The server is stopping.\n")
         assert command.process.wait(PATIENCE) == 1
-        command.stderr.wait_for("connections unfinished after the graceful timeout: GET /hang")
+        command.stderr.wait_for("stopped with 2 connections unfinished after the graceful timeout: GET /hang")
         command.stderr.wait_for("wsgi-worker-0 in wait (")
     assert {"GET /hang 503 +", "GET /queued 503 +"} <= set(command.stdout.seen)
 
@@ -274,7 +272,7 @@ def test_signal_says_at_once_what_the_stop_waits_for(number: int, again: str, tm
         with client:
             assert client.receive().status == 503
         line = command.stderr.wait_for("stopped with")
-        assert line.endswith("stopped with 1 connections unfinished when it was to end at once: GET /hang")
+        assert line.endswith("stopped with 1 connection unfinished when it was to end at once: GET /hang")
         assert command.process.wait(PATIENCE) == 1
 
 

@@ -265,7 +265,7 @@ impl Attendant {
         };
         let call = Bound::new(py, Call::new(slf.clone().unbind(), serial, token, about, conversation, is_websocket))?;
         attendant.calls.put(&call);
-        // Others heard of the stop when it began.
+        // The others heard of the stop when it began.
         if attendant.lock().stopped {
             Call::stop(&call);
         }

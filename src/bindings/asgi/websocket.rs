@@ -66,8 +66,6 @@ pub struct WebSocket {
     // How it ended, for the application.
     end: Option<(u16, String)>,
     lost: bool,
-    // The server is being stopped: what is opened now is closed at once.
-    stopping: bool,
     stall: Stall,
     // The socket may hold more than was read.
     more: bool,
@@ -99,7 +97,6 @@ impl WebSocket {
             connect_told: false,
             end: None,
             lost: false,
-            stopping: false,
             stall: Stall::default(),
             more: false,
             began: now,
@@ -297,13 +294,10 @@ impl Conversation for WebSocket {
     }
 
     fn release(&mut self) -> Option<Box<Exchange>> {
-        self.lost = true;
+        (self.lost, self.place) = (true, None);
         self.end.get_or_insert((close::ABNORMAL, String::new()));
-        self.place = None;
-        match &mut self.stage {
-            Stage::Denied(http) => http.release(),
-            _ => self.exchange.take(),
-        }
+        let Stage::Denied(http) = &mut self.stage else { return self.exchange.take() };
+        http.release()
     }
 
     fn was_let_down(&self) -> bool {
@@ -341,7 +335,7 @@ impl Conversation for WebSocket {
             _ if self.lost => Err(gone()),
             (Stage::Connecting, SocketSaid::Accept { protocol, head }) => {
                 self.accept(protocol.as_deref(), head, tools)?;
-                if self.stopping {
+                if self.exchange.as_deref().is_some_and(Exchange::is_stopping) {
                     self.stop(tools);
                 }
                 self.pump(tools);
@@ -423,7 +417,6 @@ impl Conversation for WebSocket {
     }
 
     fn stop(&mut self, tools: &mut Tools<'_>) {
-        self.stopping = true;
         self.close(close::GOING_AWAY, "the server is stopping", tools.now);
     }
 
