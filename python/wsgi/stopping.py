@@ -152,8 +152,8 @@ class Countdown:
             self._changed.release()
 
     def _watch(self) -> None:
-        self._changed.acquire(timeout=min(_NOTICE, self._seconds))
-        if not self._settled and not self._hurried:
+        self._changed.acquire(timeout=_NOTICE)
+        if self._seconds > _NOTICE and not self._settled and not self._hurried:
             with suppress(Exception):
                 self._announce()
         while self._ends_process:
