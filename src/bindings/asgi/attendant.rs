@@ -192,6 +192,9 @@ impl Attendant {
 
     fn wake_at(slf: &Bound<'_, Self>, at: Instant) {
         let (py, attendant) = (slf.py(), slf.get());
+        if attendant.looped.is_over() {
+            return;
+        }
         let later = {
             let mut state = attendant.lock();
             // A timer that is too early looks again: one that moves later, as most do, costs nothing.
@@ -389,6 +392,11 @@ impl Attendant {
         };
         if over {
             attendant.hooks.over.call0(py)?;
+        }
+        if attendant.looped.is_over() {
+            // It refers to us, as we to it.
+            let timer = attendant.lock().timer.take();
+            return timer.map_or(Ok(()), |(_, handle)| handle.call_method0(py, intern!(py, "cancel")).map(drop));
         }
         match next {
             Some(Duration::ZERO) => Self::look_soon(slf),
