@@ -24,7 +24,7 @@ const SPLIT_EVERYWHERE: usize = 9000;
 const DRAWN_SPLITS: usize = 500;
 
 /// The variants that no bytes can bring about: they need a clock, a queue, a disk or an application.
-const RAISED_BY_THE_ENGINE: [Reject; 14] = [
+const RAISED_BY_THE_ENGINE: [Reject; 15] = [
     Reject::ForwardedMalformed,
     Reject::XForwardedForMalformed,
     Reject::XForwardedProtoMalformed,
@@ -36,6 +36,7 @@ const RAISED_BY_THE_ENGINE: [Reject; 14] = [
     Reject::BodyIncomplete,
     Reject::QueueFull,
     Reject::QueueTimeout,
+    Reject::Stopping,
     Reject::SpoolFull,
     Reject::SpoolFailed,
     Reject::AppFailed,

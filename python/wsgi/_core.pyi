@@ -76,6 +76,10 @@ class Server:
             OSError: the system has no more descriptors or threads.
         """
 
+    def reopen_logs(self) -> None:
+        """Opens the access log's file anew by its path, after it was moved away. If that fails, the old file stays in
+        use and the reason is logged."""
+
     def close_listeners(self) -> None:
         """Closes the listening sockets; those of a run that is still going close when it stops."""
 
@@ -122,9 +126,17 @@ class Run:
             over: called once when the run is over.
         """
 
+    def requests(self) -> list[str]:
+        """Method and path of each request that is inside the application."""
+
+    @property
+    def connections(self) -> int:
+        """Connections that a stop still waits for; 0 before one."""
+
     def stop(self) -> None:
         """Asks for a graceful end and returns at once: nobody new, idle connections close, what runs is finished within
-        `graceful_timeout`."""
+        `graceful_timeout`. Responses that are unfinished after half of it are cut; requests that are unanswered at
+        its end get 503."""
 
     def abort(self) -> None:
         """Asks for an end at once, dropping what is unfinished. Returns at once."""

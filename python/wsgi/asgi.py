@@ -21,8 +21,9 @@ from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
 from wsgi.lifespan import ASGIApplication, Lifespan
 from wsgi.logging import report
-from wsgi.running import FAREWELL, TICK, Run
+from wsgi.running import TICK, Run, described
 from wsgi.settings import Settings
+from wsgi.stopping import FAREWELL, counted, place
 
 if TYPE_CHECKING:
     # For checkers alone: imported after the application, whose wsgi.py may have the name.
@@ -73,6 +74,20 @@ def _new_loop(name: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+def _place(task: asyncio.Task[Any]) -> str:
+    """Where a task waits: the innermost coroutine that can be seen."""
+    coroutine: Any = task.get_coro()
+    found = "an unknown place"
+    # Bounded, since any object can say that it awaits another.
+    for _ in range(100):
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is None:
+            break
+        found = place(frame)
+        coroutine = getattr(coroutine, "cr_await", None)
+    return found
+
+
 def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., object]:
     # Most requests never wait: run at once, they cost the loop no turn of their own.
     if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
@@ -103,7 +118,7 @@ class LoopRun(Run):
     def __init__(
         self, core: _core.Run, *, background: bool, app: ASGIApplication, settings: Settings, servers: list[object]
     ) -> None:
-        super().__init__(core, background=background)
+        super().__init__(core, background=background, graceful_timeout=settings.graceful_timeout)
         self._app = app
         self._settings = settings
         self._servers = servers
@@ -114,8 +129,10 @@ class LoopRun(Run):
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._over = False
-        self._asked_at: float | None = None
         self._aborted = False
+        self._attendant: _core.Attendant | None = None
+        # The application is asked to end its lifespan.
+        self._ends_lifespan = False
         # What the loop waits for at the moment, as far as a stop cuts it short.
         self._patience: asyncio.Task[Any] | None = None
         self._left: tuple[str, ...] = ()
@@ -136,8 +153,6 @@ class LoopRun(Run):
 
     def stop(self) -> None:
         """Asks for a graceful stop. From any thread and any signal handler."""
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
         super().stop()
         self._tell_loop()
 
@@ -157,8 +172,23 @@ class LoopRun(Run):
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._hurry)
 
+    def waits_for(self) -> str:
+        """Describes what a stop still waits for; "" if that is nothing."""
+        if self._ends_lifespan:
+            return "the application's lifespan shutdown"
+        requests, attendant = self._core.requests(), self._attendant
+        tasks = len(attendant.tasks) if attendant is not None else 0
+        return described(
+            requests,
+            other_connection=self._core.connections - len(requests),
+            background_task=tasks - len(requests),
+        )
+
+    def _time_left(self) -> float:
+        return 0.0 if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
+
     def _hurry(self) -> None:
-        """Cuts short what the loop waits for: the start at any stop, the last tasks when there is no more time."""
+        """Cuts short what the loop waits for: the start at any stop, anything when there is no more time."""
         if self._patience is not None and (self._aborted or not self._ready.is_set()):
             self._patience.cancel()
 
@@ -178,7 +208,7 @@ class LoopRun(Run):
 
     def finish(self) -> tuple[str, ...]:
         """Waits for the loop; gives the names of what was given up."""
-        end = time.monotonic() + self._settings.graceful_timeout + 4 * FAREWELL
+        end = time.monotonic() + self._time_left() + 4 * FAREWELL
         for thread in self._threads:
             while thread.is_alive() and not self._over and time.monotonic() < end:
                 thread.join(TICK)
@@ -211,25 +241,27 @@ class LoopRun(Run):
         with self._hearing:
             loop.add_reader(self._hearing.fileno(), self._hearing.listen)
             try:
-                if await self._patiently(lifespan.start()):
+                if await self._patiently(lifespan.start(), starting=True):
                     self._ready.set()
                     if timeout is not None:
                         loop.call_later(timeout, self.stop)
                     await self._attend(loop, lifespan, started)
             finally:
-                await lifespan.stop(max(self._settings.graceful_timeout, FAREWELL))
+                self._ends_lifespan = True
+                await self._patiently(lifespan.stop(max(self._time_left(), FAREWELL)))
+                self._ends_lifespan = False
                 loop.remove_reader(self._hearing.fileno())
 
-    async def _patiently(self, awaited: Any) -> bool:
-        """Waits for what a stop may cut short; False if it did."""
-        self._patience = asyncio.ensure_future(awaited)
-        if self._asked_at is not None and not self._ready.is_set():
-            self._patience.cancel()
+    async def _patiently(self, awaited: Any, *, starting: bool = False) -> bool:
+        """Waits for what `_hurry` may cut short; False if it did."""
+        self._patience = patience = asyncio.ensure_future(awaited)
+        if starting and self.deadline is not None:
+            patience.cancel()
         try:
-            await asyncio.wait([self._patience])
-            if self._patience.cancelled():
+            await asyncio.wait([patience])
+            if patience.cancelled():
                 return False
-            self._patience.result()
+            patience.result()
             return True
         finally:
             self._patience = None
@@ -246,6 +278,7 @@ class LoopRun(Run):
             create_task=_task_maker(loop),
             over=over.set,
         )
+        self._attendant = attendant
         loop.add_reader(attendant.fileno(), attendant.turn)
         loop.call_soon(attendant.turn)
         if started is not None:
@@ -259,8 +292,7 @@ class LoopRun(Run):
     async def _end_tasks(self, attendant: _core.Attendant) -> None:
         """Waits for what applications still do after their responses, as long as the stop may take; then cancels it."""
         tasks = attendant.tasks
-        asked_at = time.monotonic() if self._asked_at is None else self._asked_at
-        left = asked_at + self._settings.graceful_timeout - time.monotonic()
+        left = self._time_left()
         if tasks and left > 0 and not self._aborted:
             await self._patiently(asyncio.wait(tasks, timeout=left))
         tasks = [task for task in tasks if not task.done()]
@@ -270,20 +302,26 @@ class LoopRun(Run):
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=FAREWELL)
-        stubborn = sum(not task.done() for task in tasks)
+        stubborn = [task for task in tasks if not task.done()]
         if stubborn:
-            report(logging.ERROR, f"gave up waiting for {stubborn} requests that do not let themselves be cancelled")
+            count, places = counted(len(stubborn), "request"), ", ".join(map(_place, stubborn))
+            report(logging.ERROR, f"gave up waiting for {count} that cannot be cancelled: {places}")
             self._left = ("wsgi-loop",)
+
+    async def _tidy(self, rest: set[asyncio.Task[Any]]) -> None:
+        end = time.monotonic() + FAREWELL
+        for task in rest:
+            task.cancel()
+        if rest:
+            await self._patiently(asyncio.wait(rest, timeout=FAREWELL))
+        # Not `wait_for`, which waits for as long as a generator swallows its cancellation.
+        generators = asyncio.ensure_future(asyncio.get_running_loop().shutdown_asyncgens())
+        await self._patiently(asyncio.wait([generators], timeout=max(end - time.monotonic(), TICK)))
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends what the application has left in the loop, and the loop."""
         try:
-            rest = [] if loop.is_closed() else asyncio.all_tasks(loop)
-            for task in rest:
-                task.cancel()
-            if rest:
-                loop.run_until_complete(asyncio.wait(rest, timeout=FAREWELL))
-            loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), FAREWELL))
+            loop.run_until_complete(self._tidy(asyncio.all_tasks(loop)))
         except Exception as error:
             report(logging.ERROR, "the event loop could not be tidied up", error)
         finally:

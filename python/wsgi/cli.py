@@ -1,8 +1,8 @@
 """The command `wsgi MODULE:APP [options]`.
 
-Exit codes: 0 after a stop that was asked for, 1 when the start fails, 2 for a command line that cannot be understood,
-130 after Ctrl-C during the start. A failed start writes one line; a traceback is written for the application's own
-errors alone.
+Exit codes: 0 after a stop that was asked for, 1 when the start fails or a stop had to give up requests or threads that
+still run, 2 for a command line that cannot be understood, 130 after Ctrl-C during the start. A failed start writes one
+line; a traceback is written for the application's own errors alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from wsgi import __version__
+from wsgi.descriptors import fill_standard, replace_missing_streams
 from wsgi.errors import LoadError, WSGIServerError
 from wsgi.foreign import counterpart
 from wsgi.names import nearest
@@ -103,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters:
         arguments: the command line after the program's name, that of the process by default.
     """
+    fill_standard()
+    replace_missing_streams()
     flags = vars(_parser().parse(arguments))
     target: str = flags.pop("target")
     try:
@@ -158,12 +161,18 @@ def _run(target: str, flags: dict[str, object]) -> int:
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
     _release(settings)
-    server.run()
-    if server.stuck:
+    server._owns_process = True
+    try:
+        server.run()
+    finally:
+        countdown = server._countdown
+        if countdown is not None:
+            # From here on the interpreter waits for threads of the application's.
+            countdown.begin()
+            countdown.settle()
+    if server.stuck and countdown is not None:
         # Threads that are still inside the application would keep or break the interpreter's own end.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+        countdown.leave()
     return 0
 
 

@@ -78,7 +78,8 @@ class RequestBodyError(WSGIServerError, OSError):
 
 
 class ClientDisconnected(RequestBodyError, ConnectionError):
-    """The client closed or reset the connection before its request body or its response was complete."""
+    """The client closed or reset the connection before its request body or its response was complete, or the server cut
+    the response because it is stopping."""
 
 
 class BodyTimeout(RequestBodyError, TimeoutError):

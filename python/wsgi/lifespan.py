@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from wsgi.errors import StartupError
 from wsgi.logging import report
 
 __all__ = ["Lifespan"]
+
+# Seconds that a cancelled lifespan has to end.
+_MOMENT = 0.5
 
 Message = MutableMapping[str, Any]
 ASGIApplication = Callable[..., Awaitable[object]]
@@ -58,9 +62,10 @@ class Lifespan:
             self.state = self._state
 
     async def stop(self, patience: float) -> None:
-        """Has the application end, within `patience` seconds; it is cancelled then."""
+        """Has the application end, within `patience` seconds; it is cancelled then, and has a moment for that."""
         if self._task is None:
             return
+        end = time.monotonic() + patience
         if self.state is not None and not self._task.done():
             try:
                 answer = await asyncio.wait_for(self._ask("lifespan.shutdown"), patience)
@@ -72,10 +77,11 @@ class Lifespan:
                     report(logging.ERROR, f"the application failed to end well: {reason}")
         if not self._task.done():
             # What it does after its last answer is short; it may also be one that never started.
-            await asyncio.wait([self._task], timeout=0 if self.state is None else min(patience, 1.0))
+            left = min(max(end - time.monotonic(), 0.0), 1.0)
+            await asyncio.wait([self._task], timeout=0 if self.state is None else left)
         if not self._task.done():
             self._task.cancel()
-            await asyncio.wait([self._task], timeout=min(patience, 1.0))
+            await asyncio.wait([self._task], timeout=_MOMENT)
         if self._error is not None and self.state is not None:
             report(logging.ERROR, "the application failed in its lifespan", self._error)
 

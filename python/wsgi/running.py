@@ -16,11 +16,12 @@ from wsgi import _core
 from wsgi.errors import StartupError
 from wsgi.hearing import Hearing
 from wsgi.logging import report
+from wsgi.stopping import FAREWELL, counted, whereabouts
 
-__all__ = ["FAREWELL", "TICK", "Run", "require_real_threads"]
+__all__ = ["TICK", "Run", "described", "require_real_threads"]
 
-# After the engine is over, a thread needs a moment to come home. One that does not is inside the application.
-FAREWELL = 1.0
+# Requests that are named where a stop waits for many.
+_NAMED = 5
 # How often the end of a stop is looked for.
 TICK = 0.05
 
@@ -51,17 +52,36 @@ def require_real_threads() -> None:
     )
 
 
+def described(requests: list[str], **others: int) -> str:
+    """Describes what a stop waits for, such as `2 requests (GET /a, GET /b) and 1 connection`; "" if that is nothing.
+
+    Parameters:
+        requests: method and path of each request that is running.
+        others: how many there are of each other kind, by its name in the singular.
+    """
+    parts = []
+    if requests:
+        named = requests[:_NAMED] + ["..."] * (len(requests) > _NAMED)
+        parts.append(f"{counted(len(requests), 'request')} ({', '.join(named)})")
+    parts += [counted(count, kind.replace("_", " ")) for kind, count in others.items() if count > 0]
+    return " and ".join(parts)
+
+
 class Run:
     """One run of a server for WSGI: its worker threads, and the wait for them.
 
     Parameters:
         core: the engine's part.
         background: nobody will call `wait`; whoever closes the server waits for the end.
+        graceful_timeout: seconds that a stop may take.
     """
 
     interface = "WSGI"
 
-    def __init__(self, core: _core.Run, *, background: bool) -> None:
+    def __init__(self, core: _core.Run, *, background: bool, graceful_timeout: float) -> None:
+        self.deadline: float | None = None
+        """When the time of the stop is over (`time.monotonic()`); None until one is asked for."""
+        self._graceful_timeout = graceful_timeout
         self.ended = threading.Event()
         self.background = background
         self._core = core
@@ -110,18 +130,31 @@ class Run:
     def stop(self) -> None:
         """Asks for a graceful stop. From any thread and any signal handler."""
         if os.getpid() == self._process:
+            if self.deadline is None:
+                self.deadline = time.monotonic() + self._graceful_timeout
             self._core.stop()
             self._tell()
 
     def abort(self) -> None:
         """Asks for a stop at once. From any thread and any signal handler."""
         if os.getpid() == self._process:
+            self.deadline = time.monotonic()
             self._core.abort()
             self._tell()
 
     def _tell(self) -> None:
         self._stopping = True
         self._hearing.tell()
+
+    def waits_for(self) -> str:
+        """Describes what a stop still waits for; "" if that is nothing."""
+        requests = self._core.requests()
+        return described(requests, other_connection=self._core.connections - len(requests))
+
+    def give_up(self) -> None:
+        """Answers and logs what is unfinished, without the threads that are at it."""
+        self._core.abort()
+        self._core.finish()
 
     def is_mine(self) -> bool:
         """Whether the calling thread is one that the end of this run waits for."""
@@ -159,10 +192,10 @@ class Run:
                     break
         self._core.finish()
         atexit.unregister(self._leave)
-        stuck = tuple(thread.name for thread in self._threads if thread.is_alive())
+        stuck = [thread for thread in self._threads if thread.is_alive()]
         if stuck:
-            report(logging.ERROR, f"gave up waiting for requests that are still running in {', '.join(stuck)}")
-        return stuck
+            report(logging.ERROR, f"gave up waiting for requests that are still running: {whereabouts(stuck)}")
+        return tuple(thread.name for thread in stuck)
 
     def _is_over(self) -> bool:
         """Whether the threads have nothing more to do than to come home."""

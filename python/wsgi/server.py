@@ -25,13 +25,16 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsgi import _core
+from wsgi.descriptors import fill_standard
 from wsgi.environ import base_environ
 from wsgi.errors import StartupError, WSGIServerError
 from wsgi.interface import WSGI, choose
 from wsgi.logging import report
 from wsgi.running import Run, require_real_threads
 from wsgi.settings import Settings
+from wsgi.signals import is_free
 from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
+from wsgi.stopping import Countdown, aside, say
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -121,6 +124,8 @@ class WSGIServer:
         self._run: Run | None = None
         if app is not None:
             self.set_app(app)
+        # Before anything is opened that could take their place.
+        fill_standard()
         self._core = _core.Server(settings)
         self._environs = [base_environ(place, settings) for place in self._core.places]
         self.addresses: tuple[str, ...] = tuple(self._core.addresses)
@@ -174,8 +179,12 @@ class WSGIServer:
     def serve_forever(self, poll_interval: float | None = None) -> None:
         """Serves until `shutdown()`, or until SIGINT or SIGTERM where this is the main thread and the program has no
         handlers of its own for them. Then it stops gracefully: running requests are finished within `graceful_timeout`
-        seconds. A second signal stops at once. While the command `wsgi` imports the program, it closes the server and
+        seconds. A second signal stops at once. On the same terms SIGUSR1 reopens the access log, and SIGHUP and SIGUSR2
+        are ignored with a line in the log. While the command `wsgi` imports the program, it closes the server and
         returns, since the command serves the application.
+
+        Threads of the application's that are no requests are the program's own: this returns without them, and the
+        interpreter waits for those that are not daemons, as it always does.
 
         Parameters:
             poll_interval: for wsgiref's sake; nothing is polled here.
@@ -189,11 +198,13 @@ class WSGIServer:
             # Its port may be the one that the command is about to listen on.
             self.server_close()
             return
-        with self._signals():
+        with self._signals() as countdown:
             run = self._start()
             try:
-                run.wait(started=lambda: print(f"WSGIServer: {self._banner(run)}", file=sys.stderr, flush=True))
+                run.wait(started=lambda: say(self._banner(run)))
             finally:
+                if self._owns_process:
+                    countdown.begin()
                 run.stop()
                 self._end(run)
 
@@ -267,43 +278,67 @@ class WSGIServer:
     _stuck: tuple[str, ...] = ()
     # A signal ends the server, and not only this run of it.
     _closes = False
+    # The process ends with the server, and with its stop's time. Only the command says so.
+    _owns_process = False
     _serves_in_context = True
+    # The last stop's time.
+    _countdown: Countdown | None = None
 
     def _banner(self, run: Run) -> str:
         threads = f", up to {self.settings.threads} threads" if self._interface == WSGI else ""
         return f"Serving HTTP on {', '.join(self.addresses)} ({run.interface}{threads}, pid {os.getpid()})"
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Lets SIGINT and SIGTERM stop the server, where nobody else has laid claim to them."""
+    def _signals(self) -> Iterator[Countdown]:
+        """Lets SIGINT and SIGTERM stop the server, SIGUSR1 reopen its log, and SIGHUP and SIGUSR2 do nothing, where
+        the program has no handlers of its own for them."""
+        self._countdown = countdown = Countdown(
+            self.settings.graceful_timeout,
+            lambda: "" if (run := self._run) is None else run.waits_for(),
+            ends_process=self._owns_process,
+            close=self._give_up,
+        )
         if threading.current_thread() is not threading.main_thread():
-            yield
+            yield countdown
             return
-        asked = False
 
         def stop(number: int, frame: FrameType | None) -> None:
-            nonlocal asked
             run = self._run
+            if countdown.has_begun:
+                countdown.hurry()
+                if run is not None:
+                    run.abort()
+                return
             if run is None:
                 raise KeyboardInterrupt
-            if asked:
-                run.abort()
-                return
-            asked = True
+            again = "press Ctrl-C again" if number == signal.SIGINT else "send a second signal"
+            countdown.begin(f"{again} to end at once")
             if self._closes:
                 # Nobody will accept again: better refused now than reset at the end of the graceful stop.
                 self._core.close_listeners()
             run.stop()
 
-        before = {}
-        for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            if signal.getsignal(number) is default:
-                before[number] = signal.signal(number, stop)
+        handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, **self._other_handlers()}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_free(number)}
         try:
-            yield
+            yield countdown
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            # A second signal is heard to the end of a process that is the server's own.
+            if not self._owns_process:
+                for number, former in before.items():
+                    signal.signal(number, former)
+
+    def _other_handlers(self) -> dict[int, Callable[[int, FrameType | None], None]]:
+        def reopen(number: int, frame: FrameType | None) -> None:
+            aside(self._core.reopen_logs)
+
+        def ignore(number: int, frame: FrameType | None) -> None:
+            name = signal.Signals(number).name
+            aside(report, logging.WARNING, f"{name} was ignored: there are no worker processes to restart")
+
+        # Elsewhere than on Unix they do not exist.
+        named = (("SIGUSR1", reopen), ("SIGHUP", ignore), ("SIGUSR2", ignore))
+        return {getattr(signal, name): handler for name, handler in named if hasattr(signal, name)}
 
     def _start(self, *, once: bool = False, background: bool = False) -> Run:
         with self._lock:
@@ -341,7 +376,7 @@ class WSGIServer:
         if self._interface == WSGI:
             core = self._core.start(app, self._environs, shards=_shards(), once=once)
             with _ending(core):
-                return Run(core, background=background)
+                return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
         # Imported late: asyncio is large, and nothing to WSGI.
         from wsgi.asgi import LoopRun, single
 
@@ -349,6 +384,13 @@ class WSGIServer:
         core = self._core.start(app, self._environs, once=once, looped=True)
         with _ending(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
+
+    def _give_up(self) -> None:
+        """Ends what runs without waiting for anything."""
+        run = self._run
+        if run is not None:
+            run.give_up()
+        self._core.close()
 
     def _servers(self) -> list[object]:
         """The `server` of each listener's scopes: name and port, or a Unix socket's path."""

@@ -206,7 +206,8 @@ class Settings:
     keep_alive = Option(Seconds(0.001, YEAR, zero="no keep-alive"), 75.0, "Time",
         "longest idle time of a connection between requests; 0 closes after each response")
     graceful_timeout = Option(Seconds(0.001, YEAR, zero="at once"), 30.0, "Time",
-        "longest time for running requests to finish when the server stops; 0 ends them at once")
+        "longest time for a stop: for running requests, an ASGI application's lifespan and the application's threads; "
+        "responses that are unfinished after half of it are cut; 0 ends everything at once")
 
     # proxies
     trusted_proxies = Option(Many(Network()), (), "Proxies",

@@ -73,6 +73,11 @@ pub fn gone() -> PyErr {
     raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the client has gone",))
 }
 
+/// What an application is told that writes more to a response which a stop has ended.
+pub fn stopping() -> PyErr {
+    raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the response was cut because the server is stopping",))
+}
+
 /// Whether an error says that a client has gone.
 pub fn is_gone(py: Python<'_>, error: &PyErr) -> bool {
     let kind = CLIENT_DISCONNECTED.import(py, "wsgi.errors", "ClientDisconnected");

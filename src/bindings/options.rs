@@ -1,6 +1,5 @@
 //! The settings table's values as the engine's options.
 
-use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,12 +162,16 @@ impl<'py> Settings<'_, 'py> {
         let (target, name): (Box<dyn Target>, _) = if path.as_os_str() == "-" {
             (Box::new(Descriptor::new(std::io::stdout())), "the access log on standard output".to_owned())
         } else {
-            let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| {
+            let target = AccessLog::open(&path).map_err(|error| {
                 PyValueError::new_err(format!("option access_log: cannot open {}: {error}", path.display()))
             })?;
-            (Box::new(Descriptor::new(file)), format!("the access log {}", path.display()))
+            (target, format!("the access log {}", path.display()))
         };
-        let log = AccessLog::start(target, name, format, excluded, Arc::clone(reporter))?;
+        let mut log = AccessLog::start(target, name, format, excluded, Arc::clone(reporter))?;
+        if path.as_os_str() != "-" {
+            // The program may change its directory.
+            log = log.at(std::path::absolute(&path)?);
+        }
         Ok(Arc::new([Box::new(log)]))
     }
 }

@@ -12,8 +12,9 @@ use super::asgi::scope::Builder;
 use super::options::Settings;
 use super::reporter::LoggingReporter;
 use super::wsgi::gateway::WsgiGateway;
-use super::wsgi::running_calls::RunningCalls;
+use super::{asgi, wsgi};
 use crate::engine::gateway::Reporter;
+use crate::engine::in_flight::InFlight;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
 use crate::engine::server::{self, Plan};
@@ -85,17 +86,24 @@ impl Server {
         if environs.len() != listeners.len() {
             return Err(PyValueError::new_err("one environ is needed for each listener"));
         }
-        let calls = Arc::new(RunningCalls::new(self.options.threads + shards));
+        let (calls, loop_calls) = (Arc::<wsgi::calls::Calls>::default(), Arc::<asgi::calls::Calls>::default());
+        let in_flight: Arc<dyn InFlight> = if looped { Arc::clone(&loop_calls) as _ } else { Arc::clone(&calls) as _ };
         let plan = Plan {
             options: Arc::clone(&self.options),
             shards,
             once,
             looped,
             reporter: Arc::clone(&calls) as Arc<dyn Reporter>,
+            in_flight: Arc::clone(&in_flight),
             observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         let engine = server::Run::start(&listeners, &plan)?;
-        Ok(Run { engine, app, environs, calls })
+        Ok(Run { engine, app, environs, calls, loop_calls, in_flight })
+    }
+
+    fn reopen_logs(&self, py: Python<'_>) {
+        let observers = Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner));
+        py.detach(|| observers.iter().for_each(|observer| observer.reopen()));
     }
 
     fn close_listeners(&self) {
@@ -123,7 +131,9 @@ pub struct Run {
     engine: server::Run,
     app: Py<PyAny>,
     environs: Vec<Py<PyDict>>,
-    calls: Arc<RunningCalls>,
+    calls: Arc<wsgi::calls::Calls>,
+    loop_calls: Arc<asgi::calls::Calls>,
+    in_flight: Arc<dyn InFlight>,
 }
 
 #[pymethods]
@@ -140,8 +150,8 @@ impl Run {
 
     #[pyo3(signature = (index, /))]
     fn work(&self, py: Python<'_>, index: usize) -> PyResult<()> {
-        let slot = self.calls.0.get(index).map(Arc::clone).unwrap_or_default();
-        let mut gateway = WsgiGateway::new(py, self.app.bind(py).clone(), &self.environs, slot)?;
+        let mut gateway =
+            WsgiGateway::new(py, self.app.bind(py).clone(), &self.environs, Arc::clone(&self.calls), index)?;
         self.engine.work(index, &mut gateway);
         Ok(())
     }
@@ -160,7 +170,27 @@ impl Run {
     ) -> PyResult<Attendant> {
         let looped = self.engine.looped().ok_or_else(|| PyRuntimeError::new_err("the run has no shard"))?;
         let builder = Builder::new(servers, state, looped.options().pathsend);
-        Attendant::new(looped, self.app.clone_ref(py), builder, event_loop, context.into(), create_task, over)
+        Attendant::new(
+            looped,
+            Arc::clone(&self.loop_calls),
+            self.app.clone_ref(py),
+            builder,
+            event_loop,
+            context.into(),
+            create_task,
+            over,
+        )
+    }
+
+    /// Method and path of each request that is running.
+    fn requests(&self) -> Vec<String> {
+        self.in_flight.requests()
+    }
+
+    /// Connections that a stop still waits for.
+    #[getter]
+    fn connections(&self) -> usize {
+        self.engine.connections()
     }
 
     fn stop(&self) {

@@ -4,8 +4,10 @@
 //! Lines stay in order, and whole: what a target has taken the beginning of is the first thing it gets when it takes bytes
 //! again. What finds no room while it takes none is lost as whole lines, counted, and reported.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -100,6 +102,8 @@ struct Lines {
     taken: Taken,
     lost: u64,
     state: State,
+    // What the next lines are written to, if that is something else than before.
+    target: Option<Box<dyn Target>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -137,6 +141,8 @@ pub struct AccessLog {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
     name: String,
+    // The file's path; none for a log that is no file.
+    path: Option<PathBuf>,
     reporter: Arc<dyn Reporter>,
 }
 
@@ -163,7 +169,19 @@ impl AccessLog {
             until: None,
         };
         let writer = spawn("wsgi-access-log".to_owned(), move || writer.run())?;
-        Ok(Self { format, excluded, shared, writer: Some(writer), name, reporter })
+        Ok(Self { format, excluded, shared, writer: Some(writer), name, path: None, reporter })
+    }
+
+    /// Where its file is, so that it can be opened anew.
+    #[must_use]
+    pub fn at(mut self, path: PathBuf) -> Self {
+        self.path = Some(path);
+        self
+    }
+
+    /// Opens a log's file, or makes it; lines are appended.
+    pub fn open(path: &Path) -> io::Result<Box<dyn Target>> {
+        Ok(Box::new(Descriptor::new(OpenOptions::new().create(true).append(true).open(path)?)))
     }
 }
 
@@ -183,6 +201,22 @@ impl Observer for AccessLog {
         drop(lines);
         if first {
             self.shared.changed.notify_all();
+        }
+    }
+
+    fn reopen(&self) {
+        let Some(path) = &self.path else { return };
+        match Self::open(path) {
+            Ok(file) => {
+                self.shared.lines().target = Some(file);
+                self.shared.changed.notify_all();
+                self.reporter.report(Severity::Info, &format!("the access log {} was reopened", path.display()));
+            }
+            Err(error) => {
+                let path = path.display();
+                let message = format!("cannot reopen the access log {path}: {error}; it goes on in the file it has");
+                self.reporter.report(Severity::Error, &message);
+            }
         }
     }
 
@@ -258,6 +292,10 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         while self.take_lines() {
+            if self.at == self.bytes.len() {
+                // The log was reopened, and there is nothing to write.
+                continue;
+            }
             match self.target.write(&self.bytes[self.at..]) {
                 Ok(count @ 1..) => self.advance(count),
                 Ok(_) => self.fail(&io::ErrorKind::WriteZero.into()),
@@ -276,7 +314,8 @@ impl Writer {
         if self.at == self.bytes.len() {
             lines.taken = Taken::default();
             self.shared.changed.notify_all();
-            let idle = |lines: &mut Lines| lines.bytes.is_empty() && lines.state != State::Closed;
+            let idle =
+                |lines: &mut Lines| lines.bytes.is_empty() && lines.target.is_none() && lines.state != State::Closed;
             lines = self.shared.changed.wait_while(lines, idle).unwrap_or_else(PoisonError::into_inner);
             // A moment more gathers what a busy server adds; the end does not wait for it.
             let gathering = |lines: &mut Lines| lines.state == State::Open;
@@ -293,6 +332,13 @@ impl Writer {
             lines.taken = Taken { bytes: self.bytes.len(), count: count_lines(&self.bytes) };
         }
         self.lost += std::mem::take(&mut lines.lost);
+        // Lines that the last target takes are finished there; one that it has taken in part and takes no more of begins anew.
+        if self.at == 0 || self.failing {
+            if let Some(target) = lines.target.take() {
+                self.target = target;
+                self.at = memrchr(b'\n', &self.bytes[..self.at]).map_or(0, |end| end + 1);
+            }
+        }
         if lines.state != State::Closed {
             return true;
         }
@@ -344,7 +390,7 @@ impl Writer {
         }
         let lines = self.shared.lines();
         let state = lines.state;
-        let same = |lines: &mut Lines| lines.state == state;
+        let same = |lines: &mut Lines| lines.state == state && lines.target.is_none();
         drop(self.shared.changed.wait_timeout_while(lines, RETRY, same));
     }
 

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::crew::Crew;
 use super::exchange::{Content, Exchange};
 use super::gateway::{Gateway, Reporter, Severity};
+use super::in_flight::Uninterruptible;
 use super::observe::{Observer, Record};
 use super::options::Options;
 use super::site::Site;
@@ -43,7 +44,15 @@ pub fn site(options: Options, witness: &Witness) -> Arc<Site> {
     let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
     let crew = Arc::new(Crew::new(1, 1));
     let spool = Arc::new(Budget::of(&options, u64::MAX));
-    Arc::new(Site::new(0, Arc::new(options), crew, spool, Arc::<Notebook>::default(), observers))
+    Arc::new(Site::new(
+        0,
+        Arc::new(options),
+        crew,
+        spool,
+        Arc::<Notebook>::default(),
+        Arc::new(Uninterruptible),
+        observers,
+    ))
 }
 
 /// The whole body, or an empty one if it cannot be read.

@@ -88,6 +88,7 @@ pub struct Exchange {
 }
 
 /// The state of a response.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 pub(super) struct Response {
     pub progress: Progress,
     pub plan: Option<Plan>,
@@ -100,6 +101,7 @@ pub(super) struct Response {
     surplus: bool,
     // Part of the content is a stretch of a file.
     pub has_file: bool,
+    event_stream: bool,
 }
 
 impl Response {
@@ -114,6 +116,7 @@ impl Response {
             streaming: false,
             surplus: false,
             has_file: false,
+            event_stream: false,
         }
     }
 }
@@ -269,7 +272,13 @@ impl Exchange {
         if self.response.progress == Progress::Waiting {
             let plan = self.plan(head, size);
             self.response.open(head, plan, clock, &mut self.connection.wire.output());
+            self.response.event_stream = size == BodySize::Unknown && head.is_event_stream();
         }
+    }
+
+    /// Whether the response that was begun is a stream of server-sent events.
+    pub fn is_event_stream(&self) -> bool {
+        self.response.event_stream
     }
 
     /// Begins with `head` as [`Exchange::begin`] does, unless that was done before, and queues all of the content at once,
@@ -418,7 +427,19 @@ impl Exchange {
         }
     }
 
-    fn is_until_close(&self) -> bool {
+    /// Ends the request without the application, whose further content is dropped: with 503, or, if the response was begun,
+    /// by aborting it.
+    pub(super) fn cut(&mut self, date: &[u8; 29]) {
+        match self.response.progress {
+            Progress::Waiting => self.answer_refusal(Reject::Stopping, date),
+            Progress::Begun => self.abort_for(Cause::Stopped),
+            Progress::Complete | Progress::Aborted => {}
+        }
+        // A thread of the application may wait for the client to catch up.
+        self.connection.wire.output().seal();
+    }
+
+    pub(super) fn is_until_close(&self) -> bool {
         self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose)
     }
 
@@ -455,7 +476,7 @@ impl Exchange {
     }
 
     /// The number of the shard that it came from and goes back to.
-    pub(super) fn shard(&self) -> usize {
+    pub fn shard(&self) -> usize {
         self.connection.site.shard
     }
 

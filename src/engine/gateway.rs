@@ -11,7 +11,8 @@ use crate::http::reject::Reject;
 /// Runs applications. One value per worker thread, so it may keep what belongs to that thread.
 pub trait Gateway {
     /// Answers one exchange and gives it back. One that was not answered is answered 500; one that was begun and not
-    /// finished is aborted. `None` means that it was lost: its connection is reset.
+    /// finished is aborted. `None` means that a stop took it
+    /// away meanwhile ([`InFlight`](super::in_flight::InFlight)).
     fn serve(&mut self, exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>>;
 
     /// Runs `work`, which waits or talks to the kernel, without holding what others need (the interpreter).

@@ -101,6 +101,11 @@ impl Exchange {
         self.connection.wire.is_ahead()
     }
 
+    /// Whether the server is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.connection.site.is_stopping()
+    }
+
     /// Puts the body back where it was taken from.
     pub fn put_body(&mut self, body: Body) {
         self.body = body;

@@ -33,6 +33,7 @@ impl Rig {
             once: false,
             looped: true,
             reporter: Arc::<Notebook>::default() as Arc<dyn Reporter>,
+            in_flight: Arc::new(super::super::in_flight::Uninterruptible),
             observers,
         };
         let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();

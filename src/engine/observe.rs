@@ -86,6 +86,9 @@ pub trait Observer: Send + Sync {
     /// Called once for each response, on whichever thread sent its last byte. Must not block.
     fn finished(&self, record: &Record);
 
+    /// Opens its file anew, which may have been moved away.
+    fn reopen(&self) {}
+
     /// Brings what was told so far to where it belongs. May block for a moment.
     fn flush(&self) {}
 }

@@ -95,6 +95,7 @@ pub struct Output {
     failure: Option<io::ErrorKind>,
     // Why a file could not be sent whole.
     file_failure: Option<Box<str>>,
+    sealed: bool,
 }
 
 impl Output {
@@ -142,6 +143,16 @@ impl Output {
     /// Why a file could not be sent to the end of its stretch, which fails the flush as a broken connection does.
     pub fn take_file_failure(&mut self) -> Option<Box<str>> {
         self.file_failure.take()
+    }
+
+    /// The application is not to wait any more until its client has caught up: the response was ended without it.
+    pub fn seal(&mut self) {
+        self.sealed = true;
+    }
+
+    /// Whether the response was ended without the application.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// Lets `write` append bytes behind everything that is queued.

@@ -100,6 +100,7 @@ mod tests {
 
     use super::super::crew::Crew;
     use super::super::doubles::Notebook;
+    use super::super::in_flight::Uninterruptible;
     use super::super::options::Options;
     use super::super::spool::Budget;
     use super::*;
@@ -110,7 +111,18 @@ mod tests {
         let options = Options { trusted, proxy_protocol, ..Options::default() };
         let notebook = Arc::<Notebook>::default();
         let (crew, spool) = (Arc::new(Crew::new(1, 1)), Arc::new(Budget::new(0, 0, 0)));
-        (Site::new(0, Arc::new(options), crew, spool, Arc::clone(&notebook) as _, Arc::new([])), notebook)
+        (
+            Site::new(
+                0,
+                Arc::new(options),
+                crew,
+                spool,
+                Arc::clone(&notebook) as _,
+                Arc::new(Uninterruptible),
+                Arc::new([]),
+            ),
+            notebook,
+        )
     }
 
     fn peer(text: &str) -> Peer {

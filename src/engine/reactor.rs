@@ -5,27 +5,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::{Clock, after};
+use super::clock::Clock;
 use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{Door, LOOK};
 use super::exchange::Exchange;
 use super::gateway::Severity;
-use super::observe::Cause;
 use super::patience::Spareness;
-use super::shard::{Phase, Shard};
+use super::shard::Shard;
 use super::site::Site;
 use super::slots::Slots;
 use super::timers::Timers;
 use crate::http::reject::Reject;
-use crate::net::listener::{Accepted, Listener};
+use crate::net::listener::Listener;
 use crate::net::poller::{Poller, Readiness, Waker};
 
 /// Changes of readiness taken from the kernel at a time.
 const EVENTS: usize = 256;
 /// The shared receive buffer; a connection keeps bytes of its own only while a request is incomplete.
 const SCRATCH: usize = 64 * 1024;
-/// Clients accepted at the most when the server stops: more than the kernel's queue usually holds.
-const DRAIN_ACCEPTS: usize = 16 * 1024;
 /// While requests are queued, the kernel is asked for more at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(1);
 /// How soon the deadline of a connection is looked at again that is with a worker.
@@ -42,20 +39,22 @@ pub struct Reactor {
     events: Vec<Readiness>,
     pub(super) doors: Vec<Door>,
     pub(super) slots: Slots,
-    timers: Timers,
+    pub(super) timers: Timers,
     again: Vec<usize>,
     // What is on its way from the workers, and to them.
     answered: VecDeque<Box<Connection>>,
     admitted: VecDeque<Box<Exchange>>,
     scratch: Box<[u8]>,
-    clock: Clock,
+    pub(super) clock: Clock,
     polled: Instant,
     pub(super) accept_after: Option<Instant>,
     // Connections that can make room for others, the first to go at the end, and when they are looked for again.
     pub(super) spares: Vec<(Spareness, usize)>,
     pub(super) look_after: Option<Instant>,
     pub(super) once: bool,
-    drain_until: Option<Instant>,
+    pub(super) drain_until: Option<Instant>,
+    // When responses that have not come to their end are cut.
+    pub(super) cut_after: Option<Instant>,
     released: bool,
     // Connections that changed while others had them, if anybody wants to know.
     changed: Option<Vec<usize>>,
@@ -87,6 +86,7 @@ impl Reactor {
             look_after: None,
             once,
             drain_until: None,
+            cut_after: None,
             released: false,
             changed: None,
         })
@@ -176,7 +176,7 @@ impl Reactor {
         let full = self.connections() >= self.site.options.max_connections && self.doors.iter().any(|door| door.open);
         // Nor that a request has been in line for too long.
         let look = (full || self.site.crew.is_pressed() || self.site.crew.is_stalling()).then_some(now + LOOK);
-        [self.timers.next(), look, self.accept_after, self.drain_until]
+        [self.timers.next(), look, self.accept_after, self.cut_after, self.drain_until]
             .into_iter()
             .flatten()
             .min()
@@ -241,16 +241,20 @@ impl Reactor {
     // Also while every worker is inside the application: the leader comes by every [`LOOK`] then, or the monitor.
     fn decline_overdue(&mut self, shard: &Shard, now: Instant) {
         while let Some(exchange) = shard.take_overdue(now) {
-            let token = exchange.connection.token;
-            let date = *self.clock.date(now);
-            let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-            let step = self.site.guard(CONNECTION, || Connection::decline(exchange, Reject::QueueTimeout, &mut turn));
-            self.place(token, Some(step.unwrap_or(Step::Closed)));
+            self.decline(exchange, Reject::QueueTimeout, now);
         }
     }
 
+    pub(super) fn decline(&mut self, exchange: Box<Exchange>, reject: Reject, now: Instant) {
+        let token = exchange.connection.token;
+        let date = *self.clock.date(now);
+        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
+        let step = self.site.guard(CONNECTION, || Connection::decline(exchange, reject, &mut turn));
+        self.place(token, Some(step.unwrap_or(Step::Closed)));
+    }
+
     // The corridor, with everything around it: a panic costs the connection it happened on, and no more.
-    fn move_along(
+    pub(super) fn move_along(
         &mut self,
         shard: &Shard,
         connection: Box<Connection>,
@@ -327,86 +331,6 @@ impl Reactor {
             }
         }
         self.timers.shrink();
-    }
-
-    fn follow_phase(&mut self, shard: &Shard, now: Instant) {
-        match shard.phase() {
-            Phase::Serving => {
-                if self.once && self.doors.is_empty() && self.connections() == 0 {
-                    shard.enter(Phase::Stopped);
-                }
-            }
-            Phase::Draining => {
-                if self.drain_until.is_none() {
-                    self.begin_draining(shard, now);
-                }
-                let over = self.drain_until.is_some_and(|until| until <= now);
-                if self.connections() == 0 && shard.is_quiet() {
-                    shard.enter(Phase::Stopped);
-                } else if over {
-                    self.abort(shard);
-                }
-            }
-            Phase::Aborting => self.abort(shard),
-            Phase::Stopped => {}
-        }
-    }
-
-    // Whoever is in the kernel's queue is still served; idle connections close at once, unless a request is just arriving.
-    fn begin_draining(&mut self, shard: &Shard, now: Instant) {
-        self.drain_until = Some(after(now, self.site.options.graceful_timeout));
-        for index in 0..self.doors.len() {
-            for _ in 0..DRAIN_ACCEPTS {
-                if self.connections() >= self.site.options.max_connections {
-                    break;
-                }
-                match self.doors[index].listener.accept() {
-                    Accepted::Client(stream, peer) => drop(self.welcome(stream, peer, index, now)),
-                    Accepted::Vanished => {}
-                    Accepted::Nobody | Accepted::Exhausted(_) | Accepted::Failed(_) => break,
-                }
-            }
-        }
-        self.close_doors();
-        for token in self.slots.places() {
-            if !self.slots.is_idle(token) {
-                continue;
-            }
-            if let Some(mut connection) = self.slots.take(token, &self.site) {
-                connection.note(true, false);
-                self.move_along(shard, connection, now, Connection::advance);
-                if self.slots.is_idle(token) {
-                    self.forget(token);
-                }
-            }
-        }
-    }
-
-    fn abort(&mut self, shard: &Shard) {
-        let left = self.connections();
-        if left > 0 {
-            let message = format!("stopped with {left} connections unfinished after the graceful timeout");
-            self.site.reporter.report(Severity::Warning, &message);
-        }
-        self.clear();
-        shard.enter(Phase::Stopped);
-    }
-
-    /// Drops every connection, those of workers that are still inside the application too.
-    pub fn clear(&mut self) {
-        self.close_doors();
-        for token in self.slots.places() {
-            if let Some(connection) = self.slots.connection(token) {
-                if connection.is_answering() {
-                    connection.give_up(Cause::Stopped);
-                }
-            } else if let Some(wire) = self.slots.wire(token) {
-                wire.stream().reset_on_close();
-                wire.stream().abandon();
-            }
-        }
-        self.slots = Slots::default();
-        self.timers.clear();
     }
 }
 

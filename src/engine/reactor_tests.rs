@@ -4,12 +4,19 @@ use super::super::clock::Clock;
 use super::super::crew::Crew;
 use super::super::doors::ACCEPT_PAUSE;
 use super::super::doubles::{Notebook, Witness, answer};
+use super::super::exchange::Content;
+use super::super::in_flight::{Cut, InFlight, Uninterruptible};
 use super::super::observe::{Observer, Record};
 use super::super::options::Options;
 use super::super::patience::GRACE;
+use super::super::shard::Phase;
 use super::super::spool::Budget;
 use super::super::wire::Wire;
 use super::*;
+
+use crate::http::head::ResponseHead;
+use crate::http::status::Status;
+use crate::http1::plan::BodySize;
 use crate::net::address::{Bind, Peer};
 use crate::net::listener::{Opening, Place};
 use crate::net::stream::Stream;
@@ -35,8 +42,30 @@ struct Rig {
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
+/// Requests that are inside the application, which is the test.
+#[derive(Default)]
+#[expect(clippy::vec_box, reason = "as the seam hands them over")]
+struct Held(std::sync::Mutex<Vec<Box<Exchange>>>);
+
+impl InFlight for Held {
+    fn take(&self, _: usize, cut: Cut) -> Vec<Box<Exchange>> {
+        let mut held = self.0.lock().unwrap();
+        let (taken, kept) = std::mem::take(&mut *held).into_iter().partition(|exchange| cut.covers(exchange));
+        *held = kept;
+        taken
+    }
+
+    fn requests(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 impl Rig {
     fn new(options: Options) -> Self {
+        Self::holding(options, Arc::new(Uninterruptible))
+    }
+
+    fn holding(options: Options, in_flight: Arc<dyn InFlight>) -> Self {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
         let binds = [0, 0].map(|port| Bind::Tcp { host: "127.0.0.1".to_owned(), port });
         let listeners: Vec<_> =
@@ -45,7 +74,7 @@ impl Rig {
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(Clumsy), Box::new(witness.clone())]);
         let reporter = Arc::clone(&notebook) as Arc<dyn super::super::gateway::Reporter>;
         let (crew, spool) = (Arc::new(Crew::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
-        let site = Arc::new(Site::new(0, Arc::new(options), Arc::clone(&crew), spool, reporter, observers));
+        let site = Arc::new(Site::new(0, Arc::new(options), Arc::clone(&crew), spool, reporter, in_flight, observers));
         let shard = Shard::new(site, listeners.clone(), Arc::clone(&crew), false).expect("a shard");
         crew.enlist(vec![shard.waker()]);
         let clock = Clock::new(Instant::now());
@@ -310,4 +339,56 @@ fn request_whose_seat_was_taken_is_left_to_whoever_rises() {
     rig.serve();
     rig.round(&[]);
     assert!(written(&double).ends_with("hello"));
+}
+
+#[test]
+fn stop_cuts_event_streams_first_then_what_is_unfinished_then_all() {
+    let inside = Arc::<Held>::default();
+    let mut rig = Rig::holding(Options::default(), Arc::clone(&inside) as _);
+    let (events, endless, slow) = (client(GET), client(GET), client(GET));
+    rig.round(&[events.clone(), endless.clone(), slow.clone()]);
+    for kind in ["text/event-stream", "text/plain", ""] {
+        let mut exchange = rig.shard.next().expect("a request is ready");
+        if !kind.is_empty() {
+            let mut head = ResponseHead::new(Status::new(200).unwrap(), b"OK");
+            head.push(b"Content-Type", kind.as_bytes());
+            exchange.begin(&head, BodySize::Unknown, &mut rig.clock);
+            exchange.write(Content::Borrowed(b"piece")).expect("the client is there");
+        }
+        inside.0.lock().unwrap().push(exchange);
+    }
+    let cut_so_far = |rig: &Rig| {
+        rig.round(&[]);
+        [&events, &endless, &slow].map(|double| written(double).contains("HTTP/1.1"))
+    };
+    assert_eq!(cut_so_far(&rig), [false, false, false]);
+    rig.shard.enter(Phase::Draining);
+    assert_eq!(cut_so_far(&rig), [true, false, false]);
+    rig.shard.reactor().lock().unwrap().cut_after = Some(Instant::now());
+    assert_eq!(cut_so_far(&rig), [true, true, false]);
+    rig.shard.enter(Phase::Aborting);
+    assert_eq!(cut_so_far(&rig), [true, true, true]);
+    for double in [&events, &endless] {
+        let written = written(double);
+        assert!(written.starts_with("HTTP/1.1 200 OK\r\n") && written.ends_with("5\r\npiece\r\n"), "{written}");
+    }
+    assert!(written(&slow).starts_with("HTTP/1.1 503 "));
+    let records = rig.witness.0.lock().unwrap().clone();
+    assert_eq!(records, [(200, 5, false), (200, 5, false), (503, 24, true)]);
+    let reports = rig.reports();
+    assert_eq!(reports[0], "stopping: ended 1 event stream: GET /");
+    assert_eq!(reports[1], "stopping: cut 1 response, unfinished after half of graceful_timeout: GET /");
+    assert!(rig.shard.is_stopped() && inside.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn request_in_line_gets_503_when_there_is_no_more_time() {
+    let rig = Rig::new(Options::default());
+    let waiting = client(GET);
+    rig.round(std::slice::from_ref(&waiting));
+    rig.shard.enter(Phase::Aborting);
+    rig.round(&[]);
+    assert!(written(&waiting).starts_with("HTTP/1.1 503 "), "{}", written(&waiting));
+    assert_eq!(*rig.witness.0.lock().unwrap(), [(503, 24, true)]);
+    assert!(rig.shard.is_stopped());
 }

@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::crew::Crew;
 use super::gateway::{Gateway, Reporter, Severity};
+use super::in_flight::InFlight;
 use super::looped::Looped;
 use super::monitor;
 use super::observe::Observer;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub looped: bool,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
+    /// The requests that are inside the application.
+    pub in_flight: Arc<dyn InFlight>,
     /// Who looks on.
     pub observers: Arc<[Box<dyn Observer>]>,
 }
@@ -82,6 +85,7 @@ impl Run {
                 Arc::clone(&crew),
                 Arc::clone(&spool),
                 Arc::clone(&plan.reporter),
+                Arc::clone(&plan.in_flight),
                 Arc::clone(&plan.observers),
             );
             shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), Arc::clone(&crew), plan.once)?));
@@ -152,6 +156,11 @@ impl Run {
     /// Whether the run is over, though a worker may still be inside the application.
     pub fn is_over(&self) -> bool {
         self.shards.iter().all(|shard| shard.is_stopped())
+    }
+
+    /// Connections that a stop still waits for.
+    pub fn connections(&self) -> usize {
+        self.shards.iter().map(|shard| shard.draining()).sum()
     }
 
     /// Tidies up after the workers have gone (or were given up). Blocks for a moment: call it detached.

@@ -68,6 +68,8 @@ pub struct Shard {
     // Counts what whoever leads gets done.
     signs: AtomicU64,
     phase: AtomicU8,
+    // Connections that are left while it drains.
+    draining: AtomicU64,
 }
 
 impl Shard {
@@ -87,6 +89,7 @@ impl Shard {
             lost: Queue::new(),
             signs: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Serving as u8),
+            draining: AtomicU64::new(0),
         })
     }
 
@@ -103,6 +106,15 @@ impl Shard {
             2 => Phase::Aborting,
             _ => Phase::Stopped,
         }
+    }
+
+    /// Connections that are left while it drains.
+    pub fn draining(&self) -> usize {
+        usize::try_from(self.draining.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn note_draining(&self, connections: usize) {
+        self.draining.store(connections as u64, Ordering::Relaxed);
     }
 
     /// Whether it is over.
@@ -180,6 +192,11 @@ impl Shard {
         let patience = self.site.options.queue_timeout;
         let overdue = |exchange: &Exchange| now.saturating_duration_since(exchange.arrived()) > patience;
         self.take_ready(overdue).or_else(|| self.crew.take_from(self.site.shard, overdue))
+    }
+
+    /// A request of this shard that waits in line.
+    pub(super) fn take_waiting(&self) -> Option<Box<Exchange>> {
+        self.take_ready(|_| true).or_else(|| self.crew.take_from(self.site.shard, |_| true))
     }
 
     /// Gives back a connection whose request was answered. It is sent off when somebody next attends the shard.
@@ -336,7 +353,8 @@ impl Shard {
         while self.take_ready(|_| true).is_some() {}
         self.crew.clear();
         self.give_up_answered();
-        self.with_reactor(Reactor::clear);
+        // Threads may be inside the application still.
+        self.with_reactor(|reactor| reactor.end_all(self));
     }
 
     // What is answered after the end is not sent; the observers still learn of it.

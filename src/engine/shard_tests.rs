@@ -41,6 +41,7 @@ impl Rig {
             once: false,
             looped: false,
             reporter: Arc::clone(&notebook) as Arc<dyn super::super::gateway::Reporter>,
+            in_flight: Arc::new(super::super::in_flight::Uninterruptible),
             observers,
         };
         let run = Arc::new(Run::start(&listeners, &plan).expect("a run starts"));

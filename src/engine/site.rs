@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::crew::{Crew, StallNews, Trouble};
 use super::gateway::{Reporter, Severity};
+use super::in_flight::InFlight;
 use super::monitor::Alarm;
 use super::observe::{Observer, Record};
 use super::options::Options;
@@ -31,6 +32,8 @@ pub struct Site {
     pub streaming: Streaming,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
+    /// The requests that are inside the application.
+    pub in_flight: Arc<dyn InFlight>,
     observers: Arc<[Box<dyn Observer>]>,
     // Whether refusals and cut responses are reported one by one.
     debug: bool,
@@ -46,6 +49,7 @@ impl Site {
         crew: Arc<Crew>,
         spool: Arc<Budget>,
         reporter: Arc<dyn Reporter>,
+        in_flight: Arc<dyn InFlight>,
         observers: Arc<[Box<dyn Observer>]>,
     ) -> Self {
         Self {
@@ -56,6 +60,7 @@ impl Site {
             streaming: Streaming::default(),
             debug: reporter.wants_debug(),
             reporter,
+            in_flight,
             observers,
             stopping: AtomicBool::new(false),
             alarm: Alarm::default(),

@@ -127,6 +127,9 @@ impl Wire {
         loop {
             let (flushed, pending, total) = {
                 let mut output = self.output();
+                if output.is_sealed() {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
                 (output.flush(&self.stream)?, output.pending(), output.sent())
             };
             if flushed == Flushed::All || pending <= Self::LOW_WATER {

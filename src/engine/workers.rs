@@ -83,11 +83,15 @@ impl<G: Gateway> Worker<'_, G> {
         let Self { gateway, clock, .. } = self;
         let token = exchange.token();
         let answered = shard.site.guard("one request", || answer(shard, *gateway, exchange, began, clock));
-        if let Some(Some((connection, now))) = answered {
-            shard.hand_back(connection);
-            return now;
+        match answered {
+            Some(Some((connection, now))) => {
+                shard.hand_back(connection);
+                return now;
+            }
+            // A stop has ended the request meanwhile.
+            Some(None) => {}
+            None => shard.lose(token),
         }
-        shard.lose(token);
         Instant::now()
     }
 }
@@ -130,7 +134,7 @@ fn answer<G: Gateway>(
 }
 
 /// Has a gateway answer, and ends what it leaves open: an exchange that it did not answer, and one that it did not finish.
-/// `None`: the exchange was lost.
+/// `None`: a stop took the exchange away meanwhile.
 pub(super) fn respond<G: Gateway>(
     gateway: &mut G,
     exchange: Box<Exchange>,

@@ -336,6 +336,16 @@ impl ResponseHead {
     pub fn lines(&self) -> &[u8] {
         self.bytes.get(self.reason_length..).unwrap_or_default()
     }
+
+    /// Whether the content is a stream of server-sent events, which has no end of its own.
+    pub fn is_event_stream(&self) -> bool {
+        const LINE: &[u8] = b"Content-Type: text/event-stream";
+        self.lines().split(|byte| *byte == b'\n').any(|line| {
+            line.split_at_checked(LINE.len()).is_some_and(|(start, rest)| {
+                start.eq_ignore_ascii_case(LINE) && matches!(rest.first(), Some(b';' | b' ' | b'\r'))
+            })
+        })
+    }
 }
 
 /// Appends one field line.
@@ -351,6 +361,21 @@ pub fn push_line(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 mod tests {
     use super::{Earlier, RequestHead, ResponseHead, Span};
     use crate::http::status::Status;
+
+    #[test]
+    fn event_stream_is_told_by_its_content_type_alone() {
+        let head = |name: &[u8], value: &[u8]| {
+            let mut head = ResponseHead::new(Status::literal(200), b"OK");
+            head.push(b"X-First", b"1");
+            head.push(name, value);
+            head.is_event_stream()
+        };
+        assert!(head(b"Content-Type", b"text/event-stream"));
+        assert!(head(b"content-type", b"Text/Event-Stream; charset=utf-8"));
+        assert!(!head(b"Content-Type", b"text/event-streams"));
+        assert!(!head(b"Content-Type", b"text/plain"));
+        assert!(!head(b"X-Content-Type", b"text/event-stream"));
+    }
 
     #[test]
     fn span_of_a_part_gives_the_part_back() {

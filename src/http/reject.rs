@@ -218,6 +218,8 @@ rejects! {
     QueueFull: 503 Server, "The server is busy.", "the request queue is full";
     /// The request waited too long for a worker.
     QueueTimeout: 503 Server, "The server is busy.", "the request waited too long for a worker";
+    /// The server stopped before the application had answered.
+    Stopping: 503 Server, "The server is stopping.", "the server stopped before the application had answered";
     /// The request bodies in temporary files have come to their bound.
     SpoolFull: 503 Server, "The server is busy.", "the request bodies in temporary files are at their bound";
     /// A body could not be written to its temporary file.

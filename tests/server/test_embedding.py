@@ -290,7 +290,8 @@ def test_stop_gives_up_at_last_and_names_the_stuck_thread(caplog: pytest.LogCapt
             assert server.stuck == ("wsgi-worker-0",)
             assert any("wsgi-worker-0" in message for message in caplog.messages)
             # The client is not left waiting.
-            client.expect_end()
+            (response,) = client.responses("GET")
+            assert response.status == 503
         finally:
             (worker,) = (thread for thread in threading.enumerate() if thread.name == "wsgi-worker-0")
             held.go.set()

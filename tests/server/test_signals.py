@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -304,7 +307,7 @@ def test_second_signal_stops_at_once(first: int, second: int, site: Site) -> Non
     site.signal(first)
     assert site.command.process.poll() is None
     site.command.process.send_signal(second)
-    client.expect_end()
+    assert only(client).status == 503
     # Not 0: a request was given up.
     assert site.exit_code() == 1
 
@@ -313,8 +316,8 @@ def test_graceful_timeout_ends_the_patience_and_names_the_thread(tmp_path: Path)
     with serving(tmp_path, "--threads", "1", "--graceful-timeout", "200ms") as site:
         client = site.hold()
         site.command.process.send_signal(signal.SIGTERM)
-        client.expect_end()
-        site.command.stderr.wait_for("wsgi-worker-0")
+        assert only(client).status == 503
+        site.command.stderr.wait_for(f"wsgi-worker-0 in app ({tmp_path / 'site_app.py'}, line ")
         assert site.exit_code() == 1
 
 
@@ -333,7 +336,7 @@ def test_graceful_timeout_of_0_waits_for_nobody(tmp_path: Path) -> None:
     with serving(tmp_path, "--graceful-timeout", "0") as site:
         client = site.hold()
         site.command.process.send_signal(signal.SIGTERM)
-        client.expect_end()
+        assert only(client).status == 503
         assert site.exit_code() == 1
 
 
@@ -500,3 +503,187 @@ def test_function_that_serves_returns_after_a_signal(number: int, tmp_path: Path
         assert last(client) == b"done 0"
         site.command.stdout.wait_for("closed")
         assert site.exit_code() == 0
+
+
+# -- signals that ask for no stop -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR2"])
+@pytest.mark.parametrize("loop", [None, "asyncio", "auto"], ids=["WSGI", "asyncio", "auto"])
+def test_signal_for_worker_processes_is_ignored_with_a_line(name: str, loop: str | None, tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(ASYNC_APP)
+    target = ("./site.py", "--loop", loop) if loop else ("wsgiref.simple_server:demo_app",)
+    with Command(*target, cwd=tmp_path) as command:
+        command.process.send_signal(signal.Signals[name])
+        assert " WARNING " in command.stderr.wait_for(f"{name} was ignored: there are no worker processes to restart")
+        with RawClient(command.address) as client:
+            client.send(GET % b"/")
+            assert client.receive().status == 200
+        assert command.stop() == 0
+
+
+ASYNC_APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+def test_hangup_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    # As below nohup.
+    program = IGNORED.replace("SIGINT", "SIGHUP")
+    with serving(tmp_path, program=program) as site:
+        site.command.process.send_signal(signal.SIGHUP)
+        assert site.idle()
+        assert site.command.stop(signal.SIGTERM) == 0
+    assert not any("SIGHUP" in line for line in site.command.stderr.seen)
+
+
+OTHERS = """
+import faulthandler, signal, sys
+from site_app import app
+from wsgi.server import WSGIServer
+
+signal.signal(signal.SIGHUP, lambda number, frame: print("mine", flush=True))
+# Python knows nothing of this handler.
+faulthandler.register(signal.SIGUSR2, file=sys.stdout)
+WSGIServer(port=0, app=app).serve_forever()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells of handlers that are not Python's")
+def test_other_handlers_of_the_program_are_respected(tmp_path: Path) -> None:
+    with serving(tmp_path, program=OTHERS) as site:
+        site.command.process.send_signal(signal.SIGHUP)
+        site.command.stdout.wait_for("mine")
+        site.command.process.send_signal(signal.SIGUSR2)
+        site.command.stdout.wait_for("most recent call first")
+        assert site.command.stop(signal.SIGTERM) == 0
+
+
+def logged(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_access_log_is_reopened_after_it_was_moved(tmp_path: Path) -> None:
+    log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    with serving(tmp_path, "--access-log", "access.log", "--access-log-format", "%U") as site:
+        count = 0
+        for _ in range(3):
+            for _ in range(50):
+                client = site.connect(GET % b"/%d" % count)
+                assert client.receive().status == 200
+                count += 1
+            log.rename(moved)
+            site.command.process.send_signal(signal.SIGUSR1)
+            site.command.stderr.wait_for(f"the access log {log} was reopened")
+            found = tmp_path / f"kept.{count}"
+            moved.rename(found)
+        assert site.command.stop() == 0
+    lines = [line for number in (50, 100, 150) for line in logged(tmp_path / f"kept.{number}")] + logged(log)
+    assert lines == [f"/{number}" for number in range(150)]
+
+
+def test_access_log_that_cannot_be_reopened_goes_on_in_its_file(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with serving(tmp_path, "--access-log", "logs/access.log", "--access-log-format", "%U") as site:
+        folder.rename(tmp_path / "moved")
+        site.command.process.send_signal(signal.SIGUSR1)
+        line = site.command.stderr.wait_for("cannot reopen the access log ")
+        assert f"{folder / 'access.log'}: No such file or directory" in line
+        assert site.connect(GET % b"/after").receive().status == 200
+        assert site.command.stop() == 0
+    assert logged(tmp_path / "moved" / "access.log") == ["/after"]
+
+
+def test_signal_to_reopen_without_a_log_file_does_no_harm(site: Site) -> None:
+    site.command.process.send_signal(signal.SIGUSR1)
+    assert site.idle()
+    assert site.command.stop() == 0
+
+
+# -- standard streams that are closed ---------------------------------------------------------------------------------
+
+DESCRIPTORS = """
+import json, os, sys
+
+def app(environ, start_response):
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    environ["wsgi.errors"].write("to wsgi.errors")
+    found = [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3)]
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps([found, [sys.stdin is None, sys.stdout is None, sys.stderr is None]]).encode()]
+"""
+
+ASYNC_DESCRIPTORS = """
+import json, os
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    found = [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3)]
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": json.dumps([found, [False] * 3]).encode()})
+"""
+
+PROGRAM_WITHOUT_STREAMS = """
+import sys
+from site_app import app
+from wsgi.server import WSGIServer
+
+WSGIServer("127.0.0.1", int(sys.argv[1]), app).serve_forever()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are looked up in /proc")
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("kind", ["WSGI", "asyncio", "auto", "program"])
+def test_closed_standard_stream_never_becomes_a_socket(closed: tuple[int, ...], kind: str, tmp_path: Path) -> None:
+    (tmp_path / "site_app.py").write_text(ASYNC_DESCRIPTORS if kind in ("asyncio", "auto") else DESCRIPTORS)
+    (tmp_path / "program.py").write_text(PROGRAM_WITHOUT_STREAMS)
+    # Chosen by the system a moment ago: without streams the server could not say what it was given.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "wsgi_server", "site_app:app", "--port", str(port), "--access-log", "-"]
+    if kind == "program":
+        command = [sys.executable, "program.py", str(port)]
+    elif kind != "WSGI":
+        command += ["--loop", kind]
+    closing = " ".join(f"{number}>&-" for number in closed)
+    line = f'exec "$@" {closing}'
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", line, "sh", *command],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        client = connected(f"http://127.0.0.1:{port}", process)
+        with client:
+            client.send(GET % b"/")
+            response = client.receive()
+        assert response.status == 200
+        found, missing = json.loads(response.body)
+        assert found == ["/dev/null"] * 3
+        assert kind == "program" or missing == [False] * 3
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def connected(address: str, process: subprocess.Popen[bytes]) -> RawClient:
+    """A client of a server that is just starting."""
+    pause, end = threading.Event(), time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError):
+            return RawClient(address)
+        pause.wait(0.02)
+    pytest.fail(f"no server at {address}, exit code {process.poll()}")

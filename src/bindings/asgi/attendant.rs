@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::call::{Call, Ended};
+use super::calls::Calls;
 use super::conversation::{Conversation, Tools};
 use super::http::Http;
 use super::running::Running;
@@ -48,7 +49,6 @@ struct Hooks {
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 struct State {
-    calls: Vec<Option<Py<Call>>>,
     // asyncio holds its tasks only weakly.
     tasks: HashMap<u64, Py<PyAny>>,
     serial: u64,
@@ -76,6 +76,7 @@ struct Desk {
 #[pyclass(frozen, module = "wsgi._core")]
 pub struct Attendant {
     looped: Looped,
+    calls: Arc<Calls>,
     app: Py<PyAny>,
     hooks: Hooks,
     // What the loop is given begins with a copy of it, and never with that of a request which happens to run.
@@ -88,8 +89,10 @@ pub struct Attendant {
 
 impl Attendant {
     /// What looks after `looped` for `event_loop`; `create_task` makes a task of a coroutine, each with a copy of `context`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, and made elsewhere")]
     pub fn new(
         looped: Looped,
+        calls: Arc<Calls>,
         app: Py<PyAny>,
         builder: Builder,
         event_loop: &Bound<'_, PyAny>,
@@ -112,6 +115,7 @@ impl Attendant {
         };
         Ok(Self {
             looped,
+            calls,
             app,
             hooks,
             context,
@@ -150,6 +154,11 @@ impl Attendant {
         self.lock().dismissed
     }
 
+    /// Whether the server is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.looped.is_stopping()
+    }
+
     /// Sees to it that a call is looked at when an instant has come.
     pub fn schedule(slf: &Bound<'_, Self>, at: Instant, token: usize, serial: u64) {
         let mut state = slf.get().lock();
@@ -171,13 +180,7 @@ impl Attendant {
     pub fn conclude(slf: &Bound<'_, Self>, call: &Bound<'_, Call>, exchange: Box<Exchange>) {
         let attendant = slf.get();
         attendant.looped.conclude(exchange);
-        let mut state = attendant.lock();
-        let freed = state
-            .calls
-            .get_mut(call.get().token)
-            .and_then(|slot| slot.take_if(|other| other.get().serial == call.get().serial));
-        drop(state);
-        drop(freed);
+        attendant.calls.forget(call.get());
         Self::look_soon(slf);
     }
 
@@ -203,6 +206,9 @@ impl Attendant {
 
     fn wake_at(slf: &Bound<'_, Self>, at: Instant) {
         let (py, attendant) = (slf.py(), slf.get());
+        if attendant.looped.is_over() {
+            return;
+        }
         let later = {
             let mut state = attendant.lock();
             // A timer that is too early looks again: one that moves later, as most do, costs nothing.
@@ -279,13 +285,7 @@ impl Attendant {
             state.serial
         };
         let call = Bound::new(py, Call::new(slf.clone().unbind(), serial, token, about, conversation, is_websocket))?;
-        {
-            let mut state = attendant.lock();
-            if state.calls.len() <= token {
-                state.calls.resize_with(token + 1, || None);
-            }
-            state.calls[token] = Some(call.clone().unbind());
-        }
+        attendant.calls.put(&call);
         let running = scope.and_then(|scope| {
             let running = Running::new(call.clone().unbind(), attendant.app.clone_ref(py), scope.unbind());
             let running = Bound::new(py, running)?;
@@ -334,8 +334,8 @@ impl Attendant {
                     _ => return,
                 }
                 let Some(Reverse((_, token, serial))) = state.deadlines.pop() else { return };
-                let call = state.calls.get(token).and_then(Option::as_ref).filter(|call| call.get().serial == serial);
-                call.map(|call| call.clone_ref(py))
+                drop(state);
+                attendant.calls.get(py, token).filter(|call| call.get().serial == serial)
             };
             if let Some(call) = call {
                 Call::expire(call.bind(py));
@@ -344,11 +344,7 @@ impl Attendant {
     }
 
     fn stop(slf: &Bound<'_, Self>) {
-        let calls: Vec<_> = {
-            let state = slf.get().lock();
-            state.calls.iter().flatten().map(|call| call.clone_ref(slf.py())).collect()
-        };
-        for call in calls {
+        for call in slf.get().calls.all(slf.py()) {
             Call::stop(call.bind(slf.py()));
         }
     }
@@ -365,11 +361,7 @@ impl Attendant {
         for pass in 0..PASSES {
             let seen = attendant.looped.look(pass == 0);
             for token in seen.changed {
-                let call = {
-                    let state = attendant.lock();
-                    state.calls.get(token).and_then(Option::as_ref).map(|call| call.clone_ref(py))
-                };
-                if let Some(call) = call {
+                if let Some(call) = attendant.calls.get(py, token) {
                     Call::changed(call.bind(py));
                 }
             }
@@ -379,6 +371,10 @@ impl Attendant {
             Self::expire(slf);
             if attendant.looped.is_stopping() && !std::mem::replace(&mut attendant.lock().stopped, true) {
                 Self::stop(slf);
+            }
+            for call in attendant.calls.take_cut(py) {
+                attendant.calls.forget(call.get());
+                Call::changed(call.bind(py));
             }
             Self::flush(slf);
             if !attendant.looped.has_answers() {
@@ -412,6 +408,11 @@ impl Attendant {
         };
         if over {
             attendant.hooks.over.call0(py)?;
+        }
+        if attendant.looped.is_over() {
+            // It refers to us, as we to it.
+            let timer = attendant.lock().timer.take();
+            return timer.map_or(Ok(()), |(_, handle)| handle.call_method0(py, intern!(py, "cancel")).map(drop));
         }
         match next {
             Some(Duration::ZERO) => Self::look_soon(slf),

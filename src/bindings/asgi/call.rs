@@ -15,6 +15,8 @@ use super::conversation::{Conversation, Next};
 use super::message::{Said, telling};
 use crate::bindings::errors::{comes_of_departure, is_gone};
 use crate::bindings::reporter::{ERROR, INFO, log};
+use crate::engine::exchange::Exchange;
+use crate::engine::in_flight::Cut;
 
 /// What is gathered before it is sent, in bytes: what is more leaves at once, what is less at the end of the loop's turn.
 const GATHER: u64 = 32 * 1024;
@@ -271,6 +273,22 @@ impl Call {
         }
     }
 
+    /// Takes the exchange away, if a stop ends it so. The application learns of it from `receive` and `send`.
+    pub fn cut(&self, cut: Cut) -> Option<Box<Exchange>> {
+        let mut state = self.lock();
+        if state.talk.exchange().is_some_and(|exchange| cut.covers(exchange)) { state.talk.release() } else { None }
+    }
+
+    /// Whether it has no exchange any more.
+    pub fn is_cut(&self) -> bool {
+        self.lock().talk.exchange().is_none()
+    }
+
+    /// Method and path of the request.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The application's call is over.
     pub fn end(slf: &Bound<'_, Self>, ended: Ended) {
         let (py, call) = (slf.py(), slf.get());
@@ -304,7 +322,7 @@ impl Call {
             // One that could not have its request, or lost its client, has nothing to answer for; nor has one that was told
             // to stop.
             Ended::Raised(error) if let_down && comes_of_departure(py, &error) => {}
-            Ended::Cancelled(_) if let_down || attendant.get().is_dismissed() => {}
+            Ended::Cancelled(_) if let_down || attendant.get().is_dismissed() || attendant.get().is_stopping() => {}
             Ended::Raised(error) | Ended::Cancelled(error) => {
                 log(py, ERROR, &format!("the application failed at {}", call.place), Some(&error));
             }

@@ -18,7 +18,7 @@ use crate::engine::output::FileSpan;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
-use crate::interface::{outgoing, scope};
+use crate::interface::scope;
 use crate::net::stream::Presence;
 
 /// A client that has closed its sending side has most likely gone, but may have half-closed and still read: what is
@@ -50,8 +50,6 @@ pub struct Http {
     stage: Stage,
     // The response's head until it leaves, and when it does so without content.
     head: Option<(ResponseHead, Instant)>,
-    // It is a stream of events, which has no end of its own.
-    is_event_stream: bool,
     // The server is being stopped.
     stopping: bool,
     // The lines of announced trailer fields.
@@ -76,7 +74,6 @@ impl Http {
             place: Some(place),
             stage: Stage::Start,
             head: None,
-            is_event_stream: false,
             stopping: false,
             trailers: None,
             body_over: false,
@@ -158,7 +155,6 @@ impl Http {
         if let Some((head, _)) = self.head.take() {
             // Trailer fields need the chunked coding.
             let size = if self.trailers.is_some() { BodySize::Unknown } else { size };
-            self.is_event_stream = size == BodySize::Unknown && outgoing::is_event_stream(&head);
             exchange.begin(&head, size, tools.clock);
             self.place = None;
             self.stage = Stage::Head;
@@ -168,10 +164,10 @@ impl Http {
 
     // A stream of events would hold up a stop for ever: it ends in good order, and its client connects again elsewhere.
     fn end_event_stream(&mut self) {
-        if !self.stopping || !self.is_event_stream || self.cut.is_some() {
+        if !self.stopping || self.cut.is_some() {
             return;
         }
-        if let Some(exchange) = self.exchange.as_deref_mut() {
+        if let Some(exchange) = self.exchange.as_deref_mut().filter(|exchange| exchange.is_event_stream()) {
             exchange.finish();
             self.cut = Some("the server's stop ended the stream of events");
         }
@@ -236,6 +232,12 @@ impl Conversation for Http {
         } else {
             None
         }
+    }
+
+    fn release(&mut self) -> Option<Box<Exchange>> {
+        self.cut.get_or_insert("the response was cut because the server is stopping");
+        self.place = None;
+        self.exchange.take()
     }
 
     fn was_let_down(&self) -> bool {

@@ -8,6 +8,7 @@
 pub mod attendant;
 mod awaitable;
 pub mod call;
+pub mod calls;
 mod conversation;
 mod http;
 mod message;

@@ -210,6 +210,13 @@ impl Conversation for WebSocket {
         }
     }
 
+    fn release(&mut self) -> Option<Box<Exchange>> {
+        (self.lost, self.place) = (true, None);
+        self.end.get_or_insert((close::ABNORMAL, String::new()));
+        let Stage::Denied(http) = &mut self.stage else { return self.exchange.take() };
+        http.release()
+    }
+
     fn was_let_down(&self) -> bool {
         let is_denial_lost = matches!(&self.stage, Stage::Denied(http) if http.was_let_down());
         self.end.is_some() || is_denial_lost

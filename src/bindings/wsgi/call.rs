@@ -10,12 +10,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyList, PyMapping, PyString, PyTuple};
 
-use crate::bindings::errors::Failure;
+use crate::bindings::errors::{Failure, stopping};
 use crate::bindings::ffi::{self, with_latin1};
 use crate::bindings::reporter::{DEBUG, log};
 use crate::engine::body::BodyStream;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Exchange, Gone, Progress};
+use crate::engine::in_flight::Cut;
 use crate::engine::wire::Wire;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::BodySize;
@@ -24,6 +25,7 @@ use crate::net::stream::Presence;
 
 use super::input::InputStream;
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 struct State {
     // Absent once the call is over.
     exchange: Option<Box<Exchange>>,
@@ -37,6 +39,8 @@ struct State {
     gone: bool,
     // The application has asked and knows that the client has gone.
     told: bool,
+    // A stop took the exchange away: method and path of its request.
+    cut: Option<String>,
     // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
     // connection open.
     wire: Weak<Wire>,
@@ -75,6 +79,7 @@ impl Call {
             streams: false,
             gone: false,
             told: false,
+            cut: None,
             wire: Weak::new(),
         };
         Self { state: Mutex::new(state), input: input.clone().unbind() }
@@ -91,6 +96,7 @@ impl Call {
         state.streams = streams;
         state.gone = false;
         state.told = false;
+        state.cut = None;
         Started(self)
     }
 
@@ -116,6 +122,41 @@ impl Call {
     /// Whether the application was told that the client has gone: it owes no response then.
     pub fn knows_of_departure(&self) -> bool {
         self.lock().told
+    }
+
+    /// Takes the exchange away, if it is one of this shard that a stop ends so: what the application still says is dropped.
+    pub fn cut(&self, shard: usize, cut: Cut) -> Option<Box<Exchange>> {
+        let mut state = self.lock();
+        let State { exchange, head, .. } = &*state;
+        let exchange = exchange.as_deref().filter(|exchange| exchange.shard() == shard)?;
+        // A quiet stream's head waits for its first event.
+        let is_quiet_stream = || {
+            cut == Cut::EventStreams
+                && exchange.progress() == Progress::Waiting
+                && head.as_ref().is_some_and(ResponseHead::is_event_stream)
+        };
+        if !cut.covers(exchange) && !is_quiet_stream() {
+            return None;
+        }
+        let (place, wire) = (place(exchange), Arc::downgrade(&exchange.wire()));
+        state.cut = Some(place);
+        state.wire = wire;
+        state.exchange.take()
+    }
+
+    /// Method and path of the request that a stop took away.
+    pub fn cut_place(&self) -> Option<String> {
+        self.lock().cut.clone()
+    }
+
+    /// Whether a stop took the exchange away.
+    pub fn is_cut(&self) -> bool {
+        self.lock().cut.is_some()
+    }
+
+    /// Method and path of the request that it is about; `None` between two requests.
+    pub fn place(&self) -> Option<String> {
+        self.lock().exchange.as_deref().map(place)
     }
 
     /// Looks at the exchange.
@@ -261,12 +302,17 @@ impl Call {
             return Err(Failure::Type(format!("write: the data must be bytes, not {}", type_name(data))).into());
         };
         if self.lock().exchange.is_none() {
-            return Err(PyRuntimeError::new_err("write: the response is over"));
+            return Err(if self.is_cut() {
+                stopping()
+            } else {
+                PyRuntimeError::new_err("write: the response is over")
+            });
         }
         self.begin(py, BodySize::Unknown, &mut Clock::new(Instant::now()))?;
-        // A client that has gone is no fault of the application's: it goes on, and nothing is sent.
-        let _ = self.write_content(py, Content::Borrowed(bytes.as_bytes()));
-        Ok(())
+        // A client that has gone is no fault of the application's: it goes on, and nothing is sent. A stop cannot wait for
+        // what has no end.
+        let written = self.write_content(py, Content::Borrowed(bytes.as_bytes()));
+        if written.is_err() && self.is_cut() { Err(stopping()) } else { Ok(()) }
     }
 
     /// `environ["wsgi.early_hints"]`: takes a list of header tuples, sends them ahead of the response (RFC 8297).
@@ -289,6 +335,12 @@ impl Call {
         state.told |= gone;
         gone
     }
+}
+
+/// Method and path of a request, for the log. The query may hold secrets; the log escapes what is not printable.
+pub fn place(exchange: &Exchange) -> String {
+    let head = exchange.request();
+    format!("{} {}", String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()))
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::bindings::errors::{Failure, comes_of_departure};
+use crate::bindings::errors::{Failure, comes_of_departure, is_gone};
 use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, INFO, WARNING, log};
@@ -18,11 +18,11 @@ use crate::engine::gateway::Gateway;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 
-use super::call::Call;
+use super::call::{Call, place};
+use super::calls::Calls;
 use super::environ::Builder;
 use super::file_wrapper::FileWrapper;
 use super::kit::Kit;
-use super::running_calls::Slot;
 
 /// One worker's gateway.
 pub struct WsgiGateway<'py> {
@@ -33,18 +33,27 @@ pub struct WsgiGateway<'py> {
     context: Context,
     // For the next call, unless the application kept something of the last.
     kit: Option<Kit<'py>>,
-    process: Process,
+    // Where a stop finds the call that this worker is in, and the worker's number there.
+    calls: Arc<Calls>,
+    index: usize,
+    // Its `threading.get_ident()`.
     ident: u64,
-    slot: Arc<Slot>,
+    process: Process,
 }
 
 impl<'py> WsgiGateway<'py> {
-    /// The calling worker's gateway to `app`; `bases` are the listeners' base environs, and `slot` shows what it runs. Each
-    /// call begins with the context variables that the calling thread has now.
-    pub fn new(py: Python<'py>, app: Bound<'py, PyAny>, bases: &[Py<PyDict>], slot: Arc<Slot>) -> PyResult<Self> {
+    /// The gateway to `app` of worker number `index`, in the thread that calls; `bases` are the listeners' base environs. Each
+    /// call begins with the context variables that the thread has now.
+    pub fn new(
+        py: Python<'py>,
+        app: Bound<'py, PyAny>,
+        bases: &[Py<PyDict>],
+        calls: Arc<Calls>,
+        index: usize,
+    ) -> PyResult<Self> {
         let (environs, context) = (Builder::new(py, bases)?, Context::current(py)?);
         let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
-        Ok(Self { py, app, environs, context, kit: None, process: Process::this(), ident, slot })
+        Ok(Self { py, app, environs, context, kit: None, calls, index, ident, process: Process::this() })
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
@@ -54,7 +63,7 @@ impl<'py> WsgiGateway<'py> {
         // A panic may have cost the last one.
         self.environs.forget_kit();
         let kit = Kit::new(self.py)?;
-        self.slot.set(self.ident, &kit.call);
+        self.calls.set(self.index, self.ident, &kit.call);
         Ok(kit)
     }
 
@@ -121,16 +130,23 @@ impl Gateway for WsgiGateway<'_> {
         if has_body {
             kit.input.get().open(body);
         }
-        let answered = match self.environs.build(py, &exchange, &mut kit) {
+        let (ended, answered) = match self.environs.build(py, &exchange, &mut kit) {
             Ok(environ) => {
                 let started = kit.call.get().start(exchange, &kit.write, streams);
                 let answered = self.answer(&kit, environ, clock);
-                exchange = started.end()?;
-                answered
+                (started.end(), answered)
             }
-            Err(error) => Err(error),
+            Err(error) => (Some(exchange), Err(error)),
         };
         let stream = if streams { kit.input.get().close(py) } else { None };
+        let Some(mut exchange) = ended else {
+            let failure = stream.as_deref().and_then(BodyStream::failure);
+            if let Some(error) = answered.err().filter(|error| failure.is_none() && !is_gone(py, error)) {
+                log(py, ERROR, &failed(&kit.call.get().cut_place().unwrap_or_default()), Some(&error));
+            }
+            self.calls.clear(self.index);
+            return None;
+        };
         let told = || kit.call.get().knows_of_departure();
         match (answered, stream.as_deref().and_then(BodyStream::failure)) {
             // The application could not read its request: that is the client's doing.
@@ -141,7 +157,7 @@ impl Gateway for WsgiGateway<'_> {
             (Err(_), Some(failure)) => exchange.refuse(failure.reject(), clock),
             (Err(error), None) if told() && comes_of_departure(py, &error) => leave(py, &mut exchange),
             (Err(error), None) => {
-                log(py, ERROR, &failed(&exchange), Some(&error));
+                log(py, ERROR, &failed(&place(&exchange)), Some(&error));
                 if told() {
                     exchange.lose_client();
                 } else {
@@ -160,7 +176,7 @@ impl Gateway for WsgiGateway<'_> {
             }
             self.kit = Some(kit);
         } else {
-            self.slot.clear();
+            self.calls.clear(self.index);
             kit.call.get().outlive(&exchange);
             self.environs.forget_kit();
         }
@@ -178,18 +194,12 @@ fn leave(py: Python<'_>, exchange: &mut Exchange) {
     log(py, INFO, &at(why, exchange), None);
 }
 
-/// What a request is called in the log, which escapes what is not printable. The query may hold secrets.
-pub fn named(exchange: &Exchange) -> String {
-    let head = exchange.request();
-    format!("{} {}", String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()))
-}
-
-fn failed(exchange: &Exchange) -> String {
-    at("the application failed", exchange)
-}
-
 fn at(what: &str, exchange: &Exchange) -> String {
-    format!("{what} at {}", named(exchange))
+    format!("{what} at {}", place(exchange))
+}
+
+fn failed(place: &str) -> String {
+    format!("the application failed at {place}")
 }
 
 // What the application returned, on its way to the client.
@@ -297,7 +307,7 @@ impl Response<'_, '_> {
     fn send_piece(&mut self, bytes: &Bound<'_, PyBytes>) -> Result<bool, Stop> {
         // PEP 3333: the head waits for the first content that is not empty.
         if bytes.as_bytes().is_empty() {
-            return Ok(true);
+            return Ok(!self.call.is_cut());
         }
         self.call.begin(self.py, BodySize::Unknown, self.clock)?;
         if !self.call.with(|exchange| exchange.wants_content()).unwrap_or(false) {
@@ -321,10 +331,10 @@ fn finish(exchange: &mut Exchange) -> Option<(u8, String)> {
     exchange.finish();
     if lacking > 0 {
         let message = format!("its content is {lacking} bytes shorter than its Content-Length");
-        return Some((ERROR, format!("{}: {message}", failed(exchange))));
+        return Some((ERROR, format!("{}: {message}", failed(&place(exchange)))));
     }
     let message = "its content is longer than its Content-Length; the rest was not sent";
-    surplus.then(|| (WARNING, format!("{}: {message}", failed(exchange))))
+    surplus.then(|| (WARNING, format!("{}: {message}", failed(&place(exchange)))))
 }
 
 fn complain(py: Python<'_>, complaint: Option<(u8, String)>) {

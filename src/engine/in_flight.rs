@@ -1,0 +1,47 @@
+//! The requests that are inside an application, so that a stop can end them without it.
+
+use super::exchange::{Exchange, Progress};
+
+/// Which requests a stop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Event streams, from the beginning of the stop on: they have no end of their own.
+    EventStreams,
+    /// Responses that were begun and are not complete, after half of the graceful timeout.
+    Unfinished,
+    /// All that is left, when there is no more time.
+    All,
+}
+
+impl Cut {
+    /// Whether it ends this request.
+    pub fn covers(self, exchange: &Exchange) -> bool {
+        match self {
+            Self::EventStreams => exchange.is_event_stream(),
+            Self::Unfinished => exchange.progress() == Progress::Begun,
+            Self::All => true,
+        }
+    }
+}
+
+/// The calls of an application that are running. Used from any thread, with and without the interpreter.
+pub trait InFlight: Send + Sync {
+    /// Takes the requests of one shard that `cut` ends away from their calls, which go on without a client.
+    fn take(&self, shard: usize, cut: Cut) -> Vec<Box<Exchange>>;
+
+    /// Method and path of each request that is running, without the query.
+    fn requests(&self) -> Vec<String>;
+}
+
+/// For a gateway whose calls cannot be interrupted.
+pub struct Uninterruptible;
+
+impl InFlight for Uninterruptible {
+    fn take(&self, _: usize, _: Cut) -> Vec<Box<Exchange>> {
+        Vec::new()
+    }
+
+    fn requests(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
