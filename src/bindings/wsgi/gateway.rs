@@ -57,11 +57,11 @@ impl<'py> WsgiGateway<'py> {
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
-        // Between two requests another thread may have come to it by way of the garbage collector's lists.
+        // Looked at again: between two requests another thread may have got it from the garbage collector's lists.
         if let Some(kit) = self.kit.take().filter(Kit::is_ours_alone) {
             return Ok(kit);
         }
-        // Those of the last one, which a panic may have cost as well.
+        // The templates may have the objects of the last one still, also where a panic has dropped it.
         self.environs.forget_kit();
         Kit::new(self.py, |call| self.calls.set(self.index, self.ident, call))
     }

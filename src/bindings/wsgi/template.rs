@@ -91,7 +91,7 @@ impl<'py> Template<'py> {
 
     /// Whether this is the template for an exchange, and by which lines that differs from the last one.
     pub fn differences(&self, exchange: &Exchange) -> Option<u64> {
-        // The garbage collector lists the environ: who keeps it must neither see nor change those of later requests.
+        // The garbage collector lists the environ. One that something else refers to must not lead to later requests.
         if !self.is_sound
             || references(&self.environ) != 1 + isize::from(self.has_kit)
             || self.listener != exchange.listener()
