@@ -23,8 +23,9 @@ const SPLIT_EVERYWHERE: usize = 9000;
 /// Offsets drawn for a larger file.
 const DRAWN_SPLITS: usize = 500;
 
-/// The variants that no bytes can bring about: they need a clock, a queue, a disk or an application.
-const RAISED_BY_THE_ENGINE: [Reject; 15] = [
+/// The variants that no bytes alone can bring about: they need a clock, a queue, a disk or an application.
+const RAISED_BY_THE_ENGINE: [Reject; 16] = [
+    Reject::MethodLowerCase,
     Reject::ForwardedMalformed,
     Reject::XForwardedForMalformed,
     Reject::XForwardedProtoMalformed,

@@ -2,6 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use pyo3::{PyTypeInfo, ffi};
@@ -140,6 +143,38 @@ pub fn with_latin1<T>(string: &Bound<'_, PyString>, with: impl FnOnce(&[u8]) -> 
 pub fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the pointer is that of a live object, and we are attached, as `object` proves.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+// What CPython's `PyCFunctionObject` begins with, in 3.10 to 3.14. (PyO3's own struct has no fixed layout.)
+#[repr(C)]
+struct BuiltinMethod {
+    object: ffi::PyObject,
+    definition: *mut std::ffi::c_void,
+    owner: *mut ffi::PyObject,
+    module: *mut ffi::PyObject,
+    weak_references: *mut ffi::PyObject,
+}
+
+/// Whether a method of a built-in object carries something of its users: weak references, or a `__module__`, the one attribute
+/// that can be set. True as well for an object of which that cannot be told.
+pub fn is_marked(method: &Bound<'_, PyAny>) -> bool {
+    let load = |field: *mut *mut ffi::PyObject| {
+        // SAFETY: the field is one of a live object, and aligned, as called below. Free-threaded builds may write to it meanwhile.
+        unsafe { AtomicPtr::from_ptr(field) }.load(Ordering::Relaxed)
+    };
+    // SAFETY: the pointer is that of a live object, and we are attached, as `method` proves. The type of built-in methods is
+    // always there. The object is taken for one of that type only if it is exactly that, and if the type itself says that its
+    // weak references are where they are in our struct, so that all fields before are within the object as well.
+    unsafe {
+        let pointer = method.as_ptr();
+        let kind = &raw mut ffi::PyCFunction_Type;
+        let at = offset_of!(BuiltinMethod, weak_references);
+        if ffi::Py_TYPE(pointer) != kind || usize::try_from((*kind).tp_weaklistoffset) != Ok(at) {
+            return true;
+        }
+        let method = pointer.cast::<BuiltinMethod>();
+        !load(&raw mut (*method).weak_references).is_null() || !load(&raw mut (*method).module).is_null()
+    }
 }
 
 /// How far a coroutine came.

@@ -141,6 +141,15 @@ pub fn port_of(host: &[u8]) -> Option<u16> {
     parse_content_length(port.get(1..)?).filter(|_| is_port).and_then(|port| u16::try_from(port).ok())
 }
 
+/// Whether no application is given a field of this name, whatever its interface.
+///
+/// 1. Names with `_`: variables of CGI and many frameworks have `_` for `-`, so that a client could forge a field that a proxy
+///    sets or takes away.
+/// 2. Proxy: as the variable `HTTP_PROXY` it means something else to many programs (RFC 3875 §4.1.18 lets a server drop fields).
+pub fn is_withheld(name: &[u8]) -> bool {
+    name.contains(&b'_') || name.eq_ignore_ascii_case(b"Proxy")
+}
+
 /// Whether this names a field of which different values are refused, and equal ones count as one: what the content is
 /// (RFC 9110 §8.3) and who asks (§11.6.2) must not depend on whether a reader takes the first line, the last, or joins them.
 pub fn is_singleton(name: &[u8]) -> bool {

@@ -117,6 +117,9 @@ rejects! {
 
     /// A tunnel is asked for (RFC 9110 §9.3.6); this is an origin server.
     Connect: 501 Client, "CONNECT is not implemented.", "the method is CONNECT";
+    /// The method has a lower-case letter, and the application is one of ASGI, whose scopes have methods in upper case.
+    MethodLowerCase: 501 Client, "The method is not implemented.",
+        "the method has a lower-case letter, which ASGI cannot pass on";
     /// An HTTP/1.1 request names no host (RFC 9112 §3.2).
     HostMissing: 400 Client, "The Host field is missing.", "an HTTP/1.1 request without Host";
     /// More than one Host line (RFC 9112 §3.2).

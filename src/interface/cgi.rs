@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::http::fields::is_singleton;
+use crate::http::fields::{is_singleton, is_withheld};
 use crate::http::head::RequestHead;
 use crate::http::number::Decimal;
 use crate::http::origin::Origin;
@@ -63,7 +63,7 @@ pub struct Facts<'a> {
 /// 3. The authority of an absolute-form target stands for Host (RFC 9112 §3.2.2).
 /// 4. The host that a trusted proxy names stands for both. Fields that proxies write are seen as far as trusted ones wrote
 ///    them, once some are trusted.
-/// 5. Proxy is dropped: `HTTP_PROXY` means something else to many programs (RFC 3875 §4.1.18 lets a server drop fields).
+/// 5. Fields that no application is given are dropped ([`is_withheld`]).
 /// 6. Lines of one name are joined at the first one's place, by `,` (RFC 9110 §5.3) or, for Cookie, by `; `
 ///    (RFC 6265 §5.4). Of a field that may have one value only the first line counts: the others repeat it, or the request
 ///    was refused.
@@ -129,13 +129,11 @@ pub fn field_key(name: &[u8], out: &mut Vec<u8>) {
 
 /// The variable that one field line belongs to; none if it is dropped.
 pub(super) fn variable<'a>(facts: Facts<'_>, name: &'a [u8]) -> Option<Name<'a>> {
-    // It would meet the name with `-` in that place.
-    if name.contains(&b'_') {
+    if is_withheld(name) {
         return None;
     }
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     match name.len() {
-        5 if is(b"Proxy") => None,
         12 if is(b"Content-Type") => Some(Name::ContentType),
         14 if is(b"Content-Length") => None,
         17 if facts.body_length.is_some() && is(b"Transfer-Encoding") => None,

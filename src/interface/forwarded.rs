@@ -82,7 +82,7 @@ impl Forwarding {
                 ForwardedField::Proto => {
                     origin.scheme = Some(scheme(value).ok_or(Reject::XForwardedProtoMalformed)?);
                 }
-                ForwardedField::Host if valid_host(value) => origin.host = Some(value.to_vec()),
+                ForwardedField::Host if is_host(value) => origin.host = Some(value.to_vec()),
                 ForwardedField::Host => return Err(Reject::XForwardedHostMalformed),
                 ForwardedField::Port => origin.port = Some(port(value).ok_or(Reject::XForwardedPortMalformed)?),
                 ForwardedField::Prefix => {
@@ -104,7 +104,7 @@ impl Forwarding {
             for element in elements.iter().rev() {
                 vouched.push_front(element.text);
                 if let Some(value) = &element.host {
-                    if !valid_host(value) {
+                    if !is_host(value) {
                         return Err(malformed);
                     }
                     origin.host = Some(value.to_vec());
@@ -182,11 +182,19 @@ fn port(digits: &[u8]) -> Option<u16> {
     u16::try_from(number).ok().filter(|&port| port != 0)
 }
 
-// A path without a slash at its end, decoded as SCRIPT_NAME is. Two slashes in front would be another host in a URL.
+// A host without escaped control characters, which no name has.
+fn is_host(value: &[u8]) -> bool {
+    valid_host(value) && !percent_decode(value).iter().any(u8::is_ascii_control)
+}
+
+// A path without a slash at its end, decoded as SCRIPT_NAME is. Applications make URLs of it, often without escaping it again:
+// control characters would split the fields that these stand in, and two slashes, or what browsers take for slashes, would be
+// another host.
 fn prefix(value: &[u8]) -> Option<Vec<u8>> {
     let path = percent_decode(value);
     let is_path = value.starts_with(b"/") && value.iter().all(|&byte| PATH[usize::from(byte)]);
-    if !is_path || path.windows(2).any(|pair| pair == b"//") {
+    let is_sound = !path.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\');
+    if !is_path || !is_sound || path.windows(2).any(|pair| pair == b"//") {
         return None;
     }
     Some(path.strip_suffix(b"/").unwrap_or(&path).to_vec())

@@ -293,6 +293,10 @@ fn host_must_be_one() {
         (b"\"a\"", None),
         (b"caf\xc3\xa9", None),
         (b"a\\b", None),
+        (b"caf%C3%A9", Some("caf%C3%A9")),
+        (b"a%0d%0ab", None),
+        (b"a%00:80", None),
+        (b"a%7f", None),
         (b":80", None),
     ] {
         let found = origin(1, &[Host], &[("X-Forwarded-Host", value)]);
@@ -337,6 +341,12 @@ fn prefix_must_be_a_path() {
         (b"/a#b", None),
         (b"/a b", None),
         (b"/\\evil.com", None),
+        (b"/%5Cevil.com", None),
+        (b"/%0d%0aX", None),
+        (b"/%00", None),
+        (b"/a%09b", None),
+        (b"/a%7F", None),
+        (b"/a%1b", None),
         (b"/caf\xe9", None),
         (b"https://evil.com", None),
     ] {
@@ -488,6 +498,8 @@ fn forwarded_is_refused_where_it_breaks_its_grammar() {
         b"for=192.0.2.1;proto=gopher",
         b"for=192.0.2.1;proto=\"\"",
         b"for=192.0.2.1;host=\"a/b\"",
+        b"for=192.0.2.1;host=\"a%0d%0ab\"",
+        b"for=192.0.2.1;host=\"a\\%00\"",
         b"for=192.0.2.1;host=\"\"",
         b"for=192.0.2.1;host=a:80",
         b"for=caf\xe9",

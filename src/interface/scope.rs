@@ -2,25 +2,24 @@
 
 use std::borrow::Cow;
 
-use crate::http::fields::elements;
+use crate::http::fields::{elements, is_withheld};
 use crate::http::head::{RequestHead, Version};
 use crate::http::origin::Origin;
 use crate::http::target::{Form, percent_decode};
 
-/// `method`: in upper case, as the specification has it.
-pub fn method(head: &RequestHead) -> Cow<'_, [u8]> {
-    let method = head.method();
-    if method.iter().any(u8::is_ascii_lowercase) {
-        Cow::Owned(method.to_ascii_uppercase())
-    } else {
-        Cow::Borrowed(method)
-    }
+/// Whether a scope can name the request's method: its `method` is in upper case, but methods are case-sensitive (RFC 9110 §9.1).
+/// Made upper case, `delete` would be a DELETE that rules of a proxy for DELETE do not hold for.
+pub fn can_name_method(head: &RequestHead) -> bool {
+    !head.method().iter().any(u8::is_ascii_lowercase)
 }
 
-/// `raw_path`: the path as it came, without the query; `*` for a request to the server as a whole. In front of it stands
+/// `raw_path`: the path as it came, without the query; `*` for a request to the server as a whole. In front of a path stands
 /// the `prefix` that a proxy took away, which is part of a path in ASGI, and of `root_path` besides.
 pub fn raw_path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, [u8]> {
-    let path = if head.form() == Form::Asterisk { b"*" } else { head.path() };
+    if head.form() == Form::Asterisk {
+        return Cow::Borrowed(b"*");
+    }
+    let path = head.path();
     if prefix.is_empty() {
         return Cow::Borrowed(path);
     }
@@ -40,8 +39,10 @@ pub fn raw_path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, [u8]> {
 
 /// `path`: percent-decoded once, and then as UTF-8; bytes that are none become U+FFFD. Behind the decoded `prefix`.
 pub fn path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, str> {
-    let path = if head.form() == Form::Asterisk { b"*" } else { head.path() };
-    let decoded = percent_decode(path);
+    if head.form() == Form::Asterisk {
+        return Cow::Borrowed("*");
+    }
+    let decoded = percent_decode(head.path());
     let bytes = if prefix.is_empty() { decoded } else { Cow::Owned([prefix, &*decoded].concat()) };
     match bytes {
         Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
@@ -56,6 +57,7 @@ pub fn path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, str> {
 ///
 /// 1. The host that a trusted proxy names stands for Host, else the authority of an absolute-form target (RFC 9112 §3.2.2).
 /// 2. Fields that proxies write are seen as far as trusted ones wrote them, once some are trusted.
+/// 3. Fields that no application is given are dropped ([`is_withheld`]).
 pub fn fields<'a>(head: &'a RequestHead, origin: Option<&'a Origin>, mut emit: impl FnMut(&'a [u8], &'a [u8])) {
     let authority = origin.and_then(|origin| origin.host.as_deref()).or_else(|| head.authority());
     if let Some(authority) = authority.filter(|_| !head.has(b"Host")) {
@@ -64,7 +66,7 @@ pub fn fields<'a>(head: &'a RequestHead, origin: Option<&'a Origin>, mut emit: i
     for (name, value) in head.fields() {
         match authority {
             Some(authority) if name.eq_ignore_ascii_case(b"Host") => emit(name, authority),
-            _ if origin.is_some_and(|origin| origin.hides(name)) => {}
+            _ if is_withheld(name) || origin.is_some_and(|origin| origin.hides(name)) => {}
             _ => emit(name, value),
         }
     }
@@ -88,9 +90,39 @@ mod tests {
     use crate::http::origin::{Client, ForwardedField};
 
     #[test]
-    fn method_is_in_upper_case() {
-        assert_eq!(*method(&RequestHead::sample("GET / HTTP/1.1", &[])), *b"GET");
-        assert_eq!(*method(&RequestHead::sample("m-Search / HTTP/1.1", &[])), *b"M-SEARCH");
+    fn method_with_a_lower_case_letter_has_no_name() {
+        for (method, expected) in
+            [("GET", true), ("M-SEARCH", true), ("!#1", true), ("get", false), ("DELETe", false), ("m-SEARCH", false)]
+        {
+            assert_eq!(
+                can_name_method(&RequestHead::sample(&format!("{method} / HTTP/1.1"), &[])),
+                expected,
+                "{method}"
+            );
+        }
+    }
+
+    #[test]
+    fn withheld_fields_are_dropped_whoever_sends_them() {
+        let lines: &[(&str, &[u8])] = &[
+            ("X_Forwarded_User", b"root"),
+            ("PROXY", b"evil"),
+            ("_", b"1"),
+            ("X-Forwarded-User", b"a"),
+            ("proxy-x", b"1"),
+        ];
+        let head = RequestHead::sample("GET / HTTP/1.1", lines);
+        let (stranger, mut proxy) = (Origin::of(Client::Local), Origin::of(Client::Local));
+        proxy.is_vouched = true;
+        for (origin, expected) in [
+            (None, &["X-Forwarded-User", "proxy-x"][..]),
+            (Some(stranger), &["proxy-x"]),
+            (Some(proxy), &["X-Forwarded-User", "proxy-x"]),
+        ] {
+            let mut names = Vec::new();
+            fields(&head, origin.as_ref(), |name, _| names.push(String::from_utf8_lossy(name).into_owned()));
+            assert_eq!(names, expected);
+        }
     }
 
     #[test]
@@ -118,6 +150,9 @@ mod tests {
         let prefix = "/shop \u{e9}".as_bytes();
         assert_eq!(&*raw_path(&head, prefix), b"/shop%20%C3%A9/a%20b");
         assert_eq!(&*path(&head, prefix), "/shop \u{e9}/a b");
+        // That of no path, however.
+        let head = RequestHead::sample("OPTIONS * HTTP/1.1", &[]);
+        assert_eq!((&*raw_path(&head, prefix), &*path(&head, prefix)), (&b"*"[..], "*"));
     }
 
     #[test]

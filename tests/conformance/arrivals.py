@@ -42,6 +42,12 @@ class Sent:
         return b"" if path == b"*" else path or b"/"
 
     @property
+    def given(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The fields but those that no application is given: of names with an underscore, which could meet those with a
+        hyphen, and what means something else to programs (httpoxy)."""
+        return tuple((name, value) for name, value in self.fields if b"_" not in name and name.lower() != b"proxy")
+
+    @property
     def query(self) -> bytes:
         """What stands behind the question mark."""
         return self.target.partition(b"?")[2]
@@ -56,11 +62,8 @@ class Sent:
             "RAW_URI": self.target,
             "SERVER_PROTOCOL": self.version,
         }
-        for name, value in self.fields:
+        for name, value in self.given:
             key = name.upper().replace(b"-", b"_").decode()
-            # Dropped, lest two names meet; and what means something else to programs (httpoxy).
-            if b"_" in name or key == "PROXY":
-                continue
             if key in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
                 # Of either, what is known of the content.
                 values["CONTENT_LENGTH"] = b"%d" % len(self.body)
@@ -75,14 +78,14 @@ class Sent:
         return {key: value.decode("latin-1") for key, value in values.items()}
 
     def scope(self) -> dict[str, Any]:
-        """The keys of an ASGI scope that come from the request."""
+        """The keys of an ASGI scope that come from the request, whose method is in upper case."""
         path = self.path or b"*"
-        headers = [(name.lower(), value) for name, value in self.fields]
+        headers = [(name.lower(), value) for name, value in self.given]
         if self.authority is not None:
             named = [(name, self.authority if name == b"host" else value) for name, value in headers]
             headers = named if any(name == b"host" for name, _ in named) else [(b"host", self.authority), *named]
         return {
-            "method": self.method.upper().decode(),
+            "method": self.method.decode(),
             "path": unquote_to_bytes(path).decode(errors="replace"),
             "raw_path": path,
             "query_string": self.query,

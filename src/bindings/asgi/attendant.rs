@@ -24,8 +24,9 @@ use crate::engine::clock::Clock;
 use crate::engine::crew::Place;
 use crate::engine::exchange::{Content, Exchange};
 use crate::engine::looped::Looped;
+use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
-use crate::interface::outgoing;
+use crate::interface::{outgoing, scope};
 use crate::websocket::deflate::Compressors;
 use crate::websocket::handshake::{self, Asked};
 
@@ -239,8 +240,13 @@ impl Attendant {
     }
 
     // gateway: makes a task of one request.
-    fn begin(slf: &Bound<'_, Self>, exchange: Box<Exchange>, place: Place) -> PyResult<()> {
+    fn begin(slf: &Bound<'_, Self>, mut exchange: Box<Exchange>, place: Place) -> PyResult<()> {
         let (py, attendant) = (slf.py(), slf.get());
+        if !scope::can_name_method(exchange.request()) {
+            attendant.with_tools(|tools| exchange.refuse(Reject::MethodLowerCase, tools.clock));
+            attendant.looped.conclude(exchange);
+            return Ok(());
+        }
         let token = exchange.token();
         let compresses = attendant.looped.options().websocket.compression;
         let (upgrade, has_body) =

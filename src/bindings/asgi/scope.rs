@@ -38,7 +38,7 @@ impl Builder {
         let made = self.common(py, exchange, intern!(py, "http"))?;
         let scheme = if is_secure(exchange) { intern!(py, "https") } else { intern!(py, "http") };
         made.set_item(intern!(py, "scheme"), scheme)?;
-        made.set_item(intern!(py, "method"), latin1(py, &scope::method(head))?)?;
+        made.set_item(intern!(py, "method"), latin1(py, head.method())?)?;
         let extensions = PyDict::new(py);
         if self.pathsend {
             extensions.set_item(intern!(py, "http.response.pathsend"), PyDict::new(py))?;

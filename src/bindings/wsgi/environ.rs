@@ -48,7 +48,7 @@ impl<'py> Builder<'py> {
         Ok(Self { bases, names: FieldNames::default(), places })
     }
 
-    /// The environ of one exchange, with the objects of `kit`, which from then on may be nobody's but the two's.
+    /// The environ of one exchange, with the objects of `kit`.
     pub fn build(&mut self, py: Python<'py>, exchange: &Exchange, kit: &mut Kit<'py>) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.request();
         let digest = shape::digest(head, &facts(exchange));
@@ -70,8 +70,7 @@ impl<'py> Builder<'py> {
     }
 
     // Variable by variable.
-    fn assemble(&mut self, py: Python<'py>, exchange: &Exchange, kit: &mut Kit<'py>) -> PyResult<Bound<'py, PyDict>> {
-        kit.settle();
+    fn assemble(&mut self, py: Python<'py>, exchange: &Exchange, kit: &Kit<'py>) -> PyResult<Bound<'py, PyDict>> {
         let environ = match self.bases.get(exchange.listener()) {
             Some(base) => base.copy()?,
             None => PyDict::new(py),

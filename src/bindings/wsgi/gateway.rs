@@ -57,14 +57,13 @@ impl<'py> WsgiGateway<'py> {
     }
 
     fn take_kit(&mut self) -> PyResult<Kit<'py>> {
-        if let Some(kit) = self.kit.take() {
+        // Looked at again: between two requests another thread may have got it from the garbage collector's lists.
+        if let Some(kit) = self.kit.take().filter(Kit::is_ours_alone) {
             return Ok(kit);
         }
-        // A panic may have cost the last one.
+        // The templates may have the objects of the last one still, also where a panic has dropped it.
         self.environs.forget_kit();
-        let kit = Kit::new(self.py)?;
-        self.calls.set(self.index, self.ident, &kit.call);
-        Ok(kit)
+        Kit::new(self.py, |call| self.calls.set(self.index, self.ident, call))
     }
 
     // From the call to the response's end. An error is one of the application's.

@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::bindings::ffi::latin1;
+use crate::bindings::ffi::{latin1, references};
 use crate::bindings::names::FieldNames;
 use crate::engine::exchange::Exchange;
 use crate::http::head::RequestHead;
@@ -91,7 +91,9 @@ impl<'py> Template<'py> {
 
     /// Whether this is the template for an exchange, and by which lines that differs from the last one.
     pub fn differences(&self, exchange: &Exchange) -> Option<u64> {
+        // The garbage collector lists the environ. One that something else refers to must not lead to later requests.
         if !self.is_sound
+            || references(&self.environ) != 1 + isize::from(self.has_kit)
             || self.listener != exchange.listener()
             || has_port(self.client) != has_port(exchange.client())
         {
@@ -113,10 +115,9 @@ impl<'py> Template<'py> {
         let head = exchange.request();
         self.is_sound = false;
         if !self.has_kit {
-            kit.equip(&self.environ, head.version())?;
+            kit.lend(&self.environ, head.version())?;
             self.has_kit = true;
         }
-        kit.settle();
         self.follow_client(exchange.client())?;
         if self.method != head.method() {
             self.environ.set_item(intern!(py, "REQUEST_METHOD"), latin1(py, head.method())?)?;
