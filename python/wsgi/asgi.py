@@ -15,8 +15,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+# Not `from wsgi import _core`: this is imported after the application, whose wsgi.py may have the name.
+from wsgi._core import ASGIReceive, ASGISend, Attendant
+from wsgi._core import Run as EngineRun
 from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
 from wsgi.lifespan import ASGIApplication, Lifespan
@@ -25,15 +28,11 @@ from wsgi.running import TICK, Run, described
 from wsgi.settings import Settings
 from wsgi.stopping import FAREWELL, counted, place
 
-if TYPE_CHECKING:
-    # For checkers alone: imported after the application, whose wsgi.py may have the name.
-    from wsgi import _core
-
 __all__ = ["LoopRun", "single"]
 
 # Applications and frameworks ask whether `receive` and `send` are coroutine functions, and warn or run them in a thread
 # if not. Python has marks for those that no `async def` made: asyncio's, and inspect's since 3.12.
-for _kind in (_core.ASGIReceive, _core.ASGISend):
+for _kind in (ASGIReceive, ASGISend):
     _kind._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # type: ignore[union-attr]
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(_kind)
@@ -116,7 +115,7 @@ class LoopRun(Run):
     """
 
     def __init__(
-        self, core: _core.Run, *, background: bool, app: ASGIApplication, settings: Settings, servers: list[object]
+        self, core: EngineRun, *, background: bool, app: ASGIApplication, settings: Settings, servers: list[object]
     ) -> None:
         super().__init__(core, background=background, graceful_timeout=settings.graceful_timeout)
         self._app = app
@@ -130,7 +129,7 @@ class LoopRun(Run):
         self._failure: BaseException | None = None
         self._over = False
         self._aborted = False
-        self._attendant: _core.Attendant | None = None
+        self._attendant: Attendant | None = None
         # The application is asked to end its lifespan.
         self._ends_lifespan = False
         # What the loop waits for at the moment, as far as a stop cuts it short.
@@ -289,7 +288,7 @@ class LoopRun(Run):
             loop.remove_reader(attendant.fileno())
         await self._end_tasks(attendant)
 
-    async def _end_tasks(self, attendant: _core.Attendant) -> None:
+    async def _end_tasks(self, attendant: Attendant) -> None:
         """Waits for what applications still do after their responses, as long as the stop may take; then cancels it."""
         tasks = attendant.tasks
         left = self._time_left()
