@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -11,6 +10,7 @@ use pyo3::types::{PyAnyMethods, PyString};
 
 use super::ffi::{call, is_attached};
 use crate::engine::gateway::{Reporter, Severity};
+use crate::engine::server::spawn;
 
 // The levels of Python's logging.
 /// Of use while something is looked into.
@@ -51,7 +51,7 @@ impl Reporter for LoggingReporter {
             return Self::report_now(level, message);
         }
         let ((done, is_done), text) = (channel(), message.to_owned());
-        let reporting = thread::Builder::new().name("wsgi-report".to_owned()).spawn(move || {
+        let reporting = spawn("wsgi-report".to_owned(), move || {
             Self::report_now(level, &text);
             HELD_UP.store(false, Ordering::Relaxed);
             // The thread that reports may have gone on.
