@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wsgi._core import ASGIReceive, ASGISend
+# Not `from wsgi import _core`: this is imported after the application, whose wsgi.py may have the name.
+from wsgi._core import ASGIReceive, ASGISend, Attendant
+from wsgi._core import Run as EngineRun
 from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
 from wsgi.lifespan import ASGIApplication, Lifespan
@@ -25,10 +27,6 @@ from wsgi.logging import report
 from wsgi.running import TICK, Run, described
 from wsgi.settings import Settings
 from wsgi.stopping import FAREWELL, counted, place
-
-if TYPE_CHECKING:
-    # For checkers alone: imported after the application, whose wsgi.py may have the name.
-    from wsgi import _core
 
 __all__ = ["LoopRun", "single"]
 
@@ -117,7 +115,7 @@ class LoopRun(Run):
     """
 
     def __init__(
-        self, core: _core.Run, *, background: bool, app: ASGIApplication, settings: Settings, servers: list[object]
+        self, core: EngineRun, *, background: bool, app: ASGIApplication, settings: Settings, servers: list[object]
     ) -> None:
         super().__init__(core, background=background, graceful_timeout=settings.graceful_timeout)
         self._app = app
@@ -131,7 +129,7 @@ class LoopRun(Run):
         self._failure: BaseException | None = None
         self._over = False
         self._aborted = False
-        self._attendant: _core.Attendant | None = None
+        self._attendant: Attendant | None = None
         # The application is asked to end its lifespan.
         self._ends_lifespan = False
         # What the loop waits for at the moment, as far as a stop cuts it short.
@@ -290,7 +288,7 @@ class LoopRun(Run):
             loop.remove_reader(attendant.fileno())
         await self._end_tasks(attendant)
 
-    async def _end_tasks(self, attendant: _core.Attendant) -> None:
+    async def _end_tasks(self, attendant: Attendant) -> None:
         """Waits for what applications still do after their responses, as long as the stop may take; then cancels it."""
         tasks = attendant.tasks
         left = self._time_left()

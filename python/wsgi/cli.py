@@ -20,6 +20,7 @@ from wsgi.errors import LoadError, WSGIServerError
 from wsgi.foreign import counterpart
 from wsgi.names import nearest
 from wsgi.settings import OPTIONS, Option, Settings
+from wsgi.signals import held_off
 from wsgi.values import Boolean
 
 __all__ = ["main"]
@@ -109,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = vars(_parser().parse(arguments))
     target: str = flags.pop("target")
     try:
-        return _run(target, flags)
+        with held_off():
+            return _run(target, flags)
     except WSGIServerError as error:
         if isinstance(error, LoadError) and error.__cause__ is not None:
             import traceback

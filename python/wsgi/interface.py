@@ -218,7 +218,7 @@ def _try(app: Callable[..., Any], likely: str) -> str:
     """Calls an application in ASGI's way; `likely` counts where it raises something that is not about the arguments."""
     scope: dict[str, object] = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "http",

@@ -188,7 +188,8 @@ class Run:
                 thread.join(TICK)
                 if over_since is None and self._is_over():
                     over_since = time.monotonic()
-                if over_since is not None and time.monotonic() - over_since > FAREWELL:
+                # What was cut has the rest of the stop's time to come to its end.
+                if over_since is not None and time.monotonic() > max(over_since + FAREWELL, self.deadline or 0.0):
                     break
         self._core.finish()
         atexit.unregister(self._leave)

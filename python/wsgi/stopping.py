@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -153,18 +154,32 @@ class Countdown:
 
     def _watch(self) -> None:
         self._changed.acquire(timeout=_NOTICE)
-        if self._seconds > _NOTICE and not self._settled and not self._hurried:
-            with suppress(Exception):
-                self._announce()
+        if not self._settled:
+            self._announce(self._waits_for)
+        while self._ends_process and not self._settled:
+            self._wait()
+        if self._ends_process:
+            # Threads that end by themselves are no news.
+            self._changed.acquire(timeout=_NOTICE)
+            self._announce(self._waits_for_threads)
         while self._ends_process:
-            left = self._end - time.monotonic()
-            if left <= 0:
-                self.leave()
-            self._changed.acquire(timeout=left)
+            self._wait()
 
-    def _announce(self) -> None:
-        if what := self._waits_for():
-            say(f"stopping: waiting up to {self._seconds:g} s for {what}; {self._again}")
+    def _wait(self) -> None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            self.leave()
+        self._changed.acquire(timeout=left)
+
+    def _announce(self, waits_for: Callable[[], str]) -> None:
+        left = self._deadline - time.monotonic()
+        with suppress(Exception):
+            if left > 0 and not self._hurried and (what := waits_for()):
+                say(f"stopping: waiting up to {math.ceil(left)} s for {what}; {self._again}")
+
+    def _waits_for_threads(self) -> str:
+        threads = _left_behind(get_ident())
+        return f"{counted(len(threads), 'thread')}: {whereabouts(threads)}" if threads else ""
 
     def _say_last(self, caller: int, done: Callable[[], None]) -> None:
         try:

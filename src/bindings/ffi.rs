@@ -139,6 +139,12 @@ pub fn with_latin1<T>(string: &Bound<'_, PyString>, with: impl FnOnce(&[u8]) -> 
     Some(with(&bytes))
 }
 
+/// Whether the calling thread is attached to the interpreter.
+pub fn is_attached() -> bool {
+    // SAFETY: it may be called at any time, from any thread.
+    unsafe { ffi::PyGILState_Check() == 1 }
+}
+
 /// How many references there are to an object.
 pub fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the pointer is that of a live object, and we are attached, as `object` proves.

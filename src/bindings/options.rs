@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::errors::Failure;
@@ -44,13 +44,7 @@ impl<'py> Settings<'_, 'py> {
     {
         let value = self.0.getattr(name)?;
         let extracted: PyResult<T> = value.extract().map_err(Into::into);
-        extracted.map_err(|error| {
-            let py = self.0.py();
-            // Python's text tells of its codec, not of the option.
-            let is_surrogate = error.is_instance_of::<PyUnicodeEncodeError>(py);
-            let why = if is_surrogate { "the text is not UTF-8".to_owned() } else { error.value(py).to_string() };
-            PyValueError::new_err(format!("option {name}: {why}"))
-        })
+        extracted.map_err(|error| PyValueError::new_err(format!("option {name}: {}", error.value(self.0.py()))))
     }
 
     fn seconds(&self, name: &str) -> PyResult<Duration> {

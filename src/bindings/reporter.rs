@@ -1,12 +1,16 @@
 //! What the engine has to say goes to Python's logging.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyString};
 
-use super::ffi::call;
+use super::ffi::{call, is_attached};
 use crate::engine::gateway::{Reporter, Severity};
+use crate::engine::server::spawn;
 
 // The levels of Python's logging.
 /// Of use while something is looked into.
@@ -18,8 +22,22 @@ pub const WARNING: u8 = 30;
 /// Something was lost.
 pub const ERROR: u8 = 40;
 
+/// How long a thread of the engine waits for its report. An application may hold the interpreter for longer than that, and what
+/// the engine has to do goes on then.
+const REPORT_WAIT: Duration = Duration::from_millis(50);
+
+// The last report that was waited for has not come to its end: the next ones are not waited for.
+static HELD_UP: AtomicBool = AtomicBool::new(false);
+
 /// Hands reports to `wsgi.logging.report`.
 pub struct LoggingReporter;
+
+impl LoggingReporter {
+    fn report_now(level: u8, message: &str) {
+        // At the interpreter's end there is no logging any more, and this thread must not panic over it.
+        let _ = Python::try_attach(|py| log(py, level, message, None));
+    }
+}
 
 impl Reporter for LoggingReporter {
     fn report(&self, severity: Severity, message: &str) {
@@ -29,8 +47,26 @@ impl Reporter for LoggingReporter {
             Severity::Warning => WARNING,
             Severity::Error => ERROR,
         };
-        // At the interpreter's end there is no logging any more, and this thread must not panic over it.
-        let _ = Python::try_attach(|py| log(py, level, message, None));
+        if is_attached() {
+            return Self::report_now(level, message);
+        }
+        let ((done, is_done), text) = (channel(), message.to_owned());
+        let reporting = spawn("wsgi-report".to_owned(), move || {
+            Self::report_now(level, &text);
+            HELD_UP.store(false, Ordering::Relaxed);
+            // The thread that reports may have gone on.
+            done.send(()).ok();
+        });
+        match reporting {
+            Ok(_) if HELD_UP.load(Ordering::Relaxed) => {}
+            Ok(_) => {
+                if is_done.recv_timeout(REPORT_WAIT).is_err() {
+                    HELD_UP.store(true, Ordering::Relaxed);
+                }
+            }
+            // The system has no more threads.
+            Err(_) => Self::report_now(level, message),
+        }
     }
 
     fn wants_debug(&self) -> bool {

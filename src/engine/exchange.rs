@@ -230,9 +230,9 @@ impl Exchange {
         self.response.progress
     }
 
-    /// Whether content would be of use: not after HEAD, nor with a status that forbids it.
+    /// Whether content would be of use: not without a head, not after HEAD, nor with a status that forbids it.
     pub fn wants_content(&self) -> bool {
-        self.response.plan.as_ref().is_none_or(|plan| plan.framing != ResponseFraming::NoBody)
+        self.response.plan.as_ref().is_some_and(|plan| plan.framing != ResponseFraming::NoBody)
     }
 
     /// Whether the application has handed over more content than its Content-Length announced; the rest was dropped.

@@ -180,9 +180,9 @@ impl Run {
     }
 }
 
-/// Starts a thread that has nothing to do with Python.
+/// Starts a thread that Python has not started.
 #[expect(clippy::disallowed_methods, reason = "this room owns the threads of the engine")]
-pub(super) fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(body)
 }
 

@@ -530,6 +530,58 @@ async def app(scope, receive, send):
 """
 
 
+SLOW_START = """
+import sys
+{before}
+print("importing", flush=True)
+sys.stdin.readline()
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize(
+    ("before", "heard"),
+    [
+        ("", "SIGHUP was ignored"),
+        ("import signal; signal.signal(signal.SIGHUP, lambda *_: print('mine', file=sys.stderr, flush=True))", "mine"),
+        ("import faulthandler, signal; faulthandler.register(signal.SIGHUP)", "most recent call first"),
+    ],
+)
+def test_signal_while_the_application_is_imported_does_not_end_the_process(
+    name: str, before: str, heard: str, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_START.format(before=before))
+    with subprocess.Popen(
+        [sys.executable, "-m", "wsgi_server", "slow:app", "--port", "0"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "importing\n"
+            process.send_signal(getattr(signal, name))
+            process.stdin.write("\n")
+            process.stdin.flush()
+            # From here on it is heard by whoever has asked for it.
+            assert any("Serving HTTP" in line for line in process.stderr)
+            process.send_signal(signal.SIGHUP)
+            assert any(heard in line for line in process.stderr)
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 def test_hangup_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     # As below nohup.
     program = IGNORED.replace("SIGINT", "SIGHUP")

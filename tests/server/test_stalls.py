@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.server.recording import Environ, Gate, Start, answer, eventually, get
-from tests.support import RawClient, serve
+from tests.support import Command, RawClient, serve
 
 STALLED = "no request has come to its end for"
 
@@ -103,3 +105,34 @@ def test_threads_that_nobody_waits_for_are_no_stall(caplog: pytest.LogCaptureFix
         # Time is the subject: longer than a stall takes to be one.
         site.gate.opened.wait(6)
     assert messages(caplog) == []
+
+
+HOLDING = """
+import ctypes
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/held":
+        print("inside", flush=True)
+        ctypes.PyDLL(None).sleep(30)
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without a lock, no call can hold it")
+def test_refusals_keep_their_time_while_a_call_holds_the_interpreter(tmp_path: Path) -> None:
+    (tmp_path / "holding.py").write_text(HOLDING)
+    options = ("--bind", "127.0.0.1:0", "--threads", "2", "--queue-timeout", "1s")
+    with (
+        Command("holding:app", *options, cwd=tmp_path) as command,
+        RawClient(command.address) as held,
+        RawClient(command.address) as first,
+        RawClient(command.address) as second,
+    ):
+        held.send(get("/held"))
+        command.stdout.wait_for("inside")
+        # The first refusal is reported, which takes the interpreter.
+        for client in (first, second):
+            client.send(get("/"))
+            assert client.receive().status == 503
+        command.process.kill()

@@ -44,12 +44,14 @@ def waiting():
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
-    kind = "text/event-stream" if path in ("/events", "/quiet-events") else "text/plain"
+    kind = "text/event-stream" if path in ("/events", "/quiet-events", "/slow-events") else "text/plain"
     write = start_response("200 OK", [("Content-Type", kind)])
     if path in ("/endless", "/events"):
         return Pieces(0.01)
     if path == "/quiet-events":
         return Nothing(0.01)
+    if path == "/slow-events":
+        return Pieces(2)
     if path == "/large":
         return Pieces.__new__(Large)
     if path == "/write":
@@ -153,6 +155,20 @@ def test_event_stream_without_an_event_is_refused_at_once(tmp_path: Path) -> Non
         command.stdout.wait_for("closed")
 
 
+def test_stream_that_was_cut_has_the_rest_of_the_time_for_its_end(tmp_path: Path) -> None:
+    with running(tmp_path, "--graceful-timeout", "60") as command:
+        client = ask(command, b"/slow-events")
+        command.process.send_signal(signal.SIGTERM)
+        command.stderr.wait_for("stopping: ended 1 event stream: GET /slow-events")
+        # Its client knows, and its thread is inside of the application for longer than the last steps of a stop take.
+        with client:
+            client.socket.recv(65536)
+        assert "waiting up to 60 s for 1 request (GET /slow-events)" in command.stderr.wait_for("stopping: waiting")
+        assert command.process.wait(PATIENCE) == 0
+        command.stdout.wait_for("closed")
+    assert not any("gave up" in line for line in command.stderr.seen)
+
+
 def test_response_that_waits_for_its_client_is_cut(tmp_path: Path) -> None:
     with running(tmp_path, "--graceful-timeout", "2") as command:
         client = ask(command, b"/large")
@@ -236,6 +252,9 @@ def test_second_signal_ends_the_wait_for_a_thread(number: int, tmp_path: Path) -
         command.process.send_signal(signal.SIGTERM)
         # It hears the second one from the beginning of the stop to the end of the process.
         refused(command)
+        line = command.stderr.wait_for("stopping: waiting")
+        assert "waiting up to 60 s for 1 thread: reaper in wait (" in line
+        assert line.endswith("; send a second signal to end at once")
         command.process.send_signal(number)
         assert command.process.wait(PATIENCE) == 1
         command.stderr.wait_for("gave up waiting when asked to end at once for reaper in wait (")

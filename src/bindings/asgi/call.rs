@@ -51,6 +51,8 @@ struct State {
     dirty: bool,
     // What the application did wrong last, should nobody else tell.
     misuse: Option<String>,
+    // A stop took the exchange away, and has said so.
+    cut: bool,
 }
 
 /// One call.
@@ -79,7 +81,8 @@ impl Call {
         talk: Box<dyn Conversation>,
         is_websocket: bool,
     ) -> Self {
-        let state = State { talk, waiting: BTreeMap::new(), ticket: 0, scheduled: None, dirty: false, misuse: None };
+        let waiting = BTreeMap::new();
+        let state = State { talk, waiting, ticket: 0, scheduled: None, dirty: false, misuse: None, cut: false };
         let runs = AtomicBool::new(false);
         Self { attendant, token, serial, is_websocket, runs, place, state: Mutex::new(state) }
     }
@@ -276,12 +279,14 @@ impl Call {
     /// Takes the exchange away, if a stop ends it so. The application learns of it from `receive` and `send`.
     pub fn cut(&self, cut: Cut) -> Option<Box<Exchange>> {
         let mut state = self.lock();
-        if state.talk.exchange().is_some_and(|exchange| cut.covers(exchange)) { state.talk.release() } else { None }
+        let taken = state.talk.exchange().is_some_and(|exchange| cut.covers(exchange));
+        state.cut |= taken;
+        if taken { state.talk.release() } else { None }
     }
 
-    /// Whether it has no exchange any more.
+    /// Whether a stop took the exchange away.
     pub fn is_cut(&self) -> bool {
-        self.lock().talk.exchange().is_none()
+        self.lock().cut
     }
 
     /// Method and path of the request.
@@ -295,7 +300,8 @@ impl Call {
         let attendant = call.attendant.bind(py);
         let (undone, misuse, let_down, cut_short) = attendant.get().with_tools(|tools| {
             let mut state = call.lock();
-            let (let_down, cut_short) = (state.talk.was_let_down(), state.talk.cut_short());
+            let (let_down, cut_short) =
+                if state.cut { (true, None) } else { (state.talk.was_let_down(), state.talk.cut_short()) };
             let undone = match &ended {
                 Ended::Returned => state.talk.returned(tools),
                 Ended::Raised(_) | Ended::Cancelled(_) => {

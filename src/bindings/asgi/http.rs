@@ -235,7 +235,6 @@ impl Conversation for Http {
     }
 
     fn release(&mut self) -> Option<Box<Exchange>> {
-        self.cut.get_or_insert("the response was cut because the server is stopping");
         self.place = None;
         self.exchange.take()
     }

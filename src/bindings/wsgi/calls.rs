@@ -70,7 +70,8 @@ impl InFlight for Calls {
     }
 
     fn requests(&self) -> Vec<String> {
-        self.lock().iter().flatten().filter_map(|slot| slot.call.get().place()).collect()
+        let running = |slot: &Slot| slot.call.get().place().or_else(|| slot.call.get().cut_place());
+        self.lock().iter().flatten().filter_map(running).collect()
     }
 }
 
