@@ -196,6 +196,7 @@ impl Connection {
         let flushed = output.flush(self.wire.stream());
         self.released |= output.take_released();
         if output.sent() != self.sent {
+            self.leaving.note(output.sent() - self.sent, now);
             self.sent = output.sent();
             self.moved = now;
         }

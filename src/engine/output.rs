@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::pace::Lag;
 use super::spool::{Budget, SpoolFailure, SpoolFile};
 use crate::net::stream::{Stream, Unsent};
 
@@ -91,6 +93,8 @@ pub struct Output {
     spilled: u64,
     spill_failure: Option<SpoolFailure>,
     sent: u64,
+    // How the client keeps up, while the socket takes no more.
+    lag: Option<Lag>,
     released: bool,
     failure: Option<io::ErrorKind>,
     // Why a file could not be sent whole.
@@ -233,14 +237,18 @@ impl Output {
         if let Some(kind) = self.failure {
             return Err(kind.into());
         }
-        let mut share = FLUSH_SHARE;
+        let (mut share, before) = (FLUSH_SHARE, self.sent);
         while self.pending > 0 {
             if share == 0 {
+                self.lag = None;
                 return Ok(Flushed::Yielded);
             }
             match self.send_some(stream) {
                 Ok(count) => share = share.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.note_blocked(self.sent - before);
+                    return Ok(Flushed::Blocked);
+                }
                 Err(error) => {
                     self.failure = Some(error.kind());
                     self.discard();
@@ -250,6 +258,16 @@ impl Output {
         }
         self.clear();
         Ok(Flushed::All)
+    }
+
+    fn note_blocked(&mut self, sent: u64) {
+        let now = Instant::now();
+        self.lag.get_or_insert_with(|| Lag::new(now)).note(sent, now);
+    }
+
+    /// Since when the client takes less than it might, if the socket takes no more.
+    pub fn behind_since(&self) -> Option<Instant> {
+        self.lag.as_ref().map(Lag::since)
     }
 
     /// Forgets what was not sent.
@@ -264,6 +282,7 @@ impl Output {
         self.at = 0;
         self.rest = VecDeque::new();
         self.pending = 0;
+        self.lag = None;
         self.spill = None;
         self.spilled = 0;
         self.spill_failure = None;

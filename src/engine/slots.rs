@@ -241,7 +241,8 @@ impl Slots {
     pub fn spareness(&self, place: usize, now: Instant) -> Option<Spareness> {
         match &self.slot(place)?.state {
             State::Asleep(sleeper) => sleeper.waiting().spareness(now),
-            State::Awake { connection, .. } => connection.as_ref()?.spareness(now),
+            State::Awake { connection: Some(connection), .. } => connection.spareness(now),
+            State::Awake { connection: None, wire } => wire.spareness(now),
             State::Free => None,
         }
     }
