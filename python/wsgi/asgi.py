@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from wsgi._core import ASGIReceive, ASGISend
 from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
 from wsgi.lifespan import ASGIApplication, Lifespan
@@ -33,7 +34,7 @@ __all__ = ["LoopRun", "single"]
 
 # Applications and frameworks ask whether `receive` and `send` are coroutine functions, and warn or run them in a thread
 # if not. Python has marks for those that no `async def` made: asyncio's, and inspect's since 3.12.
-for _kind in (_core.ASGIReceive, _core.ASGISend):
+for _kind in (ASGIReceive, ASGISend):
     _kind._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # type: ignore[union-attr]
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(_kind)
