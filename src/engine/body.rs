@@ -48,6 +48,7 @@ impl Intake {
     pub fn feed(&mut self, input: &[u8], options: &Options, now: Instant) -> Result<(usize, bool), Reject> {
         if !input.is_empty() {
             self.pace.note(input.len(), now, options);
+            self.spool.set_behind(Some(self.pace.behind_since()));
         }
         match &mut self.shape {
             Shape::Length(left) => {
@@ -69,6 +70,11 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// Whether another has what it had of the budget, because its client was behind.
+    pub fn is_revoked(&self) -> bool {
+        self.spool.is_revoked()
     }
 
     /// The complete body and its length.

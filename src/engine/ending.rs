@@ -8,7 +8,7 @@ use super::body::Body;
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
 use super::exchange::{Exchange, Progress};
 use super::gateway::Severity;
-use super::observe::{CLIENT_CLOSED, Cause, Record};
+use super::observe::{CLIENT_CLOSED, Cause, Record, Scarce};
 use super::options::SERVER;
 use super::output::Flushed;
 use crate::http::head::Received;
@@ -70,7 +70,7 @@ impl Connection {
                 client,
                 request: Received::Head(request),
                 status: match (response.status, response.cause) {
-                    (0, Some(Cause::ClientClosed | Cause::WriteTimeout)) => CLIENT_CLOSED,
+                    (0, Some(Cause::ClientClosed | Cause::WriteTimeout | Cause::Evicted(_))) => CLIENT_CLOSED,
                     (status, _) => status,
                 },
                 body_bytes: response.content,
@@ -143,7 +143,11 @@ impl Connection {
                 if self.until_close {
                     self.wire.stream().reset_on_close();
                 }
-                self.tell(Some(Cause::ClientClosed), turn.now);
+                let was_revoked = self.wire.output().is_revoked();
+                self.tell(
+                    Some(if was_revoked { Cause::Evicted(Scarce::Spool) } else { Cause::ClientClosed }),
+                    turn.now,
+                );
                 return Pass::Out(Step::Closed);
             }
         }

@@ -92,6 +92,7 @@ pub struct Output {
     spill: Option<SpoolFile>,
     spilled: u64,
     spill_failure: Option<SpoolFailure>,
+    is_revoked: bool,
     sent: u64,
     // How the client keeps up, while the socket takes no more.
     lag: Option<Lag>,
@@ -116,12 +117,17 @@ impl Output {
     /// Lets everything that is appended go into a temporary file, until all of it was sent.
     pub fn spill(&mut self, budget: &Arc<Budget>) -> Result<(), SpoolFailure> {
         if self.spill.is_none() && self.spill_failure.is_none() {
-            match SpoolFile::open(budget) {
+            match SpoolFile::open(budget, self.behind_since()) {
                 Ok(file) => self.spill = Some(file),
                 Err(failure) => self.spill_failure = Some(failure),
             }
         }
         self.spill_failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether another has the room of its temporary file, because the client was behind: the rest cannot be sent.
+    pub fn is_revoked(&self) -> bool {
+        self.is_revoked || self.spill.as_ref().is_some_and(SpoolFile::is_revoked)
     }
 
     /// Whether what is appended goes into a temporary file.
@@ -237,10 +243,13 @@ impl Output {
         if let Some(kind) = self.failure {
             return Err(kind.into());
         }
+        if self.is_revoked() {
+            return Err(self.lose_spill());
+        }
         let (mut share, before) = (FLUSH_SHARE, self.sent);
         while self.pending > 0 {
             if share == 0 {
-                self.lag = None;
+                self.note_brisk();
                 return Ok(Flushed::Yielded);
             }
             match self.send_some(stream) {
@@ -249,6 +258,7 @@ impl Output {
                     self.note_blocked(self.sent - before);
                     return Ok(Flushed::Blocked);
                 }
+                Err(_) if self.is_revoked() => return Err(self.lose_spill()),
                 Err(error) => {
                     self.failure = Some(error.kind());
                     self.discard();
@@ -260,9 +270,27 @@ impl Output {
         Ok(Flushed::All)
     }
 
+    fn lose_spill(&mut self) -> io::Error {
+        (self.is_revoked, self.file_failure) = (true, None);
+        self.failure = Some(io::ErrorKind::TimedOut);
+        self.discard();
+        io::ErrorKind::TimedOut.into()
+    }
+
+    fn note_brisk(&mut self) {
+        self.lag = None;
+        if let Some(spill) = &self.spill {
+            spill.set_behind(None);
+        }
+    }
+
     fn note_blocked(&mut self, sent: u64) {
         let now = Instant::now();
-        self.lag.get_or_insert_with(|| Lag::new(now)).note(sent, now);
+        let lag = self.lag.get_or_insert_with(|| Lag::new(now));
+        lag.note(sent, now);
+        if let Some(spill) = &self.spill {
+            spill.set_behind(Some(lag.since()));
+        }
     }
 
     /// Since when the client takes less than it might, if the socket takes no more.

@@ -228,6 +228,11 @@ impl Slots {
         self.slot(place).is_some_and(|slot| matches!(slot.state, State::Asleep(_)))
     }
 
+    /// Whether its request is with the application.
+    pub fn is_served(&self, place: usize) -> bool {
+        self.slot(place).is_some_and(|slot| matches!(slot.state, State::Awake { connection: None, .. }))
+    }
+
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self, place: usize) -> bool {
         match self.slot(place).map(|slot| &slot.state) {

@@ -164,7 +164,7 @@ impl Wire {
                 let spilled = self.output().spill(&site.spool);
                 match spilled {
                     Ok(()) => return Ok(()),
-                    Err(SpoolFailure::Full) if mark.1.elapsed() >= PRESSED => {
+                    Err(SpoolFailure::Full | SpoolFailure::Revoked) if mark.1.elapsed() >= PRESSED => {
                         site.report_rarely(Trouble::Cut, Severity::Warning, CUT);
                         return Err(io::ErrorKind::TimedOut.into());
                     }

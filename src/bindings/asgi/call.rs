@@ -273,15 +273,14 @@ impl Call {
         }
     }
 
-    /// Takes the exchange away, if a stop ends it so. The application learns of it from `receive` and `send`.
+    /// Takes the exchange away, if it is ended so. The application learns of it from `receive` and `send`.
     pub fn cut(&self, cut: Cut) -> Option<Box<Exchange>> {
         let mut state = self.lock();
-        if state.talk.exchange().is_some_and(|exchange| cut.covers(exchange)) { state.talk.release() } else { None }
-    }
-
-    /// Whether it has no exchange any more.
-    pub fn is_cut(&self) -> bool {
-        self.lock().talk.exchange().is_none()
+        if state.talk.exchange().is_some_and(|exchange| cut.covers(exchange)) {
+            state.talk.release(cut.why())
+        } else {
+            None
+        }
     }
 
     /// Method and path of the request.

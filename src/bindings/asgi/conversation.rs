@@ -57,8 +57,8 @@ pub trait Conversation: Send {
     /// The exchange, if nothing more can be said about it.
     fn take_concluded(&mut self) -> Option<Box<Exchange>>;
 
-    /// The exchange, whatever was said about it: for the application its client has gone.
-    fn release(&mut self) -> Option<Box<Exchange>>;
+    /// The exchange, whatever was said about it: for the application its client has gone. The log says why.
+    fn release(&mut self, why: &'static str) -> Option<Box<Exchange>>;
 
     /// Whether the application could not have its request, or lost its client.
     fn was_let_down(&self) -> bool;

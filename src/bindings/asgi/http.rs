@@ -234,8 +234,8 @@ impl Conversation for Http {
         }
     }
 
-    fn release(&mut self) -> Option<Box<Exchange>> {
-        self.cut.get_or_insert("the response was cut because the server is stopping");
+    fn release(&mut self, why: &'static str) -> Option<Box<Exchange>> {
+        self.cut.get_or_insert(why);
         self.place = None;
         self.exchange.take()
     }

@@ -210,11 +210,11 @@ impl Conversation for WebSocket {
         }
     }
 
-    fn release(&mut self) -> Option<Box<Exchange>> {
+    fn release(&mut self, why: &'static str) -> Option<Box<Exchange>> {
         (self.lost, self.place) = (true, None);
         self.end.get_or_insert((close::ABNORMAL, String::new()));
         let Stage::Denied(http) = &mut self.stage else { return self.exchange.take() };
-        http.release()
+        http.release(why)
     }
 
     fn was_let_down(&self) -> bool {
