@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::body::{Body, BodyStream, Intake};
 use super::exchange::{Exchange, Response};
-use super::observe::{Cause, Record, Scarce};
+use super::observe::{Cause, Record};
 use super::pace::Lag;
 use super::site::Site;
 use super::wire::Wire;
@@ -273,23 +273,6 @@ impl Connection {
             _ => return Step::Closed,
         }
         self.advance(turn)
-    }
-
-    /// Whether its body or its response had room in temporary files that another has now.
-    pub fn is_revoked(&self) -> bool {
-        match &self.stage {
-            Stage::Body(pending) => pending.intake.is_revoked(),
-            _ => self.wire.output().is_revoked(),
-        }
-    }
-
-    /// Ends it for that.
-    pub fn revoke(mut self: Box<Self>, turn: &mut Turn<'_>) -> Step {
-        if matches!(self.stage, Stage::Body(_)) {
-            return self.expire(turn);
-        }
-        self.give_up(Cause::Evicted(Scarce::Spool));
-        Step::Closed
     }
 
     // Reads once. What came is in `turn.scratch`.

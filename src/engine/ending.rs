@@ -215,6 +215,23 @@ impl Connection {
         self.tell(Some(cause), Instant::now());
     }
 
+    /// Whether its body or its response had room in temporary files that another has now.
+    pub fn is_revoked(&self) -> bool {
+        match &self.stage {
+            Stage::Body(pending) => pending.intake.is_revoked(),
+            _ => self.wire.output().is_revoked(),
+        }
+    }
+
+    /// Ends it for that.
+    pub fn revoke(mut self: Box<Self>, turn: &mut Turn<'_>) -> Step {
+        if matches!(self.stage, Stage::Body(_)) {
+            return self.expire(turn);
+        }
+        self.give_up(Cause::Evicted(Scarce::Spool));
+        Step::Closed
+    }
+
     // Reports why a file could not be sent whole. Says whether that is the reason of a cut.
     fn report_file_failure(&self) -> bool {
         let Some(failure) = self.wire.output().take_file_failure() else { return false };

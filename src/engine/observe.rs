@@ -74,9 +74,7 @@ impl Cause {
             Self::Application => "the application did not complete its response",
             Self::ClientClosed => "the client closed the connection",
             Self::WriteTimeout => "the client took nothing within write_timeout",
-            Self::Evicted(Scarce::Connections) => "closed for a new client, as no connection was free",
-            Self::Evicted(Scarce::Threads) => "closed for another request, as no thread was free",
-            Self::Evicted(Scarce::Spool) => "closed for another request, as the temporary files were at their bound",
+            Self::Evicted(scarce) => scarce.text(),
             Self::File => "a file could not be read as far as announced",
             Self::Stopped => "the server stopped",
         }
@@ -92,6 +90,16 @@ pub enum Scarce {
     Threads,
     /// `max_spool_size`, and the number of temporary files.
     Spool,
+}
+
+impl Scarce {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Connections => "closed for a new client, as no connection was free",
+            Self::Threads => "closed for another request, as no thread was free",
+            Self::Spool => "closed for another request, as the temporary files were at their bound",
+        }
+    }
 }
 
 /// Something that looks on.

@@ -117,7 +117,9 @@ def test_idle_connection_makes_room_for_a_new_one(served: Serve) -> None:
 
 
 POST = b"POST /read HTTP/1.1\r\nHost: a\r\n"
-UPGRADE = b"GET /flood HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+UPGRADE = (
+    b"GET /flood HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+)
 
 # Whatever has the application wait for its client. The first part is sent at once, the second again and again.
 HOLDING: dict[str, tuple[bytes, bytes]] = {

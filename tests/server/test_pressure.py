@@ -134,16 +134,16 @@ def test_uploads_that_fill_the_budget_and_stall_lose_it_to_a_newcomer(
 
 
 def test_upload_that_lost_its_room_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    with serve(Recorder(), max_spool_size=250_000, body_buffer=1000) as server:
-        with RawClient(server.addresses[0]) as slow:
-            slow.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 199_999)
-            for _ in range(100):
-                with RawClient(server.addresses[0]) as newcomer:
-                    newcomer.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000)
-                    if newcomer.receive("POST").status == 200:
-                        break
-                select.select([slow.socket], [], [], 0.1)
-            refused(slow, 408)
+    options: dict[str, Any] = {"max_spool_size": 250_000, "body_buffer": 1000}
+    with serve(Recorder(), **options) as server, RawClient(server.addresses[0]) as slow:
+        slow.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 199_999)
+        for _ in range(100):
+            with RawClient(server.addresses[0]) as newcomer:
+                newcomer.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000)
+                if newcomer.receive("POST").status == 200:
+                    break
+            select.select([slow.socket], [], [], 0.1)
+        refused(slow, 408)
     messages = [record.getMessage() for record in caplog.records]
     assert (
         "1 slow connection closed to free temporary files for others; raise max_spool_size, or the limit of open files"
@@ -200,7 +200,10 @@ def test_slow_bodies_that_the_application_reads_make_room_for_others(
         eventually(lambda: len(app.raised) == 1, "the application learns of it")
         assert isinstance(app.raised[0], ClientDisconnected)
     messages = [record.getMessage() for record in caplog.records]
-    why = {"connection": "make room for new ones; raise max", "thread": "free threads for waiting requests; raise threads"}
+    why = {
+        "connection": "make room for new ones; raise max",
+        "thread": "free threads for waiting requests; raise threads",
+    }
     assert any(message.startswith(f"1 slow connection closed to {why[scarce]}") for message in messages), messages
 
 
@@ -269,7 +272,9 @@ def test_download_in_pieces_to_a_slow_reader_frees_its_thread_when_others_need_i
         assert response.body == app.content
 
 
-def test_download_in_a_file_that_nobody_reads_loses_it_to_an_upload(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_download_in_a_file_that_is_not_read_loses_it_to_an_upload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     app, log = Making(count=300), tmp_path / "access"
     options = {"access_log": log, "access_log_format": "%U %s %X %{reason}x", "max_spool_size": 20_000_000}
     with serve(app, threads=1, **options) as server, RawClient(server.addresses[0]) as slow:
