@@ -188,9 +188,11 @@ class Settings:
         "request bodies up to this size are kept in memory, and those of known length up to 128 times as large while "
         "all of them take no more than 1024 times it; others go to a temporary file")
     max_spool_size = Option(Size(0, 1 << 50), 4 << 30, "Limits",
-        "most bytes in temporary files, all requests together; a body beyond them is answered 503")
+        "most bytes in temporary files, all requests together; beyond them, slow clients lose theirs to others, and if there "
+        "are none, a body is answered 503")
     stream_bodies = Option(Boolean(), False, "Limits",
-        "hand request bodies above body_buffer to the application as they arrive; a slow client then holds a thread")
+        "hand request bodies above body_buffer to the application as they arrive; a slow client then holds a thread until "
+        "others wait for one")
     stream_chunked = Option(Boolean(), False, "Limits",
         "hand chunked request bodies to a WSGI application as they arrive, without CONTENT_LENGTH")
 
@@ -200,7 +202,7 @@ class Settings:
     body_timeout = Option(Seconds(0.001, YEAR), 30.0, "Time",
         "longest time without a byte of the request body")
     body_min_rate = Option(Rate(0, 1 << 40), 500, "Time",
-        "slowest request body on average; 0 allows any")
+        "slowest request body; a faster one gets at most body_timeout ahead of it; 0 allows any")
     write_timeout = Option(Seconds(0.001, YEAR), 60.0, "Time",
         "longest time in which the client takes no byte of the response")
     keep_alive = Option(Seconds(0.001, YEAR, zero="no keep-alive"), 75.0, "Time",

@@ -73,9 +73,9 @@ pub fn gone() -> PyErr {
     raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the client has gone",))
 }
 
-/// What an application is told that writes more to a response which a stop has ended.
-pub fn stopping() -> PyErr {
-    raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the response was cut because the server is stopping",))
+/// What an application is told that writes more to a response which was ended without it.
+pub fn ended(why: &'static str) -> PyErr {
+    raise(&CLIENT_DISCONNECTED, "ClientDisconnected", (why,))
 }
 
 /// Whether an error says that a client has gone.

@@ -2,11 +2,11 @@
 //! ([`BodyStream`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use super::body_stream::{Arrived, BodyFailure, BodyStream};
-use super::clock::after;
 use super::options::Options;
+use super::pace::Pace;
 use super::spool::{Budget, Lent, Spool, SpoolFile};
 use crate::http::reject::Reject;
 use crate::http1::body::{ChunkedDecoder, Event};
@@ -21,47 +21,6 @@ pub enum Body {
     File(SpoolFile),
     /// Still arriving.
     Stream(Box<BodyStream>),
-}
-
-/// How long `bytes` take at `rate` bytes a second; at a rate of 0, none is too long.
-pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
-    bytes.checked_div(rate).map_or(Duration::MAX, Duration::from_secs)
-}
-
-/// How quickly a body comes, and until when its next byte must.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    started: Instant,
-    moved: Instant,
-    received: u64,
-}
-
-impl Pace {
-    /// A body that begins now.
-    pub fn new(now: Instant) -> Self {
-        Self { started: now, moved: now, received: 0 }
-    }
-
-    fn note(&mut self, count: usize, now: Instant) {
-        self.received += count as u64;
-        self.moved = now;
-    }
-
-    /// How far it is behind a body that comes at `rate` bytes a second.
-    pub fn lag(&self, rate: u64, now: Instant) -> Duration {
-        now.saturating_duration_since(self.started).saturating_sub(time_for(self.received, rate))
-    }
-
-    /// When patience ends: after a silence, or when the body as a whole is slower than the minimum rate.
-    pub fn deadline(&self, options: &Options) -> Instant {
-        let silence = after(self.moved, options.body_timeout);
-        match self.received.checked_div(options.body_min_rate) {
-            Some(seconds) => {
-                silence.min(after(self.started, options.body_timeout.saturating_add(Duration::from_secs(seconds))))
-            }
-            None => silence,
-        }
-    }
 }
 
 pub(super) enum Shape {
@@ -86,9 +45,10 @@ impl Intake {
 
     /// Takes what belongs to the body from the front of `input`. Returns how many bytes that was, and whether the body
     /// is complete.
-    pub fn feed(&mut self, input: &[u8], now: Instant) -> Result<(usize, bool), Reject> {
+    pub fn feed(&mut self, input: &[u8], options: &Options, now: Instant) -> Result<(usize, bool), Reject> {
         if !input.is_empty() {
-            self.pace.note(input.len(), now);
+            self.pace.note(input.len(), now, options);
+            self.spool.set_behind(Some(self.pace.behind_since()));
         }
         match &mut self.shape {
             Shape::Length(left) => {
@@ -110,6 +70,11 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// Whether another has what it had of the budget, because its client was behind.
+    pub fn is_revoked(&self) -> bool {
+        self.spool.is_revoked()
     }
 
     /// The complete body and its length.

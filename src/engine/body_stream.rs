@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::body::{Shape, time_for};
-use super::clock::after;
+use super::body::Shape;
 use super::ending::can_drain;
 use super::options::Options;
 use super::output::Flushed;
+use super::pace::Pace;
 use super::wire::Wire;
 use crate::http::reject::Reject;
 use crate::http1::body::{ChunkedDecoder, Event};
@@ -58,12 +58,8 @@ pub struct BodyStream {
     leftover: Vec<u8>,
     ended: bool,
     expects: bool,
-    // How long its reader has waited for the client in all, and what that brought: the client does not answer for the time
-    // that the application takes.
-    waited: Duration,
-    // Since when a reader that does not block has been waiting.
-    waiting: Option<Instant>,
-    received: u64,
+    // It stands still while its reader does not wait: the client does not answer for the time that the application takes.
+    pace: Pace,
     failure: Option<BodyFailure>,
     options: Arc<Options>,
 }
@@ -107,9 +103,7 @@ impl BodyStream {
             leftover: Vec::new(),
             ended,
             expects: false,
-            waited: Duration::ZERO,
-            waiting: None,
-            received: 0,
+            pace: Pace::paused(Instant::now()),
             failure: None,
             options,
         }
@@ -164,14 +158,15 @@ impl BodyStream {
         match self.take(into, |stream, into| stream.read_now(into, now))? {
             Some(0) => Ok(Arrived::End),
             Some(count) => Ok(Arrived::Bytes(count)),
-            None => Ok(Arrived::Later(self.deadline(now))),
+            None => Ok(Arrived::Later(self.pace.deadline(&self.options))),
         }
     }
 
     /// The reader has turned to something else: from `now` on the client does not answer for the time.
     pub fn pause(&mut self, now: Instant) {
-        if let Some(since) = self.waiting.take() {
-            self.waited += now.saturating_duration_since(since);
+        if !self.pace.is_paused() {
+            self.pace.pause(now);
+            self.wire.await_client(None);
         }
     }
 
@@ -198,6 +193,7 @@ impl BodyStream {
                 Ok(direct) => return Ok(direct),
                 Err(failure) => {
                     self.failure = Some(failure);
+                    self.wire.await_client(None);
                     return Err(failure);
                 }
             }
@@ -235,27 +231,19 @@ impl BodyStream {
     }
 
     fn wait_and_read(&mut self, into: &mut [u8]) -> Result<Option<usize>, BodyFailure> {
-        let mut silent = Duration::ZERO;
         loop {
             match self.wire.stream().read(into) {
                 Ok(0) => return Err(BodyFailure::Incomplete),
                 Ok(count) => {
-                    self.received += count as u64;
+                    self.note(count, Instant::now());
                     return Ok(Some(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let patience = self.patience().min(self.options.body_timeout.saturating_sub(silent));
-                    if patience.is_zero() {
+                    let now = Instant::now();
+                    let patience = self.await_client(now).saturating_duration_since(now);
+                    if patience.is_zero() || !self.wait(patience).map_err(|_| BodyFailure::Incomplete)? {
                         return Err(BodyFailure::TimedOut);
                     }
-                    let began = Instant::now();
-                    let readable = self.wait(patience).map_err(|_| BodyFailure::Incomplete)?;
-                    if !readable {
-                        return Err(BodyFailure::TimedOut);
-                    }
-                    let waited = began.elapsed();
-                    silent += waited;
-                    self.waited += waited;
                 }
                 Err(_) => return Err(BodyFailure::Incomplete),
             }
@@ -275,26 +263,31 @@ impl BodyStream {
         match self.wire.stream().read(into) {
             Ok(0) => Err(BodyFailure::Incomplete),
             Ok(count) => {
-                self.pause(now);
-                self.received += count as u64;
+                self.note(count, now);
                 Ok(Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.waiting.get_or_insert(now);
-                if self.deadline(now) <= now { Err(BodyFailure::TimedOut) } else { Ok(None) }
+                if self.await_client(now) <= now {
+                    Err(BodyFailure::TimedOut)
+                } else {
+                    Ok(None)
+                }
             }
             Err(_) => Err(BodyFailure::Incomplete),
         }
     }
 
-    fn deadline(&self, now: Instant) -> Instant {
-        after(self.waiting.unwrap_or(now), self.patience().min(self.options.body_timeout))
+    // The reader waits for its client from now on, which the poller's thread can see. Returns when patience ends.
+    fn await_client(&mut self, now: Instant) -> Instant {
+        self.pace.go_on(now);
+        self.wire.await_client(Some(self.pace.behind_since()));
+        self.pace.deadline(&self.options)
     }
 
-    // What the minimum rate leaves of the client's time.
-    fn patience(&self) -> Duration {
-        let earned = time_for(self.received, self.options.body_min_rate);
-        self.options.body_timeout.saturating_add(earned).saturating_sub(self.waited)
+    // Bytes have come.
+    fn note(&mut self, count: usize, now: Instant) {
+        self.pace.note(count, now, &self.options);
+        self.pause(now);
     }
 
     // Keeps the content of what was read of a chunked body until it is asked for.
@@ -351,6 +344,7 @@ impl BodyStream {
 
     /// Gives the body up.
     pub fn remains(mut self) -> Remains {
+        self.wire.await_client(None);
         Remains {
             unread: self.unread(),
             complete: self.ended && self.failure.is_none(),

@@ -14,6 +14,7 @@ use std::time::Instant;
 use super::body::{Body, BodyStream, Intake};
 use super::exchange::{Exchange, Response};
 use super::observe::{Cause, Record};
+use super::pace::Lag;
 use super::site::Site;
 use super::wire::Wire;
 use crate::http::head::{Received, RequestHead};
@@ -123,8 +124,8 @@ pub struct Connection {
     pub(super) sent: u64,
     // Bytes of somebody else's were let go.
     pub(super) released: bool,
-    // `sent` when the stage began.
-    pub(super) sent_before: u64,
+    // How its client keeps up with the response that leaves.
+    pub(super) leaving: Lag,
     // It has had a response.
     pub(super) served: bool,
     // Bytes in `input` that the parser has not seen.
@@ -157,7 +158,7 @@ impl Connection {
             moved: now,
             sent: 0,
             released: false,
-            sent_before: 0,
+            leaving: Lag::new(now),
             served: false,
             unseen: false,
             inflow: Inflow::Dry,
@@ -442,7 +443,7 @@ impl Connection {
 
     fn take_in(mut self: Box<Self>, received: &[u8], turn: &Turn<'_>) -> Pass {
         let Stage::Body(pending) = &mut self.stage else { return Pass::On(self) };
-        match pending.intake.feed(received, turn.now) {
+        match pending.intake.feed(received, &self.site.options, turn.now) {
             Ok((_, false)) => Pass::On(self),
             Ok((used, true)) => {
                 self.keep_input(&received[used..]);
@@ -493,7 +494,7 @@ impl Connection {
         self.stage = stage;
         self.since = now;
         self.moved = now;
-        self.sent_before = self.sent;
+        self.leaving = Lag::new(now);
     }
 }
 

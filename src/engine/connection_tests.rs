@@ -4,7 +4,8 @@ use super::super::clock::Clock;
 use super::super::doubles::{Scripted, Witness, answer, read_whole, site};
 use super::super::gateway::Origins;
 use super::super::options::Options;
-use super::super::patience::{GRACE, SLACK};
+use super::super::pace::SLACK;
+use super::super::patience::GRACE;
 use super::super::spool::Budget;
 use super::*;
 use crate::net::stream::Stream;
@@ -361,7 +362,7 @@ fn slow_body_is_held_to_its_minimum_rate() {
     let mut clock = now;
     for _ in 0..60 {
         clock += Duration::from_secs(1);
-        intake.feed(b"x", clock).expect("a byte is no offence");
+        intake.feed(b"x", &options, clock).expect("a byte is no offence");
     }
     // 60 bytes at 10 a second buy 6 seconds on top of the timeout: the steady trickle did not extend it.
     assert_eq!(intake.pace.deadline(&options), now + Duration::from_secs(36));

@@ -114,12 +114,16 @@ pub(super) enum Trouble {
     QueueFull,
     /// Requests wait in the queue for too long.
     QueueTimeout,
-    /// Connections are closed in the midst of a request or a response, in favour of others.
+    /// Slow connections are closed in the midst of a request or a response, so that others get connections.
     Evictions,
+    /// The same for threads.
+    ThreadEvictions,
+    /// The same for room in temporary files.
+    SpoolEvictions,
 }
 
 impl Trouble {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Doors,
         Self::Spool,
         Self::Cut,
@@ -129,6 +133,8 @@ impl Trouble {
         Self::QueueFull,
         Self::QueueTimeout,
         Self::Evictions,
+        Self::ThreadEvictions,
+        Self::SpoolEvictions,
     ];
     const COUNT: usize = Self::ALL.len();
 
@@ -138,12 +144,16 @@ impl Trouble {
             Self::Spool => Reject::SpoolFull,
             Self::QueueFull => Reject::QueueFull,
             Self::QueueTimeout => Reject::QueueTimeout,
-            Self::Evictions => {
+            Self::Evictions | Self::ThreadEvictions | Self::SpoolEvictions => {
                 let connections = if count == 1 { "connection" } else { "connections" };
-                return Some(format!(
-                    "{count} slow {connections} closed to make room for new ones; raise max_connections, or the limit \
-                     of open files"
-                ));
+                let why = match self {
+                    Self::ThreadEvictions => "free threads for waiting requests; raise threads",
+                    Self::SpoolEvictions => {
+                        "free temporary files for others; raise max_spool_size, or the limit of open files"
+                    }
+                    _ => "make room for new ones; raise max_connections, or the limit of open files",
+                };
+                return Some(format!("{count} slow {connections} closed to {why}"));
             }
             Self::Doors | Self::Cut | Self::Disk | Self::Stall | Self::Proxies => return None,
         };

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::crew::Trouble;
 use super::gateway::Severity;
-use super::observe::Cause;
+use super::in_flight::Cut;
+use super::observe::{Cause, Scarce};
+use super::pace::SLACK;
 use super::reactor::Reactor;
 use super::wire::Wire;
 use crate::net::address::Peer;
@@ -91,15 +93,64 @@ impl Reactor {
 
     // Closes a connection for the sake of another. One that idles loses nothing by it.
     fn give_up(&mut self, token: usize) {
+        if self.slots.is_served(token) {
+            if self.evict(token, Scarce::Connections) {
+                self.site.count_trouble(Trouble::Evictions);
+            }
+            return;
+        }
         if let Some(connection) = self.slots.connection(token).filter(|connection| connection.is_busy()) {
             if connection.is_answering() {
-                connection.give_up(Cause::Evicted);
+                connection.give_up(Cause::Evicted(Scarce::Connections));
             } else {
-                self.site.report_closed(connection.client, Cause::Evicted.text());
+                self.site.report_closed(connection.client, Cause::Evicted(Scarce::Connections).text());
             }
             self.site.count_trouble(Trouble::Evictions);
         }
         self.forget(token);
+    }
+
+    // Ends a request whose application waits for a slow client, which has to make room for others: the application learns that
+    // its client has gone. `false`: it has come to its end meanwhile.
+    pub(super) fn evict(&mut self, token: usize, scarce: Scarce) -> bool {
+        let Some(wire) = self.slots.wire(token).map(Arc::clone) else { return false };
+        let cause = Cause::Evicted(scarce);
+        match self.site.in_flight.take(self.site.shard, Cut::Connection(token)).pop() {
+            Some(mut exchange) => {
+                exchange.evict(cause);
+                let ends_by_reset = exchange.is_until_close();
+                Connection::conclude(exchange, Instant::now()).give_up(cause);
+                if let Some(descriptor) = wire.stream().descriptor() {
+                    // A thread may hold the socket for a moment, and its events would be taken for those of the newcomer.
+                    self.poller.forget(descriptor);
+                }
+                self.forget(token);
+                // The thread wakes.
+                if Arc::strong_count(&wire) > 1 && !ends_by_reset {
+                    wire.stream().abandon();
+                }
+            }
+            // It is on its way back, but for a body that is being read.
+            None if wire.awaited_since().is_some() => wire.stream().abandon(),
+            None => return false,
+        }
+        true
+    }
+
+    // Requests wait, and every thread is taken: a thread that waits for the body of a slow client is freed, one at a time. (One
+    // that waits for its client to read goes on without it, into a temporary file.)
+    pub(super) fn free_thread(&mut self, now: Instant) {
+        if !self.site.crew.is_pressed() || self.free_after.is_some_and(|after| after > now) {
+            return;
+        }
+        self.free_after = Some(now + LOOK);
+        let since = |token| Some((self.slots.wire(token)?.awaited_since()?, token));
+        let slowest = self.slots.places().filter_map(since).min();
+        if let Some((_, token)) = slowest.filter(|(since, _)| now.saturating_duration_since(*since) >= SLACK) {
+            if self.evict(token, Scarce::Threads) {
+                self.site.count_trouble(Trouble::ThreadEvictions);
+            }
+        }
     }
 
     fn report_crowding(&self, now: Instant) {

@@ -8,7 +8,7 @@ use super::body::Body;
 use super::connection::{Connection, Fill, Pass, Stage, Step, Turn};
 use super::exchange::{Exchange, Progress};
 use super::gateway::Severity;
-use super::observe::{CLIENT_CLOSED, Cause, Record};
+use super::observe::{CLIENT_CLOSED, Cause, Record, Scarce};
 use super::options::SERVER;
 use super::output::Flushed;
 use crate::http::head::Received;
@@ -70,7 +70,7 @@ impl Connection {
                 client,
                 request: Received::Head(request),
                 status: match (response.status, response.cause) {
-                    (0, Some(Cause::ClientClosed | Cause::WriteTimeout)) => CLIENT_CLOSED,
+                    (0, Some(Cause::ClientClosed | Cause::WriteTimeout | Cause::Evicted(_))) => CLIENT_CLOSED,
                     (status, _) => status,
                 },
                 body_bytes: response.content,
@@ -143,7 +143,11 @@ impl Connection {
                 if self.until_close {
                     self.wire.stream().reset_on_close();
                 }
-                self.tell(Some(Cause::ClientClosed), turn.now);
+                let was_revoked = self.wire.output().is_revoked();
+                self.tell(
+                    Some(if was_revoked { Cause::Evicted(Scarce::Spool) } else { Cause::ClientClosed }),
+                    turn.now,
+                );
                 return Pass::Out(Step::Closed);
             }
         }
@@ -196,6 +200,7 @@ impl Connection {
         let flushed = output.flush(self.wire.stream());
         self.released |= output.take_released();
         if output.sent() != self.sent {
+            self.leaving.note(output.sent() - self.sent, now);
             self.sent = output.sent();
             self.moved = now;
         }
@@ -208,6 +213,23 @@ impl Connection {
         self.wire.output().discard();
         self.wire.stream().reset_on_close();
         self.tell(Some(cause), Instant::now());
+    }
+
+    /// Whether its body or its response had room in temporary files that another has now.
+    pub fn is_revoked(&self) -> bool {
+        match &self.stage {
+            Stage::Body(pending) => pending.intake.is_revoked(),
+            _ => self.wire.output().is_revoked(),
+        }
+    }
+
+    /// Ends it for that.
+    pub fn revoke(mut self: Box<Self>, turn: &mut Turn<'_>) -> Step {
+        if matches!(self.stage, Stage::Body(_)) {
+            return self.expire(turn);
+        }
+        self.give_up(Cause::Evicted(Scarce::Spool));
+        Step::Closed
     }
 
     // Reports why a file could not be sent whole. Says whether that is the reason of a cut.

@@ -439,6 +439,13 @@ impl Exchange {
         self.connection.wire.output().seal();
     }
 
+    /// Ends the request of a slow client in favour of others.
+    pub(super) fn evict(&mut self, cause: Cause) {
+        self.abort_for(cause);
+        // A thread of the application may wait for the client to catch up.
+        self.connection.wire.output().seal();
+    }
+
     pub(super) fn is_until_close(&self) -> bool {
         self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose)
     }

@@ -1,8 +1,8 @@
-//! The requests that are inside an application, so that a stop can end them without it.
+//! The requests that are inside an application, so that a stop, or a lack of room for others, can end them without it.
 
 use super::exchange::{Exchange, Progress};
 
-/// Which requests a stop ends.
+/// Which requests are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Event streams, from the beginning of the stop on: they have no end of their own.
@@ -11,6 +11,8 @@ pub enum Cut {
     Unfinished,
     /// All that is left, when there is no more time.
     All,
+    /// The one on this connection, whose client is slow, in favour of others.
+    Connection(usize),
 }
 
 impl Cut {
@@ -20,6 +22,15 @@ impl Cut {
             Self::EventStreams => exchange.is_event_stream(),
             Self::Unfinished => exchange.progress() == Progress::Begun,
             Self::All => true,
+            Self::Connection(token) => exchange.token() == token,
+        }
+    }
+
+    /// Why its response ends early, for the log and for the application.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::EventStreams | Self::Unfinished | Self::All => "the response was cut because the server is stopping",
+            Self::Connection(_) => "the request was ended because its client was slow and others were waiting",
         }
     }
 }

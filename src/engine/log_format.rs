@@ -27,7 +27,11 @@ pub const DIRECTIVES: &[(&str, &str)] = &[
     ("%U", "path as it came, without the query; `-` if the request line is not valid"),
     ("%q", "query with its question mark; empty if there is none"),
     ("%H", "protocol version; `-` if the request line is not valid"),
-    ("%s", "status; 499 if the client closed the connection before its response began, `-` if none began otherwise"),
+    (
+        "%s",
+        "status; 499 if the client closed the connection, or was closed as too slow, before its response began, `-` if \
+         none began otherwise",
+    ),
     ("%>s", "the same"),
     ("%b", "bytes of response content, without framing; `-` for none"),
     ("%B", "the same; 0 for none"),

@@ -20,6 +20,7 @@ pub mod monitor;
 pub mod observe;
 pub mod options;
 pub mod output;
+pub mod pace;
 pub mod patience;
 mod proxied;
 pub mod reactor;

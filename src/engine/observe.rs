@@ -6,7 +6,7 @@ use crate::http::head::Received;
 use crate::http::origin::Client;
 use crate::http::reject::Reject;
 
-/// The status that is recorded where the client closed the connection before its response began. It is never sent.
+/// The status that is recorded where the client left or was closed as too slow before its response began. It is never sent.
 pub const CLIENT_CLOSED: u16 = 499;
 
 /// What is known of a request and its response when the last byte has left, or when it is known that no more will.
@@ -57,8 +57,8 @@ pub enum Cause {
     ClientClosed,
     /// The client took nothing of its response for too long.
     WriteTimeout,
-    /// The connection was closed so that a new client could be let in.
-    Evicted,
+    /// The client was slow and others needed what it held.
+    Evicted(Scarce),
     /// A file could not be read as far as was announced.
     File,
     /// The server stopped.
@@ -74,9 +74,30 @@ impl Cause {
             Self::Application => "the application did not complete its response",
             Self::ClientClosed => "the client closed the connection",
             Self::WriteTimeout => "the client took nothing within write_timeout",
-            Self::Evicted => "closed for a new client, as no connection was free",
+            Self::Evicted(scarce) => scarce.text(),
             Self::File => "a file could not be read as far as announced",
             Self::Stopped => "the server stopped",
+        }
+    }
+}
+
+/// What slow clients hold and lose to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scarce {
+    /// `max_connections`.
+    Connections,
+    /// `threads`.
+    Threads,
+    /// `max_spool_size`, and the number of temporary files.
+    Spool,
+}
+
+impl Scarce {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Connections => "closed for a new client, as no connection was free",
+            Self::Threads => "closed for another request, as no thread was free",
+            Self::Spool => "closed for another request, as the temporary files were at their bound",
         }
     }
 }

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::pace::Lag;
 use super::spool::{Budget, SpoolFailure, SpoolFile};
 use crate::net::stream::{Stream, Unsent};
 
@@ -90,7 +92,10 @@ pub struct Output {
     spill: Option<SpoolFile>,
     spilled: u64,
     spill_failure: Option<SpoolFailure>,
+    is_revoked: bool,
     sent: u64,
+    // How the client keeps up, while the socket takes no more.
+    lag: Option<Lag>,
     released: bool,
     failure: Option<io::ErrorKind>,
     // Why a file could not be sent whole.
@@ -112,12 +117,17 @@ impl Output {
     /// Lets everything that is appended go into a temporary file, until all of it was sent.
     pub fn spill(&mut self, budget: &Arc<Budget>) -> Result<(), SpoolFailure> {
         if self.spill.is_none() && self.spill_failure.is_none() {
-            match SpoolFile::open(budget) {
+            match SpoolFile::open(budget, self.behind_since()) {
                 Ok(file) => self.spill = Some(file),
                 Err(failure) => self.spill_failure = Some(failure),
             }
         }
         self.spill_failure.map_or(Ok(()), Err)
+    }
+
+    /// Whether another has the room of its temporary file, because the client was behind: the rest cannot be sent.
+    pub fn is_revoked(&self) -> bool {
+        self.is_revoked || self.spill.as_ref().is_some_and(SpoolFile::is_revoked)
     }
 
     /// Whether what is appended goes into a temporary file.
@@ -233,14 +243,22 @@ impl Output {
         if let Some(kind) = self.failure {
             return Err(kind.into());
         }
-        let mut share = FLUSH_SHARE;
+        if self.is_revoked() {
+            return Err(self.lose_spill());
+        }
+        let (mut share, before) = (FLUSH_SHARE, self.sent);
         while self.pending > 0 {
             if share == 0 {
+                self.note_brisk();
                 return Ok(Flushed::Yielded);
             }
             match self.send_some(stream) {
                 Ok(count) => share = share.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.note_blocked(self.sent - before);
+                    return Ok(Flushed::Blocked);
+                }
+                Err(_) if self.is_revoked() => return Err(self.lose_spill()),
                 Err(error) => {
                     self.failure = Some(error.kind());
                     self.discard();
@@ -250,6 +268,34 @@ impl Output {
         }
         self.clear();
         Ok(Flushed::All)
+    }
+
+    fn lose_spill(&mut self) -> io::Error {
+        (self.is_revoked, self.file_failure) = (true, None);
+        self.failure = Some(io::ErrorKind::TimedOut);
+        self.discard();
+        io::ErrorKind::TimedOut.into()
+    }
+
+    fn note_brisk(&mut self) {
+        self.lag = None;
+        if let Some(spill) = &self.spill {
+            spill.set_behind(None);
+        }
+    }
+
+    fn note_blocked(&mut self, sent: u64) {
+        let now = Instant::now();
+        let lag = self.lag.get_or_insert_with(|| Lag::new(now));
+        lag.note(sent, now);
+        if let Some(spill) = &self.spill {
+            spill.set_behind(Some(lag.since()));
+        }
+    }
+
+    /// Since when the client takes less than it might, if the socket takes no more.
+    pub fn behind_since(&self) -> Option<Instant> {
+        self.lag.as_ref().map(Lag::since)
     }
 
     /// Forgets what was not sent.
@@ -264,6 +310,7 @@ impl Output {
         self.at = 0;
         self.rest = VecDeque::new();
         self.pending = 0;
+        self.lag = None;
         self.spill = None;
         self.spilled = 0;
         self.spill_failure = None;

@@ -3,10 +3,11 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-use super::body::time_for;
 use super::clock::after;
 use super::connection::{Connection, Stage};
 use super::options::Options;
+use super::pace::SLACK;
+use super::wire::Wire;
 
 /// A refused client gets this long to stop sending and to read the refusal.
 const LINGER: Duration = Duration::from_secs(10);
@@ -17,11 +18,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// A connection is left this long for its next request before it can be closed in favour of another, and every request for
 /// its head. A client's first head follows its handshake, and mostly has come before the client is let in.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
-/// Clients whose content comes, or whose response leaves, steadily and at this many bytes a second are never closed in
-/// favour of another.
-const BRISK: u64 = 16 * 1024;
-/// And those below are left this long.
-pub(super) const SLACK: Duration = Duration::from_secs(3);
 
 /// How readily a connection is given up for the sake of another: the greatest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +50,19 @@ impl Waiting {
     }
 }
 
+// Of a client that has been behind since then.
+fn slow(since: Instant, now: Instant) -> Option<Spareness> {
+    let lag = now.saturating_duration_since(since);
+    (lag >= SLACK).then_some(Spareness(Reverse(Rank::Slow), lag))
+}
+
+impl Wire {
+    /// The same of a connection whose request is with the application: it can be closed if the application waits for its client.
+    pub fn spareness(&self, now: Instant) -> Option<Spareness> {
+        slow(self.behind_since()?, now)
+    }
+}
+
 impl Connection {
     fn waiting(&self) -> Waiting {
         Waiting { since: self.since, served: self.served }
@@ -79,16 +88,12 @@ impl Connection {
     /// their turn or let it pass, then those that hold a place by being slow; of these, whoever is furthest behind.
     pub fn spareness(&self, now: Instant) -> Option<Spareness> {
         let elapsed = now.saturating_duration_since(self.since);
-        let silence = now.saturating_duration_since(self.moved);
         let (rank, lag, patience) = match &self.stage {
             Stage::Idle | Stage::ProxyHeader(_) => return self.waiting().spareness(now),
             Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
             Stage::Head => (Rank::Slow, elapsed, GRACE),
-            Stage::Body(pending) => (Rank::Slow, silence.max(pending.intake.pace.lag(BRISK, now)), SLACK),
-            Stage::Answering(_) => {
-                let behind = elapsed.saturating_sub(time_for(self.sent - self.sent_before, BRISK));
-                (Rank::Slow, silence.max(behind), SLACK)
-            }
+            Stage::Body(pending) => return slow(pending.intake.pace.behind_since(), now),
+            Stage::Answering(_) => return slow(self.leaving.since(), now),
             Stage::Serving => return None,
         };
         (lag >= patience).then_some(Spareness(Reverse(rank), lag))

@@ -10,6 +10,7 @@ use super::connection::{Connection, SHARE, Step, Turn};
 use super::doors::{Door, LOOK};
 use super::exchange::Exchange;
 use super::gateway::Severity;
+use super::observe::Scarce;
 use super::patience::Spareness;
 use super::shard::Shard;
 use super::site::Site;
@@ -51,11 +52,15 @@ pub struct Reactor {
     // Connections that can make room for others, the first to go at the end, and when they are looked for again.
     pub(super) spares: Vec<(Spareness, usize)>,
     pub(super) look_after: Option<Instant>,
+    // When a thread that waits for a slow client is looked for again.
+    pub(super) free_after: Option<Instant>,
     pub(super) once: bool,
     pub(super) drain_until: Option<Instant>,
     // When responses that have not come to their end are cut.
     pub(super) cut_after: Option<Instant>,
     released: bool,
+    // How often room in temporary files had been taken from the slow when that was last looked at.
+    revoked: u64,
     // Connections that changed while others had them, if anybody wants to know.
     changed: Option<Vec<usize>>,
 }
@@ -84,10 +89,12 @@ impl Reactor {
             accept_after: None,
             spares: Vec::new(),
             look_after: None,
+            free_after: None,
             once,
             drain_until: None,
             cut_after: None,
             released: false,
+            revoked: 0,
             changed: None,
         })
     }
@@ -163,9 +170,11 @@ impl Reactor {
             }
             self.expire(shard, now);
             self.decline_overdue(shard, now);
+            self.free_thread(now);
             // Seen after the events, so that a worker that gave a connection back meanwhile need not wake us.
             self.take_back(shard, now);
         }
+        self.drop_revoked(shard, now);
         self.follow_phase(shard, now);
         self.site.report_spool();
         self.site.report_stall(now);
@@ -242,6 +251,25 @@ impl Reactor {
     fn decline_overdue(&mut self, shard: &Shard, now: Instant) {
         while let Some(exchange) = shard.take_overdue(now) {
             self.decline(exchange, Reject::QueueTimeout, now);
+        }
+    }
+
+    // Closes the connections whose room in temporary files others have by now.
+    fn drop_revoked(&mut self, shard: &Shard, now: Instant) {
+        let revoked = self.site.spool.revoked();
+        if std::mem::replace(&mut self.revoked, revoked) == revoked {
+            return;
+        }
+        for token in self.slots.places() {
+            if self.slots.is_served(token) {
+                if self.slots.wire(token).is_some_and(|wire| wire.output().is_revoked()) {
+                    self.evict(token, Scarce::Spool);
+                }
+            } else if self.slots.connection(token).is_some_and(|connection| connection.is_revoked()) {
+                if let Some(connection) = self.slots.take(token, &self.site) {
+                    self.move_along(shard, connection, now, Connection::revoke);
+                }
+            }
         }
     }
 

@@ -298,6 +298,35 @@ fn listener_of_no_use_costs_no_idle_connection_and_the_other_listener_nothing() 
 }
 
 #[test]
+fn served_client_that_is_furthest_behind_makes_room_and_those_who_owe_nothing_stay() {
+    let held = Arc::new(Held::default());
+    let options = Options { max_connections: 4, ..Options::default() };
+    let rig = Rig::holding(options, Arc::clone(&held) as Arc<dyn InFlight>);
+    let clients = [client(GET), client(GET), client(GET), client(GET)];
+    rig.round(&clients);
+    let now = Instant::now();
+    while let Some(exchange) = rig.shard.next() {
+        held.0.lock().unwrap().push(exchange);
+    }
+    // One owes nothing, one was silent for a moment, and two for longer, each in its way.
+    let wires: Vec<_> = held.0.lock().unwrap().iter().map(|exchange| exchange.wire()).collect();
+    let ago = |seconds| now.checked_sub(Duration::from_secs(seconds));
+    wires[1].await_client(ago(1));
+    wires[2].await_client(ago(10));
+    wires[3].await_client(ago(20));
+    drop(wires);
+    let _newcomers = [rig.connect(0), rig.connect(0), rig.connect(0)];
+    rig.knock(now);
+    assert_eq!(rig.connections(), 4, "two were let in");
+    let left: Vec<_> = held.0.lock().unwrap().iter().map(|exchange| exchange.token()).collect();
+    assert_eq!(left, [0, 1]);
+    assert_eq!(clients.each_ref().map(|client| client.script().reset), [false, false, true, true]);
+    assert_eq!(*rig.witness.0.lock().unwrap(), [(499, 0, false), (499, 0, false)]);
+    let told = "1 slow connection closed to make room for new ones; raise max_connections, or the limit of open files";
+    assert!(rig.reports().iter().any(|report| report == told), "{:?}", rig.reports());
+}
+
+#[test]
 fn client_that_resets_before_it_is_accepted_costs_nothing() {
     let rig = Rig::new(Options::default());
     let gone = socket2::Socket::from(rig.connect(0));

@@ -84,10 +84,13 @@ impl Site {
         }
     }
 
-    /// Reports what the system had against a temporary file.
+    /// Reports what the system had against a temporary file, and how many clients lost theirs to others.
     pub(super) fn report_spool(&self) {
         if let Some(failure) = self.spool.take_failure() {
             self.report_rarely(Trouble::Disk, Severity::Error, &failure);
+        }
+        for _ in 0..self.spool.take_unreported() {
+            self.count_trouble(Trouble::SpoolEvictions);
         }
     }
 

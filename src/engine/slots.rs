@@ -228,6 +228,11 @@ impl Slots {
         self.slot(place).is_some_and(|slot| matches!(slot.state, State::Asleep(_)))
     }
 
+    /// Whether its request is with the application.
+    pub fn is_served(&self, place: usize) -> bool {
+        self.slot(place).is_some_and(|slot| matches!(slot.state, State::Awake { connection: None, .. }))
+    }
+
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self, place: usize) -> bool {
         match self.slot(place).map(|slot| &slot.state) {
@@ -241,7 +246,8 @@ impl Slots {
     pub fn spareness(&self, place: usize, now: Instant) -> Option<Spareness> {
         match &self.slot(place)?.state {
             State::Asleep(sleeper) => sleeper.waiting().spareness(now),
-            State::Awake { connection, .. } => connection.as_ref()?.spareness(now),
+            State::Awake { connection: Some(connection), .. } => connection.spareness(now),
+            State::Awake { connection: None, wire } => wire.spareness(now),
             State::Free => None,
         }
     }

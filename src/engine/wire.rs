@@ -35,6 +35,8 @@ pub struct Wire {
     stream: Stream,
     output: Mutex<Output>,
     touched: AtomicU8,
+    // Since when the client is behind with what the application reads, as long as that waits.
+    awaited: Mutex<Option<Instant>>,
 }
 
 impl Wire {
@@ -43,7 +45,7 @@ impl Wire {
 
     /// Wraps a freshly accepted stream.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, output: Mutex::default(), touched: AtomicU8::new(0) }
+        Self { stream, output: Mutex::default(), touched: AtomicU8::new(0), awaited: Mutex::default() }
     }
 
     /// The socket alone.
@@ -102,6 +104,22 @@ impl Wire {
         self.touched.load(Ordering::SeqCst) & STALLED != 0
     }
 
+    /// The application waits for what its client sends, which has been behind since then; `None`: it does not wait.
+    pub fn await_client(&self, behind_since: Option<Instant>) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = behind_since;
+    }
+
+    /// Since when the client is behind with what the application waits to read.
+    pub fn awaited_since(&self) -> Option<Instant> {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when the client is behind: with what the application waits to read, or with what it is sent.
+    pub fn behind_since(&self) -> Option<Instant> {
+        let unread = self.output().behind_since();
+        [self.awaited_since(), unread].into_iter().flatten().min()
+    }
+
     /// Whether so much is queued that the application should wait for its client.
     pub fn is_ahead(&self) -> bool {
         let output = self.output();
@@ -146,7 +164,7 @@ impl Wire {
                 let spilled = self.output().spill(&site.spool);
                 match spilled {
                     Ok(()) => return Ok(()),
-                    Err(SpoolFailure::Full) if mark.1.elapsed() >= PRESSED => {
+                    Err(SpoolFailure::Full | SpoolFailure::Revoked) if mark.1.elapsed() >= PRESSED => {
                         site.report_rarely(Trouble::Cut, Severity::Warning, CUT);
                         return Err(io::ErrorKind::TimedOut.into());
                     }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import re
+import select
 from pathlib import Path
 
 import pytest
 
 from tests.asgi.conftest import Serve
+from tests.asgi.frames import KEY, TEXT, Frame, Socket, frame
 from tests.asgi.talking import GET, Gate, Receive, Scope, Send, Watched, answer, body, start
 from tests.server.recording import eventually, refused
 from tests.support import RawClient
@@ -109,6 +114,115 @@ def test_idle_connection_makes_room_for_a_new_one(served: Serve) -> None:
             assert client.receive().status == 200
         for client in clients:
             client.socket.close()
+
+
+POST = b"POST /read HTTP/1.1\r\nHost: a\r\n"
+UPGRADE = (
+    b"GET /flood HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+# Whatever has the application wait for its client. The first part is sent at once, the second again and again.
+HOLDING: dict[str, tuple[bytes, bytes]] = {
+    "body": (POST + b"Content-Length: 100000\r\n\r\n", b""),
+    "trickled": (POST + b"Content-Length: 900000\r\n\r\n" + b"x" * 200_000, b"x"),
+    "chunked": (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "expectation": (POST + b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n", b""),
+    "response": (b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+    "websocket": (UPGRADE + b"Sec-WebSocket-Key: " + KEY + b"\r\n\r\n", b""),
+}
+
+
+async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads or writes as long as its client is there."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            await send({"type": "websocket.send", "bytes": bytes(1 << 20)})
+    if scope["path"] == "/read":
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            pass
+        assert message["type"] == "http.disconnect"
+    elif scope["path"] == "/flood":
+        await send(start())
+        while True:
+            await send(body(bytes(1 << 20), True))
+    else:
+        await answer(send, b"answered")
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_clients_that_the_application_waits_for_make_room_for_a_newcomer(
+    served: Serve, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, again = HOLDING[name]
+    watched, log = Watched(waiting), tmp_path / "access"
+    options = {"access_log": log, "access_log_format": "%s %X %{reason}x", "max_connections": 3}
+    with served(watched, **options) as server, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(3)]
+        for client in slow:
+            client.send(first)
+        watched.wait_for_begin(3)
+        newcomer = stack.enter_context(RawClient(server.addresses[0]))
+        newcomer.send(GET)
+        # Less than the slack passes between two bytes.
+        for _ in range(200):
+            if select.select([newcomer.socket], [], [], 0.1)[0]:
+                break
+            for client in slow:
+                client.send(again)
+        assert newcomer.receive().body == b"answered"
+        # One has made room, and its application knows.
+        watched.wait_for_end(2)
+        assert watched.begun == 4
+    line = log.read_text().splitlines()[0]
+    assert re.fullmatch(r"(499|200|101) X closed for a new client, as no connection was free", line), line
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    # Nobody could make room at first.
+    messages = [message for message in messages if not message.startswith("cannot accept connections: all 3 are busy")]
+    assert messages == [
+        "1 slow connection closed to make room for new ones; raise max_connections, or the limit of open files"
+    ]
+
+
+def test_client_that_owes_nothing_keeps_its_place(served: Serve) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "text": message["text"]})
+        elif scope["path"] == "/poll":
+            # It has its whole request, and listens for the client's leaving.
+            assert (await receive())["more_body"] is False
+            listening = asyncio.ensure_future(receive())
+            await gate.wait()
+            await answer(send, b"polled")
+            assert (await listening)["type"] == "http.disconnect"
+        else:
+            await waiting(scope, receive, send)
+
+    watched = Watched(app)
+    with (
+        served(watched, max_connections=3) as server,
+        Socket(server.addresses[0]) as idle,
+        RawClient(server.addresses[0]) as polling,
+        RawClient(server.addresses[0]) as slow,
+    ):
+        idle.opened()
+        polling.send(b"POST /poll HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+        watched.wait_for_begin(2)
+        slow.send(POST + b"Content-Length: 100000\r\n\r\n")
+        watched.wait_for_begin(3)
+        with RawClient(server.addresses[0]) as newcomer:
+            newcomer.send(GET)
+            assert newcomer.receive().body == b"answered"
+        gate.open()
+        assert polling.receive().body == b"polled"
+        idle.send(frame(TEXT, b"still here"))
+        assert idle.read_frame() == Frame(TEXT, b"still here")
 
 
 def test_access_log_has_a_line_for_each_request(served: Serve, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from tests.server.recording import (
     GET,
     LAST,
     POST,
+    STREAMING,
     Environ,
     Gate,
     Recorder,
@@ -27,6 +30,7 @@ from tests.server.recording import (
     refused,
 )
 from tests.support import RawClient, serve
+from wsgi.errors import ClientDisconnected
 
 PIECE = b"0123456789abcdef" * 4096
 
@@ -84,6 +88,123 @@ def test_uploads_in_files_share_a_bound_and_give_it_back(caplog: pytest.LogCaptu
     assert [record.getMessage() for record in caplog.records] == [
         "1 request refused with 503: the request bodies in temporary files are at their bound"
     ] * 2
+
+
+def is_answered(client: RawClient, *others: tuple[RawClient, bytes]) -> bool:
+    """Whether an answer comes while `others` send bytes, with less than the slack between two of them."""
+    for _ in range(200):
+        if select.select([client.socket], [], [], 0.1)[0]:
+            return True
+        for other, sent in others:
+            with contextlib.suppress(OSError):
+                other.send(sent)
+    return False
+
+
+# What fills the budget of temporary files, or of memory where there are none, and what it is filled with.
+BUDGETS: dict[str, tuple[dict[str, Any], int]] = {
+    "bytes": ({"max_spool_size": 450_000, "body_buffer": 1000}, 200_000),
+    "memory": ({"max_spool_size": 0, "body_buffer": 1000}, 127_000),
+}
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_uploads_that_fill_the_budget_and_stall_lose_it_to_a_newcomer(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options, size = BUDGETS[name]
+    with serve(Recorder(), **options) as server, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(20)]
+        for client in slow:
+            client.send(POST + b"Content-Length: %d\r\n\r\n" % size + b"x" * (size - 100))
+        for _ in range(100):
+            with RawClient(server.addresses[0]) as newcomer:
+                newcomer.send(POST + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+                status = newcomer.receive("POST").status
+                if status == 200:
+                    break
+                assert status == 503
+            # Each of them sends a byte now and then: its start was fast, and this is not.
+            for client in slow:
+                with contextlib.suppress(OSError):
+                    client.send(b"x")
+            select.select([], [], [], 0.1)
+        assert status == 200
+    assert any("closed to free temporary files for others" in record.getMessage() for record in caplog.records)
+
+
+def test_upload_that_lost_its_room_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    options: dict[str, Any] = {"max_spool_size": 250_000, "body_buffer": 1000}
+    with serve(Recorder(), **options) as server, RawClient(server.addresses[0]) as slow:
+        slow.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 199_999)
+        for _ in range(100):
+            with RawClient(server.addresses[0]) as newcomer:
+                newcomer.send(POST + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000)
+                if newcomer.receive("POST").status == 200:
+                    break
+            select.select([slow.socket], [], [], 0.1)
+        refused(slow, 408)
+    messages = [record.getMessage() for record in caplog.records]
+    assert (
+        "1 slow connection closed to free temporary files for others; raise max_spool_size, or the limit of open files"
+        in messages
+    )
+
+
+STREAMED: dict[str, tuple[bytes, bytes]] = {
+    "length": (POST + b"Content-Length: 900000\r\n\r\n" + b"x" * 200_000, b"x"),
+    "chunked": (CHUNKED, b"1\r\nx\r\n"),
+    "expectation": (POST + b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n", b""),
+}
+
+
+class Reading:
+    """Reads the body of a POST; counts what was raised."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.raised: list[BaseException] = []
+
+    def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "POST":
+            self.begun += 1
+            try:
+                environ["wsgi.input"].read()
+            except BaseException as error:
+                self.raised.append(error)
+                raise
+        return answer(start_response)
+
+
+@pytest.mark.parametrize("scarce", ["connection", "thread"])
+@pytest.mark.parametrize("name", STREAMED)
+def test_slow_bodies_that_the_application_reads_make_room_for_others(
+    name: str, scarce: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, again = STREAMED[name]
+    # A quarter of the threads read what clients were asked for, and one to seven.
+    count = 2 if scarce == "connection" else 3
+    options = {**STREAMING, "stream_chunked": True, "threads": 8 if scarce == "connection" else 3}
+    if scarce == "connection":
+        options["max_connections"] = count
+    app = Reading()
+    with serve(app, **options) as server, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(count)]
+        for client in slow:
+            client.send(first)
+        eventually(lambda: app.begun == count, "all are read")
+        newcomer = stack.enter_context(RawClient(server.addresses[0]))
+        newcomer.send(GET + b"\r\n")
+        assert is_answered(newcomer, *((client, again) for client in slow))
+        assert newcomer.receive().status == 200
+        eventually(lambda: len(app.raised) == 1, "the application learns of it")
+        assert isinstance(app.raised[0], ClientDisconnected)
+    messages = [record.getMessage() for record in caplog.records]
+    why = {
+        "connection": "make room for new ones; raise max",
+        "thread": "free threads for waiting requests; raise threads",
+    }
+    assert any(message.startswith(f"1 slow connection closed to {why[scarce]}") for message in messages), messages
 
 
 def test_upload_in_a_million_chunks_is_whole() -> None:
@@ -149,6 +270,33 @@ def test_download_in_pieces_to_a_slow_reader_frees_its_thread_when_others_need_i
         assert app.made == app.count
         response = slow.receive()
         assert response.body == app.content
+
+
+def test_download_in_a_file_that_is_not_read_loses_it_to_an_upload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, log = Making(count=300), tmp_path / "access"
+    options = {"access_log": log, "access_log_format": "%U %s %X %{reason}x", "max_spool_size": 20_000_000}
+    with serve(app, threads=1, **options) as server, RawClient(server.addresses[0]) as slow:
+        slow.send(get("/made"))
+        eventually(lambda: app.made > 0, "the first piece")
+        # It goes on into a file for the sake of this one.
+        assert is_served(server.addresses[0])
+        assert app.closed.is_set()
+        for _ in range(100):
+            with RawClient(server.addresses[0]) as newcomer:
+                newcomer.send(POST + b"Content-Length: 9000000\r\n\r\n" + b"x" * 9_000_000)
+                status = newcomer.receive("POST").status
+                if status == 200:
+                    break
+                assert status == 503
+            select.select([], [], [], 0.1)
+        assert status == 200
+        with contextlib.suppress(ConnectionResetError):
+            while slow.socket.recv(1 << 20):
+                pass
+    assert "/made 200 X closed for another request, as the temporary files were at their bound" in log.read_text()
+    assert any("1 slow connection closed to free temporary files" in record.getMessage() for record in caplog.records)
 
 
 def test_download_in_pieces_beyond_the_bound_of_files_must_be_quick_when_others_need_its_thread() -> None:

@@ -378,8 +378,7 @@ impl Attendant {
             if attendant.looped.is_stopping() && !std::mem::replace(&mut attendant.lock().stopped, true) {
                 Self::stop(slf);
             }
-            for call in attendant.calls.take_cut(py) {
-                attendant.calls.forget(call.get());
+            for call in attendant.calls.take_cut() {
                 Call::changed(call.bind(py));
             }
             Self::flush(slf);

@@ -276,17 +276,12 @@ impl Call {
         }
     }
 
-    /// Takes the exchange away, if a stop ends it so. The application learns of it from `receive` and `send`.
+    /// Takes the exchange away, if it is ended so. The application learns of it from `receive` and `send`.
     pub fn cut(&self, cut: Cut) -> Option<Box<Exchange>> {
         let mut state = self.lock();
         let taken = state.talk.exchange().is_some_and(|exchange| cut.covers(exchange));
         state.cut |= taken;
         if taken { state.talk.release() } else { None }
-    }
-
-    /// Whether a stop took the exchange away.
-    pub fn is_cut(&self) -> bool {
-        self.lock().cut
     }
 
     /// Method and path of the request.

@@ -1,6 +1,5 @@
 //! The calls whose exchanges are open, by the numbers of their connections.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -13,8 +12,8 @@ use crate::engine::in_flight::{Cut, InFlight};
 #[derive(Default)]
 pub struct Calls {
     slots: Mutex<Vec<Option<Py<Call>>>>,
-    // A stop has taken exchanges away from their calls, which have not heard of it.
-    cut: AtomicBool,
+    // Those whose exchanges were taken away, which have not heard of it.
+    cut: Mutex<Vec<Py<Call>>>,
 }
 
 impl Calls {
@@ -43,12 +42,9 @@ impl Calls {
         self.lock().iter().flatten().map(|call| call.clone_ref(py)).collect()
     }
 
-    /// The calls that have lost their exchanges to a stop since this was last asked.
-    pub fn take_cut(&self, py: Python<'_>) -> Vec<Py<Call>> {
-        if !self.cut.swap(false, Ordering::SeqCst) {
-            return Vec::new();
-        }
-        self.all(py).into_iter().filter(|call| call.get().is_cut()).collect()
+    /// The calls whose exchanges were taken away since this was last asked.
+    pub fn take_cut(&self) -> Vec<Py<Call>> {
+        std::mem::take(&mut *self.cut.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A call has given its exchange back.
@@ -67,9 +63,18 @@ impl InFlight for Calls {
         if cut == Cut::EventStreams {
             return Vec::new();
         }
-        let taken: Vec<_> = self.lock().iter().flatten().filter_map(|call| call.get().cut(cut)).collect();
-        self.cut.fetch_or(!taken.is_empty(), Ordering::SeqCst);
-        taken
+        let mut calls = self.lock();
+        let range = match cut {
+            Cut::Connection(token) => token..(token + 1).min(calls.len()),
+            _ => 0..calls.len(),
+        };
+        let mut lost = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut take = |slot: &mut Option<Py<Call>>| {
+            let exchange = slot.as_ref()?.get().cut(cut)?;
+            lost.extend(slot.take());
+            Some(exchange)
+        };
+        calls.get_mut(range).into_iter().flatten().filter_map(&mut take).collect()
     }
 
     fn requests(&self) -> Vec<String> {

@@ -10,7 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyBytes, PyList, PyMapping, PyString, PyTuple};
 
-use crate::bindings::errors::{Failure, stopping};
+use crate::bindings::errors::{Failure, ended};
 use crate::bindings::ffi::{self, with_latin1};
 use crate::bindings::reporter::{DEBUG, log};
 use crate::engine::body::BodyStream;
@@ -39,8 +39,8 @@ struct State {
     gone: bool,
     // The application has asked and knows that the client has gone.
     told: bool,
-    // A stop took the exchange away: method and path of its request.
-    cut: Option<String>,
+    // The exchange was taken away: method and path of its request, and why.
+    cut: Option<(String, &'static str)>,
     // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
     // connection open.
     wire: Weak<Wire>,
@@ -124,7 +124,7 @@ impl Call {
         self.lock().told
     }
 
-    /// Takes the exchange away, if it is one of this shard that a stop ends so: what the application still says is dropped.
+    /// Takes the exchange away, if it is one of this shard that is ended so: what the application still says is dropped.
     pub fn cut(&self, shard: usize, cut: Cut) -> Option<Box<Exchange>> {
         let mut state = self.lock();
         let State { exchange, head, .. } = &*state;
@@ -139,19 +139,25 @@ impl Call {
             return None;
         }
         let (place, wire) = (place(exchange), Arc::downgrade(&exchange.wire()));
-        state.cut = Some(place);
+        state.cut = Some((place, cut.why()));
         state.wire = wire;
         state.exchange.take()
     }
 
-    /// Method and path of the request that a stop took away.
+    /// Method and path of the request that was taken away.
     pub fn cut_place(&self) -> Option<String> {
-        self.lock().cut.clone()
+        self.lock().cut.as_ref().map(|(place, _)| place.clone())
     }
 
-    /// Whether a stop took the exchange away.
+    /// Whether the exchange was taken away.
     pub fn is_cut(&self) -> bool {
         self.lock().cut.is_some()
+    }
+
+    // What the application is told if it was.
+    fn end_of_cut(&self) -> Option<PyErr> {
+        let why = self.lock().cut.as_ref().map(|(_, why)| *why);
+        why.map(ended)
     }
 
     /// Method and path of the request that it is about; `None` between two requests.
@@ -302,17 +308,13 @@ impl Call {
             return Err(Failure::Type(format!("write: the data must be bytes, not {}", type_name(data))).into());
         };
         if self.lock().exchange.is_none() {
-            return Err(if self.is_cut() {
-                stopping()
-            } else {
-                PyRuntimeError::new_err("write: the response is over")
-            });
+            return Err(self.end_of_cut().unwrap_or_else(|| PyRuntimeError::new_err("write: the response is over")));
         }
         self.begin(py, BodySize::Unknown, &mut Clock::new(Instant::now()))?;
         // A client that has gone is no fault of the application's: it goes on, and nothing is sent. A stop cannot wait for
         // what has no end.
         let written = self.write_content(py, Content::Borrowed(bytes.as_bytes()));
-        if written.is_err() && self.is_cut() { Err(stopping()) } else { Ok(()) }
+        written.err().and_then(|_| self.end_of_cut()).map_or(Ok(()), Err)
     }
 
     /// `environ["wsgi.early_hints"]`: takes a list of header tuples, sends them ahead of the response (RFC 8297).
