@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tests.asgi.frames import BINARY, CONTINUATION, KEY, PING, TEXT, frame
 from tests.attacks.swarm import Habit
+
+BOTH = ("wsgi", "asgi")
+ASGI = ("asgi",)
 
 HOST = b"Host: a\r\n"
 GET = b"GET /page HTTP/1.1\r\n" + HOST
 POST = b"POST /read HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+ONE_BYTE_CHUNKS = b"1\r\nx\r\n" * 5000
+
+
+def upgrade(path: bytes, *lines: bytes) -> bytes:
+    """The handshake of a WebSocket."""
+    head = [b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Key: " + KEY, b"Sec-WebSocket-Version: 13"]
+    return b"GET %b HTTP/1.1\r\nHost: a\r\n" % path + b"\r\n".join([*head, *lines, b"", b""])
+
+
+def deflated(size: int, *, is_whole: bool) -> bytes:
+    """A compressed frame that inflates to `size` bytes, of a message that may end with it (RFC 7692 §7.2.1)."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = compressor.compress(bytes(size)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    payload = packed.removesuffix(b"\0\0\xff\xff") if is_whole else packed
+    return frame(BINARY, payload, final=is_whole, reserved=0x40, mask=UNMASKED)
+
+
+UNMASKED = bytes(4)
+"""A mask that changes nothing."""
+LONGEST = 16 << 20
+"""The longest message that is taken by default."""
+DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate"
 
 
 @dataclass(frozen=True)
@@ -26,6 +54,14 @@ class Attack:
     """Clients in the short form: enough to win against a server without defence."""
     bound: int = 64
     """MiB by which the server's memory may grow in the long form."""
+    interfaces: tuple[str, ...] = BOTH
+    """Those of the applications that are attacked."""
+    asks: str = "page"
+    """What the other client asks for, one of `probe.PAGES`."""
+    served: float = 1.0
+    """The least share of the other client's requests that must be answered."""
+    delay: float = 0.5
+    """Seconds in which half of them must be answered."""
     options: tuple[str, ...] = ()
     """The server's, beside its defaults."""
     files: int | None = None
@@ -51,6 +87,7 @@ ATTACKS = [
         count=1500,
         few=300,
         options=("--max-connections", "200"),
+        delay=3.0,
     ),
     Attack(
         "silent connections on every place",
@@ -60,6 +97,7 @@ ATTACKS = [
         count=1500,
         few=300,
         options=("--max-connections", "200"),
+        delay=3.0,
     ),
     Attack(
         "slow bodies",
@@ -110,6 +148,7 @@ ATTACKS = [
         # A MiB and a piece in memory for those that come while threads are free.
         bound=1000,
         spool=4096,
+        delay=10.0,
     ),
     Attack(
         "more connections than descriptors",
@@ -119,6 +158,7 @@ ATTACKS = [
         count=1000,
         few=300,
         files=256,
+        delay=3.0,
     ),
     Attack(
         "connect and reset",
@@ -167,7 +207,7 @@ ATTACKS = [
         "chunks of a byte",
         "A body of one-byte chunks without end, as fast as it is taken. The work for a byte is the same however it "
         "comes.",
-        Habit(start=CHUNKED, flood=b"1\r\nx\r\n" * 5000, reads=True),
+        Habit(start=CHUNKED, flood=ONE_BYTE_CHUNKS, reads=True),
         count=20,
         few=5,
         spool=1024,
@@ -196,6 +236,7 @@ ATTACKS = [
         ),
         count=20,
         few=5,
+        interfaces=("wsgi",),
     ),
     Attack(
         "idle keep-alives",
@@ -215,4 +256,145 @@ ATTACKS = [
         options=("--max-spool-size", "64M"),
         spool=64,
     ),
+    Attack(
+        "slow bodies on every place",
+        "More clients than places send a large body at 1000 bytes a second, twice the least rate. The client that is "
+        "furthest behind makes room.",
+        Habit(start=POST + b"Content-Length: 10000000\r\n\r\n", drip=b"x" * 1000),
+        count=1500,
+        few=300,
+        delay=3.0,
+        options=("--max-connections", "200"),
+    ),
+    Attack(
+        "slow streamed bodies on every place",
+        "The same where bodies are handed over as they come, to applications that wait for them.",
+        Habit(start=POST + b"Content-Length: 10000000\r\n\r\n", drip=b"x" * 1000),
+        count=1500,
+        few=300,
+        delay=3.0,
+        options=("--max-connections", "200", "--stream-bodies"),
+    ),
+    Attack(
+        "stalled uploads in all temporary files",
+        "Each client sends 3 MiB at once, which fill the temporary files, and then a byte a second; the other client "
+        "sends a body that needs such a file. What makes no progress loses its file to it.",
+        Habit(start=CHUNKED + b"300000\r\n%s\r\n" % bytes(3 << 20), drip=b"1\r\nx\r\n", returns=False),
+        count=8,
+        few=4,
+        asks="upload",
+        served=0.9,
+        options=("--max-spool-size", "8M"),
+        spool=8,
+    ),
+    Attack(
+        "pipelined flood",
+        "Each client sends requests as fast as they are taken and reads the answers.",
+        Habit(flood=(GET + b"\r\n") * 500, reads=True),
+        count=50,
+        few=10,
+    ),
+    Attack(
+        "endless bodies for a deaf application",
+        "Each client sends one-byte chunks without end to an application that asks for more for ever, and leaves. "
+        "Asking gives way to others, whether something comes or not.",
+        Habit(start=CHUNKED.replace(b"/read", b"/deaf"), flood=ONE_BYTE_CHUNKS),
+        count=20,
+        few=5,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "WebSocket handshakes and reset",
+        "Each client asks for a WebSocket and resets its connection, again and again.",
+        Habit(start=upgrade(b"/echo"), resets=True),
+        count=100,
+        few=50,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "WebSocket messages",
+        "Each client sends small messages to an echo as fast as they are taken. A connection has its share of "
+        "each turn of the loop.",
+        Habit(opening=upgrade(b"/echo"), flood=frame(TEXT, b"hello") * 5000, reads=True),
+        count=20,
+        few=3,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "WebSocket messages, echo not read",
+        "The same, and nothing of the echo is taken. `send` waits for the client, and what it sends meanwhile is not "
+        "read beyond a bound.",
+        Habit(opening=upgrade(b"/echo"), flood=frame(TEXT, b"hello") * 5000),
+        count=20,
+        few=3,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "WebSocket pings",
+        "Each client sends pings as fast as they are taken.",
+        Habit(opening=upgrade(b"/echo"), flood=frame(PING) * 5000, reads=True),
+        count=20,
+        few=3,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "empty continuation frames",
+        "Each client begins a message and goes on with frames that hold nothing.",
+        Habit(
+            opening=upgrade(b"/echo"),
+            start=frame(TEXT, b"x", final=False),
+            flood=frame(CONTINUATION, final=False) * 5000,
+            reads=True,
+        ),
+        count=20,
+        few=3,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "messages that inflate",
+        "Each client sends messages of 16 KiB, which inflate to 16 MiB, as fast as they are taken.",
+        Habit(opening=upgrade(b"/sink", DEFLATE), flood=deflated(LONGEST, is_whole=True), reads=True),
+        count=10,
+        few=3,
+        bound=200,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "unfinished messages that inflate",
+        "Each client sends a frame of 16 KiB, which inflates to 16 MiB, of a message that does not end. All such "
+        "messages share a bound.",
+        Habit(opening=upgrade(b"/sink", DEFLATE), start=deflated(LONGEST, is_whole=False)),
+        count=60,
+        few=30,
+        bound=200,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "messages that queue",
+        "Each client sends 32 messages that inflate to 16 MiB to an application that sends and does not read. Messages "
+        "that wait share a bound.",
+        Habit(opening=upgrade(b"/talk", DEFLATE), start=deflated(LONGEST, is_whole=True) * 32),
+        count=4,
+        few=2,
+        bound=200,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "idle compression",
+        "Each client sends one compressed message and stays. The state of compression does not stay with it.",
+        Habit(opening=upgrade(b"/echo", DEFLATE), start=deflated(1000, is_whole=True), reads=True),
+        count=2000,
+        few=600,
+        interfaces=ASGI,
+    ),
 ]
+
+
+def attacks(interfaces: Iterable[str] = BOTH, only: str = "") -> list[tuple[Attack, str]]:
+    """The attacks on applications of these interfaces whose names hold `only`, each with its interface."""
+    return [
+        (attack, interface)
+        for interface in interfaces
+        for attack in ATTACKS
+        if interface in attack.interfaces and only in attack.name
+    ]
