@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -13,6 +14,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 CALLS_AFTER_THE_END = 200_000
 """Times that `/deaf` asks for more after its client has gone."""
+
+MUTE = 20.0
+"""Seconds for which `/mute` keeps a WebSocket open."""
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
@@ -30,6 +34,10 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         for _ in range(PIECES):
             await send({"type": "http.response.body", "body": PIECE, "more_body": True})
         await send({"type": "http.response.body"})
+    elif path == "/endless":
+        await send(start())
+        while True:
+            await send({"type": "http.response.body", "body": PIECE, "more_body": True})
     elif path == "/deaf":
         await hear_nothing(receive)
     else:
@@ -77,4 +85,9 @@ async def talk(receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "bytes": PIECE})
 
 
-SOCKETS = {"/echo": echo, "/sink": sink, "/talk": talk}
+async def mute(receive: Receive, send: Send) -> None:
+    """Reads nothing and says nothing, until its time is over."""
+    await asyncio.sleep(MUTE)
+
+
+SOCKETS = {"/echo": echo, "/sink": sink, "/talk": talk, "/mute": mute}

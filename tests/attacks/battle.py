@@ -144,3 +144,22 @@ def _fight(victim: Victim | Peer, attack: Attack, interface: str, count: int, se
     except (OSError, AssertionError) as failure:
         outcome.broken.append(f"nothing is answered after it: {failure!r}")
     return outcome
+
+
+def time_to_stop(attack: Attack, interface: str, count: int, grace: float, patience: float) -> float | None:
+    """Seconds that a server takes to end when it is told to in the midst of an attack; None beyond `patience`.
+
+    Parameters:
+        grace: its `graceful_timeout` in seconds.
+    """
+    options = (*attack.options, "--graceful-timeout", f"{grace}s")
+    with Victim(*options, files=attack.files, interface=interface) as victim:
+        with Swarm(victim.address, attack.habit, count) as swarm:
+            swarm.run(0.5)
+            victim.process.terminate()
+            told = time.monotonic()
+            while time.monotonic() < told + patience:
+                swarm.turn()
+                if victim.process.poll() is not None:
+                    return time.monotonic() - told
+    return None

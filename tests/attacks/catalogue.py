@@ -62,6 +62,9 @@ class Attack:
     """The least share of the other client's requests that must be answered."""
     delay: float = 0.5
     """Seconds in which half of them must be answered."""
+    shortest: float = 1.5
+    """Seconds that the short form lasts: more than twice `delay`, because half of what is asked meanwhile comes in its
+    second half."""
     options: tuple[str, ...] = ()
     """The server's, beside its defaults."""
     files: int | None = None
@@ -87,7 +90,8 @@ ATTACKS = [
         count=1500,
         few=300,
         options=("--max-connections", "200"),
-        delay=3.0,
+        delay=1.5,
+        shortest=4.0,
     ),
     Attack(
         "silent connections on every place",
@@ -97,7 +101,8 @@ ATTACKS = [
         count=1500,
         few=300,
         options=("--max-connections", "200"),
-        delay=3.0,
+        delay=1.5,
+        shortest=4.0,
     ),
     Attack(
         "slow bodies",
@@ -137,6 +142,7 @@ ATTACKS = [
         Habit(start=b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n", sip=1024),
         count=1000,
         few=100,
+        delay=1.5,
     ),
     Attack(
         "slow readers of pieces",
@@ -158,7 +164,8 @@ ATTACKS = [
         count=1000,
         few=300,
         files=256,
-        delay=3.0,
+        delay=1.5,
+        shortest=4.0,
     ),
     Attack(
         "connect and reset",
@@ -261,27 +268,19 @@ ATTACKS = [
         "More clients than places send a large body at 1000 bytes a second, twice the least rate. The client that is "
         "furthest behind makes room.",
         Habit(start=POST + b"Content-Length: 10000000\r\n\r\n", drip=b"x" * 1000),
-        count=1500,
-        few=300,
-        delay=3.0,
+        count=220,
+        few=220,
+        delay=2.0,
         options=("--max-connections", "200"),
-    ),
-    Attack(
-        "slow streamed bodies on every place",
-        "The same where bodies are handed over as they come, to applications that wait for them.",
-        Habit(start=POST + b"Content-Length: 10000000\r\n\r\n", drip=b"x" * 1000),
-        count=1500,
-        few=300,
-        delay=3.0,
-        options=("--max-connections", "200", "--stream-bodies"),
+        shortest=6.0,
     ),
     Attack(
         "stalled uploads in all temporary files",
-        "Each client sends 3 MiB at once, which fill the temporary files, and then a byte a second; the other client "
-        "sends a body that needs such a file. What makes no progress loses its file to it.",
-        Habit(start=CHUNKED + b"300000\r\n%s\r\n" % bytes(3 << 20), drip=b"1\r\nx\r\n", returns=False),
-        count=8,
-        few=4,
+        "Clients fill the temporary files, 128 KiB at once from each, and go on with a byte a second; the other client "
+        "sends a body that needs such a file. An upload that makes no progress loses its file to it.",
+        Habit(start=CHUNKED + b"20000\r\n%s\r\n" % bytes(131_072), drip=b"1\r\nx\r\n", returns=False),
+        count=100,
+        few=100,
         asks="upload",
         served=0.9,
         options=("--max-spool-size", "8M"),
@@ -301,6 +300,15 @@ ATTACKS = [
         Habit(start=CHUNKED.replace(b"/read", b"/deaf"), flood=ONE_BYTE_CHUNKS),
         count=20,
         few=5,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "endless responses",
+        "Each client asks for a response without end and takes it as fast as it comes. Sending gives way to others, "
+        "too.",
+        Habit(start=b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n", reads=True),
+        count=20,
+        few=3,
         interfaces=ASGI,
     ),
     Attack(
@@ -325,6 +333,14 @@ ATTACKS = [
         "The same, and nothing of the echo is taken. `send` waits for the client, and what it sends meanwhile is not "
         "read beyond a bound.",
         Habit(opening=upgrade(b"/echo"), flood=frame(TEXT, b"hello") * 5000),
+        count=20,
+        few=3,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "endless WebSocket messages",
+        "Each client takes compressed messages of an application that sends them without end.",
+        Habit(opening=upgrade(b"/talk", DEFLATE), reads=True),
         count=20,
         few=3,
         interfaces=ASGI,
@@ -371,9 +387,9 @@ ATTACKS = [
     ),
     Attack(
         "messages that queue",
-        "Each client sends 32 messages that inflate to 16 MiB to an application that sends and does not read. Messages "
-        "that wait share a bound.",
-        Habit(opening=upgrade(b"/talk", DEFLATE), start=deflated(LONGEST, is_whole=True) * 32),
+        "Each client sends 32 messages that inflate to 16 MiB to an application that does not read. Messages that wait "
+        "share a bound.",
+        Habit(opening=upgrade(b"/mute", DEFLATE), start=deflated(LONGEST, is_whole=True) * 32),
         count=4,
         few=2,
         bound=200,
