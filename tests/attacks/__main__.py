@@ -60,7 +60,7 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make attacks", description=__doc__)
     parser.add_argument("--interface", choices=[*BOTH, "all"], default="all", help="of the applications to attack")
-    parser.add_argument("--only", default="", help="attacks whose names hold this")
+    parser.add_argument("--only", action="append", default=[], help="attacks whose names hold this; may be repeated")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each lasts")
     parser.add_argument("--page", type=Path, help="file to write the page to")
     parser.add_argument("--server", help="the command of another server, with {port} and {app} in it")

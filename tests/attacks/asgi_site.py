@@ -15,7 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 CALLS_AFTER_THE_END = 200_000
 """Times that `/deaf` asks for more after its client has gone."""
 
-MUTE = 20.0
+MUTE = 3.0
 """Seconds for which `/mute` keeps a WebSocket open."""
 
 

@@ -153,13 +153,13 @@ def time_to_stop(attack: Attack, interface: str, count: int, grace: float, patie
         grace: its `graceful_timeout` in seconds.
     """
     options = (*attack.options, "--graceful-timeout", f"{grace}s")
-    with Victim(*options, files=attack.files, interface=interface) as victim:
-        with Swarm(victim.address, attack.habit, count) as swarm:
-            swarm.run(0.5)
-            victim.process.terminate()
-            told = time.monotonic()
-            while time.monotonic() < told + patience:
-                swarm.turn()
-                if victim.process.poll() is not None:
-                    return time.monotonic() - told
+    victim = Victim(*options, files=attack.files, interface=interface)
+    with victim, Swarm(victim.address, attack.habit, count) as swarm:
+        swarm.run(0.5)
+        victim.process.terminate()
+        told = time.monotonic()
+        while time.monotonic() < told + patience:
+            swarm.turn()
+            if victim.process.poll() is not None:
+                return time.monotonic() - told
     return None
