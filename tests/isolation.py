@@ -1,8 +1,8 @@
 """Requests whose every trace is known, and the check that an application sees its own and no other's.
 
 Every request carries its identifier in its path, its fields, its cookies, its query and its body. Applications
-(`tests/server/test_isolation.py`, `tests/asgi/test_isolation.py`) record what they see and then treat what they were
-given as badly as they can; `Crowd` compares what was sent with what was recorded and answered.
+(`tests/server/test_isolation.py`, `tests/asgi/test_isolation.py`) record what they see, and then keep, clear
+or overwrite what they were given; `Crowd` compares what was sent with what was recorded and answered.
 
 `ISOLATION_SEED` repeats a run that failed; `ISOLATION_ROUNDS` makes it longer.
 """
@@ -179,7 +179,7 @@ class Records:
         return found
 
     def confused_contexts(self) -> list[str]:
-        """Requests whose context variable was somebody else's."""
+        """Requests whose context variable was another request's."""
         return [
             f"{identifier}: {seen.contexts}"
             for identifier, seen in self.seen

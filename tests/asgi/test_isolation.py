@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.asgi.conftest import needs_uvloop
+from tests.asgi.conftest import Serve, needs_uvloop
+from tests.asgi.frames import TEXT, Socket, frame
 from tests.asgi.talking import Message, Receive, Scope, Send, body, start
 from tests.isolation import PROXIED, VARIABLE, Crowd, Records, Sent, digest, mark, marks_of
 from tests.support import serve
@@ -185,3 +187,35 @@ def test_kept_scope_stays_that_of_its_request(run: Run) -> None:
     assert run.records.kept
     for identifier, (scope, _, _, copy) in run.records.kept:
         assert scope == copy, (identifier, run.seed)
+
+
+def test_websocket_hears_its_own_client_and_no_other(served: Serve) -> None:
+    scopes: list[tuple[Scope, Any, str]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append((scope, deepcopy(dict(scope)), VARIABLE.get()))
+        identifier = scope["query_string"].decode()
+        VARIABLE.set(identifier)
+        overwrite(scope, "foreign")
+        await receive()
+        await send({"type": "websocket.accept", "headers": [(b"x-id", identifier.encode())]})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": f"{VARIABLE.get()} {message['text']}"})
+
+    with served(app) as server, ExitStack() as stack:
+        opened = []
+        for number in range(10):
+            lines = [b"X-A: of%d" % number, b"Sec-WebSocket-Extensions: permessage-deflate"]
+            client = stack.enter_context(Socket(server.addresses[0], *lines, path=b"/?ws%d" % number))
+            assert client.opened()["X-Id"] == f"ws{number}"
+            opened.append(client)
+        for turn in range(3):
+            for number, client in enumerate(opened):
+                client.send(frame(TEXT, b"%d.%d" % (number, turn)))
+            for number, client in enumerate(opened):
+                assert client.read_frame().payload == b"ws%d %d.%d" % (number, number, turn)
+        for number, (_, seen, context) in enumerate(scopes):
+            assert context == ""
+            assert seen["query_string"] == b"ws%d" % number
+            assert [value for name, value in seen["headers"] if name == b"x-a"] == [b"of%d" % number]
+            assert b"foreign" not in dict(seen["headers"]).values()

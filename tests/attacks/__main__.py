@@ -1,8 +1,8 @@
 """`make attacks`: every attack in its long form, one after the other, and the table of what came of them.
 
 `--interface wsgi` or `asgi` picks the applications that are attacked, `--only WORDS` picks attacks by name, `--seconds`
-says how long each lasts, `--page FILE` writes the page of the docs. `--server "COMMAND --port {port} {app}"` attacks
-another server, without the options that an attack asks this one for.
+says how long each lasts at least, `--page FILE` writes the page of the docs. `--server "COMMAND --port {port} {app}"`
+attacks another server, without the options that an attack asks this one for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ processors, which server, attack and client shared with each other and with othe
 
 What each of them does, and what stands against it:
 
-{explanations}
+{items}
 """
 TITLES = {"wsgi": "WSGI", "asgi": "ASGI and WebSockets"}
 
@@ -48,20 +48,15 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
         rows = [outcome.row() for outcome in outcomes if outcome.interface == interface]
         if rows:
             tables.append("\n".join([f"## {title}", "", HEAD, *rows]))
-    explained = {outcome.attack.name: outcome.attack for outcome in outcomes}
-    explanations = []
-    for attack in explained.values():
-        options = f" Options: `{' '.join(attack.options)}`." if attack.options else ""
-        allowed = f" Up to {100 * (1 - attack.served):.0f} % may fail." if attack.served < 1 else ""
-        explanations.append(f"- **{attack.name}**: {attack.explanation}{options}{allowed}")
-    return PAGE.format(seconds=seconds, quiet=QUIET, tables="\n\n".join(tables), explanations="\n".join(explanations))
+    items = dict.fromkeys(outcome.attack.item for outcome in outcomes)
+    return PAGE.format(seconds=seconds, quiet=QUIET, tables="\n\n".join(tables), items="\n".join(items))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make attacks", description=__doc__)
     parser.add_argument("--interface", choices=[*BOTH, "all"], default="all", help="of the applications to attack")
     parser.add_argument("--only", action="append", default=[], help="attacks whose names hold this; may be repeated")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each lasts")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each lasts at least")
     parser.add_argument("--page", type=Path, help="file to write the page to")
     parser.add_argument("--server", help="the command of another server, with {port} and {app} in it")
     options = parser.parse_args()
@@ -72,7 +67,8 @@ def main() -> int:
     outcomes: list[Outcome] = []
     print(HEAD, flush=True)
     for attack, interface in attacks(interfaces, options.only):
-        outcome = fight(attack, interface, attack.count, options.seconds, quiet=QUIET, server=options.server)
+        seconds = max(options.seconds, attack.shortest)
+        outcome = fight(attack, interface, attack.count, seconds, quiet=QUIET, server=options.server)
         outcomes.append(outcome)
         print(outcome.row(), flush=True)
         for defeat in outcome.defeats:

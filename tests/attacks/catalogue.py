@@ -72,6 +72,15 @@ class Attack:
     spool: int = 0
     """MiB that temporary files may take."""
 
+    @property
+    def item(self) -> str:
+        """What the page's list says of it."""
+        options = f" Options: `{' '.join(self.options)}`." if self.options else ""
+        files = f" The server may open {self.files} files." if self.files else ""
+        allowed = f" Up to {100 * (1 - self.served):.0f} % of the others' requests may fail." if self.served < 1 else ""
+        delay = f" Half of them may take {self.delay:g} s." if self.delay != Attack.delay else ""
+        return f"- **{self.name}**: {self.explanation}{options}{files}{allowed}{delay}"
+
 
 ATTACKS = [
     Attack(
@@ -90,8 +99,8 @@ ATTACKS = [
         count=1500,
         few=300,
         options=("--max-connections", "200"),
-        delay=1.5,
-        shortest=4.0,
+        delay=1.3,
+        shortest=3.0,
     ),
     Attack(
         "silent connections on every place",
@@ -101,8 +110,8 @@ ATTACKS = [
         count=1500,
         few=300,
         options=("--max-connections", "200"),
-        delay=1.5,
-        shortest=4.0,
+        delay=1.3,
+        shortest=3.0,
     ),
     Attack(
         "slow bodies",
@@ -142,7 +151,7 @@ ATTACKS = [
         Habit(start=b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n", sip=1024),
         count=1000,
         few=100,
-        delay=1.5,
+        delay=1.3,
     ),
     Attack(
         "slow readers of pieces",
@@ -158,14 +167,14 @@ ATTACKS = [
     ),
     Attack(
         "more connections than descriptors",
-        "A server that may open 256 files, and a thousand clients that stay. Connections get five eighths of the "
+        "A server that may open few files, and a thousand clients that stay. Connections get five eighths of the "
         "descriptors, so that the application can still open its own.",
         Habit(start=GET, drip=b"X-A: b\r\n"),
         count=1000,
         few=300,
         files=256,
-        delay=1.5,
-        shortest=4.0,
+        delay=1.3,
+        shortest=3.0,
     ),
     Attack(
         "connect and reset",
@@ -272,7 +281,20 @@ ATTACKS = [
         few=220,
         delay=2.0,
         options=("--max-connections", "200"),
-        shortest=6.0,
+        shortest=5.0,
+    ),
+    Attack(
+        "slow readers on every place",
+        "More clients than places take 1 KiB a second of a response in pieces. The client that is furthest behind "
+        "makes room.",
+        Habit(start=b"GET /pieces HTTP/1.1\r\n" + HOST + b"\r\n", sip=1024),
+        bound=256,
+        spool=2048,
+        count=220,
+        few=220,
+        delay=2.0,
+        options=("--max-connections", "200"),
+        shortest=5.0,
     ),
     Attack(
         "stalled uploads in all temporary files",
@@ -295,8 +317,8 @@ ATTACKS = [
     ),
     Attack(
         "endless bodies for a deaf application",
-        "Each client sends one-byte chunks without end to an application that asks for more for ever, and leaves. "
-        "Asking gives way to others, whether something comes or not.",
+        "Each client sends one-byte chunks without end to an application that reads on after the connection has ended. "
+        "`receive` yields to the event loop, whether a message has come or not.",
         Habit(start=CHUNKED.replace(b"/read", b"/deaf"), flood=ONE_BYTE_CHUNKS),
         count=20,
         few=5,
@@ -304,8 +326,8 @@ ATTACKS = [
     ),
     Attack(
         "endless responses",
-        "Each client asks for a response without end and takes it as fast as it comes. Sending gives way to others, "
-        "too.",
+        "Each client asks for a response without end and takes it as fast as it comes. `send` yields to the event "
+        "loop, too.",
         Habit(start=b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n", reads=True),
         count=20,
         few=3,
@@ -367,10 +389,34 @@ ATTACKS = [
         interfaces=ASGI,
     ),
     Attack(
+        "unfinished messages on every place",
+        "More clients than places begin a message and do not go on with it. The client that is furthest behind makes "
+        "room.",
+        Habit(opening=upgrade(b"/echo"), start=frame(TEXT, b"x", final=False)),
+        count=220,
+        few=220,
+        delay=2.0,
+        options=("--max-connections", "200"),
+        shortest=5.0,
+        interfaces=ASGI,
+    ),
+    Attack(
+        "WebSockets that are not read on every place",
+        "More clients than places take nothing of what the application sends. The client that is furthest behind makes "
+        "room.",
+        Habit(opening=upgrade(b"/talk")),
+        count=220,
+        few=220,
+        delay=2.0,
+        options=("--max-connections", "200"),
+        shortest=5.0,
+        interfaces=ASGI,
+    ),
+    Attack(
         "messages that inflate",
         "Each client sends messages of 16 KiB, which inflate to 16 MiB, as fast as they are taken.",
         Habit(opening=upgrade(b"/sink", DEFLATE), flood=deflated(LONGEST, is_whole=True), reads=True),
-        count=10,
+        count=4,
         few=3,
         bound=200,
         interfaces=ASGI,

@@ -49,4 +49,4 @@ def test_page_names_every_attack_and_explains_it() -> None:
     assert HEAD in page
     for attack, interface in attacks(BOTH):
         assert f"\n| {attack.name} | {interface} | {attack.count:,} | " in page
-        assert f"\n- **{attack.name}**: {attack.explanation}\n" in page
+        assert f"\n{attack.item}\n" in page
