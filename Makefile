@@ -82,7 +82,7 @@ autobahn: $(VENV)/.built ## Autobahn's test suite against WebSockets, with PYTHO
 test-container: ## build the image of the Dockerfile on a base made of Debian packages, and test it; needs root
 	@"$(PYTHON)" tests/container/run.py
 
-attacks: $(VENV)/.built ## let hostile clients loose on the server and print what came of it (ARGS="--only slow")
+attacks: $(VENV)/.built ## let hostile clients loose on the server and print what came of it (ARGS="--interface asgi --only slow")
 	@"$(VENV)/bin/python" -m tests.attacks $(ARGS)
 
 soak: $(VENV)/.built ## mixed load for some minutes (ARGS="--minutes 10"); fails if the server holds more and more

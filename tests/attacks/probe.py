@@ -1,7 +1,7 @@
 """A client as others are: it asks for a small page again and again while somebody else attacks.
 
-Run as `python -m tests.attacks.probe ADDRESS`, in a process of its own so that the attack's own work does not count as
-the server's. It stops when its standard input ends, and prints what it saw.
+Run as `python -m tests.attacks.probe ADDRESS PAGE`, in a process of its own so that the attack's own work does not
+count as the server's. It stops when its standard input ends, and prints what it saw.
 """
 
 from __future__ import annotations
@@ -19,8 +19,33 @@ from tests.support import RawClient
 PAUSE = 0.02
 PATIENCE = 10.0
 """Seconds after which a person has gone away."""
-ASK = b"GET /probe HTTP/1.1\r\nHost: a\r\n\r\n"
-LEAVE = b"GET /probe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+LEAVES = b"Connection: close\r\n"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the client asks for."""
+
+    fields: bytes
+    """The request up to its last field."""
+    body: bytes
+    answer: bytes
+
+    def request(self, leaves: bool) -> bytes:
+        """One request, which may be the last of its connection."""
+        return self.fields + (LEAVES if leaves else b"") + b"\r\n" + self.body
+
+
+UPLOADED = 131_072
+"""More than a server keeps of a chunked body in memory."""
+PAGES = {
+    "page": Page(b"GET /probe HTTP/1.1\r\nHost: a\r\n", b"", b"ok"),
+    "upload": Page(
+        b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n",
+        b"%x\r\n%s\r\n0\r\n\r\n" % (UPLOADED, b"x" * UPLOADED),
+        b"%d" % UPLOADED,
+    ),
+}
 
 
 @dataclass
@@ -38,34 +63,44 @@ class Seen:
         return len(self.seconds) / asked if asked else 0.0
 
     def quantile(self, share: float) -> float:
-        """Seconds within which that share of the answers came."""
-        ranked = sorted(self.seconds) or [float("inf")]
+        """Seconds within which that share of the answers came.
+
+        A client that waits asks less often. Therefore an answer that took long counts once for each request that
+        would have been sent meanwhile, with the time that was left of it.
+        """
+        asked = (one - late * PAUSE for one in self.seconds for late in range(1 + int(one / PAUSE)))
+        ranked = sorted(asked) or [float("inf")]
         return ranked[min(int(share * len(ranked)), len(ranked) - 1)]
 
+    def times(self, *shares: float) -> str:
+        """Quantiles in ms."""
+        return " / ".join(f"{1000 * self.quantile(share):.1f}" for share in shares)
 
-def ask(address: str, keeps: bool) -> None:
+
+def ask(address: str, page: Page, keeps: bool) -> None:
     """One connection, with two requests if it keeps alive."""
     with RawClient(address, PATIENCE) as client:
         if keeps:
-            client.send(ASK)
-            assert client.receive().body == b"ok"
-        client.send(LEAVE)
+            client.send(page.request(leaves=False))
+            response = client.receive()
+            assert response.body == page.answer, response
+        client.send(page.request(leaves=True))
         (response,) = client.responses("GET")
-        assert response.body == b"ok", response
+        assert response.body == page.answer, response
 
 
-def watch(address: str, over: threading.Event) -> Seen:
+def watch(address: str, page: Page, over: threading.Event) -> Seen:
     """Asks until it is over, at least once."""
     seen = Seen()
-    while not seen.seconds or not over.is_set():
+    turn = 0
+    while not turn or not over.is_set():
         began = time.perf_counter()
         try:
-            ask(address, keeps=len(seen.seconds) % 2 == 0)
+            ask(address, page, keeps=turn % 2 == 0)
             seen.seconds.append(time.perf_counter() - began)
         except (OSError, AssertionError) as failure:
             seen.failures.append(repr(failure))
-            if over.is_set():
-                break
+        turn += 1
         over.wait(PAUSE)
     return seen
 
@@ -73,10 +108,10 @@ def watch(address: str, over: threading.Event) -> Seen:
 class Probe:
     """The client in its process, as long as the context lasts; `seen` holds what it saw after that."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, page: str = "page") -> None:
         self.seen = Seen()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.attacks.probe", address],
+            [sys.executable, "-m", "tests.attacks.probe", address, page],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -92,7 +127,7 @@ class Probe:
         self.seen = Seen(**json.loads(text))
 
 
-def main(address: str) -> None:
+def main(address: str, page: str) -> None:
     over = threading.Event()
 
     def listen() -> None:
@@ -101,9 +136,9 @@ def main(address: str) -> None:
 
     print("ready", flush=True)
     threading.Thread(target=listen, daemon=True).start()
-    seen = watch(address, over)
+    seen = watch(address, PAGES[page], over)
     print(json.dumps({"seconds": seen.seconds, "failures": seen.failures}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -23,6 +23,8 @@ RESET = struct.pack("ii", 1, 0)
 class Habit:
     """What one hostile client does on each of its connections."""
 
+    opening: bytes = b""
+    """Sent as soon as it is connected; `start` then waits for the first bytes of the answer."""
     start: bytes = b""
     """Sent as soon as it is connected."""
     drip: bytes = b""
@@ -50,6 +52,8 @@ class Fiend:
     socket: socket.socket
     left: bytes
     due: float
+    awaits_answer: bool
+    """Whether `left` is the opening, and nothing was received yet."""
     is_over: bool = False
 
 
@@ -113,9 +117,16 @@ class Swarm:
         with contextlib.suppress(BlockingIOError):
             connection.connect(self._place)
         descriptor = connection.fileno()
-        self._fiends[descriptor] = Fiend(connection, self.habit.start, time.monotonic() + self.habit.pause)
-        self._epoll.register(descriptor, select.EPOLLOUT | select.EPOLLRDHUP)
+        habit = self.habit
+        due = time.monotonic() + habit.pause
+        fiend = Fiend(connection, habit.opening or habit.start, due, awaits_answer=bool(habit.opening))
+        self._fiends[descriptor] = fiend
+        self._epoll.register(descriptor, select.EPOLLOUT | self._reading(fiend))
         self.connections += 1
+
+    def _reading(self, fiend: Fiend) -> int:
+        takes = self.habit.reads or fiend.awaits_answer
+        return select.EPOLLRDHUP | (select.EPOLLIN if takes else 0)
 
     def _handle(self, descriptor: int, events: int) -> None:
         fiend = self._fiends[descriptor]
@@ -134,10 +145,13 @@ class Swarm:
 
     def _send(self, descriptor: int, fiend: Fiend) -> None:
         habit = self.habit
-        if not fiend.left and habit.flood:
+        if not fiend.left and habit.flood and not fiend.awaits_answer:
             fiend.left = habit.flood
         while fiend.left:
             fiend.left = fiend.left[fiend.socket.send(fiend.left) :]
+        if fiend.awaits_answer:
+            self._epoll.modify(descriptor, self._reading(fiend))
+            return
         if habit.flood:
             return
         if habit.resets:
@@ -150,13 +164,17 @@ class Swarm:
                 fiend.socket.shutdown(socket.SHUT_WR)
             if habit.drip or habit.sip:
                 self._due.append(fiend)
-            self._epoll.modify(descriptor, select.EPOLLRDHUP | (select.EPOLLIN if habit.reads else 0))
+            self._epoll.modify(descriptor, self._reading(fiend))
 
     def _read(self, descriptor: int, fiend: Fiend, size: int) -> None:
         received = fiend.socket.recv(size)
         self.received += len(received)
         if not received:
             self._drop(descriptor)
+        elif fiend.awaits_answer:
+            fiend.awaits_answer = False
+            fiend.left = self.habit.start
+            self._epoll.modify(descriptor, select.EPOLLOUT | self._reading(fiend))
 
     # Those whose pause is over drip or sip.
     def _remember(self) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.attacks.site import LARGE, PIECE, PIECES
+from tests.attacks.content import LARGE, PIECE, PIECES
 from tests.server.recording import refused, reset
 from tests.support import RawClient
 
