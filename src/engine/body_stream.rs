@@ -335,6 +335,11 @@ impl BodyStream {
         }
     }
 
+    /// Bytes taken off the socket so far, with the framing of chunks.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Why reading failed, if it did.
     pub fn failure(&self) -> Option<BodyFailure> {
         self.failure

@@ -19,6 +19,8 @@ const WORTH_IT: usize = 128;
 /// Compressors that are kept, 7 MB in all. Where more conversations than that send in turn, one is made ready for each message,
 /// which takes about 20 µs; tests see to that with few.
 const COMPRESSORS: usize = if cfg!(test) { 2 } else { 32 };
+/// Bytes that are expanded at a time, at most.
+const STEP: usize = 64 * 1024;
 /// What ends every compressed message and is left out (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
@@ -201,31 +203,49 @@ fn deflated(compress: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
 pub struct Inflater {
     agreed: Agreed,
     decompress: Option<Decompress>,
+    // It stopped before it came to the end of what it was given.
+    is_expanding: bool,
 }
 
 impl Inflater {
     /// What was agreed on for the other side.
     pub fn new(agreed: Agreed) -> Self {
-        Self { agreed, decompress: None }
+        Self { agreed, decompress: None, is_expanding: false }
     }
 
-    /// Appends what a piece of a compressed message holds. More than `limit` bytes in all are refused before they are
-    /// made.
-    pub fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
+    /// Whether there is more in what was taken already.
+    pub fn is_expanding(&self) -> bool {
+        self.is_expanding
+    }
+
+    /// Appends what a piece of a compressed message holds, as far as `budget` goes, which falls by what is made. Returns how
+    /// much of the piece was taken. More than `limit` bytes in all are refused before they are made.
+    pub fn inflate(
+        &mut self,
+        piece: &[u8],
+        out: &mut Vec<u8>,
+        limit: usize,
+        budget: &mut usize,
+    ) -> Result<usize, Failure> {
         let bits = self.agreed.client_bits.unwrap_or(LARGEST).clamp(SMALLEST, LARGEST);
         let decompress = self.decompress.get_or_insert_with(|| Decompress::new_with_window_bits(false, bits));
         let mut at = 0;
         loop {
-            let room = limit.saturating_add(1).saturating_sub(out.len());
+            let room = limit.saturating_add(1).saturating_sub(out.len()).min(*budget);
+            self.is_expanding = room == 0;
             if room == 0 {
-                return Err(Failure::TooBig);
+                return Ok(at);
             }
-            out.reserve((piece.len() * 2).max(256).min(room));
-            let (read, written) = (decompress.total_in(), out.len());
+            let (start, step) = (out.len(), (piece.len() * 2).clamp(256, STEP).min(room));
+            out.resize(start + step, 0);
+            let (read, written) = (decompress.total_in(), decompress.total_out());
             let status = decompress
-                .decompress_vec(&piece[at..], out, FlushDecompress::None)
+                .decompress(&piece[at..], &mut out[start..], FlushDecompress::None)
                 .map_err(|_| Failure::Protocol("a compressed message is damaged"))?;
             let used = usize::try_from(decompress.total_in() - read).unwrap_or(0);
+            let made = usize::try_from(decompress.total_out() - written).unwrap_or(0);
+            out.truncate(start + made);
+            *budget -= made;
             at += used;
             if out.len() > limit {
                 return Err(Failure::TooBig);
@@ -234,11 +254,10 @@ impl Inflater {
                 // A block that says it is the last: others may follow (RFC 7692 §7.2.3.5).
                 decompress.reset(false);
             }
-            let is_stuck = used == 0 && out.len() == written;
-            if at == piece.len() && (out.len() < out.capacity() || is_stuck) {
-                return Ok(());
+            if at == piece.len() && made < step {
+                return Ok(at);
             }
-            if is_stuck && out.len() < out.capacity() {
+            if used == 0 && made == 0 {
                 return Err(Failure::Protocol("a compressed message is damaged"));
             }
         }
@@ -246,7 +265,7 @@ impl Inflater {
 
     /// Ends a message.
     pub fn finish(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
-        self.inflate(&TAIL, out, limit)?;
+        self.inflate(&TAIL, out, limit, &mut { usize::MAX })?;
         if self.agreed.client_forgets {
             self.decompress = None;
         }

@@ -12,7 +12,7 @@ use pyo3::types::PyList;
 
 use super::call::{Call, Ended};
 use super::calls::Calls;
-use super::conversation::{Conversation, Tools};
+use super::conversation::{Conversation, TURN_BYTES, Tools};
 use super::http::Http;
 use super::running::Running;
 use super::scope::Builder;
@@ -131,12 +131,13 @@ impl Attendant {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends the clock and the receive buffer.
+    /// Lends the clock and the receive buffer, for the work of a turn.
     pub fn with_tools<T>(&self, with: impl FnOnce(&mut Tools<'_>) -> T) -> T {
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let Desk { clock, scratch, compressors } = &mut *desk;
         let write_timeout = self.looped.options().write_timeout;
-        with(&mut Tools { now: Instant::now(), clock, scratch, compressors, write_timeout })
+        let now = Instant::now();
+        with(&mut Tools { now, clock, scratch, compressors, write_timeout, budget: TURN_BYTES })
     }
 
     /// Ends the process if it is a child that came back from the application.
@@ -326,19 +327,16 @@ impl Attendant {
     fn expire(slf: &Bound<'_, Self>) {
         let (py, attendant) = (slf.py(), slf.get());
         let now = Instant::now();
-        loop {
-            let call = {
-                let mut state = attendant.lock();
-                match state.deadlines.peek() {
-                    Some(Reverse((at, _, _))) if *at <= now => {}
-                    _ => return,
-                }
-                let Some(Reverse((_, token, serial))) = state.deadlines.pop() else { return };
-                drop(state);
-                attendant.calls.get(py, token).filter(|call| call.get().serial == serial)
-            };
-            if let Some(call) = call {
-                Call::expire(call.bind(py));
+        // A call that wants more at once has it in the next turn.
+        let mut due = Vec::new();
+        let mut state = attendant.lock();
+        while state.deadlines.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
+            due.extend(state.deadlines.pop().map(|Reverse((_, token, serial))| (token, serial)));
+        }
+        drop(state);
+        for (token, serial) in due {
+            if let Some(call) = attendant.calls.get(py, token).filter(|call| call.get().serial == serial) {
+                Call::expire(call.bind(py), now);
             }
         }
     }
@@ -368,7 +366,9 @@ impl Attendant {
             for (exchange, place) in seen.ready {
                 Self::complain(py, Self::begin(slf, exchange, place));
             }
-            Self::expire(slf);
+            if pass == 0 {
+                Self::expire(slf);
+            }
             if attendant.looped.is_stopping() && !std::mem::replace(&mut attendant.lock().stopped, true) {
                 Self::stop(slf);
             }

@@ -31,8 +31,6 @@ use crate::websocket::receive::{Event, Receiver};
 
 /// How long the client has to answer our close frame.
 const CLOSING: Duration = Duration::from_secs(10);
-/// Reads of one look at most, so that others have their turn.
-const READS: usize = 16;
 
 enum Stage {
     // The application has not decided.

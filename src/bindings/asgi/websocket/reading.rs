@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::{READS, Stage, WebSocket};
+use super::{Stage, WebSocket};
 use crate::bindings::asgi::conversation::{Conversation, Tools};
 use crate::websocket::close;
 use crate::websocket::frame::Opcode;
@@ -11,12 +11,12 @@ use crate::websocket::pulse::Beat;
 use crate::websocket::receive::Event;
 
 impl WebSocket {
-    // Reads as far as the application takes it, and the client takes what is answered.
+    // Reads as far as the application takes it, the client takes what is answered, and others have their turn.
     pub(super) fn pump(&mut self, tools: &mut Tools<'_>) {
-        for _ in 0..READS {
+        loop {
             let input = std::mem::take(&mut self.input);
-            self.hear(&input, tools.now);
-            if !self.can_read() {
+            self.hear(&input, tools.now, &mut tools.budget);
+            if tools.budget == 0 || !self.can_read() {
                 // No event will say so again.
                 self.more = true;
                 return;
@@ -27,7 +27,7 @@ impl WebSocket {
                 Ok(count) => {
                     // A short read has emptied the socket, unless it is at its end.
                     self.more = count == tools.scratch.len() || exchange.has_ended();
-                    self.hear(&tools.scratch[..count], tools.now);
+                    self.hear(&tools.scratch[..count], tools.now, &mut tools.budget);
                     if !self.more {
                         return;
                     }
@@ -41,15 +41,16 @@ impl WebSocket {
         }
     }
 
-    fn hear(&mut self, mut bytes: &[u8], now: Instant) {
-        while !bytes.is_empty() && self.is_talking() {
+    fn hear(&mut self, mut bytes: &[u8], now: Instant, budget: &mut usize) {
+        while (!bytes.is_empty() || self.receiver.is_expanding()) && self.is_talking() {
             self.pulse.hear(now);
-            if self.is_full() {
+            if *budget == 0 || self.is_full() {
                 // In front of what may be there already: nothing is read while something is left.
                 self.input.extend_from_slice(bytes);
+                self.more = true;
                 return;
             }
-            match self.receiver.take(bytes) {
+            match self.receiver.take(bytes, budget) {
                 Ok((used, event)) => {
                     bytes = &bytes[used..];
                     if let Some(event) = event {
