@@ -112,6 +112,23 @@ fn conversations_share_few_compressors_and_lose_no_compression() {
     assert!(conversations.iter().all(|(deflater, _)| deflater.window.capacity() <= 1 << BITS));
 }
 
+#[test]
+fn state_between_messages_is_the_window_alone() {
+    let agreed = Agreed::on(b"permessage-deflate; client_max_window_bits").unwrap();
+    let (mut deflater, mut compressors) = (Deflater::new(agreed), Compressors::default());
+    let mut inflater = Inflater::new(agreed);
+    for length in [200, 10_000, 300] {
+        let message: Vec<u8> = (0..length).map(|at: u32| u8::try_from(at * at % 251).unwrap()).collect();
+        let small = deflater.deflate(&message, &mut compressors).unwrap();
+        let mut out = Vec::new();
+        inflater.inflate(&small, &mut out, 10_000, &mut { usize::MAX }).unwrap();
+        assert_eq!(inflater.held(), STATE);
+        inflater.finish(&mut out, 10_000).unwrap();
+        assert_eq!((out, inflater.held()), (message, 0));
+        assert!(inflater.decompress.is_none() && inflater.window.capacity() <= 1 << BITS);
+    }
+}
+
 // RFC 7692 §7.1.1.1
 #[test]
 fn message_of_a_side_that_forgets_refers_to_no_other() {

@@ -90,6 +90,8 @@ pub struct Receiver {
     frame: Option<Frame>,
     message: Option<Message>,
     control: Vec<u8>,
+    // Messages are of no interest any more.
+    discards: bool,
     is_over: bool,
 }
 
@@ -104,6 +106,7 @@ impl Receiver {
             frame: None,
             message: None,
             control: Vec::new(),
+            discards: false,
             is_over: false,
         }
     }
@@ -126,9 +129,26 @@ impl Receiver {
         !self.is_over && self.inflater.as_ref().is_some_and(Inflater::is_expanding)
     }
 
-    /// Bytes of the message that is coming.
+    /// Whether something has begun and its end has not come: a message, or any frame.
+    pub fn is_inside(&self) -> bool {
+        !self.is_over && (self.message.is_some() || self.frame.is_some() || self.filled > 0)
+    }
+
+    /// From now on messages are neither kept nor expanded; what the protocol itself says is still heard.
+    pub fn discard(&mut self) {
+        self.discards = true;
+        if let Some(message) = &mut self.message {
+            (message.bytes, message.valid) = (Vec::new(), 0);
+        }
+        if let Some(inflater) = &mut self.inflater {
+            inflater.reset();
+        }
+    }
+
+    /// Bytes that the message which is coming takes.
     pub fn held(&self) -> usize {
-        self.message.as_ref().map_or(0, |message| message.bytes.len())
+        let state = self.inflater.as_ref().map_or(0, Inflater::held);
+        self.message.as_ref().map_or(0, |message| message.bytes.len() + state)
     }
 
     fn advance(&mut self, input: &[u8], used: &mut usize, budget: &mut usize) -> Result<Option<Event>, Failure> {
@@ -252,7 +272,7 @@ impl Receiver {
             unmask(&mut self.control, frame, masked);
             return Ok(masked.len());
         }
-        let Some(message) = &mut self.message else { return Ok(masked.len()) };
+        let Some(message) = self.message.as_mut().filter(|_| !self.discards) else { return Ok(masked.len()) };
         let mut used = masked.len();
         match &mut self.inflater {
             Some(inflater) if message.is_compressed => {
@@ -275,7 +295,7 @@ impl Receiver {
             Opcode::Close => self.end().map(Some),
             _ if !frame.is_last => Ok(None),
             _ => {
-                let Some(mut message) = self.message.take() else { return Ok(None) };
+                let Some(mut message) = self.message.take().filter(|_| !self.discards) else { return Ok(None) };
                 if let Some(inflater) = self.inflater.as_mut().filter(|_| message.is_compressed) {
                     inflater.finish(&mut message.bytes, self.limit)?;
                 }

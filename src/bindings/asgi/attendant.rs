@@ -16,6 +16,7 @@ use super::conversation::{Conversation, TURN_BYTES, Tools};
 use super::http::Http;
 use super::running::Running;
 use super::scope::Builder;
+use super::sockets::Sockets;
 use super::websocket::WebSocket;
 use crate::bindings::ffi::Context;
 use crate::bindings::forks::Process;
@@ -82,6 +83,7 @@ pub struct Attendant {
     // What the loop is given begins with a copy of it, and never with that of a request which happens to run.
     context: Context,
     builder: Mutex<Builder>,
+    sockets: Sockets,
     desk: Mutex<Desk>,
     state: Mutex<State>,
     process: Process,
@@ -114,6 +116,7 @@ impl Attendant {
             compressors: Compressors::default(),
         };
         Ok(Self {
+            sockets: Sockets::new(looped.options().websocket.memory),
             looped,
             calls,
             app,
@@ -189,6 +192,7 @@ impl Attendant {
     pub fn forget(&self, serial: u64) {
         let task = self.lock().tasks.remove(&serial);
         drop(task);
+        self.sockets.forget(serial);
     }
 
     fn look_soon(slf: &Bound<'_, Self>) {
@@ -272,9 +276,14 @@ impl Attendant {
         let now = Instant::now();
         let is_websocket = handshake.is_some();
         let mut conversation: Box<dyn Conversation> = match handshake {
-            Some(handshake) => {
-                Box::new(WebSocket::new(exchange, place, handshake, &attendant.looped.options().websocket, now))
-            }
+            Some(handshake) => Box::new(WebSocket::new(
+                exchange,
+                place,
+                handshake,
+                attendant.looped.options(),
+                attendant.sockets.memory(),
+                now,
+            )),
             None => Box::new(Http::new(exchange, place, now)),
         };
         if attendant.looped.is_stopping() {
@@ -287,6 +296,9 @@ impl Attendant {
         };
         let call = Bound::new(py, Call::new(slf.clone().unbind(), serial, token, about, conversation, is_websocket))?;
         attendant.calls.put(&call);
+        if is_websocket {
+            attendant.sockets.put(&call);
+        }
         let running = scope.and_then(|scope| {
             let running = Running::new(call.clone().unbind(), attendant.app.clone_ref(py), scope.unbind());
             let running = Bound::new(py, running)?;
@@ -368,6 +380,7 @@ impl Attendant {
             }
             if pass == 0 {
                 Self::expire(slf);
+                attendant.sockets.make_room(py);
             }
             if attendant.looped.is_stopping() && !std::mem::replace(&mut attendant.lock().stopped, true) {
                 Self::stop(slf);

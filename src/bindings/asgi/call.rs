@@ -241,6 +241,19 @@ impl Call {
         Self::changed(slf);
     }
 
+    /// What it costs the others in memory that all share.
+    pub fn weight(&self, now: Instant) -> u128 {
+        self.lock().talk.weight(now)
+    }
+
+    /// There is no memory left, and it is to make room.
+    pub fn evict(slf: &Bound<'_, Self>) {
+        let attendant = slf.get().attendant.bind(slf.py());
+        attendant.get().with_tools(|tools| slf.get().lock().talk.evict(tools));
+        Self::wake(slf);
+        Self::settle(slf);
+    }
+
     /// Sends what is gathered.
     pub fn flush(slf: &Bound<'_, Self>) {
         let mut state = slf.get().lock();

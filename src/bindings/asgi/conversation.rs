@@ -112,6 +112,14 @@ pub trait Conversation: Send {
 
     /// The application has raised.
     fn raised(&mut self, tools: &mut Tools<'_>);
+
+    /// What its part of the memory that all share costs the others.
+    fn weight(&self, _now: Instant) -> u128 {
+        0
+    }
+
+    /// Gives that memory back, and ends.
+    fn evict(&mut self, _tools: &mut Tools<'_>) {}
 }
 
 /// How far an application that is ahead of its client has to wait for it.
