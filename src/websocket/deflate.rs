@@ -73,7 +73,7 @@ impl Agreed {
         Some(agreed)
     }
 
-    fn client_window(&self) -> u8 {
+    fn client_window(self) -> u8 {
         self.client_bits.unwrap_or(LARGEST).clamp(SMALLEST, LARGEST)
     }
 

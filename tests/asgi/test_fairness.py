@@ -1,4 +1,4 @@
-"""No client and no application keeps the loop: whatever floods, others are answered, timers run, and a stop is complete."""
+"""No client and no application keeps the loop: others are answered, timers run, and a stop is complete."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def compressed(content: bytes) -> bytes:
 FLOODS = {
     "small messages": frame(TEXT, b"small") * 20_000,
     "pings": frame(PING) * 40_000,
-    "empty continuations": frame(TEXT, b"", final=False) + frame(CONTINUATION, final=False) * 40_000 + frame(CONTINUATION),
+    "empty continuations": frame(TEXT, b"", final=False)
+    + frame(CONTINUATION, final=False) * 40_000
+    + frame(CONTINUATION),
     "large messages": frame(BINARY, random.Random(7).randbytes(1 << 20)),
     "messages that expand a thousandfold": frame(BINARY, compressed(bytes(16 << 20)), reserved=0x40) * 20,
 }
@@ -135,9 +137,12 @@ def test_pipelined_requests_hold_up_nobody_else(served: Serve) -> None:
     async def quick(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"quick")
 
-    with served(beside(quick), graceful_timeout=1) as server, RawClient(server.addresses[0]) as client:
-        with flooded(client, b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n" * 5000):
-            assert count_answers(server.addresses[0]) == ROUNDS
+    with (
+        served(beside(quick), graceful_timeout=1) as server,
+        RawClient(server.addresses[0]) as client,
+        flooded(client, b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n" * 5000),
+    ):
+        assert count_answers(server.addresses[0]) == ROUNDS
 
 
 async def send_wrongly(send: Send) -> None:
