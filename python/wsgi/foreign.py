@@ -75,7 +75,7 @@ _GROUPS = (
     # WebSockets.
     ("--ws --no-ws", "WebSockets need no option"),
     ("--ws-max-size --websocket-max-size", "the longest message is --websocket-max-message"),
-    ("--ws-max-queue", "the most waiting messages are --websocket-queue"),
+    ("--ws-max-queue", "waiting messages are limited by their size, with --websocket-queue-size"),
     ("--ws-ping-interval", "the time between pings is --websocket-ping-interval"),
     ("--ws-ping-timeout", "the wait for the answer to a ping is --websocket-ping-timeout"),
     ("--ws-per-message-deflate", "compression is --websocket-compression"),

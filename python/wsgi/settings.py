@@ -200,9 +200,9 @@ class Settings:
     header_timeout = Option(Seconds(0.001, YEAR), 10.0, "Time",
         "longest time for the whole head of a request")
     body_timeout = Option(Seconds(0.001, YEAR), 30.0, "Time",
-        "longest time without a byte of the request body")
+        "longest time without a byte of the request body, or of a WebSocket message that has begun")
     body_min_rate = Option(Rate(0, 1 << 40), 500, "Time",
-        "slowest request body; a faster one gets at most body_timeout ahead of it; 0 allows any")
+        "slowest request body or WebSocket message; a faster one gets at most body_timeout ahead of it; 0 allows any")
     write_timeout = Option(Seconds(0.001, YEAR), 60.0, "Time",
         "longest time in which the client takes no byte of the response")
     keep_alive = Option(Seconds(0.001, YEAR, zero="no keep-alive"), 75.0, "Time",
@@ -226,8 +226,11 @@ class Settings:
     # websockets
     websocket_max_message = Option(Size(1, 1 << 40), 16 << 20, "WebSockets",
         "longest message from a client, expanded; beyond it the conversation ends with 1009")
-    websocket_queue = Option(Integer(1, 1_000_000), 32, "WebSockets",
-        "most messages waiting for the application; beyond them no more are read")
+    websocket_queue_size = Option(Size(1, 1 << 40), 256 << 10, "WebSockets",
+        "memory for messages of one connection that wait for the application; beyond it no more are read")
+    websocket_memory = Option(Size(1, 1 << 40), 256 << 20, "WebSockets",
+        "memory for messages, waiting and unfinished, of all connections; beyond it those that hold most of it for "
+        "longest end with 1013")
     websocket_ping_interval = Option(Seconds(0.001, YEAR, zero="no pings"), 20.0, "WebSockets",
         "silence after which a client is pinged")
     websocket_ping_timeout = Option(Seconds(0.001, YEAR), 20.0, "WebSockets",

@@ -83,7 +83,8 @@ impl<'py> Settings<'_, 'py> {
             pathsend: self.get("pathsend")?,
             websocket: WebSocketOptions {
                 max_message: self.get("websocket_max_message")?,
-                queue: self.get("websocket_queue")?,
+                queue_size: self.get("websocket_queue_size")?,
+                memory: self.get("websocket_memory")?,
                 ping_interval: self.seconds("websocket_ping_interval")?,
                 ping_timeout: self.seconds("websocket_ping_timeout")?,
                 compression: self.get("websocket_compression")?,

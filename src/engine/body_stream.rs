@@ -60,6 +60,7 @@ pub struct BodyStream {
     expects: bool,
     // It stands still while its reader does not wait: the client does not answer for the time that the application takes.
     pace: Pace,
+    received: u64,
     failure: Option<BodyFailure>,
     options: Arc<Options>,
 }
@@ -104,6 +105,7 @@ impl BodyStream {
             ended,
             expects: false,
             pace: Pace::paused(Instant::now()),
+            received: 0,
             failure: None,
             options,
         }
@@ -286,6 +288,7 @@ impl BodyStream {
 
     // Bytes have come.
     fn note(&mut self, count: usize, now: Instant) {
+        self.received += count as u64;
         self.pace.note(count, now, &self.options);
         self.pause(now);
     }
@@ -326,6 +329,11 @@ impl BodyStream {
                 }
             }
         }
+    }
+
+    /// Bytes taken off the socket so far, with the framing of chunks.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// Why reading failed, if it did.

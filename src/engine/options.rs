@@ -58,8 +58,10 @@ pub struct Options {
 pub struct WebSocketOptions {
     /// The largest message from a client, in bytes.
     pub max_message: usize,
-    /// The most messages that wait for the application before no more are read.
-    pub queue: usize,
+    /// Bytes of messages that wait for the application on one connection before no more are read.
+    pub queue_size: usize,
+    /// Bytes of messages, whole and unfinished, that all connections may hold together.
+    pub memory: usize,
     /// After this much silence a client is pinged; zero never asks.
     pub ping_interval: Duration,
     /// The longest wait for the answer.
@@ -72,7 +74,8 @@ impl Default for WebSocketOptions {
     fn default() -> Self {
         Self {
             max_message: 16 << 20,
-            queue: 32,
+            queue_size: 256 * 1024,
+            memory: 256 << 20,
             ping_interval: Duration::from_secs(20),
             ping_timeout: Duration::from_secs(20),
             compression: true,

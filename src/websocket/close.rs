@@ -12,10 +12,14 @@ pub const NONE: u16 = 1005;
 pub const ABNORMAL: u16 = 1006;
 /// Text that is no UTF-8.
 pub const INVALID_DATA: u16 = 1007;
+/// A client that does what a limit forbids.
+pub const POLICY_VIOLATION: u16 = 1008;
 /// A message over its limit.
 pub const TOO_BIG: u16 = 1009;
 /// The application failed.
 pub const INTERNAL_ERROR: u16 = 1011;
+/// The server has no room for the moment: the client did nothing wrong, and may come back.
+pub const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Bytes of a reason at most: a control frame has 125, the code takes two.
 pub const LONGEST_REASON: usize = 123;

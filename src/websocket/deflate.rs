@@ -19,8 +19,13 @@ const WORTH_IT: usize = 128;
 /// Compressors that are kept, 7 MB in all. Where more conversations than that send in turn, one is made ready for each message,
 /// which takes about 20 µs; tests see to that with few.
 const COMPRESSORS: usize = if cfg!(test) { 2 } else { 32 };
+/// Bytes that are expanded at a time, at most.
+const STEP: usize = 64 * 1024;
+/// What expanding takes inside a message, about.
+const STATE: usize = 48 * 1024;
 /// What ends every compressed message and is left out (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+const DAMAGED: Failure = Failure::Protocol("a compressed message is damaged");
 
 /// What is agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,10 @@ impl Agreed {
             seen.push(name);
         }
         Some(agreed)
+    }
+
+    fn client_window(self) -> u8 {
+        self.client_bits.unwrap_or(LARGEST).clamp(SMALLEST, LARGEST)
     }
 
     /// The Sec-WebSocket-Extensions value that says so.
@@ -164,18 +173,19 @@ impl Deflater {
         let out = deflated(compress, payload)?;
         compressors.ready.push(compressor);
         if !self.agreed.server_forgets {
-            self.remember(payload, 1 << bits);
+            remember(&mut self.window, payload, 1 << bits);
         }
         Some(out)
     }
+}
 
-    fn remember(&mut self, payload: &[u8], size: usize) {
-        let new = &payload[payload.len().saturating_sub(size)..];
-        let kept = self.window.len().min(size - new.len());
-        self.window.drain(..self.window.len() - kept);
-        self.window.reserve_exact(new.len());
-        self.window.extend_from_slice(new);
-    }
+// Keeps the end of what was said in a window of `size` bytes.
+fn remember(window: &mut Vec<u8>, payload: &[u8], size: usize) {
+    let new = &payload[payload.len().saturating_sub(size)..];
+    let kept = window.len().min(size - new.len());
+    window.drain(..window.len() - kept);
+    window.reserve_exact(new.len());
+    window.extend_from_slice(new);
 }
 
 fn deflated(compress: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
@@ -200,32 +210,71 @@ fn deflated(compress: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
 /// Expands messages.
 pub struct Inflater {
     agreed: Agreed,
+    // Only inside a message: it takes far more than the window.
     decompress: Option<Decompress>,
+    // What a message may refer to: the end of what was expanded before.
+    window: Vec<u8>,
+    // It stopped before it came to the end of what it was given.
+    is_expanding: bool,
 }
 
 impl Inflater {
     /// What was agreed on for the other side.
     pub fn new(agreed: Agreed) -> Self {
-        Self { agreed, decompress: None }
+        Self { agreed, decompress: None, window: Vec::new(), is_expanding: false }
     }
 
-    /// Appends what a piece of a compressed message holds. More than `limit` bytes in all are refused before they are
-    /// made.
-    pub fn inflate(&mut self, piece: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
-        let bits = self.agreed.client_bits.unwrap_or(LARGEST).clamp(SMALLEST, LARGEST);
-        let decompress = self.decompress.get_or_insert_with(|| Decompress::new_with_window_bits(false, bits));
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        (self.decompress, self.window, self.is_expanding) = (None, Vec::new(), false);
+    }
+
+    /// Bytes that it takes for the message that is coming.
+    pub fn held(&self) -> usize {
+        if self.decompress.is_some() { STATE } else { 0 }
+    }
+
+    /// Whether there is more in what was taken already.
+    pub fn is_expanding(&self) -> bool {
+        self.is_expanding
+    }
+
+    /// Appends what a piece of a compressed message holds, as far as `budget` goes, which falls by what is made. Returns how
+    /// much of the piece was taken. More than `limit` bytes in all are refused before they are made.
+    pub fn inflate(
+        &mut self,
+        piece: &[u8],
+        out: &mut Vec<u8>,
+        limit: usize,
+        budget: &mut usize,
+    ) -> Result<usize, Failure> {
+        let decompress = match &mut self.decompress {
+            Some(decompress) => decompress,
+            none => {
+                let mut fresh = Decompress::new_with_window_bits(false, self.agreed.client_window());
+                if !self.window.is_empty() {
+                    // Only a wrong use of the library would fail here.
+                    fresh.set_dictionary(&self.window).map_err(|_| DAMAGED)?;
+                }
+                none.insert(fresh)
+            }
+        };
         let mut at = 0;
         loop {
-            let room = limit.saturating_add(1).saturating_sub(out.len());
+            let room = limit.saturating_add(1).saturating_sub(out.len()).min(*budget);
+            self.is_expanding = room == 0;
             if room == 0 {
-                return Err(Failure::TooBig);
+                return Ok(at);
             }
-            out.reserve((piece.len() * 2).max(256).min(room));
-            let (read, written) = (decompress.total_in(), out.len());
-            let status = decompress
-                .decompress_vec(&piece[at..], out, FlushDecompress::None)
-                .map_err(|_| Failure::Protocol("a compressed message is damaged"))?;
+            let (start, step) = (out.len(), (piece.len() * 2).clamp(256, STEP).min(room));
+            out.resize(start + step, 0);
+            let (read, written) = (decompress.total_in(), decompress.total_out());
+            let status =
+                decompress.decompress(&piece[at..], &mut out[start..], FlushDecompress::None).map_err(|_| DAMAGED)?;
             let used = usize::try_from(decompress.total_in() - read).unwrap_or(0);
+            let made = usize::try_from(decompress.total_out() - written).unwrap_or(0);
+            out.truncate(start + made);
+            *budget -= made;
             at += used;
             if out.len() > limit {
                 return Err(Failure::TooBig);
@@ -234,21 +283,21 @@ impl Inflater {
                 // A block that says it is the last: others may follow (RFC 7692 §7.2.3.5).
                 decompress.reset(false);
             }
-            let is_stuck = used == 0 && out.len() == written;
-            if at == piece.len() && (out.len() < out.capacity() || is_stuck) {
-                return Ok(());
+            if at == piece.len() && made < step {
+                return Ok(at);
             }
-            if is_stuck && out.len() < out.capacity() {
-                return Err(Failure::Protocol("a compressed message is damaged"));
+            if used == 0 && made == 0 {
+                return Err(DAMAGED);
             }
         }
     }
 
     /// Ends a message.
     pub fn finish(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
-        self.inflate(&TAIL, out, limit)?;
-        if self.agreed.client_forgets {
-            self.decompress = None;
+        self.inflate(&TAIL, out, limit, &mut { usize::MAX })?;
+        self.decompress = None;
+        if !self.agreed.client_forgets {
+            remember(&mut self.window, out, 1 << self.agreed.client_window());
         }
         Ok(())
     }

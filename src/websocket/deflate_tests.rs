@@ -46,7 +46,7 @@ fn examples_of_the_specification_are_expanded() {
     let agreed = Agreed::on(b"permessage-deflate").unwrap();
     let expand = |inflater: &mut Inflater, piece: &[u8]| {
         let mut out = Vec::new();
-        inflater.inflate(piece, &mut out, 100).unwrap();
+        inflater.inflate(piece, &mut out, 100, &mut { usize::MAX }).unwrap();
         inflater.finish(&mut out, 100).unwrap();
         out
     };
@@ -67,14 +67,14 @@ fn message_that_grows_beyond_its_limit_is_refused_before_it_is_made() {
     let bomb = Deflater::new(agreed).deflate(&vec![0; 2_000_000], &mut Compressors::default()).unwrap();
     assert!(bomb.len() < 50_000);
     let mut out = Vec::new();
-    assert_eq!(Inflater::new(agreed).inflate(&bomb, &mut out, 100_000), Err(Failure::TooBig));
+    assert_eq!(Inflater::new(agreed).inflate(&bomb, &mut out, 100_000, &mut { usize::MAX }), Err(Failure::TooBig));
     assert!(out.capacity() < 1_000_000);
 }
 
 #[test]
 fn damaged_message_is_refused() {
     let agreed = Agreed::on(b"permessage-deflate").unwrap();
-    let refused = Inflater::new(agreed).inflate(&[0xff; 50], &mut Vec::new(), 1000);
+    let refused = Inflater::new(agreed).inflate(&[0xff; 50], &mut Vec::new(), 1000, &mut { usize::MAX });
     assert!(matches!(refused, Err(Failure::Protocol(_))));
 }
 
@@ -101,7 +101,7 @@ fn conversations_share_few_compressors_and_lose_no_compression() {
             let message = text(number, seed);
             let small = deflater.deflate(&message, &mut compressors).unwrap();
             let mut out = Vec::new();
-            inflater.inflate(&small, &mut out, 5000).unwrap();
+            inflater.inflate(&small, &mut out, 5000, &mut { usize::MAX }).unwrap();
             inflater.finish(&mut out, 5000).unwrap();
             assert_eq!(out, message);
             *size += small.len();
@@ -110,6 +110,23 @@ fn conversations_share_few_compressors_and_lose_no_compression() {
     assert_eq!(compressors.ready.len(), COMPRESSORS);
     assert!(sizes[1..].iter().all(|size| size * 5 < sizes[0]), "{sizes:?}");
     assert!(conversations.iter().all(|(deflater, _)| deflater.window.capacity() <= 1 << BITS));
+}
+
+#[test]
+fn state_between_messages_is_the_window_alone() {
+    let agreed = Agreed::on(b"permessage-deflate; client_max_window_bits").unwrap();
+    let (mut deflater, mut compressors) = (Deflater::new(agreed), Compressors::default());
+    let mut inflater = Inflater::new(agreed);
+    for length in [200, 10_000, 300] {
+        let message: Vec<u8> = (0..length).map(|at: u32| u8::try_from(at * at % 251).unwrap()).collect();
+        let small = deflater.deflate(&message, &mut compressors).unwrap();
+        let mut out = Vec::new();
+        inflater.inflate(&small, &mut out, 10_000, &mut { usize::MAX }).unwrap();
+        assert_eq!(inflater.held(), STATE);
+        inflater.finish(&mut out, 10_000).unwrap();
+        assert_eq!((out, inflater.held()), (message, 0));
+        assert!(inflater.decompress.is_none() && inflater.window.capacity() <= 1 << BITS);
+    }
 }
 
 // RFC 7692 §7.1.1.1
@@ -143,7 +160,7 @@ proptest! {
             let Some(small) = deflater.deflate(&message, &mut compressors) else { continue };
             let mut out = Vec::new();
             for piece in small.chunks(split) {
-                inflater.inflate(piece, &mut out, 5000).unwrap();
+                inflater.inflate(piece, &mut out, 5000, &mut { usize::MAX }).unwrap();
             }
             inflater.finish(&mut out, 5000).unwrap();
             prop_assert_eq!(out, message);
@@ -155,7 +172,7 @@ proptest! {
         let mut inflater = Inflater::new(Agreed::on(b"permessage-deflate").unwrap());
         let mut out = Vec::new();
         for piece in pieces {
-            if inflater.inflate(&piece, &mut out, 10_000).is_err() {
+            if inflater.inflate(&piece, &mut out, 10_000, &mut { usize::MAX }).is_err() {
                 break;
             }
             prop_assert!(out.len() <= 10_000);

@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod close;
+pub mod deadline;
 pub mod deflate;
 pub mod frame;
 pub mod handshake;
+pub mod memory;
 pub mod pulse;
 pub mod receive;

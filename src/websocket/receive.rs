@@ -7,6 +7,8 @@ use super::frame::Opcode;
 
 /// The longest header from a client: two bytes, eight of length, four of mask.
 const HEADER: usize = 14;
+/// What a frame counts for besides its bytes, where work is counted: it may become a message or an answer.
+const FRAME: usize = 256;
 /// The most that a control frame may carry.
 const CONTROL: u64 = 125;
 
@@ -88,6 +90,8 @@ pub struct Receiver {
     frame: Option<Frame>,
     message: Option<Message>,
     control: Vec<u8>,
+    // Messages are of no interest any more.
+    discards: bool,
     is_over: bool,
 }
 
@@ -102,24 +106,53 @@ impl Receiver {
             frame: None,
             message: None,
             control: Vec::new(),
+            discards: false,
             is_over: false,
         }
     }
 
     /// Takes bytes from the front of `input`, up to and with the next event. Returns how many, and the event if there was
-    /// one; without one, all were taken. After a failure or a close frame nothing more is looked at.
-    pub fn take(&mut self, input: &[u8]) -> Result<(usize, Option<Event>), Failure> {
+    /// one; without one, all were taken or `budget` is spent, which falls by each byte that is taken or expanded. After a
+    /// failure or a close frame nothing more is looked at.
+    pub fn take(&mut self, input: &[u8], budget: &mut usize) -> Result<(usize, Option<Event>), Failure> {
         let mut used = 0;
         if self.is_over {
             return Ok((input.len(), None));
         }
-        let taken = self.advance(input, &mut used);
+        let taken = self.advance(input, &mut used, budget);
         self.is_over |= taken.is_err() || matches!(taken, Ok(Some(Event::Close { .. })));
         taken.map(|event| (used, event))
     }
 
-    fn advance(&mut self, input: &[u8], used: &mut usize) -> Result<Option<Event>, Failure> {
-        loop {
+    /// Whether what was taken already holds more: [`Receiver::take`] goes on without further bytes.
+    pub fn is_expanding(&self) -> bool {
+        !self.is_over && self.inflater.as_ref().is_some_and(Inflater::is_expanding)
+    }
+
+    /// Whether something has begun and its end has not come: a message, or any frame.
+    pub fn is_inside(&self) -> bool {
+        !self.is_over && (self.message.is_some() || self.frame.is_some() || self.filled > 0)
+    }
+
+    /// From now on messages are neither kept nor expanded; what the protocol itself says is still heard.
+    pub fn discard(&mut self) {
+        self.discards = true;
+        if let Some(message) = &mut self.message {
+            (message.bytes, message.valid) = (Vec::new(), 0);
+        }
+        if let Some(inflater) = &mut self.inflater {
+            inflater.reset();
+        }
+    }
+
+    /// Bytes that the message which is coming takes.
+    pub fn held(&self) -> usize {
+        let state = self.inflater.as_ref().map_or(0, Inflater::held);
+        self.message.as_ref().map_or(0, |message| message.bytes.len() + state)
+    }
+
+    fn advance(&mut self, input: &[u8], used: &mut usize, budget: &mut usize) -> Result<Option<Event>, Failure> {
+        while *budget > 0 {
             let rest = &input[*used..];
             let Some(mut frame) = self.frame else {
                 let needed = self.header_length();
@@ -136,19 +169,25 @@ impl Receiver {
                 }
                 continue;
             };
-            let share = rest.len().min(usize::try_from(frame.left).unwrap_or(usize::MAX));
+            let share = rest.len().min(usize::try_from(frame.left).unwrap_or(usize::MAX)).min(*budget);
+            let share = self.payload(&mut frame, &rest[..share], budget)?;
             *used += share;
+            *budget = budget.saturating_sub(share);
             frame.left -= share as u64;
-            self.payload(&mut frame, &rest[..share])?;
-            if frame.left > 0 {
+            if frame.left > 0 || self.is_expanding() {
                 self.frame = Some(frame);
-                return Ok(None);
+                if *used == input.len() {
+                    return Ok(None);
+                }
+                continue;
             }
             self.frame = None;
+            *budget = budget.saturating_sub(FRAME);
             if let Some(event) = self.end_frame(frame)? {
                 return Ok(Some(event));
             }
         }
+        Ok(None)
     }
 
     // As long as is known so far.
@@ -224,24 +263,29 @@ impl Receiver {
         Ok(())
     }
 
-    fn payload(&mut self, frame: &mut Frame, masked: &[u8]) -> Result<(), Failure> {
-        if masked.is_empty() {
-            return Ok(());
+    // Returns how much was taken.
+    fn payload(&mut self, frame: &mut Frame, masked: &[u8], budget: &mut usize) -> Result<usize, Failure> {
+        if masked.is_empty() && !self.is_expanding() {
+            return Ok(0);
         }
         if frame.opcode.is_control() {
             unmask(&mut self.control, frame, masked);
-            return Ok(());
+            return Ok(masked.len());
         }
-        let Some(message) = &mut self.message else { return Ok(()) };
+        let Some(message) = self.message.as_mut().filter(|_| !self.discards) else { return Ok(masked.len()) };
+        let mut used = masked.len();
         match &mut self.inflater {
             Some(inflater) if message.is_compressed => {
                 let mut plain = Vec::new();
+                let turn = frame.turn;
                 unmask(&mut plain, frame, masked);
-                inflater.inflate(&plain, &mut message.bytes, self.limit)?;
+                used = inflater.inflate(&plain, &mut message.bytes, self.limit, budget)?;
+                frame.turn = (turn + used) % 4;
             }
             _ => unmask(&mut message.bytes, frame, masked),
         }
-        message.check_text(false)
+        message.check_text(false)?;
+        Ok(used)
     }
 
     fn end_frame(&mut self, frame: Frame) -> Result<Option<Event>, Failure> {
@@ -251,7 +295,7 @@ impl Receiver {
             Opcode::Close => self.end().map(Some),
             _ if !frame.is_last => Ok(None),
             _ => {
-                let Some(mut message) = self.message.take() else { return Ok(None) };
+                let Some(mut message) = self.message.take().filter(|_| !self.discards) else { return Ok(None) };
                 if let Some(inflater) = self.inflater.as_mut().filter(|_| message.is_compressed) {
                     inflater.finish(&mut message.bytes, self.limit)?;
                 }

@@ -29,7 +29,7 @@ fn events_in(receiver: &mut Receiver, pieces: &[&[u8]]) -> (Vec<Event>, Option<F
     for piece in pieces {
         let mut rest = *piece;
         while !rest.is_empty() {
-            match receiver.take(rest) {
+            match receiver.take(rest, &mut { usize::MAX }) {
                 Ok((used, event)) => {
                     assert!(used > 0);
                     assert!(event.is_some() || used == rest.len());
@@ -137,7 +137,7 @@ fn text_is_refused_at_its_first_wrong_byte() {
     // Before the rest of the frame has come.
     let mut wrong = frame(0x81, &[b'x'; 100]);
     wrong[6] ^= 0xff;
-    assert_eq!(Receiver::new(1000, None).take(&wrong[..7]), Err(Failure::NotText));
+    assert_eq!(Receiver::new(1000, None).take(&wrong[..7], &mut { usize::MAX }), Err(Failure::NotText));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn close_is_the_last_thing_that_is_heard() {
 #[test]
 fn message_over_its_limit_is_refused_when_it_is_announced() {
     let announced = &frame(0x82, &[0; 1001])[..8];
-    assert_eq!(Receiver::new(1000, None).take(announced), Err(Failure::TooBig));
+    assert_eq!(Receiver::new(1000, None).take(announced, &mut { usize::MAX }), Err(Failure::TooBig));
     assert_eq!(Failure::TooBig.code(), 1009);
     assert_eq!(events_of(&frame(0x82, &[0; 1000])).1, None);
     let fragments = [frame(0x02, &[0; 600]), frame(0x80, &[0; 401])].concat();
@@ -211,5 +211,30 @@ proptest! {
         let pieces: Vec<&[u8]> = bytes.chunks(piece).collect();
         let expected: Vec<Event> = messages.into_iter().map(Event::Binary).collect();
         prop_assert_eq!(events_in(&mut Receiver::new(400, None), &pieces), (expected, None));
+    }
+}
+
+#[test]
+fn work_stops_at_its_budget_and_goes_on_where_it_stopped() {
+    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let content = vec![b'x'; 3_000_000];
+    let small = Deflater::new(agreed).deflate(&content, &mut Compressors::default()).unwrap();
+    let bytes = [frame(0x41, &small), frame(0x89, b"p").repeat(20), frame(0x80, b"")].concat();
+    for step in [1, 1000, 4096, 100_000] {
+        let mut receiver = Receiver::new(3_000_000, Some(agreed));
+        let (mut rest, mut events, mut looks) = (bytes.as_slice(), Vec::new(), 0);
+        while (!rest.is_empty() || receiver.is_expanding()) && looks < 10_000 {
+            let (before, mut budget) = (receiver.held(), step);
+            let (used, event) = receiver.take(rest, &mut budget).unwrap();
+            assert!(used <= step + HEADER * 21 && receiver.held() <= before + step + 48 * 1024);
+            assert!(budget == 0 || event.is_some() || used == rest.len());
+            events.extend(event);
+            rest = &rest[used..];
+            looks += 1;
+        }
+        if step > 1 {
+            assert!(looks >= content.len() / step, "{looks}");
+            assert_eq!((events.len(), events.last()), (21, Some(&text(std::str::from_utf8(&content).unwrap()))));
+        }
     }
 }

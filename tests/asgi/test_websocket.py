@@ -270,7 +270,7 @@ def test_application_gets_text_as_str_and_binary_as_bytes(served: Serve) -> None
 
 
 def test_many_small_messages_arrive_in_order(served: Serve) -> None:
-    with served(echo, websocket_queue=4) as server, Socket(server.addresses[0]) as client:
+    with served(echo, websocket_queue_size=1000) as server, Socket(server.addresses[0]) as client:
         client.opened()
         client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(5000)))
         assert [client.read_frame().payload for _ in range(5000)] == [b"%d" % number for number in range(5000)]

@@ -12,10 +12,11 @@ use pyo3::types::PyList;
 
 use super::call::{Call, Ended};
 use super::calls::Calls;
-use super::conversation::{Conversation, Tools};
+use super::conversation::{Conversation, TURN_BYTES, Tools};
 use super::http::Http;
 use super::running::Running;
 use super::scope::Builder;
+use super::sockets::Sockets;
 use super::websocket::WebSocket;
 use crate::bindings::ffi::Context;
 use crate::bindings::forks::Process;
@@ -83,6 +84,7 @@ pub struct Attendant {
     // What the loop is given begins with a copy of it, and never with that of a request which happens to run.
     context: Context,
     builder: Mutex<Builder>,
+    sockets: Sockets,
     desk: Mutex<Desk>,
     state: Mutex<State>,
     process: Process,
@@ -115,6 +117,7 @@ impl Attendant {
             compressors: Compressors::default(),
         };
         Ok(Self {
+            sockets: Sockets::new(looped.options().websocket.memory),
             looped,
             calls,
             app,
@@ -132,12 +135,13 @@ impl Attendant {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends the clock and the receive buffer.
+    /// Lends the clock and the receive buffer, for the work of a turn.
     pub fn with_tools<T>(&self, with: impl FnOnce(&mut Tools<'_>) -> T) -> T {
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let Desk { clock, scratch, compressors } = &mut *desk;
         let write_timeout = self.looped.options().write_timeout;
-        with(&mut Tools { now: Instant::now(), clock, scratch, compressors, write_timeout })
+        let now = Instant::now();
+        with(&mut Tools { now, clock, scratch, compressors, write_timeout, budget: TURN_BYTES })
     }
 
     /// Ends the process if it is a child that came back from the application.
@@ -189,6 +193,7 @@ impl Attendant {
     pub fn forget(&self, serial: u64) {
         let task = self.lock().tasks.remove(&serial);
         drop(task);
+        self.sockets.forget(serial);
     }
 
     fn look_soon(slf: &Bound<'_, Self>) {
@@ -277,9 +282,14 @@ impl Attendant {
         let now = Instant::now();
         let is_websocket = handshake.is_some();
         let mut conversation: Box<dyn Conversation> = match handshake {
-            Some(handshake) => {
-                Box::new(WebSocket::new(exchange, place, handshake, &attendant.looped.options().websocket, now))
-            }
+            Some(handshake) => Box::new(WebSocket::new(
+                exchange,
+                place,
+                handshake,
+                attendant.looped.options(),
+                attendant.sockets.memory(),
+                now,
+            )),
             None => Box::new(Http::new(exchange, place, now)),
         };
         if attendant.looped.is_stopping() {
@@ -292,6 +302,9 @@ impl Attendant {
         };
         let call = Bound::new(py, Call::new(slf.clone().unbind(), serial, token, about, conversation, is_websocket))?;
         attendant.calls.put(&call);
+        if is_websocket {
+            attendant.sockets.put(&call);
+        }
         let running = scope.and_then(|scope| {
             let running = Running::new(call.clone().unbind(), attendant.app.clone_ref(py), scope.unbind());
             let running = Bound::new(py, running)?;
@@ -332,19 +345,16 @@ impl Attendant {
     fn expire(slf: &Bound<'_, Self>) {
         let (py, attendant) = (slf.py(), slf.get());
         let now = Instant::now();
-        loop {
-            let call = {
-                let mut state = attendant.lock();
-                match state.deadlines.peek() {
-                    Some(Reverse((at, _, _))) if *at <= now => {}
-                    _ => return,
-                }
-                let Some(Reverse((_, token, serial))) = state.deadlines.pop() else { return };
-                drop(state);
-                attendant.calls.get(py, token).filter(|call| call.get().serial == serial)
-            };
-            if let Some(call) = call {
-                Call::expire(call.bind(py));
+        // A call that wants more at once has it in the next turn.
+        let mut due = Vec::new();
+        let mut state = attendant.lock();
+        while state.deadlines.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
+            due.extend(state.deadlines.pop().map(|Reverse((_, token, serial))| (token, serial)));
+        }
+        drop(state);
+        for (token, serial) in due {
+            if let Some(call) = attendant.calls.get(py, token).filter(|call| call.get().serial == serial) {
+                Call::expire(call.bind(py), now);
             }
         }
     }
@@ -374,7 +384,10 @@ impl Attendant {
             for (exchange, place) in seen.ready {
                 Self::complain(py, Self::begin(slf, exchange, place));
             }
-            Self::expire(slf);
+            if pass == 0 {
+                Self::expire(slf);
+                attendant.sockets.make_room(py);
+            }
             if attendant.looped.is_stopping() && !std::mem::replace(&mut attendant.lock().stopped, true) {
                 Self::stop(slf);
             }

@@ -78,8 +78,12 @@ impl Awaitable {
                     }
                 }
             }
-            let asked = self.lock().asked.take();
             let call = self.call.bind(py);
+            if call.get().must_yield() {
+                // Tasks take None as `asyncio.sleep(0)` does: they go on in the next turn of the loop.
+                return Ok(Stepped::Waits(py.None().into_bound(py)));
+            }
+            let asked = self.lock().asked.take();
             let (asked, polled) = match asked {
                 None => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
                 Some(Asked::Receive) => (Asked::Receive, Call::receive_now(call)?),

@@ -1,7 +1,7 @@
 //! One call of the application: its `receive` and `send`, and whoever waits for them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use pyo3::types::PyAny;
 
 use super::attendant::Attendant;
 use super::awaitable::{Asked, Awaitable};
-use super::conversation::{Conversation, Next};
+use super::conversation::{Conversation, Next, OPERATION_BYTES, TURN_BYTES, Tools};
 use super::message::{Said, telling};
 use crate::bindings::errors::{comes_of_departure, is_gone};
 use crate::bindings::reporter::{ERROR, INFO, log};
@@ -66,6 +66,8 @@ pub struct Call {
     is_websocket: bool,
     // The application's own task is inside a step.
     runs: AtomicBool,
+    // What the application may still ask for before the others have their turn, in bytes.
+    budget: AtomicUsize,
     // The request line's first two words, for the log.
     place: String,
     state: Mutex<State>,
@@ -83,8 +85,8 @@ impl Call {
     ) -> Self {
         let waiting = BTreeMap::new();
         let state = State { talk, waiting, ticket: 0, scheduled: None, dirty: false, misuse: None, cut: false };
-        let runs = AtomicBool::new(false);
-        Self { attendant, token, serial, is_websocket, runs, place, state: Mutex::new(state) }
+        let (runs, budget) = (AtomicBool::new(false), AtomicUsize::new(TURN_BYTES));
+        Self { attendant, token, serial, is_websocket, runs, budget, place, state: Mutex::new(state) }
     }
 
     // Held only for a moment, never while Python code of the application's may run.
@@ -92,11 +94,36 @@ impl Call {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the others have their turn first. Then the next one is the application's again.
+    pub fn must_yield(&self) -> bool {
+        let is_spent = self.budget.load(Ordering::Relaxed) == 0;
+        if is_spent {
+            self.renew();
+        }
+        is_spent
+    }
+
+    // The loop is about to make a turn.
+    fn renew(&self) {
+        self.budget.store(TURN_BYTES, Ordering::Relaxed);
+    }
+
+    // Does what the application asks for, within its budget.
+    fn work<T>(&self, py: Python<'_>, work: impl FnOnce(&mut dyn Conversation, &mut Tools<'_>) -> T) -> T {
+        self.attendant.bind(py).get().with_tools(|tools| {
+            tools.budget = self.budget.load(Ordering::Relaxed);
+            let done = work(&mut *self.lock().talk, tools);
+            tools.spend(OPERATION_BYTES);
+            self.budget.store(tools.budget, Ordering::Relaxed);
+            done
+        })
+    }
+
     /// Looks for the next message to the application.
     pub fn receive_now<'py>(slf: &Bound<'py, Self>) -> PyResult<Polled<'py>> {
         let (py, call) = (slf.py(), slf.get());
         let attendant = call.attendant.bind(py);
-        let received = attendant.get().with_tools(|tools| call.lock().talk.receive(py, tools));
+        let received = call.work(py, |talk, tools| talk.receive(py, tools));
         Self::settle(slf);
         Ok(match received? {
             Next::Now(told) => Polled::Ready(Some(telling(py, told)?.into_any())),
@@ -110,9 +137,12 @@ impl Call {
     /// Takes a message of the application's.
     pub fn send_now<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Polled<'py>> {
         let (py, call) = (slf.py(), slf.get());
-        let attendant = call.attendant.bind(py);
-        let sent = Said::read(message, call.is_websocket)
-            .and_then(|said| attendant.get().with_tools(|tools| call.lock().talk.send(said, tools)));
+        let said = Said::read(message, call.is_websocket);
+        let sent = call.work(py, |talk, tools| {
+            let said = said?;
+            tools.spend(said.size());
+            talk.send(said, tools)
+        });
         if let Err(error) = &sent {
             let misuse = (!is_gone(py, error)).then(|| error.value(py).to_string());
             call.lock().misuse = misuse;
@@ -145,6 +175,7 @@ impl Call {
         let mut state = call.lock();
         state.ticket += 1;
         let ticket = state.ticket;
+        call.renew();
         state.waiting.insert(ticket, future.clone().unbind());
         Ok((ticket, future))
     }
@@ -199,9 +230,11 @@ impl Call {
     }
 
     /// An instant that it was scheduled for has come.
-    pub fn expire(slf: &Bound<'_, Self>) {
-        slf.get().lock().scheduled = None;
-        Self::changed(slf);
+    pub fn expire(slf: &Bound<'_, Self>, now: Instant) {
+        // An earlier look may have moved it.
+        if slf.get().lock().scheduled.take_if(|at| *at <= now).is_some() {
+            Self::changed(slf);
+        }
     }
 
     /// The server is being stopped.
@@ -209,6 +242,19 @@ impl Call {
         let attendant = slf.get().attendant.bind(slf.py());
         attendant.get().with_tools(|tools| slf.get().lock().talk.stop(tools));
         Self::changed(slf);
+    }
+
+    /// What it costs the others in memory that all share.
+    pub fn weight(&self, now: Instant) -> u128 {
+        self.lock().talk.weight(now)
+    }
+
+    /// There is no memory left, and it is to make room.
+    pub fn evict(slf: &Bound<'_, Self>) {
+        let attendant = slf.get().attendant.bind(slf.py());
+        attendant.get().with_tools(|tools| slf.get().lock().talk.evict(tools));
+        Self::wake(slf);
+        Self::settle(slf);
     }
 
     /// Sends what is gathered.

@@ -12,6 +12,11 @@ use crate::engine::exchange::{Exchange, Progress};
 use crate::websocket::deflate::Compressors;
 use crate::websocket::receive::Event;
 
+/// Work of one call in one turn of the loop, in bytes that are read, expanded or handed over: about a millisecond.
+pub const TURN_BYTES: usize = 256 * 1024;
+/// What a `receive()` or `send()` counts for besides its bytes: 32 of them make a turn.
+pub const OPERATION_BYTES: usize = TURN_BYTES / 32;
+
 /// What the loop's thread lends.
 pub struct Tools<'a> {
     /// The time.
@@ -24,6 +29,15 @@ pub struct Tools<'a> {
     pub compressors: &'a mut Compressors,
     /// The longest time in which a client takes nothing.
     pub write_timeout: Duration,
+    /// What may still be done before the others have their turn, in bytes.
+    pub budget: usize,
+}
+
+impl Tools<'_> {
+    /// Counts work that was done.
+    pub fn spend(&mut self, bytes: usize) {
+        self.budget = self.budget.saturating_sub(bytes);
+    }
 }
 
 /// What there is at the moment.
@@ -98,6 +112,14 @@ pub trait Conversation: Send {
 
     /// The application has raised.
     fn raised(&mut self, tools: &mut Tools<'_>);
+
+    /// What its part of the memory that all share costs the others.
+    fn weight(&self, _now: Instant) -> u128 {
+        0
+    }
+
+    /// Gives that memory back, and ends.
+    fn evict(&mut self, _tools: &mut Tools<'_>) {}
 }
 
 /// How far an application that is ahead of its client has to wait for it.

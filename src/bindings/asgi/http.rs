@@ -92,7 +92,10 @@ impl Http {
         };
         match exchange.take_body() {
             Body::Stream(mut stream) => {
+                let before = stream.received();
                 let arrived = stream.poll(tools.scratch, tools.now);
+                // With the framing of chunks.
+                tools.spend(usize::try_from(stream.received() - before).unwrap_or(usize::MAX));
                 self.body_over = stream.is_over();
                 exchange.give_back(stream);
                 arrived.map(Some)

@@ -58,6 +58,18 @@ pub enum Said<'py> {
 }
 
 impl<'py> Said<'py> {
+    /// Bytes of content in it.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Http(HttpSaid::Body { bytes, .. }) | Self::WebSocket(SocketSaid::Binary(bytes)) => {
+                bytes.as_bytes().len()
+            }
+            // In characters, which is near enough.
+            Self::WebSocket(SocketSaid::Text(text)) => text.len().unwrap_or_default(),
+            _ => 0,
+        }
+    }
+
     /// Reads and judges a message to a WebSocket, or to an HTTP request.
     pub fn read(message: &Bound<'py, PyAny>, to_websocket: bool) -> PyResult<Self> {
         let message = Message::new(message)?;

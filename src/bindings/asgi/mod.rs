@@ -16,4 +16,5 @@ mod names;
 mod running;
 pub mod scope;
 mod socket_message;
+mod sockets;
 mod websocket;

@@ -1,15 +1,18 @@
 //! One WebSocket as a conversation with the application: the handshake, messages both ways, and how it ends. What the
 //! client sends is read as far as the application takes it; pings are answered and asked without the application.
 
+mod holding;
 mod reading;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytesMethods;
 
+use self::holding::size;
 use super::conversation::{Conversation, Next, Stall, Told, Tools};
 use super::http::Http;
 use super::message::{Said, content, out_of_place};
@@ -17,22 +20,22 @@ use super::socket_message::SocketSaid;
 use crate::bindings::errors::gone;
 use crate::engine::crew::Place;
 use crate::engine::exchange::{Content, Exchange, Progress};
-use crate::engine::options::WebSocketOptions;
+use crate::engine::options::Options;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing;
 use crate::websocket::close;
+use crate::websocket::deadline::Deadline;
 use crate::websocket::deflate::Deflater;
 use crate::websocket::frame::{self, Opcode};
 use crate::websocket::handshake::Handshake;
+use crate::websocket::memory::{Memory, Share};
 use crate::websocket::pulse::Pulse;
 use crate::websocket::receive::{Event, Receiver};
 
 /// How long the client has to answer our close frame.
 const CLOSING: Duration = Duration::from_secs(10);
-/// Reads of one look at most, so that others have their turn.
-const READS: usize = 16;
 
 enum Stage {
     // The application has not decided.
@@ -54,20 +57,28 @@ pub struct WebSocket {
     place: Option<Place>,
     stage: Stage,
     handshake: Handshake,
-    queue_limit: usize,
+    queue_size: usize,
     receiver: Receiver,
     deflater: Option<Deflater>,
     // What was read and not yet looked at, because the application is behind.
     input: Vec<u8>,
     // Messages for the application.
     queue: VecDeque<Event>,
-    // There were too many: nothing is read until it has taken them.
+    // What they take.
+    queued: usize,
+    // That is too much: nothing is read until it has taken them.
     paused: bool,
+    // What all of this takes of the memory for messages.
+    share: Share,
+    // For the message that is coming.
+    deadline: Deadline,
     connect_told: bool,
     // The server is being stopped.
     stopping: bool,
     // How it ended, for the application.
     end: Option<(u16, String)>,
+    // Why the server ended it, for the log.
+    cut: Option<&'static str>,
     lost: bool,
     stall: Stall,
     // The socket may hold more than was read.
@@ -83,9 +94,12 @@ impl WebSocket {
         exchange: Box<Exchange>,
         place: Place,
         handshake: Handshake,
-        options: &WebSocketOptions,
+        options: &Options,
+        memory: &Arc<Memory>,
         now: Instant,
     ) -> Self {
+        let deadline = Deadline::new(options.body_timeout, options.body_min_rate);
+        let options = &options.websocket;
         Self {
             exchange: Some(exchange),
             place: Some(place),
@@ -93,13 +107,17 @@ impl WebSocket {
             receiver: Receiver::new(options.max_message, handshake.deflate),
             deflater: handshake.deflate.map(Deflater::new),
             handshake,
-            queue_limit: options.queue,
+            queue_size: options.queue_size,
             input: Vec::new(),
             queue: VecDeque::new(),
+            queued: 0,
             paused: false,
+            share: Share::of(memory),
+            deadline,
             connect_told: false,
             stopping: false,
             end: None,
+            cut: None,
             lost: false,
             stall: Stall::default(),
             more: false,
@@ -162,6 +180,7 @@ impl WebSocket {
             self.put(Opcode::Close, &close::payload(code, reason));
             self.stage = Stage::Closing(now + CLOSING);
             self.end.get_or_insert((code, reason.to_owned()));
+            self.receiver.discard();
             // The client's last word may be behind what nobody takes any more.
             self.more = true;
         }
@@ -176,11 +195,17 @@ impl WebSocket {
     }
 
     fn is_full(&self) -> bool {
-        matches!(self.stage, Stage::Open) && self.paused
+        matches!(self.stage, Stage::Open) && (self.paused || self.share.is_full())
     }
 
     fn can_read(&self) -> bool {
-        self.is_talking() && !self.is_full() && self.exchange.as_ref().is_some_and(|exchange| !exchange.is_ahead())
+        self.can_take() && !self.is_full()
+    }
+
+    // Memory that is full keeps this from being read for a turn at most.
+    fn can_take(&self) -> bool {
+        let is_full = matches!(self.stage, Stage::Open) && self.paused;
+        self.is_talking() && !is_full && self.exchange.as_ref().is_some_and(|exchange| !exchange.is_ahead())
     }
 
     fn is_talking(&self) -> bool {
@@ -226,7 +251,7 @@ impl Conversation for WebSocket {
         match &self.stage {
             Stage::Denied(http) => http.cut_short(),
             Stage::Connecting if self.lost => Some("the client left before its WebSocket was accepted"),
-            _ => None,
+            _ => self.cut,
         }
     }
 
@@ -243,6 +268,10 @@ impl Conversation for WebSocket {
             self.pump(tools);
         }
         if let Some(event) = self.queue.pop_front() {
+            self.queued -= size(&event);
+            self.count(tools.now);
+            self.share.progress(tools.now);
+            tools.spend(size(&event));
             return Ok(Next::Now(Told::Received(event)));
         }
         if let Stage::Denied(http) = &self.stage {
@@ -333,15 +362,19 @@ impl Conversation for WebSocket {
             return self.lose();
         }
         self.pump(tools);
+        if matches!(self.stage, Stage::Open) && self.deadline.is_over(tools.now) {
+            let why = "a WebSocket's message came too slowly";
+            self.cut(why, close::POLICY_VIOLATION, "the message came too slowly", tools.now);
+        }
         self.keep_alive(tools.now);
     }
 
     fn due(&self) -> Option<Instant> {
         match self.stage {
             // More is to be read, and somebody to take it: at once.
-            Stage::Open | Stage::Closing(_) if self.more && self.can_read() => Some(self.began),
+            Stage::Open | Stage::Closing(_) if self.more && self.can_take() => Some(self.began),
             Stage::Closing(end) => Some(end),
-            Stage::Open => self.pulse.due(),
+            Stage::Open => [self.pulse.due(), self.deadline.due()].into_iter().flatten().min(),
             Stage::Connecting | Stage::Denied(_) | Stage::Over => None,
         }
     }
@@ -375,6 +408,7 @@ impl Conversation for WebSocket {
     }
 
     fn returned(&mut self, tools: &mut Tools<'_>) -> Option<&'static str> {
+        self.clear(tools.now);
         match &mut self.stage {
             Stage::Denied(http) => http.returned(tools),
             Stage::Connecting if !self.lost => {
@@ -389,6 +423,7 @@ impl Conversation for WebSocket {
     }
 
     fn raised(&mut self, tools: &mut Tools<'_>) {
+        self.clear(tools.now);
         match &mut self.stage {
             Stage::Denied(http) => http.raised(tools),
             Stage::Connecting => {
@@ -399,5 +434,15 @@ impl Conversation for WebSocket {
             }
             _ => self.close(close::INTERNAL_ERROR, "", tools.now),
         }
+    }
+
+    fn weight(&self, now: Instant) -> u128 {
+        self.share.weight(now)
+    }
+
+    // What was not taken yet goes with it: a client that comes back sends it again.
+    fn evict(&mut self, tools: &mut Tools<'_>) {
+        self.cut("a WebSocket made room for others", close::TRY_AGAIN_LATER, "no memory for messages", tools.now);
+        self.clear(tools.now);
     }
 }

@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Instant;
 
-use super::{READS, Stage, WebSocket};
+use super::holding::size;
+use super::{Stage, WebSocket};
 use crate::bindings::asgi::conversation::{Conversation, Tools};
 use crate::websocket::close;
 use crate::websocket::frame::Opcode;
@@ -11,45 +12,66 @@ use crate::websocket::pulse::Beat;
 use crate::websocket::receive::Event;
 
 impl WebSocket {
-    // Reads as far as the application takes it, and the client takes what is answered.
+    // Reads as far as the application takes it, the client takes what is answered, and others have their turn.
     pub(super) fn pump(&mut self, tools: &mut Tools<'_>) {
-        for _ in 0..READS {
+        let count = self.read(tools);
+        self.count(tools.now);
+        // The client answers for no time but that in which there is nothing to be read.
+        if self.receiver.is_inside() && !self.more {
+            self.deadline.hear(count, tools.now);
+        } else {
+            self.deadline.clear();
+        }
+    }
+
+    // Returns how many bytes have come.
+    fn read(&mut self, tools: &mut Tools<'_>) -> usize {
+        let mut total = 0;
+        loop {
             let input = std::mem::take(&mut self.input);
-            self.hear(&input, tools.now);
-            if !self.can_read() {
+            self.hear(&input, tools.now, &mut tools.budget);
+            if tools.budget == 0 || !self.can_read() {
                 // No event will say so again.
                 self.more = true;
-                return;
+                return total;
             }
-            let Some(exchange) = self.exchange.as_deref_mut() else { return };
+            let Some(exchange) = self.exchange.as_deref_mut() else { return total };
             match exchange.read(tools.scratch) {
-                Ok(0) => return self.lose(),
+                Ok(0) => {
+                    self.lose();
+                    return total;
+                }
                 Ok(count) => {
+                    total += count;
                     // A short read has emptied the socket, unless it is at its end.
                     self.more = count == tools.scratch.len() || exchange.has_ended();
-                    self.hear(&tools.scratch[..count], tools.now);
+                    self.hear(&tools.scratch[..count], tools.now, &mut tools.budget);
                     if !self.more {
-                        return;
+                        return total;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.more = false;
-                    return;
+                    return total;
                 }
-                Err(_) => return self.lose(),
+                Err(_) => {
+                    self.lose();
+                    return total;
+                }
             }
         }
     }
 
-    fn hear(&mut self, mut bytes: &[u8], now: Instant) {
-        while !bytes.is_empty() && self.is_talking() {
+    fn hear(&mut self, mut bytes: &[u8], now: Instant, budget: &mut usize) {
+        while (!bytes.is_empty() || self.receiver.is_expanding()) && self.is_talking() {
             self.pulse.hear(now);
-            if self.is_full() {
+            if *budget == 0 || self.is_full() {
                 // In front of what may be there already: nothing is read while something is left.
                 self.input.extend_from_slice(bytes);
+                self.more = true;
                 return;
             }
-            match self.receiver.take(bytes) {
+            match self.receiver.take(bytes, budget) {
                 Ok((used, event)) => {
                     bytes = &bytes[used..];
                     if let Some(event) = event {
@@ -68,8 +90,10 @@ impl WebSocket {
         let is_open = matches!(self.stage, Stage::Open);
         match event {
             Event::Text(_) | Event::Binary(_) if is_open => {
+                self.queued += size(&event);
                 self.queue.push_back(event);
-                self.paused |= self.queue.len() >= self.queue_limit;
+                self.paused |= self.queued >= self.queue_size;
+                self.deadline.clear();
             }
             Event::Ping(payload) if is_open => self.put(Opcode::Pong, &payload),
             Event::Close { code, reason } => {
@@ -91,7 +115,7 @@ impl WebSocket {
         if !matches!(self.stage, Stage::Open) {
             return;
         }
-        if self.paused {
+        if self.is_full() {
             // Its answer may be behind what the application does not take.
             self.pulse.hear(now);
         }
