@@ -257,7 +257,7 @@ def _own_error(target: str, error: BaseException, directory: Path) -> LoadError:
     message = f"cannot load {target!r}: it raised {_one_line(error)}{_place(error, directory)}"
     if isinstance(error, SyntaxError) and ("codec can't decode" in str(error) or "Non-UTF-8 code" in str(error)):
         message = f"cannot load {target!r}: {error.filename!r} is not UTF-8 text: save it as UTF-8"
-    if isinstance(error, (ImportError, AttributeError)) and (hiding := _hiding(error, directory)) is not None:
+    if (hiding := _hiding(error, directory)) is not None:
         message += f"; {str(hiding)!r} hides Python's own module {hiding.name.partition('.')[0]!r}: rename it"
     return LoadError(message)
 
@@ -291,16 +291,16 @@ def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
 
 
 def _hiding(error: BaseException, directory: Path) -> Path | None:
-    """The application's file that stands before a module of the standard library, if the error has to do with it."""
-    involved = {file for file, _ in _frames(error)}
-    for entry in _entries(directory):
-        name = entry.name.partition(".")[0]
-        if name not in sys.stdlib_module_names or not (entry.suffix == ".py" or (entry / "__init__.py").is_file()):
-            continue
-        file = str(entry if entry.suffix == ".py" else entry / "__init__.py")
-        if getattr(sys.modules.get(name), "__file__", None) == file or file in involved:
-            return entry
-    return None
+    """The application's file that stands before a module of the standard library, if the error is about that module."""
+    name = ""
+    if isinstance(error, ImportError):
+        name = (error.name or "").partition(".")[0]
+    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        name = error.obj.__name__.partition(".")[0]
+    if name not in sys.stdlib_module_names:
+        return None
+    own = (directory / f"{name}.py", directory / name / "__init__.py")
+    return next((file if file.stem == name else file.parent for file in own if file.is_file()), None)
 
 
 def _ran(error: BaseException) -> bool:

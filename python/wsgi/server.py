@@ -19,15 +19,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from traceback import walk_stack, walk_tb
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsgi import _core
 from wsgi.descriptors import fill_standard
 from wsgi.environ import base_environ
-from wsgi.errors import StartupError, WSGIServerError
+from wsgi.errors import BindError, ConfigError, StartupError, WSGIServerError
 from wsgi.interface import WSGI, choose
 from wsgi.logging import report
 from wsgi.running import Run, require_real_threads
@@ -58,17 +59,44 @@ def importing() -> Iterator[None]:
         _importers.clear()
 
 
-def _is_imported(call: str) -> bool:
-    """Whether the command is importing the program that makes `call`; then one line says where, and what to do."""
+def _called(frames: Iterable[tuple[FrameType, int]]) -> tuple[str, str]:
+    """The call by which a program came into this package, and its place, such as `run()` and `app.py:9`.
+
+    Parameters:
+        frames: with their lines, from the package outwards.
+    """
+    package = os.path.dirname(__file__) + os.sep
+    name = ""
+    for frame, line in frames:
+        file = frame.f_code.co_filename
+        if not file.startswith(package):
+            return f"{name}()", f"{os.path.relpath(file)}:{line}"
+        name = frame.f_code.co_name
+    return f"{name}()", "an unknown place"
+
+
+def _is_imported() -> bool:
+    """Whether the command is importing the program that calls; then one line says where, and what to do."""
     if threading.get_ident() not in _importers:
         return False
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(os.path.dirname(__file__) + os.sep):
-        frame = frame.f_back
-    place = f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+    call, place = _called(walk_stack(sys._getframe()))
     what = f"{call} at {place} is ignored while the module is imported, because the command serves the application"
     report(logging.WARNING, f"{what}; put the call under: if __name__ == '__main__'")
     return True
+
+
+def _end_program(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Says in one line, in the place of a traceback, why a program ends that could not start its server."""
+    if not isinstance(error, (BindError, ConfigError)):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    _, place = _called(reversed(list(walk_tb(traceback))))
+    report(logging.CRITICAL, f"{place}: {error}")
+
+
+# Only in the place of Python's own: a program may have one that shows more.
+if sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _end_program
 
 
 # Elsewhere than on Unix there is nothing to register.
@@ -91,6 +119,9 @@ class WSGIServer:
         BindError: an address cannot be listened on; nothing stays open.
         ConfigError: an option has a wrong value.
         TypeError: an option has an unknown name, or the application cannot be called as its interface wants.
+
+    A program that lets one of the first two end it ends with one line and its place, not with a traceback, unless it
+    has a `sys.excepthook` of its own.
 
     Thread-safety: every method may be called from any thread.
     """
@@ -194,7 +225,7 @@ class WSGIServer:
             StartupError: an ASGI application failed to start, the system has no threads or memory left, or gevent or
                 eventlet have replaced the process' threads.
         """
-        if _is_imported("serve_forever()"):
+        if _is_imported():
             # Its port may be the one that the command is about to listen on.
             self.server_close()
             return
@@ -463,7 +494,7 @@ def serve(app: Application, **options: Any) -> None:
         SystemExit: an option has a wrong value, an address cannot be listened on, or the application failed to start.
         TypeError: an option has an unknown name, or the application cannot be called as its interface wants.
     """
-    if _is_imported("serve()"):
+    if _is_imported():
         return
     try:
         WSGIServer(app=app, **options).run()

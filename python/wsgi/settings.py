@@ -188,11 +188,11 @@ class Settings:
         "request bodies up to this size are kept in memory, and those of known length up to 128 times as large while "
         "all of them take no more than 1024 times it; others go to a temporary file")
     max_spool_size = Option(Size(0, 1 << 50), 4 << 30, "Limits",
-        "most bytes in temporary files, all requests together; beyond them, slow clients lose theirs to others, and if there "
-        "are none, a body is answered 503")
+        "most bytes in temporary files, all requests together; beyond them, slow clients lose theirs to others, and "
+        "if there are none, a body is answered 503")
     stream_bodies = Option(Boolean(), False, "Limits",
-        "hand request bodies above body_buffer to the application as they arrive; a slow client then holds a thread until "
-        "others wait for one")
+        "hand request bodies above body_buffer to the application as they arrive; a slow client then holds a thread "
+        "until others wait for one")
     stream_chunked = Option(Boolean(), False, "Limits",
         "hand chunked request bodies to a WSGI application as they arrive, without CONTENT_LENGTH")
 

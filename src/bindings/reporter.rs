@@ -84,8 +84,9 @@ impl Reporter for LoggingReporter {
 pub fn log(py: Python<'_>, level: u8, message: &str, error: Option<&PyErr>) {
     let logged = py.import("wsgi.logging").and_then(|module| {
         let (level, message) = (level.into_pyobject(py)?.into_any(), PyString::new(py, message).into_any());
-        let exception = error.map_or_else(|| py.None().into_bound(py), |error| error.value(py).clone().into_any());
-        call(&module.getattr("report")?, [&level, &message, &exception])
+        // Before Python 3.12 `PyErr` keeps the traceback beside the exception; `into_value` puts it where logging looks.
+        let exception = error.map_or_else(|| py.None(), |error| error.clone_ref(py).into_value(py).into_any());
+        call(&module.getattr("report")?, [&level, &message, exception.bind(py)])
     });
     if let Err(problem) = logged {
         // The interpreter is going away, or what a handler raised is meant for the whole program (SystemExit, say).

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use super::body::Body;
 use super::options::Options;
 use super::pace::SLACK;
@@ -57,6 +59,11 @@ impl Budget {
         if self.max(Resource::Bytes) > 0 && self.max(Resource::Files) > 0 {
             // What went wrong is kept to be reported.
             let _ = SpoolFile::open(self, None).and_then(|mut file| file.append(b"?"));
+            // Without open files to be had the folder is not at fault: the start fails next, and says so itself.
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            if failure.take_if(|error| is_out_of_files(error)).is_some() {
+                self.has_failed.store(false, Ordering::Release);
+            }
         }
     }
 
@@ -74,9 +81,14 @@ impl Budget {
         }
         let error = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let folder = tempfile::env::temp_dir();
+        let advice = if is_out_of_files(&error) {
+            "raise the limit of open files (ulimit -n)"
+        } else {
+            "make room there, or name another folder by TMPDIR"
+        };
         Some(format!(
-            "cannot write temporary files in {}: {error}; large request bodies are refused, and slow readers hold threads: make \
-             room there, or name another folder by TMPDIR",
+            "cannot write temporary files in {}: {error}; large request bodies are refused, and slow readers hold threads: \
+             {advice}",
             folder.display()
         ))
     }
@@ -144,6 +156,10 @@ impl Budget {
     pub fn take_unreported(&self) -> u64 {
         self.unreported.swap(0, Ordering::Relaxed)
     }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -640,6 +656,8 @@ mod tests {
             "{told}"
         );
         assert_eq!(budget.take_failure(), None);
+        budget.fail(Errno::MFILE.into());
+        assert!(budget.take_failure().unwrap().ends_with(": raise the limit of open files (ulimit -n)"));
     }
 
     #[test]

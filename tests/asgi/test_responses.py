@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -509,6 +510,22 @@ def test_application_without_a_response_is_answered_500(
             assert talk(server.addresses[0], GET) == FAILED + FAILED_TEXT
     assert [record.getMessage() for record in caplog.records] == [text, text]
     assert all(record.levelno == logging.ERROR for record in caplog.records)
+
+
+async def raises_later(scope: Scope, receive: Receive, send: Send) -> Any:
+    await asyncio.sleep(0)
+    raises_at_once(scope, receive, send)
+
+
+@pytest.mark.parametrize("app", [raises_at_once, raises_later])
+def test_error_of_the_application_is_logged_with_its_frames(
+    served: Serve, caplog: pytest.LogCaptureFixture, app: ASGIApp
+) -> None:
+    with served(app) as server:
+        talk(server.addresses[0], GET)
+    (record,) = caplog.records
+    assert record.exc_info
+    assert [frame.name for frame in traceback.extract_tb(record.exc_info[2])][-1] == "raises_at_once"
 
 
 @pytest.mark.parametrize("raises", [True, False])

@@ -129,7 +129,7 @@ def test_program_that_serves_itself_is_served_by_the_command_alone(tmp_path: Pat
         assert command.stop() == 0
     *warnings, banner = command.stderr.seen
     assert banner == command.banner
-    places = [("serve()", 11), ("serve()", 12), ("serve_forever()", 15), ("serve_forever()", 16), ("serve()", 19)]
+    places = [("run()", 11), ("serve()", 12), ("serve_forever()", 15), ("run()", 16), ("serve()", 19)]
     for warning, (call, line) in zip(warnings, places, strict=True):
         assert f"WARNING {call} at runapp.py:{line} is ignored while the module is imported" in warning
         assert warning.endswith("put the call under: if __name__ == '__main__'")

@@ -871,3 +871,45 @@ assert b"hello" in connections[0].recv(1000)
         check=False,
     )
     assert (done.returncode, "Traceback" in done.stderr, "Fatal" in done.stderr) == (0, False, False), done.stderr
+
+
+UNSTARTED = {
+    "an address in use": (
+        "WSGIServer(port=taken, app=app)",
+        "{file}:4: cannot listen on 127.0.0.1:{taken}: the address",
+    ),
+    "a wrong value": (
+        "WSGIServer(threads=0, app=app)",
+        "{file}:4: threads must be a whole number from 1 to 1024, not 0",
+    ),
+    "a hook of its own": (
+        "sys.excepthook = lambda kind, error, traceback: print(kind.__name__, file=sys.stderr);"
+        "WSGIServer(port=taken, app=app)",
+        "BindError",
+    ),
+    "another error": ("1 / 0", "Traceback (most recent call last):"),
+}
+
+
+@pytest.mark.parametrize(("call", "line"), UNSTARTED.values(), ids=UNSTARTED)
+def test_program_whose_server_cannot_start_ends_with_one_line_that_says_where(
+    call: str, line: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = listener.getsockname()[1]
+        code = f"import sys\nfrom wsgi.server import WSGIServer, demo_app as app\ntaken = {taken}\n{call}\n"
+        program.write_text(code)
+        done = subprocess.run(
+            [sys.executable, program.name],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment(),
+            cwd=tmp_path,
+            check=False,
+        )
+    first, *rest = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.format(file=program.name, taken=taken) in first
+    assert bool(rest) == (call == "1 / 0")

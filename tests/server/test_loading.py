@@ -363,12 +363,28 @@ def test_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     assert str(error) == f"cannot load 'hello:app': '{tmp_path}/hello.py' is not UTF-8 text: save it as UTF-8"
 
 
-def test_file_that_hides_a_standard_module_is_named(tree: Tree) -> None:
+@pytest.mark.parametrize(
+    ("files", "hiding"),
+    [
+        ({"hello.py": "from quopri import encode\n", "quopri.py": "", "random.py": ""}, "quopri.py"),
+        ({"hello.py": "import quopri\nquopri.encode\n", "quopri.py": ""}, "quopri.py"),
+        ({"hello.py": "import wave.chunk\n", "wave.py": ""}, "wave.py"),
+        ({"hello.py": "import wave.chunk\n", "wave/__init__.py": ""}, "wave"),
+        # The file has such a name, and the error is about something else.
+        ({"hello.py": "import quopri\n", "quopri.py": "import no_such_module\n"}, None),
+        ({"hello.py": "import quopri\n", "quopri.py": "''.no_such_attribute\n"}, None),
+    ],
+)
+def test_file_that_hides_a_standard_module_is_named_if_the_error_is_about_it(
+    files: dict[str, str], hiding: str | None, tree: Tree
+) -> None:
     # In a process of its own: here the module may be imported already.
-    directory = tree({"hello.py": "from quopri import encode\n" + APP, "quopri.py": "", "random.py": ""})
+    directory = tree(files)
     done = run("hello:app", cwd=directory)
     assert done.returncode == 1
-    assert done.stderr.endswith(f"; '{directory}/quopri.py' hides Python's own module 'quopri': rename it\n")
+    name = hiding and hiding.removesuffix(".py")
+    told = f"'{directory}/{hiding}' hides Python's own module {name!r}: rename it\n" if hiding else ""
+    assert done.stderr.splitlines(keepends=True)[-1].partition("); ")[2] == told
 
 
 def test_error_in_a_users_wsgi_py_leaves_no_half_module(tree: Tree) -> None:

@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -784,6 +785,34 @@ def test_mistake_of_a_first_program_is_told_with_how_to_mend_it(
     assert record.exc_info is not None
     assert words in str(record.exc_info[1])
     assert "\n" not in str(record.exc_info[1])
+
+
+def raises_deep() -> None:
+    raise ValueError(SECRET)
+
+
+def app_that_raises(environ: Environ, start_response: Start) -> Any:
+    raises_deep()
+
+
+def closing_that_raises(environ: Environ, start_response: Start) -> Any:
+    class Content(list[bytes]):
+        def close(self) -> None:
+            raises_deep()
+
+    start_response("200 OK", [])
+    return Content()
+
+
+@pytest.mark.parametrize("app", [app_that_raises, closing_that_raises], ids=["call", "close"])
+def test_error_of_the_application_is_logged_with_its_frames(
+    app: App, log: Callable[[], list[logging.LogRecord]]
+) -> None:
+    with serve(app) as server:
+        talk(server.addresses[0], LAST)
+    (record,) = log()
+    assert record.exc_info
+    assert [frame.name for frame in traceback.extract_tb(record.exc_info[2])][-1] == "raises_deep"
 
 
 def test_mistake_second_start_response_is_an_assertion() -> None:
