@@ -15,7 +15,10 @@ __all__ = ["ErrorStream", "base_environ"]
 
 class ErrorStream:
     """`wsgi.errors`: what `sys.stderr` is at that moment, and the process's standard error where that cannot take the
-    text or leads back here, as after `sys.stderr = environ["wsgi.errors"]`."""
+    text or leads back here, as after `sys.stderr = environ["wsgi.errors"]`. All requests share one, which takes no
+    attributes."""
+
+    __slots__ = ()
 
     def write(self, text: str) -> int:
         """Writes text; only one that is no str raises."""

@@ -161,12 +161,10 @@ def test_response_is_for_the_client_that_asked(run: Run) -> None:
     assert run.records.problems == [], run.seed
 
 
-@pytest.mark.xfail(strict=True, reason="a worker thread runs every request in the context of the one before")
 def test_context_variables_begin_anew_with_every_request(run: Run) -> None:
     assert run.records.confused_contexts() == [], run.seed
 
 
-@pytest.mark.xfail(strict=True, reason="all requests share one ErrorStream, which takes attributes")
 def test_attributes_set_on_objects_of_one_request_are_not_found_by_another(run: Run) -> None:
     assert run.records.marked() == [], run.seed
 
