@@ -238,6 +238,8 @@ class Crowd:
     def _shape(self) -> list[str]:
         names = self.chance.choices(NAMES, k=self.chance.randrange(8))
         names += self.chance.choices(COOKIES, k=self.chance.randrange(3))
+        # Two that differ are refused.
+        names = [name for at, name in enumerate(names) if name != "Authorization" or name not in names[:at]]
         self.chance.shuffle(names)
         return ["Host", *names]
 

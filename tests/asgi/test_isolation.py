@@ -126,7 +126,7 @@ def expected(sent: Sent, server_port: int) -> dict[str, Any]:
     lines = [*sent.fields, *sent.framing, *sent.proxied]
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": sent.method,
         "scheme": "http",
@@ -137,7 +137,7 @@ def expected(sent: Sent, server_port: int) -> dict[str, Any]:
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in lines],
         "client": ("192.0.2.1", 0) if sent.prefix else ("127.0.0.1", sent.port),
         "server": ("127.0.0.1", server_port),
-        "extensions": {"http.response.pathsend": {}, "http.response.early_hint": {}},
+        "extensions": {"http.response.early_hint": {}},
         "state": STATE,
     }
 
