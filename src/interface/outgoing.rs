@@ -174,16 +174,6 @@ pub fn field(head: &mut ResponseHead, name: &[u8], value: &[u8]) -> Result<Kept,
     Ok(Kept::Yes)
 }
 
-/// Whether a response is a stream of server-sent events (HTML, "Server-sent events"): its content has no end of its own.
-pub fn is_event_stream(head: &ResponseHead) -> bool {
-    head.lines().split(|&byte| byte == b'\n').any(|line| {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { return false };
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default();
-        name.eq_ignore_ascii_case(b"Content-Type") && media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-    })
-}
-
 /// Judges one field of an early hint (103) or of a trailer section and appends its line. Fields of the connection and
 /// Content-Length, which would speak of another body, are left out (RFC 9110 §6.5.1).
 pub fn loose_field(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<Kept, AppError> {
