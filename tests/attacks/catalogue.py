@@ -299,12 +299,14 @@ ATTACKS = [
     Attack(
         "stalled uploads in all temporary files",
         "Clients fill the temporary files, 128 KiB at once from each, and go on with a byte a second; the other client "
-        "sends a body that needs such a file. An upload that makes no progress loses its file to it.",
+        "sends a body that needs such a file. An upload that is three seconds behind a brisk one loses its file to it; a "
+        "fast start counts for three seconds more, in which the answer is 503.",
         Habit(start=CHUNKED + b"20000\r\n%s\r\n" % bytes(131_072), drip=b"1\r\nx\r\n", returns=False),
         count=100,
         few=100,
         asks="upload",
-        served=0.9,
+        served=0.45,
+        shortest=15.0,
         options=("--max-spool-size", "8M"),
         spool=8,
     ),

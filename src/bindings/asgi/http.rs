@@ -256,7 +256,11 @@ impl Conversation for Http {
                 Ok(Some(Arrived::Bytes(count))) => {
                     return Ok(Next::Now(piece(py, &tools.scratch[..count], !self.body_over)));
                 }
-                Ok(Some(Arrived::Later(at))) => return Ok(Next::Later(Some(at))),
+                Ok(Some(Arrived::Later(at))) => {
+                    // It is the client that keeps it from being answered: slow uploads must not use up the queue.
+                    self.place = None;
+                    return Ok(Next::Later(Some(at)));
+                }
                 Ok(Some(Arrived::End)) => {
                     self.body_over = true;
                     return Ok(Next::Now(piece(py, b"", false)));
