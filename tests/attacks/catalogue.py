@@ -299,8 +299,8 @@ ATTACKS = [
     Attack(
         "stalled uploads in all temporary files",
         "Clients fill the temporary files, 128 KiB at once from each, and go on with a byte a second; the other client "
-        "sends a body that needs such a file. An upload that is three seconds behind a brisk one loses its file to it; a "
-        "fast start counts for three seconds more, in which the answer is 503.",
+        "sends a body that needs such a file. An upload that is three seconds behind a brisk one loses its file to it; "
+        "a fast start counts for three seconds more, in which the answer is 503.",
         Habit(start=CHUNKED + b"20000\r\n%s\r\n" % bytes(131_072), drip=b"1\r\nx\r\n", returns=False),
         count=100,
         few=100,
