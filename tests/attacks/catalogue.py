@@ -397,7 +397,7 @@ ATTACKS = [
         Habit(opening=upgrade(b"/echo"), start=frame(TEXT, b"x", final=False)),
         count=220,
         few=220,
-        delay=2.0,
+        delay=3.5,
         options=("--max-connections", "200"),
         shortest=5.0,
         interfaces=ASGI,
@@ -409,7 +409,7 @@ ATTACKS = [
         Habit(opening=upgrade(b"/talk")),
         count=220,
         few=220,
-        delay=2.0,
+        delay=3.5,
         options=("--max-connections", "200"),
         shortest=5.0,
         interfaces=ASGI,
@@ -426,11 +426,11 @@ ATTACKS = [
     Attack(
         "unfinished messages that inflate",
         "Each client sends a frame of 16 KiB, which inflates to 16 MiB, of a message that does not end. All such "
-        "messages share a bound.",
+        "messages share a bound of 256 MiB, which buffers that grow by doubling may exceed twofold.",
         Habit(opening=upgrade(b"/sink", DEFLATE), start=deflated(LONGEST, is_whole=False)),
         count=60,
         few=30,
-        bound=200,
+        bound=600,
         interfaces=ASGI,
     ),
     Attack(
