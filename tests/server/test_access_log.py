@@ -598,7 +598,7 @@ def test_cut_response_has_a_reason(path: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_response_that_is_ready_after_the_end_has_a_line(path: Path) -> None:
+def test_request_that_is_unanswered_at_the_end_has_a_line(path: Path) -> None:
     gate = Gate()
     options: dict[str, Any] = {"access_log": str(path), "access_log_format": "%U %s %X %{reason}x"}
     with serve(gate, graceful_timeout=0.1, **options) as server, RawClient(server.addresses[0]) as client:
@@ -608,7 +608,7 @@ def test_response_that_is_ready_after_the_end_has_a_line(path: Path) -> None:
         assert server.stuck
         gate.opened.set()
         eventually(lambda: path.read_text() != "", "its line")
-    assert path.read_text() == "/slow 200 X the server stopped\n"
+    assert path.read_text() == "/slow 503 + the server stopped before the application had answered\n"
 
 
 @pytest.mark.parametrize("writes", [False, True], ids=["iterable", "write"])
