@@ -169,9 +169,7 @@ impl Cuts {
     fn add(&mut self, request: &RequestHead) {
         self.count += 1;
         if self.names.len() < NAMED {
-            // The query may hold secrets.
-            let (method, path) = (String::from_utf8_lossy(request.method()), String::from_utf8_lossy(request.path()));
-            self.names.push(format!("{method} {path}"));
+            self.names.push(request.method_and_path());
         }
     }
 

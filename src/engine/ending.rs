@@ -235,9 +235,11 @@ impl Connection {
     // Reports why a file could not be sent whole. Says whether that is the reason of a cut.
     fn report_file_failure(&self) -> bool {
         let Some(failure) = self.wire.output().take_file_failure() else { return false };
-        let request = self.record.as_ref().and_then(|record| record.request.head()).map_or_else(String::new, |head| {
-            format!(" to {} {}", String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()))
-        });
+        let request = self
+            .record
+            .as_ref()
+            .and_then(|record| record.request.head())
+            .map_or_else(String::new, |head| format!(" to {}", head.method_and_path()));
         let message = format!("the response{request} was cut off: {failure}");
         self.site.reporter.report(Severity::Error, &message);
         true

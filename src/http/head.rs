@@ -109,6 +109,11 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// Method and path for a log, which must escape what is not printable. The query may hold secrets.
+    pub fn method_and_path(&self) -> String {
+        format!("{} {}", String::from_utf8_lossy(self.method()), String::from_utf8_lossy(self.path()))
+    }
+
     /// A head of parts that were found to be valid; all spans are spans of `bytes`.
     pub(crate) fn new(bytes: Vec<u8>, request: RequestLine, fields: Vec<(Span, Span)>) -> Self {
         Self { bytes, request, fields, repeats: false }

@@ -341,8 +341,7 @@ impl Call {
 
 /// Method and path of a request, for the log. The query may hold secrets; the log escapes what is not printable.
 pub fn place(exchange: &Exchange) -> String {
-    let head = exchange.request();
-    format!("{} {}", String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()))
+    exchange.request().method_and_path()
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {
