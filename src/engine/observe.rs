@@ -33,8 +33,7 @@ impl Record {
     /// One line on a response that is the server's own, or did not leave whole. Of the request it has the method and the path:
     /// a query may hold secrets.
     pub fn summary(&self, cause: Cause) -> String {
-        let lossy = String::from_utf8_lossy;
-        let about = self.request.head().map(|head| format!(" to {} {}", lossy(head.method()), lossy(head.path())));
+        let about = self.request.head().map(|head| format!(" to {}", head.method_and_path()));
         let (about, cut) = (about.unwrap_or_default(), if self.complete { "" } else { " cut" });
         let answer = match self.status {
             0 | CLIENT_CLOSED => "no response".to_owned(),
