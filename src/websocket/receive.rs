@@ -145,10 +145,10 @@ impl Receiver {
         }
     }
 
-    /// Bytes that the message which is coming takes.
+    /// Bytes of memory that the message which is coming takes, with what its buffer has in reserve.
     pub fn held(&self) -> usize {
         let state = self.inflater.as_ref().map_or(0, Inflater::held);
-        self.message.as_ref().map_or(0, |message| message.bytes.len() + state)
+        self.message.as_ref().map_or(0, |message| message.bytes.capacity() + state)
     }
 
     fn advance(&mut self, input: &[u8], used: &mut usize, budget: &mut usize) -> Result<Option<Event>, Failure> {

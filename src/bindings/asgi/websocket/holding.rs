@@ -12,8 +12,8 @@ const MESSAGE: usize = 256;
 // What a message takes while it waits.
 pub(super) fn size(event: &Event) -> usize {
     let bytes = match event {
-        Event::Text(text) => text.len(),
-        Event::Binary(bytes) => bytes.len(),
+        Event::Text(text) => text.capacity(),
+        Event::Binary(bytes) => bytes.capacity(),
         _ => 0,
     };
     bytes + MESSAGE
