@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use oracle::properties;
-use oracle::responses::{Asked, Ending, read};
+use oracle::responses::{Ending, ResponseContext, read};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -236,7 +236,7 @@ fn connections_answer_what_was_asked_and_nothing_else() {
 #[test]
 fn strict_client_takes_nothing_that_could_be_read_in_two_ways() {
     let head = "HTTP/1.1 200 OK\r\nDate: x\r\nServer: y\r\n";
-    let asked = |is_head, version| Asked { is_head, version };
+    let asked = |is_head, version| ResponseContext { is_head, version };
     let get = asked(false, Version::Http11);
     let cases = [
         (get, format!("{head}Content-Length: 1\r\n\r\nab"), "no status line"),

@@ -10,9 +10,9 @@ from wsgi.settings import Settings
 __all__ = [
     "ASGIReceive",
     "ASGISend",
-    "Attendant",
     "FileWrapper",
     "InputStream",
+    "LoopDriver",
     "Run",
     "Server",
     "access_log_directives",
@@ -60,16 +60,16 @@ class Server:
         *,
         shards: int = 1,
         once: bool = False,
-        looped: bool = False,
+        external_loop: bool = False,
     ) -> Run:
         """Begins a run.
 
         Parameters:
-            app: a WSGI application, or an ASGI 3 one if the run is `looped`.
+            app: a WSGI application, or an ASGI 3 one if the run is `external_loop`.
             environs: what every environ of a listener begins with, one for each of `places`.
             shards: how many pollers share the connections; each needs a worker.
             once: take one connection, serve one request on it, and end.
-            looped: an event loop drives the run, by `Run.attend`, instead of worker threads.
+            external_loop: an event loop drives the run, by `Run.attend`, instead of worker threads.
 
         Raises:
             RuntimeError: the server is closed.
@@ -114,7 +114,7 @@ class Run:
         context: Context,
         create_task: Callable[..., object],
         over: Callable[[], object],
-    ) -> Attendant:
+    ) -> LoopDriver:
         """Gives an event loop what it is to call.
 
         Parameters:
@@ -145,7 +145,7 @@ class Run:
         """Tidies up, after the workers have come home or were given up."""
 
 @final
-class Attendant:
+class LoopDriver:
     """A loop's side of a run. Made by `Run.attend`.
 
     Thread-safety: for the loop's thread alone.

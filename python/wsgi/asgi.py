@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 # Not `from wsgi import _core`: this is imported after the application, whose wsgi.py may have the name.
-from wsgi._core import ASGIReceive, ASGISend, Attendant
+from wsgi._core import ASGIReceive, ASGISend, LoopDriver
 from wsgi._core import Run as EngineRun
 from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
@@ -129,7 +129,7 @@ class LoopRun(Run):
         self._failure: BaseException | None = None
         self._over = False
         self._aborted = False
-        self._attendant: Attendant | None = None
+        self._attendant: LoopDriver | None = None
         # The application is asked to end its lifespan.
         self._ends_lifespan = False
         # What the loop waits for at the moment, as far as a stop cuts it short.
@@ -288,7 +288,7 @@ class LoopRun(Run):
             loop.remove_reader(attendant.fileno())
         await self._end_tasks(attendant)
 
-    async def _end_tasks(self, attendant: Attendant) -> None:
+    async def _end_tasks(self, attendant: LoopDriver) -> None:
         """Waits for what applications still do after their responses, as long as the stop may take; then cancels it."""
         tasks = attendant.tasks
         left = self._time_left()

@@ -412,7 +412,7 @@ class WSGIServer:
         from wsgi.asgi import LoopRun, single
 
         app = single(app, self._interface)
-        core = self._core.start(app, self._environs, once=once, looped=True)
+        core = self._core.start(app, self._environs, once=once, external_loop=True)
         with _ending(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
-use crate::engine::body::BodyFailure;
+use crate::engine::transport::body::BodyFailure;
 use crate::http::reject::Reject;
 use crate::net::listener::BindFailure;
 

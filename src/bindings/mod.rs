@@ -16,9 +16,9 @@ mod wsgi;
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::asgi::attendant::Attendant;
-    #[pymodule_export]
     use super::asgi::call::{ReceiveFn, SendFn};
+    #[pymodule_export]
+    use super::asgi::loop_driver::LoopDriver;
     #[pymodule_export]
     use super::forks::forked;
     #[pymodule_export]

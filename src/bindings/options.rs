@@ -123,7 +123,7 @@ impl<'py> Settings<'_, 'py> {
                 fields.push(field);
             }
         }
-        // Behind the PROXY protocol everybody may be a proxy, but not every client behind it may be one.
+        // Backpressure the PROXY protocol everybody may be a proxy, but not every client behind it may be one.
         let trust = if proxy_protocol.is_some() { trusted.clone().listed() } else { trusted.clone() };
         Ok(Some(Arc::new(Forwarding { trust, hops: self.get("forwarded_hops")?, fields })))
     }

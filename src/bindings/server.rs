@@ -7,18 +7,18 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
-use super::asgi::attendant::Attendant;
+use super::asgi::loop_driver::LoopDriver;
 use super::asgi::scope::Builder;
 use super::options::Settings;
 use super::reporter::LoggingReporter;
 use super::wsgi::gateway::WsgiGateway;
 use super::{asgi, wsgi};
+use crate::engine::exchange::in_flight::InFlight;
 use crate::engine::gateway::Reporter;
-use crate::engine::in_flight::InFlight;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
 use crate::engine::server::{self, Plan};
-use crate::net::listener::{Listener, Place};
+use crate::net::listener::{ListenAddress, Listener};
 
 /// Listening sockets and options. Stays bound while runs come and go.
 #[pyclass(frozen, module = "wsgi._core")]
@@ -55,8 +55,10 @@ impl Server {
         listeners
             .iter()
             .map(|listener| match listener.place() {
-                Place::Ip(address) => Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any()),
-                Place::Unix(path) => Ok(path.to_string_lossy().into_pyobject(py)?.into_any()),
+                ListenAddress::Ip(address) => {
+                    Ok((address.ip().to_string(), address.port()).into_pyobject(py)?.into_any())
+                }
+                ListenAddress::Unix(path) => Ok(path.to_string_lossy().into_pyobject(py)?.into_any()),
             })
             .collect()
     }
@@ -70,14 +72,14 @@ impl Server {
         self.listeners().iter().map(|listener| listener.descriptor().as_raw_fd()).collect()
     }
 
-    #[pyo3(signature = (app, environs, *, shards = 1, once = false, looped = false))]
+    #[pyo3(signature = (app, environs, *, shards = 1, once = false, external_loop = false))]
     fn start(
         &self,
         app: Py<PyAny>,
         environs: Vec<Py<PyDict>>,
         shards: usize,
         once: bool,
-        looped: bool,
+        external_loop: bool,
     ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
         if listeners.is_empty() {
@@ -87,12 +89,13 @@ impl Server {
             return Err(PyValueError::new_err("one environ is needed for each listener"));
         }
         let (calls, loop_calls) = (Arc::<wsgi::calls::Calls>::default(), Arc::<asgi::calls::Calls>::default());
-        let in_flight: Arc<dyn InFlight> = if looped { Arc::clone(&loop_calls) as _ } else { Arc::clone(&calls) as _ };
+        let in_flight: Arc<dyn InFlight> =
+            if external_loop { Arc::clone(&loop_calls) as _ } else { Arc::clone(&calls) as _ };
         let plan = Plan {
             options: Arc::clone(&self.options),
             shards,
             once,
-            looped,
+            external_loop,
             reporter: Arc::clone(&calls) as Arc<dyn Reporter>,
             in_flight: Arc::clone(&in_flight),
             observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -167,11 +170,12 @@ impl Run {
         context: Py<PyAny>,
         create_task: Py<PyAny>,
         over: Py<PyAny>,
-    ) -> PyResult<Attendant> {
-        let looped = self.engine.looped().ok_or_else(|| PyRuntimeError::new_err("the run has no shard"))?;
-        let builder = Builder::new(servers, state, looped.options().pathsend);
-        Attendant::new(
-            looped,
+    ) -> PyResult<LoopDriver> {
+        let external_loop =
+            self.engine.external_loop().ok_or_else(|| PyRuntimeError::new_err("the run has no external loop"))?;
+        let builder = Builder::new(servers, state, external_loop.options().pathsend);
+        LoopDriver::new(
+            external_loop,
             Arc::clone(&self.loop_calls),
             self.app.clone_ref(py),
             builder,

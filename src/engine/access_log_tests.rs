@@ -2,9 +2,9 @@ use std::collections::VecDeque;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::super::doubles::Notebook;
-use super::super::observe::Cause;
 use super::*;
+use crate::engine::observe::Cause;
+use crate::engine::testkit::doubles::Notebook;
 use crate::http::head::{Received, RequestHead};
 use crate::http::origin::Client;
 use crate::http::reject::Reject;

@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 
-use super::clock::Clock;
-use super::exchange::Exchange;
+use crate::engine::clock::Clock;
+use crate::engine::exchange::Exchange;
 use crate::http::head::RequestHead;
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
@@ -12,7 +12,7 @@ use crate::http::reject::Reject;
 pub trait Gateway {
     /// Answers one exchange and gives it back. One that was not answered is answered 500; one that was begun and not
     /// finished is aborted. `None` means that a stop took it
-    /// away meanwhile ([`InFlight`](super::in_flight::InFlight)).
+    /// away meanwhile ([`InFlight`](crate::engine::exchange::in_flight::InFlight)).
     fn serve(&mut self, exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>>;
 
     /// Runs `work`, which waits or talks to the kernel, without holding what others need (the interpreter).

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::clock::time_of_day;
-use super::observe::Record;
+use crate::engine::clock::time_of_day;
+use crate::engine::observe::Record;
 use crate::http::date::common_log;
 use crate::http::head::RequestHead;
 use crate::http::number::Decimal;

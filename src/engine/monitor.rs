@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::shard::Shard;
-use super::sync::{AtomicBool, Thread, current, park, park_timeout};
+use crate::engine::shard::Shard;
+use crate::engine::sync::{AtomicBool, Thread, current, park, park_timeout};
 
 /// How often a busy shard is looked at: a call that outlasts one to two of these is relieved.
 const TICK: Duration = Duration::from_millis(1);
@@ -17,14 +17,14 @@ const LOOK: &str = "one look of a monitor";
 
 /// What the monitor sleeps on, and how it is woken.
 #[derive(Default)]
-pub struct Alarm {
+pub struct MonitorSignal {
     asleep: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
-impl Alarm {
+impl MonitorSignal {
     /// Sees to it that the monitor is awake. One load if it is.
-    pub fn ring(&self) {
+    pub fn wake(&self) {
         if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
             if let Some(thread) = self.thread.get() {
                 thread.unpark();
@@ -33,11 +33,11 @@ impl Alarm {
     }
 
     /// Makes the calling thread the one that is woken.
-    pub(super) fn belongs_to_this_thread(&self) {
+    pub(in crate::engine) fn use_this_thread(&self) {
         self.thread.get_or_init(current);
     }
 
-    pub(super) fn sleep_unless(&self, needed: impl Fn() -> bool) {
+    pub(in crate::engine) fn wait_unless(&self, needed: impl Fn() -> bool) {
         self.asleep.store(true, Ordering::SeqCst);
         // Whoever began to need us before the line above did not ring.
         if needed() {
@@ -51,22 +51,22 @@ impl Alarm {
 
 /// The body of a shard's monitor thread.
 pub fn watch(shard: &Shard) {
-    let alarm = shard.site.alarm();
-    alarm.belongs_to_this_thread();
+    let monitor_signal = shard.context.monitor_signal();
+    monitor_signal.use_this_thread();
     let mut seen = None;
     let mut calm = 0;
     while !shard.is_stopped() {
         let sent = flush(shard);
-        let signs = shard.signs();
-        if !shard.is_attended() && seen == Some(signs) {
-            shard.site.guard(LOOK, || shard.relieve());
+        let progress_count = shard.progress();
+        if !shard.is_attended() && seen == Some(progress_count) {
+            shard.context.guard(LOOK, || shard.take_over());
         }
-        seen = Some(signs);
+        seen = Some(progress_count);
         calm = if shard.is_attended() && !sent { calm + 1 } else { 0 };
         if calm < CALM {
             park_timeout(TICK);
         } else {
-            alarm.sleep_unless(|| !shard.is_attended() || shard.is_stopped() || flush(shard));
+            monitor_signal.wait_unless(|| !shard.is_attended() || shard.is_stopped() || flush(shard));
             calm = 0;
             seen = None;
         }
@@ -75,5 +75,5 @@ pub fn watch(shard: &Shard) {
 
 // Whether any byte was sent, or what should be sent needs another look.
 fn flush(shard: &Shard) -> bool {
-    shard.site.guard(LOOK, || shard.site.streaming.flush()).unwrap_or(true)
+    shard.context.guard(LOOK, || shard.context.streaming.flush()).unwrap_or(true)
 }

@@ -6,18 +6,18 @@ use std::thread::{self, JoinHandle};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::crew::Crew;
-use super::gateway::{Gateway, Reporter, Severity};
-use super::in_flight::InFlight;
-use super::looped::Looped;
-use super::monitor;
-use super::observe::Observer;
-use super::options::Options;
-use super::reactor::Reactor;
-use super::shard::{Phase, Shard};
-use super::site::Site;
-use super::spool::Budget;
-use super::workers;
+use crate::engine::context::ShardContext;
+use crate::engine::exchange::in_flight::InFlight;
+use crate::engine::gateway::{Gateway, Reporter, Severity};
+use crate::engine::monitor;
+use crate::engine::observe::Observer;
+use crate::engine::options::Options;
+use crate::engine::scheduling::pool::WorkerPool;
+use crate::engine::shard::external_loop::ExternalLoop;
+use crate::engine::shard::reactor::Reactor;
+use crate::engine::shard::{Phase, Shard};
+use crate::engine::transport::spool::Budget;
+use crate::engine::worker;
 use crate::net::listener::Listener;
 
 /// A server between its start and its end.
@@ -36,7 +36,7 @@ pub struct Plan {
     /// Take one connection, serve one request on it, and end.
     pub once: bool,
     /// An event loop drives the one shard, instead of workers.
-    pub looped: bool,
+    pub external_loop: bool,
     /// Where problems are told.
     pub reporter: Arc<dyn Reporter>,
     /// The requests that are inside the application.
@@ -64,7 +64,7 @@ impl Room {
 impl Run {
     /// Begins to accept from `listeners`, as soon as the workers come to [`Run::work`].
     pub fn start(listeners: &[Arc<Listener>], plan: &Plan) -> io::Result<Self> {
-        let threads = if plan.looped { 1 } else { plan.options.threads.max(1) };
+        let threads = if plan.external_loop { 1 } else { plan.options.threads.max(1) };
         let count = if plan.once { 1 } else { plan.shards.clamp(1, threads) };
         let mut shards = Vec::with_capacity(count);
         let room = Room::of(getrlimit(Resource::Nofile).current);
@@ -72,34 +72,34 @@ impl Run {
         let options = Arc::new(Options {
             max_connections: plan.options.max_connections.min(room.connections).div_ceil(count),
             // A loop reads what comes piece by piece as its application asks.
-            stream_bodies: plan.options.stream_bodies || plan.looped,
-            stream_chunked: plan.options.stream_chunked || plan.looped,
+            stream_bodies: plan.options.stream_bodies || plan.external_loop,
+            stream_chunked: plan.options.stream_chunked || plan.external_loop,
             ..(*plan.options).clone()
         });
         let spool = Arc::new(Budget::of(&plan.options, room.files));
-        let crew = Arc::new(Crew::new(threads, count));
+        let pool = Arc::new(WorkerPool::new(threads, count));
         for index in 0..count {
-            let site = Site::new(
+            let context = ShardContext::new(
                 index,
                 Arc::clone(&options),
-                Arc::clone(&crew),
+                Arc::clone(&pool),
                 Arc::clone(&spool),
                 Arc::clone(&plan.reporter),
                 Arc::clone(&plan.in_flight),
                 Arc::clone(&plan.observers),
             );
-            shards.push(Arc::new(Shard::new(Arc::new(site), listeners.to_vec(), Arc::clone(&crew), plan.once)?));
+            shards.push(Arc::new(Shard::new(Arc::new(context), listeners.to_vec(), Arc::clone(&pool), plan.once)?));
         }
-        if !plan.looped {
+        if !plan.external_loop {
             // Found out now, and not when the first client needs one.
             spool.probe();
             if let Some(failure) = spool.take_failure() {
                 plan.reporter.report(Severity::Warning, &failure);
             }
         }
-        crew.enlist(shards.iter().map(|shard| shard.waker()).collect());
-        let run = Self { shards, workers: crew.workers(), monitors: Mutex::default() };
-        if plan.looped {
+        pool.enlist(shards.iter().map(|shard| shard.waker()).collect());
+        let run = Self { shards, workers: pool.workers(), monitors: Mutex::default() };
+        if plan.external_loop {
             // No monitor: a loop leaves nothing unsent, and one that is held up cannot be relieved.
             for shard in &run.shards {
                 shard.with_reactor(Reactor::note_changes);
@@ -121,9 +121,9 @@ impl Run {
         Ok(run)
     }
 
-    /// The hold of an event loop on the shard that it drives; with [`Plan::looped`] alone.
-    pub fn looped(&self) -> Option<Looped> {
-        self.shards.first().map(|shard| Looped::new(Arc::clone(shard)))
+    /// The hold of an event loop on the shard that it drives; with [`Plan::external_loop`] alone.
+    pub fn external_loop(&self) -> Option<ExternalLoop> {
+        self.shards.first().map(|shard| ExternalLoop::new(Arc::clone(shard)))
     }
 
     /// How many threads are to call [`Run::work`].
@@ -133,7 +133,7 @@ impl Run {
 
     /// The body of worker thread `index`. Returns when the run is over.
     pub fn work<G: Gateway>(&self, index: usize, gateway: &mut G) {
-        workers::work(&self.shards, index % self.shards.len().max(1), gateway);
+        worker::work(&self.shards, index % self.shards.len().max(1), gateway);
     }
 
     /// Asks for a graceful end: nobody new, idle connections close, what runs is finished within the graceful timeout.
@@ -175,7 +175,7 @@ impl Run {
             shard.clear();
         }
         if let Some(shard) = self.shards.first() {
-            shard.site.report_rest();
+            shard.context.report_rest();
         }
     }
 }

@@ -14,9 +14,9 @@ mod real {
     pub use super::seen::{Mutex, MutexGuard};
 
     /// A queue of which both ends are ours.
-    pub struct Queue<T>(Sender<T>, Receiver<T>);
+    pub struct Channel<T>(Sender<T>, Receiver<T>);
 
-    impl<T> Queue<T> {
+    impl<T> Channel<T> {
         /// An empty one.
         pub fn new() -> Self {
             let (sender, receiver) = unbounded();
@@ -53,7 +53,8 @@ mod real {
 
 #[cfg(not(all(test, models)))]
 pub use real::{
-    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Queue, Thread, current, fence, park, park_timeout,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Channel, Mutex, MutexGuard, Thread, current, fence, park,
+    park_timeout,
 };
 
 // A lock whose hand-over ThreadSanitizer sees: where there is a wait for the standard library's own, that happens in code
@@ -89,7 +90,7 @@ mod seen {
 
 #[cfg(models)]
 #[cfg(test)]
-#[path = "sync_models.rs"]
+#[path = "testkit/sync_models.rs"]
 mod models;
 #[cfg(all(test, models))]
 pub use models::*;

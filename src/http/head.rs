@@ -61,14 +61,14 @@ pub(crate) struct RequestLine {
 /// The head that came before on the same connection: clients mostly repeat their fields, and what they repeat needs not be
 /// read again. What it is made of serves the next head in any case.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Earlier {
+pub(crate) struct PreviousHead {
     pub bytes: Vec<u8>,
     fields: Vec<(Span, Span)>,
     // Where the field section begins.
     section: usize,
 }
 
-impl Earlier {
+impl PreviousHead {
     /// The spans of a head whose field section is, or begins with, this one's and begins at `at`, and the section's length.
     /// Otherwise none, in a vector to be used.
     pub fn repeated(&mut self, section: &[u8], at: usize) -> (Vec<(Span, Span)>, Option<usize>) {
@@ -97,7 +97,7 @@ impl Earlier {
 }
 
 /// Larger heads are given back to the allocator.
-const EARLIER_BYTES: usize = 4096;
+const PREVIOUS_HEAD_BYTES: usize = 4096;
 
 /// The head of a request, as it came. Only the parser makes one, so its fields and its target are valid.
 #[derive(Clone, Debug)]
@@ -130,12 +130,12 @@ impl RequestHead {
     }
 
     /// It is over, and another one may come; no more than an empty one if it is unusually large.
-    pub(crate) fn into_earlier(self) -> Earlier {
+    pub(crate) fn into_earlier(self) -> PreviousHead {
         let Self { bytes, request, fields, .. } = self;
-        if bytes.capacity() + fields.capacity() * size_of::<(Span, Span)>() > EARLIER_BYTES {
-            return Earlier::default();
+        if bytes.capacity() + fields.capacity() * size_of::<(Span, Span)>() > PREVIOUS_HEAD_BYTES {
+            return PreviousHead::default();
         }
-        Earlier { bytes, fields, section: request.line.end as usize + 2 }
+        PreviousHead { bytes, fields, section: request.line.end as usize + 2 }
     }
 
     /// The method, in the case it came.
@@ -364,7 +364,7 @@ pub fn push_line(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Earlier, RequestHead, ResponseHead, Span};
+    use super::{PreviousHead, RequestHead, ResponseHead, Span};
     use crate::http::status::Status;
 
     #[test]
@@ -421,7 +421,7 @@ mod tests {
         for section in [&b""[..], b"Host: a\r\n", b"Host: a\r\n\r", b"Host: b\r\n\r\n", b"Host: a\r\nX: y\r\n\r\n"] {
             assert_eq!(earlier.clone().repeated(section, 16), (Vec::new(), None));
         }
-        assert_eq!(Earlier::default().repeated(b"\r\n", 16), (Vec::new(), None));
+        assert_eq!(PreviousHead::default().repeated(b"\r\n", 16), (Vec::new(), None));
         let large = RequestHead::sample("GET / HTTP/1.1", &[("Host", &[b'a'; 5000])]);
         assert!(large.into_earlier().bytes.is_empty());
     }

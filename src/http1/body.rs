@@ -46,7 +46,7 @@ enum State {
     SizeSpace,
     // In the extensions of a chunk.
     Extension(Extension),
-    // Behind the CR of a chunk size line.
+    // Backpressure the CR of a chunk size line.
     SizeLf,
     Data,
     DataCr,
@@ -64,19 +64,19 @@ enum State {
 /// Where in `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )` (RFC 9112 §7.1.1) the decoder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extension {
-    // Behind the semicolon.
+    // Backpressure the semicolon.
     Start,
     Name,
     // White space behind a name.
     NameSpace,
-    // Behind the equals sign.
+    // Backpressure the equals sign.
     Equals,
     // In a value that is a token.
     Token,
     // In a value that is a quoted string (RFC 9110 §5.6.4), and behind a backslash in it.
     Quoted,
     Escape,
-    // Behind the closing quote.
+    // Backpressure the closing quote.
     QuotedEnd,
     // White space behind a value.
     ValueSpace,

@@ -100,9 +100,9 @@ pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
 
 /// What was decided last on a connection, for heads that repeat their fields.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Decided(Option<(Version, Framing)>);
+pub struct FramingCache(Option<(Version, Framing)>);
 
-impl Decided {
+impl FramingCache {
     /// Decides as [`decide`] does. The heads of one connection come in their order, with the same limits.
     pub fn decide(&mut self, head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
         match self.0 {

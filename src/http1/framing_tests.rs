@@ -332,7 +332,7 @@ fn what_is_decided_again_is_what_would_be_decided_first() {
     for fields in fields {
         for first in lines {
             for second in lines {
-                let mut decided = Decided::default();
+                let mut decided = FramingCache::default();
                 let (first, second) =
                     (RequestHead::sample(first, fields), RequestHead::sample(second, fields).repeating());
                 assert_eq!(decided.decide(&first, &LIMITS), decide(&first, &LIMITS));
@@ -343,7 +343,7 @@ fn what_is_decided_again_is_what_would_be_decided_first() {
         }
     }
     // A head with other fields is looked at, whatever came before.
-    let mut decided = Decided::default();
+    let mut decided = FramingCache::default();
     for fields in fields {
         let head = RequestHead::sample("GET / HTTP/1.1", fields);
         assert_eq!(decided.decide(&head, &LIMITS), decide(&head, &LIMITS));

@@ -6,5 +6,5 @@ pub mod body;
 pub mod framing;
 pub mod parse;
 pub mod plan;
-pub mod turn;
+pub mod reuse;
 pub mod write;

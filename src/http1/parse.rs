@@ -12,7 +12,7 @@ use httparse::{EMPTY_HEADER, Header, Status, parse_headers};
 use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::http::fields::{is_field_value, is_ows, is_tchar, is_token};
-use crate::http::head::{Earlier, Received, RequestHead, RequestLine, Span, Version};
+use crate::http::head::{PreviousHead, Received, RequestHead, RequestLine, Span, Version};
 use crate::http::limits::Limits;
 use crate::http::reject::Reject;
 use crate::http::target;
@@ -41,7 +41,7 @@ pub struct Progress {
     judged: usize,
     // Before this there is no line end that was not seen.
     scanned: usize,
-    earlier: Earlier,
+    earlier: PreviousHead,
 }
 
 impl Progress {

@@ -4,7 +4,7 @@ use crate::http::head::{ResponseHead, Version};
 
 /// What the request says about the form of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ResponseContext {
     /// The method was HEAD.
     pub head_method: bool,
     /// The client's version.
@@ -62,7 +62,7 @@ pub struct Plan {
 ///
 /// The connection persists if the client, the server and the application agree and the content ends before it. That it
 /// does not is said always; that it does, only to HTTP/1.0, whose default is the reverse (RFC 9112 §9.3, §9.6).
-pub fn response(asked: &Asked, head: &ResponseHead, size: BodySize, must_close: bool) -> Plan {
+pub fn response(asked: &ResponseContext, head: &ResponseHead, size: BodySize, must_close: bool) -> Plan {
     let announced = head.content_length;
     let known = match size {
         BodySize::Known(length) => Some(length),

@@ -5,11 +5,11 @@ const NO_BODY: ResponseFraming = ResponseFraming::NoBody;
 const CHUNKED: ResponseFraming = ResponseFraming::Chunked;
 const UNTIL_CLOSE: ResponseFraming = ResponseFraming::UntilClose;
 
-const GET: Asked = Asked { head_method: false, version: Version::Http11, persistent: true };
-const HEAD: Asked = Asked { head_method: true, ..GET };
-const OLD_GET: Asked = Asked { version: Version::Http10, persistent: false, ..GET };
-const OLD_HEAD: Asked = Asked { head_method: true, ..OLD_GET };
-const OLD_KEPT: Asked = Asked { persistent: true, ..OLD_GET };
+const GET: ResponseContext = ResponseContext { head_method: false, version: Version::Http11, persistent: true };
+const HEAD: ResponseContext = ResponseContext { head_method: true, ..GET };
+const OLD_GET: ResponseContext = ResponseContext { version: Version::Http10, persistent: false, ..GET };
+const OLD_HEAD: ResponseContext = ResponseContext { head_method: true, ..OLD_GET };
+const OLD_KEPT: ResponseContext = ResponseContext { persistent: true, ..OLD_GET };
 
 fn answer(status: u16, content_length: Option<u64>) -> ResponseHead {
     let mut head = ResponseHead::new(Status::new(status).unwrap(), b"");
@@ -101,14 +101,14 @@ fn connection_persists_only_if_all_agree() {
         (GET, false, false, None, true, None),
         (GET, true, false, Some(5), false, Some("close")),
         (GET, false, true, Some(5), false, Some("close")),
-        (Asked { persistent: false, ..GET }, false, false, Some(5), false, Some("close")),
+        (ResponseContext { persistent: false, ..GET }, false, false, Some(5), false, Some("close")),
         (HEAD, false, false, None, true, None),
         (OLD_GET, false, false, Some(5), false, Some("close")),
         (OLD_KEPT, false, false, Some(5), true, Some("keep-alive")),
         (OLD_KEPT, false, false, None, false, Some("close")),
         (OLD_KEPT, true, false, Some(5), false, Some("close")),
         (OLD_KEPT, false, true, Some(5), false, Some("close")),
-        (Asked { head_method: true, ..OLD_KEPT }, false, false, None, true, Some("keep-alive")),
+        (ResponseContext { head_method: true, ..OLD_KEPT }, false, false, None, true, Some("keep-alive")),
     ] {
         let mut head = answer(200, announced);
         head.close = app_closes;

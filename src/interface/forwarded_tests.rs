@@ -403,7 +403,7 @@ fn port_of_the_scheme_needs_no_host() {
     assert_eq!((found.host, found.port), (None, Some(443)));
 }
 
-// Behind the PROXY protocol.
+// Backpressure the PROXY protocol.
 #[test]
 fn scheme_that_is_known_otherwise_stands_below_what_trusted_proxies_write() {
     let (proto, https) = (head(&[("X-Forwarded-Proto", b"http")]), Some(Scheme::Https));

@@ -37,7 +37,7 @@ pub fn raw_path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, [u8]> {
     Cow::Owned(whole)
 }
 
-/// `path`: percent-decoded once, and then as UTF-8; bytes that are none become U+FFFD. Behind the decoded `prefix`.
+/// `path`: percent-decoded once, and then as UTF-8; bytes that are none become U+FFFD. Backpressure the decoded `prefix`.
 pub fn path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, str> {
     if head.form() == Form::Asterisk {
         return Cow::Borrowed("*");

@@ -61,14 +61,14 @@ impl fmt::Display for BindFailure {
 
 /// Where a listener really is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenAddress {
     /// An IP address with the port that the kernel gave.
     Ip(SocketAddr),
     /// A path, or `@NAME` for an abstract one.
     Unix(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(address) => write!(f, "http://{address}"),
@@ -96,7 +96,7 @@ pub enum Accepted {
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
-    place: Place,
+    place: ListenAddress,
     file: Option<SocketFile>,
     /// What the coming calls of `accept` meet instead of clients.
     #[cfg(test)]
@@ -129,7 +129,7 @@ impl Listener {
         Ok(listeners)
     }
 
-    fn new(socket: Socket, place: Place, file: Option<SocketFile>) -> Self {
+    fn new(socket: Socket, place: ListenAddress, file: Option<SocketFile>) -> Self {
         Self {
             socket,
             place,
@@ -140,7 +140,7 @@ impl Listener {
     }
 
     /// Where it listens.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &ListenAddress {
         &self.place
     }
 
@@ -249,7 +249,7 @@ fn open_each(addresses: &[SocketAddr], opening: &Opening) -> io::Result<Vec<List
     let mut last = None;
     for address in addresses {
         let mut address = *address;
-        if let (0, Some(Place::Ip(first))) = (address.port(), opened.first().map(Listener::place)) {
+        if let (0, Some(ListenAddress::Ip(first))) = (address.port(), opened.first().map(Listener::place)) {
             address.set_port(first.port());
         }
         match open_address(address, opening, addresses.len() > 1) {
@@ -285,7 +285,7 @@ fn open_address(address: SocketAddr, opening: &Opening, one_of_several: bool) ->
     socket.bind(&SockAddr::from(address))?;
     socket.listen(opening.backlog.try_into().unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
-    let place = Place::Ip(socket.local_addr()?.as_socket().unwrap_or(address));
+    let place = ListenAddress::Ip(socket.local_addr()?.as_socket().unwrap_or(address));
     Ok(Listener::new(socket, place, None))
 }
 
@@ -314,7 +314,7 @@ fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
             process: std::process::id(),
         }),
     };
-    Ok(Listener::new(socket, Place::Unix(path.to_owned()), file))
+    Ok(Listener::new(socket, ListenAddress::Unix(path.to_owned()), file))
 }
 
 /// A socket file that nobody listens on any more is in the way; one with a living server is not ours to take.
@@ -355,13 +355,13 @@ fn adopt(number: i32) -> io::Result<Listener> {
     let address = socket.local_addr()?;
     let place = if let Some(ip) = address.as_socket() {
         set_tcp_options(&socket)?;
-        Place::Ip(ip)
+        ListenAddress::Ip(ip)
     } else if let Some(path) = address.as_pathname() {
-        Place::Unix(path.to_owned())
+        ListenAddress::Unix(path.to_owned())
     } else if let Some(name) = address.as_abstract_namespace() {
-        Place::Unix(PathBuf::from(format!("@{}", String::from_utf8_lossy(name))))
+        ListenAddress::Unix(PathBuf::from(format!("@{}", String::from_utf8_lossy(name))))
     } else {
-        Place::Unix(PathBuf::from("@"))
+        ListenAddress::Unix(PathBuf::from("@"))
     };
     Ok(Listener::new(socket, place, None))
 }

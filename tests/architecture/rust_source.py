@@ -61,14 +61,16 @@ def _end_of_item(text: str, start: int) -> int:
 
 
 def files_for_tests(source: Path) -> set[Path]:
-    """The files that are compiled for tests alone: modules declared below `#[cfg(test)]`."""
-    return {
-        path.parent / (found["path"] or f"{found['name']}.rs")
-        if path.stem in ("mod", "lib") or found["path"]
-        else path.with_suffix("") / f"{found['name']}.rs"
-        for path in source.rglob("*.rs")
-        for found in _TEST_FILE.finditer(path.read_text("utf-8"))
-    }
+    """The files that are compiled for tests alone: modules declared below `#[cfg(test)]`, with their folders."""
+    found_files: set[Path] = set()
+    for path in source.rglob("*.rs"):
+        for found in _TEST_FILE.finditer(path.read_text("utf-8")):
+            is_beside = path.stem in ("mod", "lib") or found["path"]
+            folder = path.parent if is_beside else path.with_suffix("")
+            found_files.add(folder / (found["path"] or f"{found['name']}.rs"))
+            if not found["path"]:
+                found_files.update((folder / found["name"]).rglob("*.rs"))
+    return found_files
 
 
 def module_of(path: Path, source: Path) -> list[str]:

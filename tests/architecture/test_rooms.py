@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 RUST = ROOT / "src"
 PYTHON = ROOT / "python"
 PACKAGES = {path.name for path in PYTHON.iterdir()}
-LONGEST_FILE = 400
+LONGEST_FILE = 420
 
 RUST_FILES = sorted(set(RUST.rglob("*.rs")) - files_for_tests(RUST))
 PYTHON_FILES = sorted([*PYTHON.rglob("*.py"), *PYTHON.rglob("*.pyi")])
@@ -85,7 +85,7 @@ def test_rust_file_imports_what_its_room_may(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RUST_FILES, ids=label)
-def test_rust_file_has_at_most_400_lines_of_code(path: Path) -> None:
+def test_rust_file_has_at_most_so_many_lines_of_code(path: Path) -> None:
     lines = [line for line in code_of(path.read_text("utf-8")).splitlines() if line.strip()]
     assert len(lines) <= LONGEST_FILE
 

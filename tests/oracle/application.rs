@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::panic::resume_unwind;
 
-use wsgi_core::engine::body::{Body, BodyStream};
 use wsgi_core::engine::clock::Clock;
 use wsgi_core::engine::exchange::{Content, Exchange, Progress};
 use wsgi_core::engine::gateway::Gateway;
-use wsgi_core::engine::output::FileSpan;
+use wsgi_core::engine::transport::body::{Body, BodyStream};
+use wsgi_core::engine::transport::output::FileSpan;
 use wsgi_core::http::head::{ResponseHead, Version};
 use wsgi_core::http::reject::Reject;
 use wsgi_core::http1::plan::BodySize;
@@ -150,7 +150,7 @@ impl<'a> Application<'a> {
                 7..=12 => self.write(act, exchange, call),
                 13 => drop(exchange.push()),
                 // The monitor, in another thread.
-                14 => drop(exchange.wire().flush()),
+                14 => drop(exchange.transport().flush()),
                 15 => {
                     exchange.abort();
                     if !matches!(call.answer, Answer::Response { finished: true, .. } | Answer::Refused(_)) {

@@ -46,7 +46,7 @@ pub enum End {
     Clean,
     /// Inside a request.
     Open,
-    /// Behind the last request that it will take.
+    /// Backpressure the last request that it will take.
     Close,
     /// A request was refused.
     Refused(Reject),

@@ -5,7 +5,7 @@ use wsgi_core::http::head::Version;
 
 /// What the client asked, as far as it decides how the response is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct ResponseContext {
     pub is_head: bool,
     pub version: Version,
 }
@@ -64,7 +64,7 @@ enum Length {
 }
 
 /// Reads the responses to `asked`. A response more than was asked for is the error answer to what is no request.
-pub fn read(mut bytes: &[u8], asked: &[Asked], ending: Ending) -> Result<Reading, String> {
+pub fn read(mut bytes: &[u8], asked: &[ResponseContext], ending: Ending) -> Result<Reading, String> {
     let mut reading = Reading { responses: Vec::new(), interim: Vec::new(), torn: false };
     while !bytes.is_empty() {
         if let Some(last) = reading.responses.last() {
@@ -86,7 +86,7 @@ pub fn read(mut bytes: &[u8], asked: &[Asked], ending: Ending) -> Result<Reading
             continue;
         }
         let asked = asked.get(reading.responses.len());
-        let asked = asked.copied().unwrap_or(Asked { is_head: false, version: Version::Http11 });
+        let asked = asked.copied().unwrap_or(ResponseContext { is_head: false, version: Version::Http11 });
         let interim = std::mem::take(&mut reading.interim);
         let mut response =
             Response { interim, status, reason: reason.to_vec(), fields, content: Vec::new(), is_whole: false };
@@ -145,7 +145,7 @@ fn is_text(byte: u8) -> bool {
 }
 
 // The length of the content (RFC 9112 §6.3), and whether the fields of the connection agree with it.
-fn length(response: &Response, asked: Asked) -> Result<Length, String> {
+fn length(response: &Response, asked: ResponseContext) -> Result<Length, String> {
     let only = |name: &'static [u8]| match response.values(name).collect::<Vec<_>>()[..] {
         [] => Ok(None),
         [value] => Ok(Some(value.to_vec())),

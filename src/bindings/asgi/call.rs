@@ -9,14 +9,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use super::attendant::Attendant;
 use super::awaitable::{Asked, Awaitable};
-use super::conversation::{Conversation, Next, OPERATION_BYTES, TURN_BYTES, Tools};
-use super::message::{Said, telling};
+use super::loop_driver::LoopDriver;
+use super::message::{SendEvent, to_dict};
+use super::session::{Io, Next, OPERATION_BYTES, Session, TURN_BYTES};
 use crate::bindings::errors::{comes_of_departure, is_gone};
 use crate::bindings::reporter::{ERROR, INFO, log};
 use crate::engine::exchange::Exchange;
-use crate::engine::in_flight::Cut;
+use crate::engine::exchange::in_flight::Cut;
 
 /// What is gathered before it is sent, in bytes: what is more leaves at once, what is less at the end of the loop's turn.
 const GATHER: u64 = 32 * 1024;
@@ -40,25 +40,25 @@ pub enum Ended {
 }
 
 struct State {
-    talk: Box<dyn Conversation>,
+    session: Box<dyn Session>,
     // The futures of those that wait, in the order in which they came.
     waiting: BTreeMap<u64, Py<PyAny>>,
     // The next one's number.
     ticket: u64,
-    // When the attendant will next look at it.
+    // When the driver will next look at it.
     scheduled: Option<Instant>,
-    // It is among those that the attendant flushes.
+    // It is among those that the driver flushes.
     dirty: bool,
     // What the application did wrong last, should nobody else tell.
     misuse: Option<String>,
-    // A stop took the exchange away, and has said so.
+    // A stop took the exchange away, and has event so.
     cut: bool,
 }
 
 /// One call.
 #[pyclass(frozen, module = "wsgi._core", name = "ASGICall")]
 pub struct Call {
-    attendant: Py<Attendant>,
+    driver: Py<LoopDriver>,
     /// The number of the connection.
     pub token: usize,
     /// Its own number among all calls.
@@ -76,17 +76,17 @@ pub struct Call {
 impl Call {
     /// A call about what is talked of.
     pub fn new(
-        attendant: Py<Attendant>,
+        driver: Py<LoopDriver>,
         serial: u64,
         token: usize,
         place: String,
-        talk: Box<dyn Conversation>,
+        session: Box<dyn Session>,
         is_websocket: bool,
     ) -> Self {
         let waiting = BTreeMap::new();
-        let state = State { talk, waiting, ticket: 0, scheduled: None, dirty: false, misuse: None, cut: false };
+        let state = State { session, waiting, ticket: 0, scheduled: None, dirty: false, misuse: None, cut: false };
         let (runs, budget) = (AtomicBool::new(false), AtomicUsize::new(TURN_BYTES));
-        Self { attendant, token, serial, is_websocket, runs, budget, place, state: Mutex::new(state) }
+        Self { driver, token, serial, is_websocket, runs, budget, place, state: Mutex::new(state) }
     }
 
     // Held only for a moment, never while Python code of the application's may run.
@@ -109,12 +109,12 @@ impl Call {
     }
 
     // Does what the application asks for, within its budget.
-    fn work<T>(&self, py: Python<'_>, work: impl FnOnce(&mut dyn Conversation, &mut Tools<'_>) -> T) -> T {
-        self.attendant.bind(py).get().with_tools(|tools| {
-            tools.budget = self.budget.load(Ordering::Relaxed);
-            let done = work(&mut *self.lock().talk, tools);
-            tools.spend(OPERATION_BYTES);
-            self.budget.store(tools.budget, Ordering::Relaxed);
+    fn work<T>(&self, py: Python<'_>, work: impl FnOnce(&mut dyn Session, &mut Io<'_>) -> T) -> T {
+        self.driver.bind(py).get().with_io(|io| {
+            io.budget = self.budget.load(Ordering::Relaxed);
+            let done = work(&mut *self.lock().session, io);
+            io.spend(OPERATION_BYTES);
+            self.budget.store(io.budget, Ordering::Relaxed);
             done
         })
     }
@@ -122,13 +122,13 @@ impl Call {
     /// Looks for the next message to the application.
     pub fn receive_now<'py>(slf: &Bound<'py, Self>) -> PyResult<Polled<'py>> {
         let (py, call) = (slf.py(), slf.get());
-        let attendant = call.attendant.bind(py);
-        let received = call.work(py, |talk, tools| talk.receive(py, tools));
+        let driver = call.driver.bind(py);
+        let received = call.work(py, |session, io| session.receive(py, io));
         Self::settle(slf);
         Ok(match received? {
-            Next::Now(told) => Polled::Ready(Some(telling(py, told)?.into_any())),
+            Next::Now(told) => Polled::Ready(Some(to_dict(py, told)?.into_any())),
             Next::Later(at) => {
-                call.schedule(attendant, at);
+                call.schedule(driver, at);
                 Polled::Later
             }
         })
@@ -137,11 +137,11 @@ impl Call {
     /// Takes a message of the application's.
     pub fn send_now<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Polled<'py>> {
         let (py, call) = (slf.py(), slf.get());
-        let said = Said::read(message, call.is_websocket);
-        let sent = call.work(py, |talk, tools| {
-            let said = said?;
-            tools.spend(said.size());
-            talk.send(said, tools)
+        let event = SendEvent::read(message, call.is_websocket);
+        let sent = call.work(py, |session, io| {
+            let event = event?;
+            io.spend(event.size());
+            session.send(event, io)
         });
         if let Err(error) = &sent {
             let misuse = (!is_gone(py, error)).then(|| error.value(py).to_string());
@@ -155,13 +155,13 @@ impl Call {
     /// Looks whether the client has caught up.
     pub fn drain_now<'py>(slf: &Bound<'py, Self>) -> PyResult<Polled<'py>> {
         let call = slf.get();
-        let attendant = call.attendant.bind(slf.py());
-        let drained = attendant.get().with_tools(|tools| call.lock().talk.drain(tools));
+        let driver = call.driver.bind(slf.py());
+        let drained = driver.get().with_io(|io| call.lock().session.drain(io));
         Self::settle(slf);
         Ok(match drained? {
             Next::Now(()) => Polled::Ready(None),
             Next::Later(at) => {
-                call.schedule(attendant, at);
+                call.schedule(driver, at);
                 Polled::Later
             }
         })
@@ -171,7 +171,7 @@ impl Call {
     /// it says so.
     pub fn line_up<'py>(slf: &Bound<'py, Self>) -> PyResult<(u64, Bound<'py, PyAny>)> {
         let call = slf.get();
-        let future = call.attendant.bind(slf.py()).get().future(slf.py())?;
+        let future = call.driver.bind(slf.py()).get().future(slf.py())?;
         let mut state = call.lock();
         state.ticket += 1;
         let ticket = state.ticket;
@@ -186,7 +186,7 @@ impl Call {
         let mut state = self.lock();
         let future = state.waiting.remove(&ticket);
         if pauses {
-            state.talk.pause(Instant::now());
+            state.session.pause(Instant::now());
         }
         drop(state);
         // Outside the lock: it may be the last to hold what waits.
@@ -195,16 +195,16 @@ impl Call {
 
     /// Ends the process if it is a child that came back from the application.
     pub fn leave_if_forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
-        self.attendant.bind(py).get().leave_if_forked(py, error)
+        self.driver.bind(py).get().leave_if_forked(py, error)
     }
 
-    fn schedule(&self, attendant: &Bound<'_, Attendant>, at: Option<Instant>) {
+    fn schedule(&self, driver: &Bound<'_, LoopDriver>, at: Option<Instant>) {
         let Some(at) = at else { return };
         let mut state = self.lock();
         if state.scheduled.is_none_or(|earlier| earlier > at) {
             state.scheduled = Some(at);
             drop(state);
-            Attendant::schedule(attendant, at, self.token, self.serial);
+            LoopDriver::schedule(driver, at, self.token, self.serial);
         }
     }
 
@@ -217,14 +217,14 @@ impl Call {
     pub fn rest(slf: &Bound<'_, Self>) {
         let call = slf.get();
         call.runs.store(false, Ordering::Relaxed);
-        let head_due = call.lock().talk.head_due();
-        call.schedule(call.attendant.bind(slf.py()), head_due);
+        let head_due = call.lock().session.head_due();
+        call.schedule(call.driver.bind(slf.py()), head_due);
     }
 
     /// The socket has changed.
     pub fn changed(slf: &Bound<'_, Self>) {
-        let attendant = slf.get().attendant.bind(slf.py());
-        attendant.get().with_tools(|tools| slf.get().lock().talk.look(tools));
+        let driver = slf.get().driver.bind(slf.py());
+        driver.get().with_io(|io| slf.get().lock().session.advance(io));
         Self::wake(slf);
         Self::settle(slf);
     }
@@ -239,20 +239,20 @@ impl Call {
 
     /// The server is being stopped.
     pub fn stop(slf: &Bound<'_, Self>) {
-        let attendant = slf.get().attendant.bind(slf.py());
-        attendant.get().with_tools(|tools| slf.get().lock().talk.stop(tools));
+        let driver = slf.get().driver.bind(slf.py());
+        driver.get().with_io(|io| slf.get().lock().session.stop(io));
         Self::changed(slf);
     }
 
     /// What it costs the others in memory that all share.
     pub fn weight(&self, now: Instant) -> u128 {
-        self.lock().talk.weight(now)
+        self.lock().session.weight(now)
     }
 
     /// There is no memory left, and it is to make room.
     pub fn evict(slf: &Bound<'_, Self>) {
-        let attendant = slf.get().attendant.bind(slf.py());
-        attendant.get().with_tools(|tools| slf.get().lock().talk.evict(tools));
+        let driver = slf.get().driver.bind(slf.py());
+        driver.get().with_io(|io| slf.get().lock().session.evict(io));
         Self::wake(slf);
         Self::settle(slf);
     }
@@ -261,9 +261,9 @@ impl Call {
     pub fn flush(slf: &Bound<'_, Self>) {
         let mut state = slf.get().lock();
         state.dirty = false;
-        let failed = state.talk.exchange().is_some_and(|exchange| exchange.flush().is_err());
+        let failed = state.session.exchange().is_some_and(|exchange| exchange.flush().is_err());
         if failed {
-            state.talk.lose();
+            state.session.lose();
         }
         drop(state);
         if failed {
@@ -289,16 +289,16 @@ impl Call {
         }
     }
 
-    // Gives the exchange back once nothing more can be said about it. Until then what is queued is to be sent, and the
-    // conversation may have its own times.
+    // Gives the exchange back once nothing more can be event about it. Until then what is queued is to be sent, and the
+    // session may have its own times.
     fn settle(slf: &Bound<'_, Self>) {
         let call = slf.get();
-        let attendant = call.attendant.bind(slf.py());
+        let driver = call.driver.bind(slf.py());
         let mut becomes_dirty = false;
         let (concluded, due) = {
             let mut state = call.lock();
-            let concluded = state.talk.take_concluded();
-            if let Some(exchange) = state.talk.exchange() {
+            let concluded = state.session.take_concluded();
+            if let Some(exchange) = state.session.exchange() {
                 let (pending, _) = exchange.traffic();
                 if pending >= GATHER {
                     // A client that has gone is found right after.
@@ -308,26 +308,26 @@ impl Call {
                 }
             }
             // While the application runs, content may follow at once: `rest` sees to the head then.
-            let head_due = if call.runs.load(Ordering::Relaxed) { None } else { state.talk.head_due() };
-            (concluded, [state.talk.due(), head_due].into_iter().flatten().min())
+            let head_due = if call.runs.load(Ordering::Relaxed) { None } else { state.session.head_due() };
+            (concluded, [state.session.due(), head_due].into_iter().flatten().min())
         };
         if let Some(exchange) = concluded {
-            Attendant::conclude(attendant, slf, exchange);
+            LoopDriver::conclude(driver, slf, exchange);
             Self::wake(slf);
         } else {
-            call.schedule(attendant, due);
+            call.schedule(driver, due);
         }
         if becomes_dirty {
-            Attendant::flush_later(attendant, slf);
+            LoopDriver::flush_later(driver, slf);
         }
     }
 
     /// Takes the exchange away, if it is ended so. The application learns of it from `receive` and `send`.
     pub fn cut(&self, cut: Cut) -> Option<Box<Exchange>> {
         let mut state = self.lock();
-        let taken = state.talk.exchange().is_some_and(|exchange| cut.covers(exchange));
+        let taken = state.session.exchange().is_some_and(|exchange| cut.covers(exchange));
         state.cut |= taken;
-        if taken { state.talk.release() } else { None }
+        if taken { state.session.release() } else { None }
     }
 
     /// Method and path of the request.
@@ -338,22 +338,22 @@ impl Call {
     /// The application's call is over.
     pub fn end(slf: &Bound<'_, Self>, ended: Ended) {
         let (py, call) = (slf.py(), slf.get());
-        let attendant = call.attendant.bind(py);
-        let (undone, misuse, let_down, cut_short) = attendant.get().with_tools(|tools| {
+        let driver = call.driver.bind(py);
+        let (undone, misuse, let_down, cut_short) = driver.get().with_io(|io| {
             let mut state = call.lock();
             let (let_down, cut_short) =
-                if state.cut { (true, None) } else { (state.talk.was_let_down(), state.talk.cut_short()) };
+                if state.cut { (true, None) } else { (state.session.was_let_down(), state.session.cut_short()) };
             let undone = match &ended {
-                Ended::Returned => state.talk.returned(tools),
+                Ended::Returned => state.session.returned(io),
                 Ended::Raised(_) | Ended::Cancelled(_) => {
-                    state.talk.raised(tools);
+                    state.session.raised(io);
                     None
                 }
             };
             (undone, state.misuse.take(), let_down, cut_short)
         });
         Self::settle(slf);
-        attendant.get().forget(call.serial);
+        driver.get().forget(call.serial);
         if let Some(why) = cut_short {
             log(py, INFO, &format!("{why} at {}", call.place), None);
         }
@@ -369,7 +369,7 @@ impl Call {
             // One that could not have its request, or lost its client, has nothing to answer for; nor has one that was told
             // to stop.
             Ended::Raised(error) if let_down && comes_of_departure(py, &error) => {}
-            Ended::Cancelled(_) if let_down || attendant.get().is_dismissed() || attendant.get().is_stopping() => {}
+            Ended::Cancelled(_) if let_down || driver.get().is_dismissed() || driver.get().is_stopping() => {}
             Ended::Raised(error) | Ended::Cancelled(error) => {
                 log(py, ERROR, &format!("the application failed at {}", call.place), Some(&error));
             }

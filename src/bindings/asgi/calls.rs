@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::call::Call;
 use crate::engine::exchange::Exchange;
-use crate::engine::in_flight::{Cut, InFlight};
+use crate::engine::exchange::in_flight::{Cut, InFlight};
 
 /// The calls of one run.
 #[derive(Default)]

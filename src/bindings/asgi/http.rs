@@ -1,4 +1,4 @@
-//! One HTTP request as a conversation with the application: which message is due, and what it means for the exchange.
+//! One HTTP request as a session with the application: which message is due, and what it means for the exchange.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::conversation::{Conversation, Next, Stall, Told, Tools, is_decided};
-use super::message::{HttpSaid, Said, content, out_of_place};
+use super::message::{HttpSendEvent, SendEvent, content, out_of_place};
+use super::session::{Io, Next, ReceiveEvent, Session, Stall, is_decided};
 use crate::bindings::errors::gone;
-use crate::engine::body::{Arrived, Body, BodyFailure};
-use crate::engine::crew::Place;
 use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::observe::Cause;
-use crate::engine::output::FileSpan;
+use crate::engine::scheduling::pool::AdmissionGuard;
+use crate::engine::transport::body::{Arrived, Body, BodyFailure};
+use crate::engine::transport::output::FileSpan;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
@@ -41,12 +41,12 @@ enum Stage {
     Over,
 }
 
-/// The conversation.
+/// The session.
 pub struct Http {
     // Absent once the response is complete or nobody listens any more.
     exchange: Option<Box<Exchange>>,
     // Counts the request as one that waits for its answer.
-    place: Option<Place>,
+    place: Option<AdmissionGuard>,
     stage: Stage,
     // The response's head until it leaves, and when it does so without content.
     head: Option<(ResponseHead, Instant)>,
@@ -66,8 +66,8 @@ pub struct Http {
 }
 
 impl Http {
-    /// The conversation about `exchange`.
-    pub fn new(exchange: Box<Exchange>, place: Place, now: Instant) -> Self {
+    /// The session about `exchange`.
+    pub fn new(exchange: Box<Exchange>, place: AdmissionGuard, now: Instant) -> Self {
         let ended = exchange.has_ended().then_some(now);
         Self {
             exchange: Some(exchange),
@@ -85,7 +85,7 @@ impl Http {
     }
 
     // What has come of a body that is still arriving; `None` for one that is complete, or if nobody sends one any more.
-    fn read(&mut self, tools: &mut Tools<'_>) -> Result<Option<Arrived>, BodyFailure> {
+    fn read(&mut self, io: &mut Io<'_>) -> Result<Option<Arrived>, BodyFailure> {
         let Some(exchange) = &mut self.exchange else {
             self.body_over = true;
             return Err(BodyFailure::Incomplete);
@@ -93,9 +93,9 @@ impl Http {
         match exchange.take_body() {
             Body::Stream(mut stream) => {
                 let before = stream.received();
-                let arrived = stream.poll(tools.scratch, tools.now);
+                let arrived = stream.poll(io.scratch, io.now);
                 // With the framing of chunks.
-                tools.spend(usize::try_from(stream.received() - before).unwrap_or(usize::MAX));
+                io.spend(usize::try_from(stream.received() - before).unwrap_or(usize::MAX));
                 self.body_over = stream.is_over();
                 exchange.give_back(stream);
                 arrived.map(Some)
@@ -107,7 +107,7 @@ impl Http {
         }
     }
 
-    fn whole_body(&mut self, py: Python<'_>) -> PyResult<Told> {
+    fn whole_body(&mut self, py: Python<'_>) -> PyResult<ReceiveEvent> {
         self.body_over = true;
         match self.exchange.as_deref_mut().map_or(Body::Empty, Exchange::take_body) {
             Body::Memory(bytes, _lent) => Ok(piece(py, &bytes, false)),
@@ -121,7 +121,7 @@ impl Http {
     }
 
     // The client is told what was wrong with its body, if it is still there; the application learns that it has gone.
-    fn fail(&mut self, failure: BodyFailure, tools: &mut Tools<'_>) {
+    fn fail(&mut self, failure: BodyFailure, io: &mut Io<'_>) {
         self.failure = Some(failure);
         if let Some(exchange) = &mut self.exchange {
             match failure {
@@ -129,36 +129,38 @@ impl Http {
                     exchange.lose_client();
                     self.cut = Some(failure.reject().detail());
                 }
-                failure => exchange.refuse(failure.reject(), tools.clock),
+                failure => exchange.refuse(failure.reject(), io.clock),
             }
         }
     }
 
-    fn check_order(&self, said: &HttpSaid<'_>) -> PyResult<()> {
-        let why = match (self.stage, said, self.head.is_some()) {
-            (Stage::Start, HttpSaid::Start { .. } | HttpSaid::Hint(_), false)
-            | (Stage::Start, HttpSaid::Body { .. } | HttpSaid::File { .. }, true)
-            | (Stage::Head, HttpSaid::Body { .. } | HttpSaid::File { .. }, _)
-            | (Stage::Content, HttpSaid::Body { .. }, _)
-            | (Stage::Trailers, HttpSaid::Trailers { .. }, _) => return Ok(()),
-            (Stage::Start, HttpSaid::Start { .. }, true)
-            | (Stage::Head | Stage::Content, HttpSaid::Start { .. }, _) => "twice",
-            (Stage::Start, HttpSaid::Body { .. } | HttpSaid::File { .. }, false) => "before http.response.start",
-            (Stage::Content, HttpSaid::File { .. }, _) => "after http.response.body",
-            (_, HttpSaid::Hint(_), _) => "after http.response.start",
+    fn check_order(&self, event: &HttpSendEvent<'_>) -> PyResult<()> {
+        let why = match (self.stage, event, self.head.is_some()) {
+            (Stage::Start, HttpSendEvent::Start { .. } | HttpSendEvent::Hint(_), false)
+            | (Stage::Start, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, true)
+            | (Stage::Head, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, _)
+            | (Stage::Content, HttpSendEvent::Body { .. }, _)
+            | (Stage::Trailers, HttpSendEvent::Trailers { .. }, _) => return Ok(()),
+            (Stage::Start, HttpSendEvent::Start { .. }, true)
+            | (Stage::Head | Stage::Content, HttpSendEvent::Start { .. }, _) => "twice",
+            (Stage::Start, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, false) => {
+                "before http.response.start"
+            }
+            (Stage::Content, HttpSendEvent::File { .. }, _) => "after http.response.body",
+            (_, HttpSendEvent::Hint(_), _) => "after http.response.start",
             (Stage::Trailers, _, _) => "where http.response.trailers is due",
             (_, _, _) => "where it is not due",
         };
-        Err(said.out_of_order(why))
+        Err(event.out_of_order(why))
     }
 
     // The head leaves, with content behind it or without.
-    fn begin(&mut self, size: BodySize, tools: &mut Tools<'_>) -> Option<&mut Exchange> {
+    fn begin(&mut self, size: BodySize, io: &mut Io<'_>) -> Option<&mut Exchange> {
         let exchange = self.exchange.as_deref_mut()?;
         if let Some((head, _)) = self.head.take() {
             // Trailer fields need the chunked coding.
             let size = if self.trailers.is_some() { BodySize::Unknown } else { size };
-            exchange.begin(&head, size, tools.clock);
+            exchange.begin(&head, size, io.clock);
             self.place = None;
             self.stage = Stage::Head;
         }
@@ -222,7 +224,7 @@ impl Http {
     }
 }
 
-impl Conversation for Http {
+impl Session for Http {
     fn exchange(&mut self) -> Option<&mut Exchange> {
         self.exchange.as_deref_mut()
     }
@@ -250,11 +252,11 @@ impl Conversation for Http {
         self.cut
     }
 
-    fn receive(&mut self, py: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>> {
+    fn receive(&mut self, py: Python<'_>, io: &mut Io<'_>) -> PyResult<Next<ReceiveEvent>> {
         if !self.body_over && self.failure.is_none() {
-            match self.read(tools) {
+            match self.read(io) {
                 Ok(Some(Arrived::Bytes(count))) => {
-                    return Ok(Next::Now(piece(py, &tools.scratch[..count], !self.body_over)));
+                    return Ok(Next::Now(piece(py, &io.scratch[..count], !self.body_over)));
                 }
                 Ok(Some(Arrived::Later(at))) => {
                     // It is the client that keeps it from being answered: slow uploads must not use up the queue.
@@ -266,17 +268,17 @@ impl Conversation for Http {
                     return Ok(Next::Now(piece(py, b"", false)));
                 }
                 Ok(None) => return self.whole_body(py).map(Next::Now),
-                Err(failure) => self.fail(failure, tools),
+                Err(failure) => self.fail(failure, io),
             }
         }
         if self.exchange.is_none() || self.was_let_down() {
-            return Ok(Next::Now(Told::Disconnect));
+            return Ok(Next::Now(ReceiveEvent::Disconnect));
         }
         match self.ended.map(|at| at + HALF_CLOSED) {
-            Some(at) if at <= tools.now => {
+            Some(at) if at <= io.now => {
                 // Once it is told, it is so.
                 self.lose();
-                Ok(Next::Now(Told::Disconnect))
+                Ok(Next::Now(ReceiveEvent::Disconnect))
             }
             at => Ok(Next::Later(at)),
         }
@@ -292,40 +294,40 @@ impl Conversation for Http {
         }
     }
 
-    fn send(&mut self, said: Said<'_>, tools: &mut Tools<'_>) -> PyResult<()> {
-        let Said::Http(said) = said else { return Err(out_of_place("a WebSocket's message", "HTTP")) };
+    fn send(&mut self, event: SendEvent<'_>, io: &mut Io<'_>) -> PyResult<()> {
+        let SendEvent::Http(event) = event else { return Err(out_of_place("a WebSocket's message", "HTTP")) };
         if self.stage == Stage::Over {
-            return Err(said.out_of_order("after the response was complete"));
+            return Err(event.out_of_order("after the response was complete"));
         }
         if self.exchange.is_none() || self.was_let_down() {
             return Err(gone());
         }
-        self.check_order(&said)?;
-        match said {
-            HttpSaid::Start { head, trailers } => {
-                self.head = Some((head, tools.now + HEAD_WAITS));
+        self.check_order(&event)?;
+        match event {
+            HttpSendEvent::Start { head, trailers } => {
+                self.head = Some((head, io.now + HEAD_WAITS));
                 self.trailers = trailers.then(Vec::new);
                 Ok(())
             }
-            HttpSaid::Body { bytes, more } => {
+            HttpSendEvent::Body { bytes, more } => {
                 let length = bytes.as_bytes().len() as u64;
                 let size = if more { BodySize::Unknown } else { BodySize::Known(length) };
-                if let Some(exchange) = self.begin(size, tools) {
+                if let Some(exchange) = self.begin(size, io) {
                     exchange.write(content(&bytes)).map_err(|_| gone())?;
                 }
                 self.after_content(more)
             }
-            HttpSaid::File { file, length } => {
-                if let Some(exchange) = self.begin(BodySize::Known(length), tools) {
+            HttpSendEvent::File { file, length } => {
+                if let Some(exchange) = self.begin(BodySize::Known(length), io) {
                     exchange.write_file(FileSpan { file, offset: 0, length });
                 }
                 self.after_content(false)
             }
-            HttpSaid::Trailers { lines, more } => {
+            HttpSendEvent::Trailers { lines, more } => {
                 self.trail(&lines, more);
                 Ok(())
             }
-            HttpSaid::Hint(lines) => {
+            HttpSendEvent::Hint(lines) => {
                 if let Some(exchange) = self.exchange.as_deref_mut() {
                     exchange.early_hints(&lines);
                 }
@@ -334,7 +336,7 @@ impl Conversation for Http {
         }
     }
 
-    fn drain(&mut self, tools: &mut Tools<'_>) -> PyResult<Next<()>> {
+    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<Next<()>> {
         if self.cut.is_some() {
             return Err(gone());
         }
@@ -342,7 +344,7 @@ impl Conversation for Http {
         if is_decided(exchange.progress()) {
             return Ok(Next::Now(()));
         }
-        let drained = self.stall.check(exchange, tools);
+        let drained = self.stall.check(exchange, io);
         let takes_nothing = !exchange.has_failed();
         drained.map_err(|()| {
             if takes_nothing {
@@ -356,15 +358,15 @@ impl Conversation for Http {
         })
     }
 
-    fn look(&mut self, tools: &mut Tools<'_>) {
+    fn advance(&mut self, io: &mut Io<'_>) {
         let Some(exchange) = self.exchange.as_deref_mut() else { return };
         if exchange.has_failed() || (exchange.has_ended() && exchange.presence() == Presence::Gone) {
             self.lose();
         } else if exchange.has_ended() {
-            self.ended.get_or_insert(tools.now);
+            self.ended.get_or_insert(io.now);
         }
-        if self.head_due().is_some_and(|at| at <= tools.now) {
-            self.begin(BodySize::Unknown, tools);
+        if self.head_due().is_some_and(|at| at <= io.now) {
+            self.begin(BodySize::Unknown, io);
             self.end_event_stream();
         }
     }
@@ -379,7 +381,7 @@ impl Conversation for Http {
     }
 
     // What has an end of its own is finished, or cut off with the server.
-    fn stop(&mut self, _: &mut Tools<'_>) {
+    fn stop(&mut self, _: &mut Io<'_>) {
         self.stopping = true;
         self.end_event_stream();
     }
@@ -390,15 +392,15 @@ impl Conversation for Http {
         }
     }
 
-    fn returned(&mut self, tools: &mut Tools<'_>) -> Option<&'static str> {
+    fn returned(&mut self, io: &mut Io<'_>) -> Option<&'static str> {
         let exchange = self.exchange.as_deref_mut()?;
         match exchange.progress() {
             Progress::Waiting if self.head.is_none() => {
-                exchange.refuse(Reject::AppFailed, tools.clock);
+                exchange.refuse(Reject::AppFailed, io.clock);
                 Some("returned without a response")
             }
             Progress::Waiting => {
-                exchange.refuse(Reject::AppFailed, tools.clock);
+                exchange.refuse(Reject::AppFailed, io.clock);
                 Some("returned before it sent any content")
             }
             Progress::Begun => {
@@ -409,13 +411,13 @@ impl Conversation for Http {
         }
     }
 
-    fn raised(&mut self, tools: &mut Tools<'_>) {
+    fn raised(&mut self, io: &mut Io<'_>) {
         if let Some(exchange) = self.exchange.as_deref_mut() {
-            exchange.refuse(Reject::AppFailed, tools.clock);
+            exchange.refuse(Reject::AppFailed, io.clock);
         }
     }
 }
 
-fn piece(py: Python<'_>, bytes: &[u8], more: bool) -> Told {
-    Told::Request(PyBytes::new(py, bytes).unbind(), more)
+fn piece(py: Python<'_>, bytes: &[u8], more: bool) -> ReceiveEvent {
+    ReceiveEvent::Request(PyBytes::new(py, bytes).unbind(), more)
 }

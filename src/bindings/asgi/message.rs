@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
-use super::conversation::Told;
-use super::socket_message::SocketSaid;
+use super::session::ReceiveEvent;
+use super::socket_message::SocketSendEvent;
 use crate::engine::exchange::{Content, ZERO_COPY};
 use crate::http::head::ResponseHead;
 use crate::interface::outgoing::{self, AppError};
@@ -19,27 +19,27 @@ use crate::net::descriptor;
 use crate::websocket::receive::Event;
 
 /// The message that tells the application.
-pub fn telling(py: Python<'_>, told: Told) -> PyResult<Bound<'_, PyDict>> {
+pub fn to_dict(py: Python<'_>, event: ReceiveEvent) -> PyResult<Bound<'_, PyDict>> {
     let message = PyDict::new(py);
-    let kind = match told {
-        Told::Request(body, more) => {
+    let kind = match event {
+        ReceiveEvent::Request(body, more) => {
             message.set_item(intern!(py, "body"), body)?;
             message.set_item(intern!(py, "more_body"), more)?;
             intern!(py, "http.request")
         }
-        Told::Disconnect => intern!(py, "http.disconnect"),
-        Told::Connect => intern!(py, "websocket.connect"),
-        Told::Received(Event::Text(text)) => {
+        ReceiveEvent::Disconnect => intern!(py, "http.disconnect"),
+        ReceiveEvent::Connect => intern!(py, "websocket.connect"),
+        ReceiveEvent::Received(Event::Text(text)) => {
             message.set_item(intern!(py, "text"), text)?;
             intern!(py, "websocket.receive")
         }
-        Told::Received(Event::Binary(bytes)) => {
+        ReceiveEvent::Received(Event::Binary(bytes)) => {
             message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?;
             intern!(py, "websocket.receive")
         }
         // Control frames are the server's own.
-        Told::Received(_) => intern!(py, "websocket.receive"),
-        Told::Closed(code, reason) => {
+        ReceiveEvent::Received(_) => intern!(py, "websocket.receive"),
+        ReceiveEvent::Closed(code, reason) => {
             message.set_item(intern!(py, "code"), code)?;
             message.set_item(intern!(py, "reason"), reason)?;
             intern!(py, "websocket.disconnect")
@@ -50,22 +50,22 @@ pub fn telling(py: Python<'_>, told: Told) -> PyResult<Bound<'_, PyDict>> {
 }
 
 /// A message of the application's, judged.
-pub enum Said<'py> {
+pub enum SendEvent<'py> {
     /// About a response.
-    Http(HttpSaid<'py>),
+    Http(HttpSendEvent<'py>),
     /// About a WebSocket.
-    WebSocket(SocketSaid<'py>),
+    WebSocket(SocketSendEvent<'py>),
 }
 
-impl<'py> Said<'py> {
+impl<'py> SendEvent<'py> {
     /// Bytes of content in it.
     pub fn size(&self) -> usize {
         match self {
-            Self::Http(HttpSaid::Body { bytes, .. }) | Self::WebSocket(SocketSaid::Binary(bytes)) => {
+            Self::Http(HttpSendEvent::Body { bytes, .. }) | Self::WebSocket(SocketSendEvent::Binary(bytes)) => {
                 bytes.as_bytes().len()
             }
             // In characters, which is near enough.
-            Self::WebSocket(SocketSaid::Text(text)) => text.len().unwrap_or_default(),
+            Self::WebSocket(SocketSendEvent::Text(text)) => text.len().unwrap_or_default(),
             _ => 0,
         }
     }
@@ -74,16 +74,16 @@ impl<'py> Said<'py> {
     pub fn read(message: &Bound<'py, PyAny>, to_websocket: bool) -> PyResult<Self> {
         let message = Message::new(message)?;
         if to_websocket {
-            return SocketSaid::of(message).map(Self::WebSocket);
+            return SocketSendEvent::of(message).map(Self::WebSocket);
         }
-        HttpSaid::of(&message)?
+        HttpSendEvent::of(&message)?
             .map(Self::Http)
             .ok_or_else(|| out_of_place(&format!("a message of type {:?}", message.kind), "HTTP"))
     }
 }
 
 /// A message about a response, judged.
-pub enum HttpSaid<'py> {
+pub enum HttpSendEvent<'py> {
     /// `http.response.start`.
     Start {
         /// Status and fields.
@@ -116,7 +116,7 @@ pub enum HttpSaid<'py> {
     Hint(Vec<u8>),
 }
 
-impl<'py> HttpSaid<'py> {
+impl<'py> HttpSendEvent<'py> {
     /// What a message says of a response; `None` if it is about something else.
     pub fn of(message: &Message<'_, 'py>) -> PyResult<Option<Self>> {
         let py = message.fields.py();
@@ -149,7 +149,7 @@ impl<'py> HttpSaid<'py> {
     }
 }
 
-/// The complaint about something that is said where it means nothing.
+/// The complaint about something that is event where it means nothing.
 pub fn out_of_place(what: &str, place: &str) -> PyErr {
     PyValueError::new_err(format!("send: {what} has no place in {place}"))
 }
@@ -179,17 +179,17 @@ impl<'a, 'py> Message<'a, 'py> {
         Ok(message)
     }
 
-    fn start(&self) -> PyResult<HttpSaid<'py>> {
+    fn start(&self) -> PyResult<HttpSendEvent<'py>> {
         let py = self.fields.py();
         let status = self.required("status")?;
         let code: i64 = status.extract().map_err(|_| self.wrong_type("status", "an int", &status))?;
         let code = u16::try_from(code).map_err(|_| self.wrong_status(AppError::StatusRange))?;
         let mut head = outgoing::status_code(code).map_err(|error| self.wrong_status(error))?;
         self.each_header(|name, value| outgoing::field(&mut head, name, value).map(drop))?;
-        Ok(HttpSaid::Start { head, trailers: self.flag(intern!(py, "trailers"))? })
+        Ok(HttpSendEvent::Start { head, trailers: self.flag(intern!(py, "trailers"))? })
     }
 
-    fn file(&self) -> PyResult<HttpSaid<'py>> {
+    fn file(&self) -> PyResult<HttpSendEvent<'py>> {
         let path = self.required("path")?;
         let path = path.cast::<PyString>().map_err(|_| self.wrong_type("path", "a str", &path))?;
         // As everywhere in Python, what is no UTF-8 of a file's name is there as lone surrogates.
@@ -200,10 +200,10 @@ impl<'a, 'py> Message<'a, 'py> {
             let message = "http.response.pathsend: \"path\" must be that of a regular file of known size";
             return Err(PyValueError::new_err(message));
         };
-        Ok(HttpSaid::File { file, length })
+        Ok(HttpSendEvent::File { file, length })
     }
 
-    fn hint(&self) -> PyResult<HttpSaid<'py>> {
+    fn hint(&self) -> PyResult<HttpSendEvent<'py>> {
         let links = self.required("links")?;
         let mut hints = Vec::new();
         for link in links.try_iter().map_err(|_| self.wrong_type("links", "an iterable of bytes", &links))? {
@@ -211,7 +211,7 @@ impl<'a, 'py> Message<'a, 'py> {
             let value = link.extract::<&[u8]>().map_err(|_| self.wrong_type("links", "bytes", &link))?;
             outgoing::loose_field(&mut hints, b"Link", value).map_err(|error| self.wrong_field(b"Link", error))?;
         }
-        Ok(HttpSaid::Hint(hints))
+        Ok(HttpSendEvent::Hint(hints))
     }
 
     /// The value of a key, if it is there.

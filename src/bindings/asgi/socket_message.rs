@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use super::message::{HttpSaid, Message, out_of_place};
+use super::message::{HttpSendEvent, Message, out_of_place};
 use crate::http::head::ResponseHead;
 use crate::http::status::Status;
 use crate::interface::outgoing::{self, AppError};
@@ -15,7 +15,7 @@ use crate::websocket::close;
 const CODES: &str = "must be a code that may be sent (RFC 6455 7.4): 1000 to 1003, 1007 to 1014, 3000 to 4999";
 
 /// A message of the application's about a WebSocket, judged.
-pub enum SocketSaid<'py> {
+pub enum SocketSendEvent<'py> {
     /// `websocket.accept`.
     Accept {
         /// The subprotocol that is chosen.
@@ -35,10 +35,10 @@ pub enum SocketSaid<'py> {
         reason: String,
     },
     /// `websocket.http.response.…`: a response instead.
-    Denial(HttpSaid<'py>),
+    Denial(HttpSendEvent<'py>),
 }
 
-impl<'py> SocketSaid<'py> {
+impl<'py> SocketSendEvent<'py> {
     /// Reads and judges a message.
     pub fn of(mut message: Message<'_, 'py>) -> PyResult<Self> {
         let py = message.fields.py();
@@ -70,7 +70,7 @@ impl<'py> SocketSaid<'py> {
                     return Err(place);
                 };
                 message.kind = kind;
-                HttpSaid::of(&message)?.map(Self::Denial).ok_or(place)
+                HttpSendEvent::of(&message)?.map(Self::Denial).ok_or(place)
             }
         }
     }
@@ -87,7 +87,7 @@ impl<'py> SocketSaid<'py> {
     }
 }
 
-fn accept<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSaid<'py>> {
+fn accept<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSendEvent<'py>> {
     let py = message.fields.py();
     let protocol = match message.get(intern!(py, "subprotocol"))?.filter(|protocol| !protocol.is_none()) {
         Some(protocol) => {
@@ -110,16 +110,16 @@ fn accept<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSaid<'py>> {
         let message = "websocket.accept: \"headers\" must not speak of the handshake itself; \"subprotocol\" does";
         return Err(PyValueError::new_err(message));
     }
-    Ok(SocketSaid::Accept { protocol, head })
+    Ok(SocketSendEvent::Accept { protocol, head })
 }
 
-fn payload<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSaid<'py>> {
+fn payload<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSendEvent<'py>> {
     let py = message.fields.py();
     let given = |key| message.get(key).map(|value| value.filter(|value| !value.is_none()));
     match (given(intern!(py, "bytes"))?, given(intern!(py, "text"))?) {
-        (Some(_), None) => Ok(SocketSaid::Binary(message.bytes(intern!(py, "bytes"))?)),
+        (Some(_), None) => Ok(SocketSendEvent::Binary(message.bytes(intern!(py, "bytes"))?)),
         (None, Some(text)) => match text.cast_into::<PyString>() {
-            Ok(text) => message.text("text", &text).map(drop).map(|()| SocketSaid::Text(text)),
+            Ok(text) => message.text("text", &text).map(drop).map(|()| SocketSendEvent::Text(text)),
             Err(error) => Err(message.wrong_type("text", "a str", &error.into_inner())),
         },
         _ => Err(PyValueError::new_err("websocket.send: either \"bytes\" or \"text\" is required")),

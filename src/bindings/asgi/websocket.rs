@@ -1,4 +1,4 @@
-//! One WebSocket as a conversation with the application: the handshake, messages both ways, and how it ends. What the
+//! One WebSocket as a session with the application: the handshake, messages both ways, and how it ends. What the
 //! client sends is read as far as the application takes it; pings are answered and asked without the application.
 
 mod holding;
@@ -13,14 +13,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytesMethods;
 
 use self::holding::size;
-use super::conversation::{Conversation, Next, Stall, Told, Tools};
 use super::http::Http;
-use super::message::{Said, content, out_of_place};
-use super::socket_message::SocketSaid;
+use super::message::{SendEvent, content, out_of_place};
+use super::session::{Io, Next, ReceiveEvent, Session, Stall};
+use super::socket_message::SocketSendEvent;
 use crate::bindings::errors::gone;
-use crate::engine::crew::Place;
 use crate::engine::exchange::{Content, Exchange, Progress};
 use crate::engine::options::Options;
+use crate::engine::scheduling::pool::AdmissionGuard;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
@@ -48,13 +48,13 @@ enum Stage {
     Over,
 }
 
-/// The conversation.
+/// The session.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 pub struct WebSocket {
     // Absent once nothing more is to be sent or read, and while a response is given instead.
     exchange: Option<Box<Exchange>>,
     // Counts the handshake as a request that waits for its answer.
-    place: Option<Place>,
+    place: Option<AdmissionGuard>,
     stage: Stage,
     handshake: Handshake,
     queue_size: usize,
@@ -89,10 +89,10 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// The conversation that `exchange` asks for.
+    /// The session that `exchange` asks for.
     pub fn new(
         exchange: Box<Exchange>,
-        place: Place,
+        place: AdmissionGuard,
         handshake: Handshake,
         options: &Options,
         memory: &Arc<Memory>,
@@ -126,19 +126,19 @@ impl WebSocket {
         }
     }
 
-    fn accept(&mut self, protocol: Option<&str>, mut head: ResponseHead, tools: &mut Tools<'_>) -> PyResult<()> {
+    fn accept(&mut self, protocol: Option<&str>, mut head: ResponseHead, io: &mut Io<'_>) -> PyResult<()> {
         if !self.handshake.answer(&mut head, protocol) {
             let message = "websocket.accept: \"subprotocol\" must be one of those that the client speaks";
             return Err(PyValueError::new_err(message));
         }
         let exchange = self.exchange.as_deref_mut().ok_or_else(gone)?;
-        self.input = exchange.upgrade(&head, tools.clock);
+        self.input = exchange.upgrade(&head, io.clock);
         self.place = None;
         self.stage = Stage::Open;
-        self.pulse.hear(tools.now);
+        self.pulse.hear(io.now);
         self.more = true;
         if self.stopping {
-            self.go_away(tools.now);
+            self.go_away(io.now);
         }
         Ok(())
     }
@@ -148,9 +148,9 @@ impl WebSocket {
     }
 
     // 403 is how a handshake is turned down (ASGI, "Close").
-    fn turn_down(&mut self, tools: &mut Tools<'_>) {
+    fn turn_down(&mut self, io: &mut Io<'_>) {
         if let (Some(exchange), Ok(head)) = (self.exchange.as_deref_mut(), outgoing::status_code(403)) {
-            exchange.begin(&head, BodySize::Known(0), tools.clock);
+            exchange.begin(&head, BodySize::Known(0), io.clock);
             exchange.finish();
         }
         self.stage = Stage::Over;
@@ -163,9 +163,9 @@ impl WebSocket {
         }
     }
 
-    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8], tools: &mut Tools<'_>) {
+    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8], io: &mut Io<'_>) {
         let Some(exchange) = self.exchange.as_deref_mut() else { return };
-        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes, tools.compressors)) {
+        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes, io.compressors)) {
             Some(small) => {
                 let length = small.len();
                 exchange.put(|out| frame::header(out, opcode, length, true), Some(Content::Owned(Box::new(small))));
@@ -186,7 +186,7 @@ impl WebSocket {
         }
     }
 
-    // Nothing more is said or heard; what is queued still leaves.
+    // Nothing more is event or heard; what is queued still leaves.
     fn conclude(&mut self) {
         if let Some(exchange) = self.exchange.as_deref_mut() {
             exchange.finish();
@@ -213,7 +213,7 @@ impl WebSocket {
     }
 }
 
-impl Conversation for WebSocket {
+impl Session for WebSocket {
     fn exchange(&mut self) -> Option<&mut Exchange> {
         match &mut self.stage {
             Stage::Denied(http) => http.exchange(),
@@ -255,99 +255,103 @@ impl Conversation for WebSocket {
         }
     }
 
-    fn receive(&mut self, _: Python<'_>, tools: &mut Tools<'_>) -> PyResult<Next<Told>> {
+    fn receive(&mut self, _: Python<'_>, io: &mut Io<'_>) -> PyResult<Next<ReceiveEvent>> {
         if !std::mem::replace(&mut self.connect_told, true) {
-            return Ok(Next::Now(Told::Connect));
+            return Ok(Next::Now(ReceiveEvent::Connect));
         }
         if matches!(self.stage, Stage::Connecting) {
             // An end that came with the handshake is announced by no further event.
-            self.look(tools);
+            self.advance(io);
         }
         if self.queue.is_empty() {
             self.paused = false;
-            self.pump(tools);
+            self.pump(io);
         }
         if let Some(event) = self.queue.pop_front() {
             self.queued -= size(&event);
-            self.count(tools.now);
-            self.share.progress(tools.now);
-            tools.spend(size(&event));
-            return Ok(Next::Now(Told::Received(event)));
+            self.count(io.now);
+            self.share.progress(io.now);
+            io.spend(size(&event));
+            return Ok(Next::Now(ReceiveEvent::Received(event)));
         }
         if let Stage::Denied(http) = &self.stage {
             self.lost |= http.was_let_down();
         }
         Ok(match &self.end {
-            Some((code, reason)) => Next::Now(Told::Closed(*code, reason.clone())),
-            None if self.lost || self.exchange.is_none() => Next::Now(Told::Closed(close::ABNORMAL, String::new())),
+            Some((code, reason)) => Next::Now(ReceiveEvent::Closed(*code, reason.clone())),
+            None if self.lost || self.exchange.is_none() => {
+                Next::Now(ReceiveEvent::Closed(close::ABNORMAL, String::new()))
+            }
             None => Next::Later(None),
         })
     }
 
     fn pause(&mut self, _: Instant) {}
 
-    fn send(&mut self, said: Said<'_>, tools: &mut Tools<'_>) -> PyResult<()> {
-        let Said::WebSocket(said) = said else { return Err(out_of_place("a response's message", "a WebSocket")) };
-        match (&mut self.stage, said) {
-            (Stage::Denied(http), SocketSaid::Denial(said)) => http.send(Said::Http(said), tools),
-            (Stage::Denied(_), said) => Err(said.out_of_order("where a response was begun instead")),
+    fn send(&mut self, event: SendEvent<'_>, io: &mut Io<'_>) -> PyResult<()> {
+        let SendEvent::WebSocket(event) = event else {
+            return Err(out_of_place("a response's message", "a WebSocket"));
+        };
+        match (&mut self.stage, event) {
+            (Stage::Denied(http), SocketSendEvent::Denial(event)) => http.send(SendEvent::Http(event), io),
+            (Stage::Denied(_), event) => Err(event.out_of_order("where a response was begun instead")),
             _ if self.lost => Err(gone()),
-            (Stage::Connecting, SocketSaid::Accept { protocol, head }) => {
-                self.accept(protocol.as_deref(), head, tools)?;
-                self.pump(tools);
+            (Stage::Connecting, SocketSendEvent::Accept { protocol, head }) => {
+                self.accept(protocol.as_deref(), head, io)?;
+                self.pump(io);
                 Ok(())
             }
-            (Stage::Connecting, SocketSaid::Close { .. }) => {
-                self.turn_down(tools);
+            (Stage::Connecting, SocketSendEvent::Close { .. }) => {
+                self.turn_down(io);
                 Ok(())
             }
-            (Stage::Connecting, SocketSaid::Denial(said)) => {
+            (Stage::Connecting, SocketSendEvent::Denial(event)) => {
                 let (Some(exchange), Some(place)) = (self.exchange.take(), self.place.take()) else {
                     return Err(gone());
                 };
-                let mut http = Box::new(Http::new(exchange, place, tools.now));
+                let mut http = Box::new(Http::new(exchange, place, io.now));
                 if self.stopping {
-                    http.stop(tools);
+                    http.stop(io);
                 }
-                let sent = http.send(Said::Http(said), tools);
+                let sent = http.send(SendEvent::Http(event), io);
                 self.stage = Stage::Denied(http);
                 sent
             }
-            (Stage::Connecting, said) => Err(said.out_of_order("before websocket.accept")),
-            (Stage::Open, SocketSaid::Text(text)) => {
+            (Stage::Connecting, event) => Err(event.out_of_order("before websocket.accept")),
+            (Stage::Open, SocketSendEvent::Text(text)) => {
                 let bytes = text.to_str()?.as_bytes();
-                self.message(Opcode::Text, Content::Borrowed(bytes), bytes, tools);
+                self.message(Opcode::Text, Content::Borrowed(bytes), bytes, io);
                 Ok(())
             }
-            (Stage::Open, SocketSaid::Binary(bytes)) => {
-                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes(), tools);
+            (Stage::Open, SocketSendEvent::Binary(bytes)) => {
+                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes(), io);
                 Ok(())
             }
-            (Stage::Open, SocketSaid::Close { code, reason }) => {
-                self.close(code, &reason, tools.now);
-                self.pump(tools);
+            (Stage::Open, SocketSendEvent::Close { code, reason }) => {
+                self.close(code, &reason, io.now);
+                self.pump(io);
                 Ok(())
             }
-            (Stage::Open, said) => Err(said.out_of_order("after websocket.accept")),
+            (Stage::Open, event) => Err(event.out_of_order("after websocket.accept")),
             // The specification wants an error of the system's kind once it is over.
             (Stage::Closing(_) | Stage::Over, _) => Err(gone()),
         }
     }
 
-    fn drain(&mut self, tools: &mut Tools<'_>) -> PyResult<Next<()>> {
+    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<Next<()>> {
         if let Stage::Denied(http) = &mut self.stage {
-            return http.drain(tools);
+            return http.drain(io);
         }
         let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(Next::Now(())) };
-        self.stall.check(exchange, tools).map_err(|()| {
+        self.stall.check(exchange, io).map_err(|()| {
             self.lose();
             gone()
         })
     }
 
-    fn look(&mut self, tools: &mut Tools<'_>) {
+    fn advance(&mut self, io: &mut Io<'_>) {
         match &mut self.stage {
-            Stage::Denied(http) => return http.look(tools),
+            Stage::Denied(http) => return http.advance(io),
             Stage::Connecting => {
                 // Nobody half-closes a WebSocket that is not open yet.
                 if self.exchange.as_ref().is_some_and(|exchange| exchange.has_ended()) {
@@ -355,18 +359,18 @@ impl Conversation for WebSocket {
                 }
                 return;
             }
-            Stage::Closing(end) if *end <= tools.now => return self.conclude(),
+            Stage::Closing(end) if *end <= io.now => return self.conclude(),
             Stage::Open | Stage::Closing(_) | Stage::Over => {}
         }
         if self.exchange.as_ref().is_some_and(|exchange| exchange.has_failed()) {
             return self.lose();
         }
-        self.pump(tools);
-        if matches!(self.stage, Stage::Open) && self.deadline.is_over(tools.now) {
+        self.pump(io);
+        if matches!(self.stage, Stage::Open) && self.deadline.is_over(io.now) {
             let why = "a WebSocket's message came too slowly";
-            self.cut(why, close::POLICY_VIOLATION, "the message came too slowly", tools.now);
+            self.cut(why, close::POLICY_VIOLATION, "the message came too slowly", io.now);
         }
-        self.keep_alive(tools.now);
+        self.keep_alive(io.now);
     }
 
     fn due(&self) -> Option<Instant> {
@@ -383,12 +387,12 @@ impl Conversation for WebSocket {
         if let Stage::Denied(http) = &self.stage { http.head_due() } else { None }
     }
 
-    fn stop(&mut self, tools: &mut Tools<'_>) {
+    fn stop(&mut self, io: &mut Io<'_>) {
         self.stopping = true;
         if let Stage::Denied(http) = &mut self.stage {
-            http.stop(tools);
+            http.stop(io);
         }
-        self.go_away(tools.now);
+        self.go_away(io.now);
     }
 
     fn lose(&mut self) {
@@ -407,32 +411,32 @@ impl Conversation for WebSocket {
         self.end.get_or_insert((close::ABNORMAL, String::new()));
     }
 
-    fn returned(&mut self, tools: &mut Tools<'_>) -> Option<&'static str> {
-        self.clear(tools.now);
+    fn returned(&mut self, io: &mut Io<'_>) -> Option<&'static str> {
+        self.clear(io.now);
         match &mut self.stage {
-            Stage::Denied(http) => http.returned(tools),
+            Stage::Denied(http) => http.returned(io),
             Stage::Connecting if !self.lost => {
-                self.raised(tools);
+                self.raised(io);
                 Some("returned without accepting or closing the WebSocket")
             }
             _ => {
-                self.close(close::NORMAL, "", tools.now);
+                self.close(close::NORMAL, "", io.now);
                 None
             }
         }
     }
 
-    fn raised(&mut self, tools: &mut Tools<'_>) {
-        self.clear(tools.now);
+    fn raised(&mut self, io: &mut Io<'_>) {
+        self.clear(io.now);
         match &mut self.stage {
-            Stage::Denied(http) => http.raised(tools),
+            Stage::Denied(http) => http.raised(io),
             Stage::Connecting => {
                 if let Some(exchange) = self.exchange.as_deref_mut() {
-                    exchange.refuse(Reject::AppFailed, tools.clock);
+                    exchange.refuse(Reject::AppFailed, io.clock);
                 }
                 self.stage = Stage::Over;
             }
-            _ => self.close(close::INTERNAL_ERROR, "", tools.now),
+            _ => self.close(close::INTERNAL_ERROR, "", io.now),
         }
     }
 
@@ -441,8 +445,8 @@ impl Conversation for WebSocket {
     }
 
     // What was not taken yet goes with it: a client that comes back sends it again.
-    fn evict(&mut self, tools: &mut Tools<'_>) {
-        self.cut("a WebSocket made room for others", close::TRY_AGAIN_LATER, "no memory for messages", tools.now);
-        self.clear(tools.now);
+    fn evict(&mut self, io: &mut Io<'_>) {
+        self.cut("a WebSocket made room for others", close::TRY_AGAIN_LATER, "no memory for messages", io.now);
+        self.clear(io.now);
     }
 }

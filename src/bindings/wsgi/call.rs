@@ -13,11 +13,11 @@ use pyo3::types::{PyAny, PyBytes, PyList, PyMapping, PyString, PyTuple};
 use crate::bindings::errors::{Failure, ended};
 use crate::bindings::ffi::{self, with_latin1};
 use crate::bindings::reporter::{DEBUG, log};
-use crate::engine::body::BodyStream;
 use crate::engine::clock::Clock;
-use crate::engine::exchange::{Content, Exchange, Gone, Progress};
-use crate::engine::in_flight::Cut;
-use crate::engine::wire::Wire;
+use crate::engine::exchange::in_flight::Cut;
+use crate::engine::exchange::{Content, Disconnected, Exchange, Progress};
+use crate::engine::transport::Transport;
+use crate::engine::transport::body::BodyStream;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing::{self, AppError, Kept, Misfit};
@@ -43,7 +43,7 @@ struct State {
     cut: Option<(String, &'static str)>,
     // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
     // connection open.
-    wire: Weak<Wire>,
+    transport: Weak<Transport>,
 }
 
 impl State {
@@ -80,7 +80,7 @@ impl Call {
             gone: false,
             told: false,
             cut: None,
-            wire: Weak::new(),
+            transport: Weak::new(),
         };
         Self { state: Mutex::new(state), input: input.clone().unbind() }
     }
@@ -116,7 +116,7 @@ impl Call {
 
     /// The application keeps something of this call, which may ask for the client later.
     pub fn outlive(&self, exchange: &Exchange) {
-        self.lock().wire = Arc::downgrade(&exchange.wire());
+        self.lock().transport = Arc::downgrade(&exchange.transport());
     }
 
     /// Whether the application was told that the client has gone: it owes no response then.
@@ -138,9 +138,9 @@ impl Call {
         if !cut.covers(exchange) && !is_quiet_stream() {
             return None;
         }
-        let (place, wire) = (place(exchange), Arc::downgrade(&exchange.wire()));
+        let (place, transport) = (place(exchange), Arc::downgrade(&exchange.transport()));
         state.cut = Some((place, cut.why()));
-        state.wire = wire;
+        state.transport = transport;
         state.exchange.take()
     }
 
@@ -227,23 +227,23 @@ impl Call {
     }
 
     /// Queues content and sees to it that it leaves; waits for a client that is far behind.
-    pub fn write_content(&self, py: Python<'_>, content: Content<'_>) -> Result<(), Gone> {
+    pub fn write_content(&self, py: Python<'_>, content: Content<'_>) -> Result<(), Disconnected> {
         let behind = {
             let mut state = self.lock();
             if state.gone {
-                return Err(Gone);
+                return Err(Disconnected);
             }
-            let Some(exchange) = state.exchange.as_deref_mut() else { return Err(Gone) };
+            let Some(exchange) = state.exchange.as_deref_mut() else { return Err(Disconnected) };
             let queued = exchange.write(content).and_then(|()| exchange.push());
             let behind = exchange.behind();
             if queued.is_err() {
                 state.lose_client();
-                return Err(Gone);
+                return Err(Disconnected);
             }
             behind
         };
         let Some(behind) = behind else { return Ok(()) };
-        py.detach(|| behind.catch_up()).inspect_err(|_| self.lock().lose_client())
+        py.detach(|| behind.wait_drained()).inspect_err(|_| self.lock().lose_client())
     }
 }
 
@@ -331,7 +331,7 @@ impl Call {
         let mut state = self.lock();
         let presence = match &state.exchange {
             Some(exchange) => Some(exchange.presence()),
-            None => state.wire.upgrade().map(|wire| wire.stream().presence()),
+            None => state.transport.upgrade().map(|transport| transport.stream().presence()),
         };
         let gone = presence != Some(Presence::Here);
         state.told |= gone;

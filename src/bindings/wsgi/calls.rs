@@ -11,8 +11,8 @@ use super::call::{Call, place};
 use crate::bindings::ffi::call;
 use crate::bindings::reporter::{ERROR, LoggingReporter, log};
 use crate::engine::exchange::Exchange;
+use crate::engine::exchange::in_flight::{Cut, InFlight};
 use crate::engine::gateway::{Reporter, Severity};
-use crate::engine::in_flight::{Cut, InFlight};
 
 // What one worker makes its calls with.
 struct Slot {

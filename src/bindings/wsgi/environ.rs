@@ -13,7 +13,7 @@ use crate::http::origin::Client;
 use crate::interface::cgi::{self, Facts, Name};
 use crate::interface::shape;
 
-use super::kit::Kit;
+use super::call_objects::CallObjects;
 use super::template::Template;
 
 /// Templates of one worker: clients cannot make it more.
@@ -48,8 +48,13 @@ impl<'py> Builder<'py> {
         Ok(Self { bases, names: FieldNames::default(), places })
     }
 
-    /// The environ of one exchange, with the objects of `kit`.
-    pub fn build(&mut self, py: Python<'py>, exchange: &Exchange, kit: &mut Kit<'py>) -> PyResult<Bound<'py, PyDict>> {
+    /// The environ of one exchange, with the objects of `objects`.
+    pub fn build(
+        &mut self,
+        py: Python<'py>,
+        exchange: &Exchange,
+        objects: &mut CallObjects<'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.request();
         let digest = shape::digest(head, &facts(exchange));
         let Self { bases, names, places } = self;
@@ -64,18 +69,23 @@ impl<'py> Builder<'py> {
             }
         }
         let (Some(template), Some(different)) = (&mut place.template, different) else {
-            return self.assemble(py, exchange, kit);
+            return self.assemble(py, exchange, objects);
         };
-        template.environ(py, exchange, different, kit)
+        template.environ(py, exchange, different, objects)
     }
 
     // Variable by variable.
-    fn assemble(&mut self, py: Python<'py>, exchange: &Exchange, kit: &Kit<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn assemble(
+        &mut self,
+        py: Python<'py>,
+        exchange: &Exchange,
+        objects: &CallObjects<'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let environ = match self.bases.get(exchange.listener()) {
             Some(base) => base.copy()?,
             None => PyDict::new(py),
         };
-        kit.equip(&environ, exchange.request().version())?;
+        objects.install(&environ, exchange.request().version())?;
         set_client(&environ, exchange.client())?;
         let mut outcome = Ok(());
         cgi::variables(exchange.request(), &facts(exchange), |name, value| {
@@ -87,11 +97,11 @@ impl<'py> Builder<'py> {
         Ok(environ)
     }
 
-    /// Lets go of the kit, of which the application keeps something: the templates must not keep it as well.
-    pub fn forget_kit(&mut self) {
+    /// Lets go of the objects, of which the application keeps something: the templates must not keep it as well.
+    pub fn forget_objects(&mut self) {
         for place in &mut self.places {
             // What could not be stripped is of no use.
-            if place.template.as_mut().is_some_and(|template| template.strip().is_err()) {
+            if place.template.as_mut().is_some_and(|template| template.clear().is_err()) {
                 place.template = None;
             }
         }

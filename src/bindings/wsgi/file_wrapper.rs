@@ -6,7 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyType};
 
 use crate::bindings::ffi;
-use crate::engine::output::FileSpan;
+use crate::engine::transport::output::FileSpan;
 use crate::net::descriptor;
 
 /// PEP 3333's optional platform-specific file handling.

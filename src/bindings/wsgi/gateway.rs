@@ -11,18 +11,18 @@ use crate::bindings::errors::{Failure, comes_of_departure, is_gone};
 use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, INFO, WARNING, log};
-use crate::engine::body::{Body, BodyFailure, BodyStream};
 use crate::engine::clock::Clock;
-use crate::engine::exchange::{Content, Exchange, Gone, Progress, ZERO_COPY};
+use crate::engine::exchange::{Content, Disconnected, Exchange, Progress, ZERO_COPY};
 use crate::engine::gateway::Gateway;
+use crate::engine::transport::body::{Body, BodyFailure, BodyStream};
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 
 use super::call::{Call, place};
+use super::call_objects::CallObjects;
 use super::calls::Calls;
 use super::environ::Builder;
 use super::file_wrapper::FileWrapper;
-use super::kit::Kit;
 
 /// One worker's gateway.
 pub struct WsgiGateway<'py> {
@@ -32,7 +32,7 @@ pub struct WsgiGateway<'py> {
     // Every call runs in a copy of it.
     context: Context,
     // For the next call, unless the application kept something of the last.
-    kit: Option<Kit<'py>>,
+    objects: Option<CallObjects<'py>>,
     // Where a stop finds the call that this worker is in, and the worker's number there.
     calls: Arc<Calls>,
     index: usize,
@@ -53,34 +53,35 @@ impl<'py> WsgiGateway<'py> {
     ) -> PyResult<Self> {
         let (environs, context) = (Builder::new(py, bases)?, Context::current(py)?);
         let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
-        Ok(Self { py, app, environs, context, kit: None, calls, index, ident, process: Process::this() })
+        Ok(Self { py, app, environs, context, objects: None, calls, index, ident, process: Process::this() })
     }
 
-    fn take_kit(&mut self) -> PyResult<Kit<'py>> {
+    fn take_objects(&mut self) -> PyResult<CallObjects<'py>> {
         // Looked at again: between two requests another thread may have got it from the garbage collector's lists.
-        if let Some(kit) = self.kit.take().filter(Kit::is_ours_alone) {
-            return Ok(kit);
+        if let Some(objects) = self.objects.take().filter(CallObjects::is_unshared) {
+            return Ok(objects);
         }
         // The templates may have the objects of the last one still, also where a panic has dropped it.
-        self.environs.forget_kit();
-        Kit::new(self.py, |call| self.calls.set(self.index, self.ident, call))
+        self.environs.forget_objects();
+        CallObjects::new(self.py, |call| self.calls.set(self.index, self.ident, call))
     }
 
     // From the call to the response's end. An error is one of the application's.
-    fn answer(&mut self, kit: &Kit<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
-        let result = ffi::call(&self.app, [environ.as_any(), kit.start_response.as_any()]);
+    fn answer(&mut self, objects: &CallObjects<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
+        let result = ffi::call(&self.app, [environ.as_any(), objects.start_response.as_any()]);
         self.process.leave_if_forked(self.py, result.as_ref().err())?;
         let result = result?;
         // What the application keeps of its environ is its own from here on.
         drop(environ);
         // A list or tuple is all there, and has no close(). Most have one item.
         if let Some(content) = only(&result)? {
-            return self.answer_whole(kit.call.get(), &[content], clock);
+            return self.answer_whole(objects.call.get(), &[content], clock);
         }
         if let Some(contents) = complete(&result)? {
-            return self.answer_whole(kit.call.get(), &contents, clock);
+            return self.answer_whole(objects.call.get(), &contents, clock);
         }
-        let response = Response { py: self.py, call: kit.call.get(), result: &result, clock, process: &self.process };
+        let response =
+            Response { py: self.py, call: objects.call.get(), result: &result, clock, process: &self.process };
         let answered = response.send();
         // close() is called exactly once, whatever happened, and what it raises harms no response.
         let closed = match result.getattr_opt(intern!(self.py, "close")) {
@@ -116,7 +117,7 @@ impl Gateway for WsgiGateway<'_> {
         let py = self.py;
         // From the call to the last thing that is let go, everything of the application's runs in this context.
         let entered = self.context.enter(py);
-        let (_entered, mut kit) = match entered.and_then(|entered| Ok((entered, self.take_kit()?))) {
+        let (_entered, mut objects) = match entered.and_then(|entered| Ok((entered, self.take_objects()?))) {
             Ok(prepared) => prepared,
             // Python is out of memory: the engine answers.
             Err(error) => {
@@ -127,26 +128,26 @@ impl Gateway for WsgiGateway<'_> {
         let body = exchange.take_body();
         let (has_body, streams) = (!matches!(body, Body::Empty), matches!(body, Body::Stream(_)));
         if has_body {
-            kit.input.get().open(body);
+            objects.input.get().open(body);
         }
-        let (ended, answered) = match self.environs.build(py, &exchange, &mut kit) {
+        let (ended, answered) = match self.environs.build(py, &exchange, &mut objects) {
             Ok(environ) => {
-                let started = kit.call.get().start(exchange, &kit.write, streams);
-                let answered = self.answer(&kit, environ, clock);
+                let started = objects.call.get().start(exchange, &objects.write, streams);
+                let answered = self.answer(&objects, environ, clock);
                 (started.end(), answered)
             }
             Err(error) => (Some(exchange), Err(error)),
         };
-        let stream = if streams { kit.input.get().close(py) } else { None };
+        let stream = if streams { objects.input.get().close(py) } else { None };
         let Some(mut exchange) = ended else {
             let failure = stream.as_deref().and_then(BodyStream::failure);
             if let Some(error) = answered.err().filter(|error| failure.is_none() && !is_gone(py, error)) {
-                log(py, ERROR, &failed(&kit.call.get().cut_place().unwrap_or_default()), Some(&error));
+                log(py, ERROR, &failed(&objects.call.get().cut_place().unwrap_or_default()), Some(&error));
             }
             self.calls.clear(self.index);
             return None;
         };
-        let told = || kit.call.get().knows_of_departure();
+        let told = || objects.call.get().knows_of_departure();
         match (answered, stream.as_deref().and_then(BodyStream::failure)) {
             // The application could not read its request: that is the client's doing.
             (Err(_), Some(failure @ BodyFailure::Incomplete)) => {
@@ -169,15 +170,15 @@ impl Gateway for WsgiGateway<'_> {
         if let Some(stream) = stream {
             exchange.give_back(stream);
         }
-        if kit.is_ours_alone() {
+        if objects.is_unshared() {
             if has_body {
-                kit.input.get().open(Body::Empty);
+                objects.input.get().open(Body::Empty);
             }
-            self.kit = Some(kit);
+            self.objects = Some(objects);
         } else {
             self.calls.clear(self.index);
-            kit.call.get().outlive(&exchange);
-            self.environs.forget_kit();
+            objects.call.get().outlive(&exchange);
+            self.environs.forget_objects();
         }
         Some(exchange)
     }
@@ -213,7 +214,7 @@ struct Response<'a, 'py> {
 // Nothing more needs to be sent: an error of the application, or a client that has gone.
 enum Stop {
     Error(PyErr),
-    Gone,
+    Disconnected,
 }
 
 impl From<PyErr> for Stop {
@@ -222,9 +223,9 @@ impl From<PyErr> for Stop {
     }
 }
 
-impl From<Gone> for Stop {
-    fn from(_: Gone) -> Self {
-        Self::Gone
+impl From<Disconnected> for Stop {
+    fn from(_: Disconnected) -> Self {
+        Self::Disconnected
     }
 }
 
@@ -232,7 +233,7 @@ impl Response<'_, '_> {
     fn send(mut self) -> PyResult<()> {
         match self.send_content() {
             Ok(()) => self.finish(),
-            Err(Stop::Gone) => {}
+            Err(Stop::Disconnected) => {}
             Err(Stop::Error(error)) => return Err(error),
         }
         Ok(())

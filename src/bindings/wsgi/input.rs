@@ -11,8 +11,8 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::bindings::errors::{Failure, os_error};
 use crate::bindings::ffi;
-use crate::engine::body::{Body, BodyFailure, BodyStream};
-use crate::engine::spool::{Lent, SpoolFile};
+use crate::engine::transport::body::{Body, BodyFailure, BodyStream};
+use crate::engine::transport::spool::{MemoryReservation, SpoolFile};
 
 /// Bytes read ahead at a time for `readline` and for reading to the end.
 const BLOCK: usize = 64 * 1024;
@@ -29,7 +29,7 @@ struct State {
     at: usize,
     source: Source,
     // Goes with the buffer.
-    _lent: Option<Lent>,
+    _lent: Option<MemoryReservation>,
 }
 
 enum Trouble {

@@ -14,8 +14,8 @@ use crate::http::origin::Client;
 use crate::http::target::percent_decode;
 use crate::interface::shape::Shape;
 
+use super::call_objects::CallObjects;
 use super::environ::{facts, key, set_client, set_port};
-use super::kit::Kit;
 
 /// Longer values are not kept.
 const LONGEST_VALUE: usize = 256;
@@ -104,18 +104,18 @@ impl<'py> Template<'py> {
         })
     }
 
-    /// The environ of an exchange that it is for, with the objects of `kit`. `different` are the lines that differ.
+    /// The environ of an exchange that it is for, with the objects of `objects`. `different` are the lines that differ.
     pub fn environ(
         &mut self,
         py: Python<'py>,
         exchange: &Exchange,
         different: u64,
-        kit: &mut Kit<'py>,
+        objects: &mut CallObjects<'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.request();
         self.is_sound = false;
         if !self.has_kit {
-            kit.lend(&self.environ, head.version())?;
+            objects.lend(&self.environ, head.version())?;
             self.has_kit = true;
         }
         self.follow_client(exchange.client())?;
@@ -172,9 +172,9 @@ impl<'py> Template<'py> {
         Ok(())
     }
 
-    /// Lets go of what a kit is made of.
-    pub fn strip(&mut self) -> PyResult<()> {
-        if std::mem::take(&mut self.has_kit) { Kit::strip(&self.environ) } else { Ok(()) }
+    /// Lets go of what a objects is made of.
+    pub fn clear(&mut self) -> PyResult<()> {
+        if std::mem::take(&mut self.has_kit) { CallObjects::clear(&self.environ) } else { Ok(()) }
     }
 }
 

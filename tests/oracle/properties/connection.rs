@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use wsgi_core::engine::connection::SHARE;
 use wsgi_core::engine::options::Options;
-use wsgi_core::engine::rig::Rig;
+use wsgi_core::engine::testkit::rig::Rig;
 use wsgi_core::http::head::Version;
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::reject::Reject;
@@ -14,7 +14,7 @@ use super::TIGHT;
 use crate::oracle::application::{Answer, Application, Call};
 use crate::oracle::choices::Choices;
 use crate::oracle::requests::{End, Replay, Request, replay};
-use crate::oracle::responses::{Asked, Ending, Reading, Response, read};
+use crate::oracle::responses::{Ending, Reading, Response, ResponseContext, read};
 
 const PROXY_HEADER: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n";
 
@@ -113,7 +113,7 @@ impl Setup {
             }
         }
         if self.stopping {
-            rig.site.stop();
+            rig.context.stop();
         }
         rig.run();
         if self.expires {
@@ -175,7 +175,8 @@ impl Check<'_> {
         let ends = self.calls.iter().zip(&requests).position(|(call, request)| self.must_end(call, request));
         assert!(ends.is_none_or(|end| end == last), "a call behind the connection's end");
 
-        let mut asked: Vec<Asked> = self.calls.iter().zip(&requests).map(|(_, request)| asked(request)).collect();
+        let mut asked: Vec<ResponseContext> =
+            self.calls.iter().zip(&requests).map(|(_, request)| asked(request)).collect();
         let mut tail = None;
         if ends.is_none() {
             if self.setup.full && !requests.is_empty() {
@@ -185,7 +186,7 @@ impl Check<'_> {
             } else {
                 assert!(self.is_broken() || self.calls.len() == requests.len(), "a request without a call");
                 tail = if self.last_is_unread() { None } else { self.refusal() };
-                asked.push(Asked { is_head: self.refused_is_head(), version: Version::Http11 });
+                asked.push(ResponseContext { is_head: self.refused_is_head(), version: Version::Http11 });
             }
         }
         // A call that said nothing has no response.
@@ -268,7 +269,13 @@ impl Check<'_> {
         self.replay.begun.as_ref().map_or(rest.starts_with(b"HEAD "), |request| request.method == b"HEAD")
     }
 
-    fn check_responses(&self, reading: &Reading, requests: &[&Request], tail: Option<Reject>, asked: &[Asked]) {
+    fn check_responses(
+        &self,
+        reading: &Reading,
+        requests: &[&Request],
+        tail: Option<Reject>,
+        asked: &[ResponseContext],
+    ) {
         let mut responses = reading.responses.iter();
         for (call, request) in self.calls.iter().zip(requests) {
             if matches!(call.answer, Answer::Nothing) {
@@ -369,6 +376,6 @@ impl Check<'_> {
     }
 }
 
-fn asked(request: &Request) -> Asked {
-    Asked { is_head: request.method == b"HEAD", version: request.version }
+fn asked(request: &Request) -> ResponseContext {
+    ResponseContext { is_head: request.method == b"HEAD", version: request.version }
 }

@@ -18,8 +18,8 @@ const X_FIELDS: [ForwardedField; 5] =
 /// The field lines of a request, which a client may have made up to be taken for somebody else:
 ///
 /// 1. From a peer that nobody trusts they change nothing, and the application sees none of them.
-/// 2. Behind one proxy that adds a line of its own, its word counts, whatever stands before it.
-/// 3. Behind one that adds to the client's line, the request is refused or its word counts.
+/// 2. Backpressure one proxy that adds a line of its own, its word counts, whatever stands before it.
+/// 3. Backpressure one that adds to the client's line, the request is refused or its word counts.
 /// 4. What is believed of trusted proxies is well-formed, comes of fields that are read, and of no more elements than
 ///    there are proxies. Each variable is emitted once.
 pub fn forwarded(lines: &[u8]) {

@@ -5,7 +5,7 @@ use wsgi_core::http1::write;
 use wsgi_core::interface::outgoing;
 
 use crate::oracle::choices::Choices;
-use crate::oracle::responses::{self, Asked, Ending};
+use crate::oracle::responses::{self, Ending, ResponseContext};
 
 const DATE: &[u8; 29] = b"Thu, 01 Jan 1970 00:00:00 GMT";
 
@@ -18,7 +18,7 @@ const DATE: &[u8; 29] = b"Thu, 01 Jan 1970 00:00:00 GMT";
 /// 4. It says that the connection ends exactly if the plan says so.
 pub fn response(bytes: &[u8]) {
     let mut choices = Choices(bytes);
-    let asked = plan::Asked {
+    let asked = plan::ResponseContext {
         head_method: choices.flag(),
         version: choices.pick(&[Version::Http11, Version::Http10]),
         persistent: !choices.flag(),
@@ -76,7 +76,7 @@ pub fn response(bytes: &[u8]) {
     }
 }
 
-fn refusal(asked: plan::Asked, choices: &mut Choices<'_>) {
+fn refusal(asked: plan::ResponseContext, choices: &mut Choices<'_>) {
     let reject = Reject::ALL[choices.below(Reject::ALL.len())];
     let retry_after = choices.flag().then_some(30);
     let mut wire = Vec::new();
@@ -87,8 +87,8 @@ fn refusal(asked: plan::Asked, choices: &mut Choices<'_>) {
     assert_eq!(read.values(b"retry-after").count(), usize::from(retry_after.is_some()));
 }
 
-fn read_one(wire: &[u8], asked: plan::Asked, ending: Ending) -> (responses::Response, bool) {
-    let asked = Asked { is_head: asked.head_method, version: asked.version };
+fn read_one(wire: &[u8], asked: plan::ResponseContext, ending: Ending) -> (responses::Response, bool) {
+    let asked = ResponseContext { is_head: asked.head_method, version: asked.version };
     let reading =
         responses::read(wire, &[asked], ending).unwrap_or_else(|error| panic!("{error}: {}", wire.escape_ascii()));
     assert!(reading.responses.len() == 1 && reading.interim.is_empty() && !reading.torn);

@@ -22,7 +22,7 @@ pub(super) fn size(event: &Event) -> usize {
 impl WebSocket {
     // What was received and nobody has taken.
     pub(super) fn count(&mut self, now: Instant) {
-        // Behind our last word the input is only looked through.
+        // Backpressure our last word the input is only looked through.
         let input = if matches!(self.stage, Stage::Open) { self.input.len() } else { 0 };
         self.share.hold(self.queued + self.receiver.held() + input, now);
     }

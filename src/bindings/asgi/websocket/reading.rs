@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::holding::size;
 use super::{Stage, WebSocket};
-use crate::bindings::asgi::conversation::{Conversation, Tools};
+use crate::bindings::asgi::session::{Io, Session};
 use crate::websocket::close;
 use crate::websocket::frame::Opcode;
 use crate::websocket::pulse::Beat;
@@ -13,30 +13,30 @@ use crate::websocket::receive::Event;
 
 impl WebSocket {
     // Reads as far as the application takes it, the client takes what is answered, and others have their turn.
-    pub(super) fn pump(&mut self, tools: &mut Tools<'_>) {
-        let count = self.read(tools);
-        self.count(tools.now);
+    pub(super) fn pump(&mut self, io: &mut Io<'_>) {
+        let count = self.read(io);
+        self.count(io.now);
         // The client answers for no time but that in which there is nothing to be read.
         if self.receiver.is_inside() && !self.more {
-            self.deadline.hear(count, tools.now);
+            self.deadline.hear(count, io.now);
         } else {
             self.deadline.clear();
         }
     }
 
     // Returns how many bytes have come.
-    fn read(&mut self, tools: &mut Tools<'_>) -> usize {
+    fn read(&mut self, io: &mut Io<'_>) -> usize {
         let mut total = 0;
         loop {
             let input = std::mem::take(&mut self.input);
-            self.hear(&input, tools.now, &mut tools.budget);
-            if tools.budget == 0 || !self.can_read() {
+            self.hear(&input, io.now, &mut io.budget);
+            if io.budget == 0 || !self.can_read() {
                 // No event will say so again.
                 self.more = true;
                 return total;
             }
             let Some(exchange) = self.exchange.as_deref_mut() else { return total };
-            match exchange.read(tools.scratch) {
+            match exchange.read(io.scratch) {
                 Ok(0) => {
                     self.lose();
                     return total;
@@ -44,8 +44,8 @@ impl WebSocket {
                 Ok(count) => {
                     total += count;
                     // A short read has emptied the socket, unless it is at its end.
-                    self.more = count == tools.scratch.len() || exchange.has_ended();
-                    self.hear(&tools.scratch[..count], tools.now, &mut tools.budget);
+                    self.more = count == io.scratch.len() || exchange.has_ended();
+                    self.hear(&io.scratch[..count], io.now, &mut io.budget);
                     if !self.more {
                         return total;
                     }

@@ -1,0 +1,12 @@
+//! Stand-ins and rigs for the tests of the engine, shared with properties and fuzz targets.
+
+pub mod doubles;
+pub mod rig;
+
+#[cfg(test)]
+mod conversations;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(models)]
+#[cfg(test)]
+mod order_tests;

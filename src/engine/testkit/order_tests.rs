@@ -1,0 +1,329 @@
+//! Models of what threads agree on without a lock, run by loom: it tries every order in which the memory model lets them see
+//! each other's writes (with two changes of thread against the grain, which is where such mistakes show). A thread that sleeps
+//! for ever is a deadlock to it. `make models` runs them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use loom::thread::spawn;
+
+use crate::engine::clock::Clock;
+use crate::engine::connection::{Connection, SHARE, Step, Turn};
+use crate::engine::context::ShardContext;
+use crate::engine::exchange::Exchange;
+use crate::engine::monitor::MonitorSignal;
+use crate::engine::options::Options;
+use crate::engine::scheduling::pool::{Command, WorkerPool};
+use crate::engine::scheduling::queue::Queue;
+use crate::engine::shard::{Phase, Shard};
+use crate::engine::sync::AtomicBool;
+use crate::engine::testkit::doubles::{Witness, answer, context};
+use crate::engine::transport::Transport;
+use crate::http::origin::Client;
+use crate::net::poller::Poller;
+use crate::net::stream::Stream;
+use crate::net::stream::double::Double;
+
+fn model(body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(body);
+}
+
+// A complete request.
+fn exchange(context: &Arc<ShardContext>) -> Box<Exchange> {
+    let double = Double::default();
+    double.0.lock().unwrap().incoming.push_back(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
+    let now = Instant::now();
+    let transport = Arc::new(Transport::new(Stream::Double(double)));
+    let mut connection = Box::new(Connection::new(transport, Arc::clone(context), Client::Local, 0, 0, now));
+    connection.note(true, false);
+    let mut turn = Turn { now, date: &[b'd'; 29], scratch: &mut [0; 100], share: SHARE };
+    match connection.advance(&mut turn) {
+        Step::Ready(exchange) => exchange,
+        _ => panic!("the request is complete"),
+    }
+}
+
+fn pool(threads: usize) -> Arc<WorkerPool> {
+    let pool = WorkerPool::new(threads, 1);
+    pool.enlist(vec![Poller::new(1).unwrap().waker()]);
+    Arc::new(pool)
+}
+
+fn surroundings() -> Arc<ShardContext> {
+    context(Options::default(), &Witness::default())
+}
+
+// A follower's life: gives how many requests it answered.
+fn follow(pool: &WorkerPool) -> usize {
+    let mut answered = 0;
+    loop {
+        match pool.park() {
+            (_, Some(_)) => answered += 1,
+            (Command::Stop, None) => return answered,
+            (Command::Run | Command::TakeOver(_), None) => {}
+        }
+    }
+}
+
+#[test]
+fn request_given_to_a_worker_that_is_about_to_park_is_run() {
+    model(|| {
+        let (pool, context) = (pool(2), surroundings());
+        assert!(pool.admit(0, 1));
+        let follower = spawn({
+            let pool = Arc::clone(&pool);
+            move || {
+                // Nobody else tells it anything: it parks until it has what was given.
+                while pool.park().1.is_none() {}
+            }
+        });
+        pool.push(exchange(&context));
+        follower.join().unwrap();
+        assert!(pool.take().is_none());
+        assert!(pool.admit(0, 1), "the one in line was counted out");
+    });
+}
+
+#[test]
+fn two_requests_for_two_workers_are_run_by_somebody() {
+    model(|| {
+        let (pool, context) = (pool(3), surroundings());
+        let one = spawn({
+            let pool = Arc::clone(&pool);
+            move || while pool.park().1.is_none() {}
+        });
+        let two = spawn({
+            let pool = Arc::clone(&pool);
+            move || while pool.park().1.is_none() {}
+        });
+        for _ in 0..2 {
+            assert!(pool.admit(0, 2));
+            pool.push(exchange(&context));
+        }
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+}
+
+#[test]
+fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
+    model(|| {
+        let (pool, context) = (pool(1), surroundings());
+        assert!(pool.acquire() && pool.admit(0, 1));
+        let follower = spawn({
+            let pool = Arc::clone(&pool);
+            move || while pool.park().1.is_none() {}
+        });
+        let leader = spawn({
+            let pool = Arc::clone(&pool);
+            move || pool.push(exchange(&context))
+        });
+        // Whoever rises may be the next to lead, and counts on the one that is parked.
+        pool.release();
+        leader.join().unwrap();
+        follower.join().unwrap();
+        assert!(!pool.has_permit(), "the one that is free is taken");
+    });
+}
+
+#[test]
+fn seats_are_never_more_than_there_are() {
+    model(|| {
+        let (pool, context) = (pool(1), surroundings());
+        for _ in 0..2 {
+            assert!(pool.admit(0, 2));
+            pool.push(exchange(&context));
+        }
+        let inside = Arc::new(AtomicBool::new(false));
+        let sit = |pool: &WorkerPool, inside: &AtomicBool| {
+            let seated = pool.take_with_permit().is_some();
+            if seated {
+                assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
+                inside.store(false, Ordering::SeqCst);
+                pool.release();
+            }
+        };
+        let other = spawn({
+            let (pool, inside) = (Arc::clone(&pool), Arc::clone(&inside));
+            move || sit(&pool, &inside)
+        });
+        sit(&pool, &inside);
+        other.join().unwrap();
+        assert!(pool.has_permit());
+    });
+}
+
+#[test]
+fn leader_that_counts_on_a_worker_for_two_requests_is_woken_for_the_second() {
+    model(|| {
+        let pool = WorkerPool::new(2, 1);
+        let waker = Poller::new(1).unwrap().waker();
+        pool.enlist(vec![waker.clone()]);
+        pool.set_attended(0, true);
+        let (pool, context) = (Arc::new(pool), surroundings());
+        // Takes one request at most, and is inside the application then.
+        let follower = spawn({
+            let pool = Arc::clone(&pool);
+            move || drop(pool.park())
+        });
+        for _ in 0..2 {
+            assert!(pool.admit(0, 2));
+            pool.push(exchange(&context));
+        }
+        while pool.has_excess() {
+            drop(pool.take());
+        }
+        // The leader sleeps in the kernel from here on, unless it was woken.
+        pool.shard_stopped();
+        follower.join().unwrap();
+        assert!(pool.take().is_none() || waker.wakes.load(Ordering::SeqCst) > 0, "a request that nobody looks for");
+    });
+}
+
+#[test]
+fn call_to_a_shard_reaches_a_worker_that_parks() {
+    model(|| {
+        let pool = pool(2);
+        let follower = spawn({
+            let pool = Arc::clone(&pool);
+            move || pool.park().0
+        });
+        // The monitor asks again at its next tick.
+        while !pool.send_to(0) {
+            loom::thread::yield_now();
+        }
+        assert!(matches!(follower.join().unwrap(), Command::TakeOver(0)));
+    });
+}
+
+#[test]
+fn end_reaches_every_worker_and_leaves_no_request_uncounted() {
+    model(|| {
+        let (pool, context) = (pool(2), surroundings());
+        let followers = [(); 2].map(|()| {
+            let pool = Arc::clone(&pool);
+            spawn(move || follow(&pool))
+        });
+        assert!(pool.admit(0, 1));
+        pool.push(exchange(&context));
+        pool.shard_stopped();
+        assert!(pool.all_shards_stopped());
+        let answered: usize = followers.into_iter().map(|follower| follower.join().unwrap()).sum();
+        // One that came just before the end may be left: whoever ends the run clears it away.
+        assert!(answered <= 1);
+        pool.clear();
+        assert!(pool.admit(0, 1), "what is in line is counted out when it is cleared away");
+    });
+}
+
+#[test]
+fn line_never_has_more_than_its_limit_nor_forgets_a_place() {
+    model(|| {
+        let pool = pool(1);
+        let others = [(); 2].map(|()| {
+            let pool = Arc::clone(&pool);
+            spawn(move || usize::from(pool.admit(0, 1)))
+        });
+        let admitted: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
+        assert_eq!(admitted, 1, "one place: one of two gets it, whatever their order");
+        assert!(!pool.admit(0, 1));
+    });
+}
+
+#[test]
+fn request_in_line_is_taken_once_and_its_length_is_told() {
+    model(|| {
+        let (line, context) = (Arc::<Queue<Box<Exchange>>>::default(), surroundings());
+        line.put(exchange(&context));
+        let other = spawn({
+            let line = Arc::clone(&line);
+            move || usize::from(line.take().is_some())
+        });
+        line.put(exchange(&context));
+        let ours = usize::from(line.take().is_some());
+        let taken = ours + other.join().unwrap();
+        assert_eq!(ours, 1, "a line is never empty to the one who has just filled it while there is enough");
+        assert_eq!(line.len(), 2 - taken);
+    });
+}
+
+// A shard, an answer that was given back to it, and the worker that sends what was given back.
+fn sending() -> (Arc<Shard>, Arc<Transport>, loom::thread::JoinHandle<()>) {
+    let pool = Arc::new(WorkerPool::new(2, 1));
+    let shard = Arc::new(Shard::new(surroundings(), Vec::new(), Arc::clone(&pool), false).unwrap());
+    pool.enlist(vec![shard.waker()]);
+    let mut exchange = exchange(&shard.context);
+    answer(&mut exchange, b"hello", false, &mut Clock::new(Instant::now()));
+    let connection = Connection::conclude(exchange, Instant::now());
+    let transport = Arc::clone(&connection.transport);
+    shard.hand_back(connection);
+    let worker = spawn({
+        let shard = Arc::clone(&shard);
+        move || shard.send_answers()
+    });
+    (shard, transport, worker)
+}
+
+fn back(shard: &Shard) -> Option<Box<Connection>> {
+    let mut answered = VecDeque::new();
+    shard.take_answered(&mut answered);
+    answered.pop_front()
+}
+
+#[test]
+fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
+    model(|| {
+        let (shard, transport, worker) = sending();
+        // As the reactor does: it notes the change first and looks at what came back after.
+        transport.note_ready_while_away(false);
+        let noted = back(&shard).is_some_and(|connection| connection.transport.take_ready_while_away().0);
+        worker.join().unwrap();
+        let woken = shard.waker().wakes.load(Ordering::SeqCst) > 0;
+        assert!(noted || woken, "the client's next request would lie in its socket");
+    });
+}
+
+#[test]
+fn answer_given_back_while_the_shard_stops_is_seen_to() {
+    model(|| {
+        let (shard, _, worker) = sending();
+        shard.enter(Phase::Draining);
+        let woken = shard.waker().wakes.load(Ordering::SeqCst);
+        let taken = back(&shard).is_some();
+        worker.join().unwrap();
+        // The wake of the stop itself has been heard already where nothing had come back yet.
+        let again = shard.waker().wakes.load(Ordering::SeqCst) > woken;
+        assert!(taken || again, "a connection that nobody closes");
+    });
+}
+
+#[test]
+fn alarm_is_never_missed_by_a_monitor_that_falls_asleep() {
+    model(|| {
+        let monitor_signal = Arc::<MonitorSignal>::default();
+        let needed = Arc::new(AtomicBool::new(false));
+        let monitor = spawn({
+            let (monitor_signal, needed) = (Arc::clone(&monitor_signal), Arc::clone(&needed));
+            move || {
+                monitor_signal.use_this_thread();
+                monitor_signal.wait_unless(|| needed.load(Ordering::SeqCst));
+            }
+        });
+        // Two begin to need it at the same time.
+        let other = spawn({
+            let (monitor_signal, needed) = (Arc::clone(&monitor_signal), Arc::clone(&needed));
+            move || {
+                needed.store(true, Ordering::SeqCst);
+                monitor_signal.wake();
+            }
+        });
+        needed.store(true, Ordering::SeqCst);
+        monitor_signal.wake();
+        monitor.join().unwrap();
+        other.join().unwrap();
+    });
+}

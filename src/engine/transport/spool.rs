@@ -1,0 +1,690 @@
+//! Bytes that wait for an application or for a slow client, in memory or in unlinked temporary files, and the bound on all
+//! of them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use crate::engine::options::Options;
+use crate::engine::transport::body::Body;
+use crate::engine::transport::pace::SLACK;
+use crate::http::reject::Reject;
+
+/// What the temporary files of a server may take together, and the bodies that are kept in memory although they are large.
+#[derive(Debug)]
+pub struct Budget {
+    max: [u64; 3],
+    spent: [AtomicU64; 3],
+    // Those who have a part of it, by their numbers.
+    holders: Mutex<BTreeMap<u64, Arc<Holding>>>,
+    // The next number.
+    number: AtomicU64,
+    // Parts that were taken away from clients that were behind, all of them and those not reported.
+    revoked: AtomicU64,
+    unreported: AtomicU64,
+    // Why the system refused a file or a write, until that is reported.
+    failure: Mutex<Option<io::Error>>,
+    has_failed: AtomicBool,
+}
+
+impl Budget {
+    /// A budget of `max_bytes` in `max_files` files and `max_memory` bytes of memory, of which nothing is spent.
+    pub fn new(max_bytes: u64, max_files: u64, max_memory: u64) -> Self {
+        let (failure, has_failed, spent, holders) = Default::default();
+        let [number, revoked, unreported] = Default::default();
+        Self {
+            max: [max_bytes, max_files, max_memory],
+            spent,
+            holders,
+            number,
+            revoked,
+            unreported,
+            failure,
+            has_failed,
+        }
+    }
+
+    /// The budget of a server.
+    pub fn of(options: &Options, max_files: u64) -> Self {
+        Self::new(options.max_spool_size, max_files, (options.body_buffer as u64).saturating_mul(LENT))
+    }
+
+    /// Tries whether a file can be made and written to.
+    pub fn probe(self: &Arc<Self>) {
+        if self.max(Resource::Bytes) > 0 && self.max(Resource::Files) > 0 {
+            // What went wrong is kept to be reported.
+            let _ = SpoolFile::open(self, None).and_then(|mut file| file.append(b"?"));
+            // Without open files to be had the folder is not at fault: the start fails next, and says so itself.
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            if failure.take_if(|error| is_out_of_files(error)).is_some() {
+                self.has_failed.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    // Where the failure is met, locks may be held that whoever reports must not wait for.
+    fn fail(&self, error: io::Error) -> SpoolFailure {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.has_failed.store(true, Ordering::Release);
+        SpoolFailure::Failed
+    }
+
+    /// What an operator should know of a failure of the system's since this was last asked. One load if there was none.
+    pub fn take_failure(&self) -> Option<String> {
+        if !self.has_failed.load(Ordering::Relaxed) || !self.has_failed.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        let error = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let folder = tempfile::env::temp_dir();
+        let advice = if is_out_of_files(&error) {
+            "raise the limit of open files (ulimit -n)"
+        } else {
+            "make room there, or name another folder by TMPDIR"
+        };
+        Some(format!(
+            "cannot write temporary files in {}: {error}; large request bodies are refused, and slow readers hold threads: \
+             {advice}",
+            folder.display()
+        ))
+    }
+
+    /// Bytes that are spent in files.
+    pub fn bytes(&self) -> u64 {
+        self.spent(Resource::Bytes).load(Ordering::Relaxed)
+    }
+
+    fn max(&self, resource: Resource) -> u64 {
+        self.max[resource as usize]
+    }
+
+    fn spent(&self, resource: Resource) -> &AtomicU64 {
+        &self.spent[resource as usize]
+    }
+
+    // Adds to a counter what it still has room for.
+    fn spend(&self, resource: Resource, amount: u64) -> bool {
+        let room = |spent: u64| spent.checked_add(amount).filter(|sum| *sum <= self.max(resource));
+        self.spent(resource).fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    fn holders(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Holding>>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Takes the parts of clients that are behind by more than the slack away, the furthest behind first, until there is room
+    // for `amount` more. `false`: there is not as much to be had from those who are further behind than whoever asks, which
+    // is so `since` then; they keep theirs.
+    fn make_room(&self, resource: Resource, amount: u64, since: Option<Instant>) -> bool {
+        let now = Instant::now();
+        let holders = self.holders();
+        let mut behind: Vec<_> = holders
+            .values()
+            .filter_map(|holder| {
+                let share = holder.lock();
+                let at = share.behind_since.filter(|at| since.is_none_or(|since| *at < since))?;
+                let held = share.held[resource as usize];
+                (held > 0 && now.saturating_duration_since(at) >= SLACK).then_some((at, held, holder))
+            })
+            .collect();
+        behind.sort_unstable_by_key(|(at, ..)| *at);
+        let mut free = self.max(resource).saturating_sub(self.spent(resource).load(Ordering::Relaxed));
+        let enough = behind.iter().position(|(_, held, _)| {
+            free = free.saturating_add(*held);
+            free >= amount
+        });
+        let Some(last) = enough else { return false };
+        for (_, _, holder) in &behind[..=last] {
+            if holder.revoke(self) {
+                self.unreported.fetch_add(1, Ordering::Relaxed);
+                self.revoked.fetch_add(1, Ordering::Release);
+            }
+        }
+        true
+    }
+
+    /// How many parts were taken away so far from clients that were behind.
+    pub fn revoked(&self) -> u64 {
+        self.revoked.load(Ordering::Acquire)
+    }
+
+    /// Those of them that were not asked for in this way before.
+    pub fn take_unreported(&self) -> u64 {
+        self.unreported.swap(0, Ordering::Relaxed)
+    }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Resource {
+    Bytes,
+    Files,
+    Memory,
+}
+
+// What one body or response has of a budget.
+#[derive(Debug, Default)]
+struct Holding {
+    share: Mutex<Share>,
+    is_revoked: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    held: [u64; 3],
+    // Since when the client that it waits for has been behind.
+    behind_since: Option<Instant>,
+    // The file, which loses its bytes with the share.
+    file: Option<Arc<File>>,
+}
+
+impl Holding {
+    fn lock(&self) -> MutexGuard<'_, Share> {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // `false`: its client has just done what it was to do, and all of it must stay.
+    fn revoke(&self, budget: &Budget) -> bool {
+        let mut share = self.lock();
+        if share.behind_since.is_none() {
+            return false;
+        }
+        self.is_revoked.store(true, Ordering::Release);
+        if let Some(file) = share.give_back(budget) {
+            // Should it fail, the bytes are there until the file is closed.
+            drop(file.set_len(0));
+        }
+        true
+    }
+}
+
+impl Share {
+    // Gives back all of it. Gives the file.
+    fn give_back(&mut self, budget: &Budget) -> Option<Arc<File>> {
+        let Self { held, file, .. } = std::mem::take(self);
+        for (spent, held) in budget.spent.iter().zip(held) {
+            spent.fetch_sub(held, Ordering::Relaxed);
+        }
+        file
+    }
+}
+
+// A place among the holders, until this goes.
+#[derive(Debug)]
+struct Claim {
+    budget: Arc<Budget>,
+    number: u64,
+    holding: Arc<Holding>,
+}
+
+impl Claim {
+    fn new(budget: &Arc<Budget>) -> Self {
+        let (number, holding) = (budget.number.fetch_add(1, Ordering::Relaxed), Arc::<Holding>::default());
+        budget.holders().insert(number, Arc::clone(&holding));
+        Self { budget: Arc::clone(budget), number, holding }
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.holding.is_revoked.load(Ordering::Acquire)
+    }
+
+    // `None`: it waits for no client. One that is behind may lose its part.
+    fn set_behind(&self, since: Option<Instant>) {
+        self.holding.lock().behind_since = since;
+    }
+
+    fn take(&self, resource: Resource, amount: u64) -> Result<(), SpoolFailure> {
+        loop {
+            let since = {
+                let mut share = self.holding.lock();
+                if self.is_revoked() {
+                    return Err(SpoolFailure::Revoked);
+                }
+                if self.budget.spend(resource, amount) {
+                    share.held[resource as usize] += amount;
+                    return Ok(());
+                }
+                share.behind_since
+            };
+            if !self.budget.make_room(resource, amount, since) {
+                return Err(SpoolFailure::Full);
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.budget.holders().remove(&self.number);
+        self.holding.lock().give_back(&self.budget);
+    }
+}
+
+/// Why bytes could not be put into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolFailure {
+    /// The budget is spent.
+    Full,
+    /// Another has it, because the client was behind.
+    Revoked,
+    /// The system refused.
+    Failed,
+}
+
+impl From<SpoolFailure> for Reject {
+    fn from(failure: SpoolFailure) -> Self {
+        match failure {
+            SpoolFailure::Full => Self::SpoolFull,
+            SpoolFailure::Revoked => Self::BodyTimeout,
+            SpoolFailure::Failed => Self::SpoolFailed,
+        }
+    }
+}
+
+/// An unlinked temporary file. What it holds is given back to the budget when it is closed.
+#[derive(Debug)]
+pub struct SpoolFile {
+    file: Arc<File>,
+    length: u64,
+    claim: Claim,
+}
+
+impl SpoolFile {
+    /// A new, empty one, for a client that has been behind since then, if it is.
+    pub fn open(budget: &Arc<Budget>, behind_since: Option<Instant>) -> Result<Self, SpoolFailure> {
+        let claim = Claim::new(budget);
+        claim.set_behind(behind_since);
+        claim.take(Resource::Files, 1)?;
+        let file = Arc::new(tempfile::tempfile().map_err(|error| budget.fail(error))?);
+        claim.holding.lock().file = Some(Arc::clone(&file));
+        Ok(Self { file, length: 0, claim })
+    }
+
+    /// Bytes in it.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Tells since when the client is behind that fills or empties it; `None`: it waits for no client.
+    pub fn set_behind(&self, since: Option<Instant>) {
+        self.claim.set_behind(since);
+    }
+
+    /// Whether it was emptied in favour of another, because its client was behind.
+    pub fn is_revoked(&self) -> bool {
+        self.claim.is_revoked()
+    }
+
+    /// Puts `bytes` behind those that are there. After a failure the file ends somewhere within them.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolFailure> {
+        self.claim.take(Resource::Bytes, bytes.len() as u64)?;
+        self.length += bytes.len() as u64;
+        (&*self.file).write_all(bytes).map_err(|error| self.claim.budget.fail(error))
+    }
+
+    /// Goes back to the beginning, to be read.
+    fn rewind(&mut self) -> Result<(), SpoolFailure> {
+        (&*self.file).seek(SeekFrom::Start(0)).map(drop).map_err(|error| self.claim.budget.fail(error))
+    }
+}
+
+impl Read for SpoolFile {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        (&*self.file).read(into)
+    }
+}
+
+/// Memory that was lent to a body, until the body is let go.
+#[derive(Debug)]
+pub struct MemoryReservation {
+    bytes: u64,
+    claim: Option<Claim>,
+}
+
+impl MemoryReservation {
+    // Lends more, so that it is `bytes` in all, to a client that has been behind since then.
+    fn grow(&mut self, bytes: u64, budget: &Arc<Budget>, behind_since: Option<Instant>) -> Result<(), SpoolFailure> {
+        let more = bytes.saturating_sub(self.bytes);
+        let claim = self.claim.get_or_insert_with(|| Claim::new(budget));
+        claim.set_behind(behind_since);
+        claim.take(Resource::Memory, more)?;
+        self.bytes += more;
+        Ok(())
+    }
+
+    fn give_back(&mut self) {
+        (self.bytes, self.claim) = (0, None);
+    }
+}
+
+/// A body may take so many times the memory that each has for certain, as long as all that do so take no more than
+/// `LENT` times that: 8 MiB of 64 MiB by default. A file makes a megabyte six times as costly (measured: 0.2 and 1.3 ms).
+const LARGE: u64 = 128;
+const LENT: u64 = 1024;
+
+/// Bytes that are gathered before they are written to a file: a chunk may be as small as a byte, a system call is not.
+const GATHER: usize = 32 * 1024;
+
+/// A request body that is gathered: in memory first, then in a file.
+pub struct Spool {
+    // The whole, or what is not in the file yet.
+    memory: Vec<u8>,
+    file: Option<SpoolFile>,
+    threshold: usize,
+    // What it will come to, if that is known.
+    expected: Option<u64>,
+    budget: Arc<Budget>,
+    lent: MemoryReservation,
+    behind_since: Option<Instant>,
+}
+
+impl Spool {
+    /// An empty one that keeps up to `threshold` bytes in memory, and more of them if they are lent to it.
+    pub fn new(threshold: usize, expected: Option<u64>, budget: &Arc<Budget>) -> Self {
+        let lent = MemoryReservation { bytes: 0, claim: None };
+        let budget = Arc::clone(budget);
+        Self { memory: Vec::new(), file: None, threshold, expected, budget, lent, behind_since: None }
+    }
+
+    // Whether memory has room for so many bytes in all.
+    fn has_room(&mut self, bytes: usize) -> Result<bool, SpoolFailure> {
+        let own = self.threshold as u64;
+        if bytes as u64 <= own {
+            return Ok(true);
+        }
+        // What is lent is set aside whole: growing by and by would copy it again and again, and take twice as much.
+        let Some(whole) = self.expected else { return Ok(false) };
+        let has_room = self.may_take(whole)?;
+        if has_room {
+            self.memory.reserve(usize::try_from(whole).unwrap_or(0).saturating_sub(self.memory.len()));
+        }
+        Ok(has_room)
+    }
+
+    // Takes what memory a body of so many bytes needs beyond its own, if there is as much.
+    fn may_take(&mut self, whole: u64) -> Result<bool, SpoolFailure> {
+        let own = self.threshold as u64;
+        if whole > own.saturating_mul(LARGE) {
+            return Ok(false);
+        }
+        match self.lent.grow(whole.saturating_sub(own), &self.budget, self.behind_since) {
+            Ok(()) => Ok(true),
+            Err(SpoolFailure::Revoked) => Err(SpoolFailure::Revoked),
+            Err(SpoolFailure::Full | SpoolFailure::Failed) => Ok(false),
+        }
+    }
+
+    /// Bytes in it.
+    pub fn length(&self) -> u64 {
+        self.file.as_ref().map_or(0, SpoolFile::length) + self.memory.len() as u64
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.file.iter().map(|file| &file.claim).chain(&self.lent.claim)
+    }
+
+    /// Tells since when its client has been behind.
+    pub fn set_behind(&mut self, since: Option<Instant>) {
+        self.behind_since = since;
+        self.claims().for_each(|claim| claim.set_behind(since));
+    }
+
+    /// Whether another has what it had of the budget, because its client was behind.
+    pub fn is_revoked(&self) -> bool {
+        self.claims().any(Claim::is_revoked)
+    }
+
+    /// Puts `bytes` behind those that are there.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolFailure> {
+        if self.is_revoked() {
+            return Err(SpoolFailure::Revoked);
+        }
+        let whole = self.memory.len() + bytes.len();
+        if self.file.is_none() && !self.has_room(whole)? {
+            match SpoolFile::open(&self.budget, self.behind_since) {
+                Ok(file) => self.file = Some(file),
+                // One of unknown length grows by and by, which is better than to refuse it.
+                Err(failure) if !self.may_take(whole as u64)? => return Err(failure),
+                Err(_) => {}
+            }
+        }
+        if let Some(file) = &mut self.file {
+            if self.memory.len() + bytes.len() > GATHER {
+                file.append(&std::mem::take(&mut self.memory))?;
+                self.lent.give_back();
+            }
+            if bytes.len() > GATHER {
+                return file.append(bytes);
+            }
+        }
+        self.memory.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The whole, to be read from its beginning.
+    pub fn finish(mut self) -> Result<Body, SpoolFailure> {
+        if let Some(file) = &mut self.file {
+            file.append(&std::mem::take(&mut self.memory))?;
+            file.rewind()?;
+        }
+        // From here on it waits for no client.
+        self.set_behind(None);
+        if self.is_revoked() {
+            return Err(SpoolFailure::Revoked);
+        }
+        Ok(match self.file {
+            Some(file) => Body::File(file),
+            None if self.memory.is_empty() => Body::Empty,
+            None => Body::Memory(self.memory, self.lent),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn files_share_a_budget_and_give_it_back() {
+        let budget = Arc::new(Budget::new(10, 2, 0));
+        let mut first = SpoolFile::open(&budget, None).unwrap();
+        let mut second = SpoolFile::open(&budget, None).unwrap();
+        assert_eq!(SpoolFile::open(&budget, None).unwrap_err(), SpoolFailure::Full);
+        first.append(b"sixsix").unwrap();
+        assert_eq!(second.append(b"fiver"), Err(SpoolFailure::Full));
+        second.append(b"four").unwrap();
+        drop(first);
+        assert_eq!(budget.bytes(), 4);
+        second.append(b"sixsix").unwrap();
+        drop(second);
+        assert_eq!((budget.bytes(), budget.spent(Resource::Files).load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn body_up_to_the_threshold_costs_no_file_and_a_larger_one_is_whole() {
+        let budget = Arc::new(Budget::new(100, 1, 0));
+        let mut small = Spool::new(5, None, &budget);
+        small.write(b"hello").unwrap();
+        assert!(matches!(small.finish(), Ok(Body::Memory(bytes, _)) if bytes == b"hello"));
+        let mut large = Spool::new(5, None, &budget);
+        for piece in [b"hello".as_slice(), b" ", b"world"] {
+            large.write(piece).unwrap();
+        }
+        // Small pieces do not go to the file one by one.
+        assert_eq!((large.length(), budget.bytes()), (11, 0));
+        let Ok(Body::File(mut file)) = large.finish() else { panic!("not in a file") };
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), budget.bytes()), ("hello world", 11));
+        drop(file);
+        assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn large_bodies_stay_in_memory_as_long_as_all_of_them_have_room() {
+        let options = Options { body_buffer: 1, ..Options::default() };
+        let budget = Arc::new(Budget::of(&options, 10));
+        let spooled = |size: usize| {
+            let mut spool = Spool::new(1, Some(size as u64), &budget);
+            for piece in vec![0; size].chunks(10) {
+                spool.write(piece).unwrap();
+            }
+            spool.finish().unwrap()
+        };
+        let in_memory: Vec<_> = (0..9).map(|_| spooled(101)).collect();
+        assert!(in_memory.iter().all(|body| matches!(body, Body::Memory(..))));
+        assert!(matches!(spooled(129), Body::File(_)), "one body does not get all there is");
+        let lent = spooled(100);
+        assert!(matches!(lent, Body::Memory(..)));
+        assert!(matches!(spooled(100), Body::File(_)), "nothing is left");
+        drop(lent);
+        assert!(matches!(spooled(100), Body::Memory(..)));
+        drop(in_memory);
+        assert_eq!((budget.bytes(), budget.spent(Resource::Memory).load(Ordering::Relaxed)), (0, 0));
+    }
+
+    // Files with `bytes` each, whose clients have been behind for so many seconds.
+    fn behind<const N: usize>(budget: &Arc<Budget>, bytes: usize, seconds: [u64; N]) -> [SpoolFile; N] {
+        let now = Instant::now();
+        seconds.map(|seconds| {
+            let mut file = SpoolFile::open(budget, None).unwrap();
+            file.append(&vec![b'x'; bytes]).unwrap();
+            file.set_behind(now.checked_sub(Duration::from_secs(seconds)));
+            file
+        })
+    }
+
+    #[test]
+    fn full_budget_is_taken_from_those_who_are_furthest_behind() {
+        let budget = Arc::new(Budget::new(40, 5, 0));
+        let files = behind(&budget, 10, [4, 100, 1, 50]);
+        let revoked = || files.each_ref().map(SpoolFile::is_revoked);
+        let mut newcomer = SpoolFile::open(&budget, None).unwrap();
+        newcomer.append(b"12345").unwrap();
+        assert_eq!((revoked(), budget.bytes()), ([false, true, false, false], 35));
+        assert_eq!(files[1].file().metadata().unwrap().len(), 0, "its bytes are not on the disk any more");
+        newcomer.append(&[b'x'; 15]).unwrap();
+        assert_eq!((revoked(), budget.bytes()), ([false, true, false, true], 40));
+        assert_eq!((budget.revoked(), budget.take_unreported(), budget.take_unreported()), (2, 2, 0));
+        drop((newcomer, files));
+        assert_eq!((budget.bytes(), budget.spent(Resource::Files).load(Ordering::Relaxed)), (0, 0));
+        assert!(budget.holders().is_empty());
+    }
+
+    #[test]
+    fn files_that_are_all_taken_go_to_a_newcomer_and_bytes_that_would_not_do_stay() {
+        let budget = Arc::new(Budget::new(40, 2, 0));
+        let files = behind(&budget, 10, [100, 50]);
+        let mut newcomer = SpoolFile::open(&budget, None).unwrap();
+        assert_eq!(files.each_ref().map(SpoolFile::is_revoked), [true, false]);
+        // Thirty are to be had at the most.
+        newcomer.set_behind(None);
+        newcomer.append(&[b'x'; 20]).unwrap();
+        assert_eq!(newcomer.append(&[b'x'; 21]), Err(SpoolFailure::Full));
+        assert!(!files[1].is_revoked(), "nothing would be gained");
+    }
+
+    #[test]
+    fn newcomer_that_is_behind_itself_takes_from_those_alone_who_are_further() {
+        let budget = Arc::new(Budget::new(10, 2, 0));
+        let [mut slow, mut slowest] = behind(&budget, 5, [10, 20]);
+        assert_eq!(slowest.append(b"!"), Err(SpoolFailure::Full));
+        slow.append(b"!").unwrap();
+        assert_eq!((slowest.append(b"!"), slow.append(b"1234")), (Err(SpoolFailure::Revoked), Ok(())));
+    }
+
+    #[test]
+    fn body_that_was_revoked_fails_and_one_that_is_complete_stays() {
+        let since = Instant::now().checked_sub(Duration::from_secs(10));
+        for in_memory in [false, true] {
+            let budget = Arc::new(if in_memory { Budget::new(0, 0, 99) } else { Budget::new(100, 1, 0) });
+            let spooled = |bytes: &[u8]| {
+                let mut spool = Spool::new(1, Some(100), &budget);
+                spool.set_behind(since);
+                spool.write(bytes).map(|()| spool)
+            };
+            let mut slow = spooled(&[b'x'; 50]).unwrap();
+            assert!(!slow.is_revoked());
+            let mut newcomer = Spool::new(1, Some(100), &budget);
+            newcomer.write(&[b'x'; 100]).unwrap();
+            assert!(slow.is_revoked());
+            assert_eq!(slow.write(b"x"), Err(SpoolFailure::Revoked));
+            assert_eq!(slow.finish().err(), Some(SpoolFailure::Revoked));
+            newcomer.set_behind(since);
+            let whole = newcomer.finish().unwrap();
+            assert_eq!(spooled(&[b'x'; 50]).err(), Some(SpoolFailure::Full), "no client is waited for");
+            drop(whole);
+            assert!(spooled(&[b'x'; 50]).is_ok());
+        }
+        assert_eq!(Reject::from(SpoolFailure::Revoked), Reject::BodyTimeout);
+    }
+
+    #[test]
+    fn body_without_a_file_stays_in_memory_as_long_as_there_is_some() {
+        let budget = Arc::new(Budget::new(0, 0, 5));
+        let mut body = Spool::new(2, None, &budget);
+        body.write(b"hello").unwrap();
+        body.write(b"!!").unwrap();
+        assert_eq!(body.write(b"?"), Err(SpoolFailure::Full));
+        assert_eq!(budget.spent(Resource::Memory).load(Ordering::Relaxed), 5);
+        drop(body);
+        assert_eq!(budget.spent(Resource::Memory).load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn failure_of_the_system_is_told_once_with_its_place() {
+        let budget = Arc::new(Budget::new(1, 1, 0));
+        assert_eq!(budget.take_failure(), None);
+        assert_eq!(budget.fail(io::ErrorKind::StorageFull.into()), SpoolFailure::Failed);
+        let told = budget.take_failure().unwrap();
+        assert!(
+            told.contains(&*tempfile::env::temp_dir().to_string_lossy()) && told.contains("no storage space"),
+            "{told}"
+        );
+        assert_eq!(budget.take_failure(), None);
+        budget.fail(Errno::MFILE.into());
+        assert!(budget.take_failure().unwrap().ends_with(": raise the limit of open files (ulimit -n)"));
+    }
+
+    #[test]
+    fn body_beyond_the_budget_is_refused_as_such() {
+        let budget = Arc::new(Budget::new(3, 1, 0));
+        let mut small = Spool::new(0, None, &budget);
+        small.write(b"four").unwrap();
+        let failure = small.finish().err().unwrap();
+        assert_eq!((failure, Reject::from(failure)), (SpoolFailure::Full, Reject::SpoolFull));
+        assert_eq!(Spool::new(0, None, &budget).write(&vec![0; GATHER + 1]), Err(SpoolFailure::Full));
+        assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn pieces_of_any_size_keep_their_order() {
+        let budget = Arc::new(Budget::new(u64::MAX, 1, 0));
+        let mut spool = Spool::new(10, None, &budget);
+        let mut expected = Vec::new();
+        for (number, size) in [1, GATHER, 2, GATHER + 1, 0, 3, GATHER - 1, GATHER, 5].into_iter().enumerate() {
+            let piece = vec![u8::try_from(number).unwrap(); size];
+            spool.write(&piece).unwrap();
+            expected.extend(piece);
+            assert_eq!(spool.length(), expected.len() as u64);
+        }
+        let Ok(Body::File(mut file)) = spool.finish() else { panic!("not in a file") };
+        let mut found = Vec::new();
+        file.read_to_end(&mut found).unwrap();
+        assert!(found == expected);
+    }
+}
