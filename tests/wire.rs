@@ -24,7 +24,7 @@ const SPLIT_EVERYWHERE: usize = 9000;
 const DRAWN_SPLITS: usize = 500;
 
 /// The variants that no bytes alone can bring about: they need a clock, a queue, a disk or an application.
-const RAISED_BY_THE_ENGINE: [Reject; 16] = [
+const RAISED_BY_THE_ENGINE: [Reject; 17] = [
     Reject::MethodLowerCase,
     Reject::ForwardedMalformed,
     Reject::XForwardedForMalformed,
@@ -37,6 +37,7 @@ const RAISED_BY_THE_ENGINE: [Reject; 16] = [
     Reject::BodyIncomplete,
     Reject::QueueFull,
     Reject::QueueTimeout,
+    Reject::TooManyWebSockets,
     Reject::Stopping,
     Reject::SpoolFull,
     Reject::SpoolFailed,

@@ -169,7 +169,8 @@ class Settings:
         "threads for a WSGI application: the most requests that run at the same time; above 1 there is one thread more")
     max_connections = Option(Integer(1, 10_000_000), 10_000, "Concurrency",
         "most open connections, in no more than five eighths of the files the process may open; beyond them a new one "
-        "takes the place of an idle or a slow one, or waits in the backlog")
+        "takes the place of an idle or a slow one, or waits in the backlog; WebSockets take seven eighths of them "
+        "at most, and further handshakes are answered 503")
     queue_limit = Option(Integer(1, 10_000_000), 1000, "Concurrency",
         "most requests waiting for a thread, or for an ASGI application's answer; beyond them the answer is 503")
     queue_timeout = Option(Seconds(0.001, YEAR), 30.0, "Concurrency",

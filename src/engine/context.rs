@@ -145,6 +145,7 @@ impl ShardContext {
             Reject::QueueFull => self.count_trouble(Trouble::QueueFull),
             Reject::QueueTimeout => self.count_trouble(Trouble::QueueTimeout),
             Reject::SpoolFull => self.count_trouble(Trouble::Spool),
+            Reject::TooManyWebSockets => self.count_trouble(Trouble::WebSockets),
             // Why the system refused a temporary file is reported where it did, with the folder.
             _ => {}
         }

@@ -221,6 +221,8 @@ rejects! {
     QueueFull: 503 Server, "The server is busy.", "the request queue is full";
     /// The request waited too long for a worker.
     QueueTimeout: 503 Server, "The server is busy.", "the request waited too long for a worker";
+    /// WebSockets have as many of the connections as they may.
+    TooManyWebSockets: 503 Server, "The server is busy.", "WebSockets hold seven eighths of max_connections";
     /// The server stopped before the application had answered.
     Stopping: 503 Server, "The server is stopping.", "the server stopped before the application had answered";
     /// The request bodies in temporary files have come to their bound.

@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod close;
-pub mod deadline;
 pub mod deflate;
 pub mod frame;
 pub mod handshake;

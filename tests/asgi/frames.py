@@ -45,6 +45,12 @@ def closing(code: int, reason: bytes = b"") -> bytes:
     return frame(CLOSE, struct.pack("!H", code) + reason)
 
 
+def handshake(path: bytes = b"/", *lines: bytes) -> bytes:
+    """The request for a WebSocket, with field lines besides those that it needs."""
+    needed = [b"Host: a", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Key: " + KEY]
+    return b"\r\n".join([b"GET %b HTTP/1.1" % path, *needed, b"Sec-WebSocket-Version: 13", *lines, b"", b""])
+
+
 class Socket(RawClient):
     """A connection that has asked for a WebSocket.
 
@@ -56,9 +62,7 @@ class Socket(RawClient):
 
     def __init__(self, address: str, *lines: bytes, path: bytes = b"/", behind: bytes = b"") -> None:
         super().__init__(address)
-        needed = [b"Host: a", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Key: " + KEY]
-        head = [b"GET %b HTTP/1.1" % path, *needed, b"Sec-WebSocket-Version: 13", *lines, b"", b""]
-        self.send(b"\r\n".join(head) + behind)
+        self.send(handshake(path, *lines) + behind)
 
     def __enter__(self) -> Socket:
         return self

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.asgi.conftest import Serve
-from tests.asgi.frames import KEY, TEXT, Frame, Socket, frame
+from tests.asgi.frames import TEXT, Frame, Socket, frame, handshake
 from tests.asgi.talking import GET, Gate, Receive, Scope, Send, Watched, answer, body, start
 from tests.server.recording import eventually, refused
 from tests.support import RawClient
@@ -117,9 +117,6 @@ def test_idle_connection_makes_room_for_a_new_one(served: Serve) -> None:
 
 
 POST = b"POST /read HTTP/1.1\r\nHost: a\r\n"
-UPGRADE = (
-    b"GET /flood HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-)
 
 # Whatever has the application wait for its client. The first part is sent at once, the second again and again.
 HOLDING: dict[str, tuple[bytes, bytes]] = {
@@ -128,7 +125,8 @@ HOLDING: dict[str, tuple[bytes, bytes]] = {
     "chunked": (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
     "expectation": (POST + b"Content-Length: 10\r\nExpect: 100-continue\r\n\r\n", b""),
     "response": (b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n", b""),
-    "websocket": (UPGRADE + b"Sec-WebSocket-Key: " + KEY + b"\r\n\r\n", b""),
+    "websocket": (handshake(b"/flood"), b""),
+    "message": (handshake() + frame(TEXT, b"x", final=False), b""),
 }
 
 
@@ -137,9 +135,10 @@ async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
-        while True:
+        while scope["path"] == "/flood":
             await send({"type": "websocket.send", "bytes": bytes(1 << 20)})
-    if scope["path"] == "/read":
+        assert (await receive())["type"] == "websocket.disconnect"
+    elif scope["path"] == "/read":
         while (message := await receive())["type"] == "http.request" and message["more_body"]:
             pass
         assert message["type"] == "http.disconnect"
@@ -147,6 +146,9 @@ async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         while True:
             await send(body(bytes(1 << 20), True))
+    elif scope["path"] == "/poll":
+        while (await receive())["type"] != "http.disconnect":
+            pass
     else:
         await answer(send, b"answered")
 
@@ -159,9 +161,11 @@ def test_clients_that_the_application_waits_for_make_room_for_a_newcomer(
     watched, log = Watched(waiting), tmp_path / "access"
     options = {"access_log": log, "access_log_format": "%s %X %{reason}x", "max_connections": 3}
     with served(watched, **options) as server, contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(3)]
+        slow = [stack.enter_context(RawClient(server.addresses[0])) for _ in range(2)]
         for client in slow:
             client.send(first)
+        # Another owes nothing: WebSockets cannot take the last place.
+        stack.enter_context(RawClient(server.addresses[0])).send(b"GET /poll HTTP/1.1\r\nHost: a\r\n\r\n")
         watched.wait_for_begin(3)
         newcomer = stack.enter_context(RawClient(server.addresses[0]))
         newcomer.send(GET)
@@ -183,6 +187,59 @@ def test_clients_that_the_application_waits_for_make_room_for_a_newcomer(
     assert messages == [
         "1 slow connection closed to make room for new ones; raise max_connections, or the limit of open files"
     ]
+
+
+async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accepts WebSockets, but for one path, and waits for their end."""
+    if scope["type"] == "http":
+        await answer(send, b"answered")
+        return
+    await receive()
+    if scope["path"] == "/deny":
+        await send({"type": "websocket.close"})
+        return
+    await send({"type": "websocket.accept"})
+    assert (await receive())["type"] == "websocket.disconnect"
+
+
+def test_websockets_leave_an_eighth_of_the_connections_to_others(
+    served: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched, log = Watched(silent), tmp_path / "access"
+    options = {"access_log": log, "access_log_format": "%s %X %{reason}x", "max_connections": 16}
+    with served(watched, **options) as server, contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(Socket(server.addresses[0])) for _ in range(14)]
+        for client in sockets:
+            assert client.opened().status == 101
+        for _ in range(3):
+            with RawClient(server.addresses[0]) as ordinary:
+                ordinary.send(GET)
+                assert ordinary.receive().body == b"answered"
+            with RawClient(server.addresses[0]) as late:
+                late.send(handshake())
+                response = late.receive()
+                assert (response.status, response["Retry-After"], response["Connection"]) == (503, "1", "close")
+        # One that ends makes room for one more, and one that is turned down takes none.
+        sockets.pop().socket.close()
+        watched.wait_for_end(4)
+        with Socket(server.addresses[0], path=b"/deny") as denied:
+            assert denied.receive().status == 403
+        with Socket(server.addresses[0]) as client:
+            assert client.opened().status == 101
+    lines = log.read_text().splitlines()
+    assert lines.count("503 + WebSockets hold seven eighths of max_connections") == 3
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert messages == [
+        "1 request refused with 503: WebSockets hold seven eighths of max_connections",
+        "2 requests refused with 503: WebSockets hold seven eighths of max_connections",
+    ]
+
+
+def test_only_connection_may_be_a_websocket(served: Serve) -> None:
+    with served(silent, max_connections=1) as server:
+        for _ in range(2):
+            with Socket(server.addresses[0]) as client:
+                assert client.opened().status == 101
 
 
 def test_client_that_owes_nothing_keeps_its_place(served: Serve) -> None:

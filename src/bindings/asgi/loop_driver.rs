@@ -248,8 +248,7 @@ impl LoopDriver {
     fn begin(slf: &Bound<'_, Self>, mut exchange: Box<Exchange>, place: AdmissionGuard) -> PyResult<()> {
         let (py, driver) = (slf.py(), slf.get());
         if !scope::can_name_method(exchange.request()) {
-            driver.with_io(|io| exchange.refuse(Reject::MethodLowerCase, io.clock));
-            driver.shard.conclude(exchange);
+            driver.refuse(exchange, Reject::MethodLowerCase);
             return Ok(());
         }
         let token = exchange.token();
@@ -268,6 +267,10 @@ impl LoopDriver {
                 return Ok(());
             }
         };
+        if handshake.is_some() && !exchange.count_as_websocket() {
+            driver.refuse(exchange, Reject::TooManyWebSockets);
+            return Ok(());
+        }
         let scope = {
             let mut builder = driver.builder.lock().unwrap_or_else(PoisonError::into_inner);
             match &handshake {
@@ -275,10 +278,7 @@ impl LoopDriver {
                 None => builder.http(py, &exchange),
             }
         };
-        let head = exchange.request();
-        // The query may hold secrets; the log escapes what is not printable.
-        let (method, path) = (String::from_utf8_lossy(head.method()), String::from_utf8_lossy(head.path()));
-        let about = format!("{method} {path}");
+        let about = exchange.request().method_and_path();
         let now = Instant::now();
         let is_websocket = handshake.is_some();
         let mut session: Box<dyn Session> = match handshake {
@@ -321,6 +321,12 @@ impl LoopDriver {
             Err(error) => Call::end(&call, Ended::Raised(error)),
         }
         Ok(())
+    }
+
+    // Answers a request that the application does not see.
+    fn refuse(&self, mut exchange: Box<Exchange>, reject: Reject) {
+        self.with_io(|io| exchange.refuse(reject, io.clock));
+        self.shard.conclude(exchange);
     }
 
     // Answers a handshake that cannot be met (RFC 6455 §4.2.2, §4.4; RFC 9110 §15.5.22).

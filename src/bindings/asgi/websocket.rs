@@ -21,12 +21,12 @@ use crate::bindings::errors::gone;
 use crate::engine::exchange::{Content, Exchange, Progress};
 use crate::engine::options::Options;
 use crate::engine::scheduling::pool::AdmissionGuard;
+use crate::engine::transport::pace::Pace;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing;
 use crate::websocket::close;
-use crate::websocket::deadline::Deadline;
 use crate::websocket::deflate::Deflater;
 use crate::websocket::frame::{self, Opcode};
 use crate::websocket::handshake::Handshake;
@@ -70,8 +70,8 @@ pub struct WebSocket {
     paused: bool,
     // What all of this takes of the memory for messages.
     share: Share,
-    // For the message that is coming.
-    deadline: Deadline,
+    // Of the message that is awaited.
+    pace: Option<Pace>,
     connect_told: bool,
     // The server is being stopped.
     stopping: bool,
@@ -98,7 +98,6 @@ impl WebSocket {
         memory: &Arc<Memory>,
         now: Instant,
     ) -> Self {
-        let deadline = Deadline::new(options.body_timeout, options.body_min_rate);
         let options = &options.websocket;
         Self {
             exchange: Some(exchange),
@@ -113,7 +112,7 @@ impl WebSocket {
             queued: 0,
             paused: false,
             share: Share::of(memory),
-            deadline,
+            pace: None,
             connect_told: false,
             stopping: false,
             end: None,
@@ -366,7 +365,7 @@ impl Session for WebSocket {
             return self.lose();
         }
         self.pump(io);
-        if matches!(self.stage, Stage::Open) && self.deadline.is_over(io.now) {
+        if matches!(self.stage, Stage::Open) && self.message_due().is_some_and(|due| due <= io.now) {
             let why = "a WebSocket's message came too slowly";
             self.cut(why, close::POLICY_VIOLATION, "the message came too slowly", io.now);
         }
@@ -378,7 +377,7 @@ impl Session for WebSocket {
             // More is to be read, and somebody to take it: at once.
             Stage::Open | Stage::Closing(_) if self.more && self.can_take() => Some(self.began),
             Stage::Closing(end) => Some(end),
-            Stage::Open => [self.pulse.due(), self.deadline.due()].into_iter().flatten().min(),
+            Stage::Open => [self.pulse.due(), self.message_due()].into_iter().flatten().min(),
             Stage::Connecting | Stage::Denied(_) | Stage::Over => None,
         }
     }

@@ -498,6 +498,7 @@ impl Connection {
             body_length,
             arrived: now,
             response: Response::new(),
+            websocket: None,
         })
     }
 

@@ -13,6 +13,7 @@ use crate::engine::connection::Connection;
 use crate::engine::context::ShardContext;
 use crate::engine::observe::Cause;
 use crate::engine::options::SERVER;
+use crate::engine::scheduling::quota::QuotaGuard;
 use crate::engine::transport::Transport;
 use crate::engine::transport::body::{Body, BodyStream};
 use crate::engine::transport::output::{FileSpan, Output, Owned};
@@ -87,6 +88,8 @@ pub struct Exchange {
     pub(in crate::engine) arrived: Instant,
     pub(in crate::engine) key: u64,
     pub(in crate::engine) response: Response,
+    // Held by one that is to be a WebSocket, or is one.
+    pub(in crate::engine) websocket: Option<QuotaGuard>,
 }
 
 /// The state of a response.

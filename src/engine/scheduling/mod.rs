@@ -3,3 +3,4 @@
 pub mod pool;
 pub mod profile;
 pub(in crate::engine) mod queue;
+pub(in crate::engine) mod quota;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::exchange::Exchange;
 use crate::engine::scheduling::queue::Queue;
+use crate::engine::scheduling::quota::{Quota, QuotaGuard};
 use crate::engine::sync::{AtomicBool, AtomicUsize, Channel, Mutex};
 use crate::http::reject::Reject;
 use crate::net::poller::Waker;
@@ -28,15 +29,6 @@ impl Drop for AdmissionGuard {
     fn drop(&mut self) {
         let Self(pool, shard) = self;
         pool.count_out(*shard);
-    }
-}
-
-/// Leave for a call to read its request's body off the socket, although bodies are taken whole.
-pub(in crate::engine) struct DirectRead(Arc<WorkerPool>);
-
-impl Drop for DirectRead {
-    fn drop(&mut self) {
-        self.0.direct_reads.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -64,8 +56,10 @@ pub struct WorkerPool {
     permits: AtomicUsize,
     // One was given back since this was last looked at.
     was_released: AtomicBool,
-    // Calls that read their bodies off the socket.
-    direct_reads: AtomicUsize,
+    // For calls that read their bodies off the socket, although bodies are taken whole.
+    direct_reads: Arc<Quota>,
+    // For connections that are WebSockets.
+    websockets: Arc<Quota>,
     shards: usize,
     wakeups: Channel<Command>,
     parked: AtomicUsize,
@@ -114,6 +108,8 @@ pub(in crate::engine) enum Trouble {
     QueueFull,
     /// Requests wait in the queue for too long.
     QueueTimeout,
+    /// WebSockets have as many connections as they may.
+    WebSockets,
     /// Slow connections are closed in the midst of a request or a response, so that others get connections.
     Evictions,
     /// The same for threads.
@@ -123,7 +119,7 @@ pub(in crate::engine) enum Trouble {
 }
 
 impl Trouble {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Accept,
         Self::Spool,
         Self::Cut,
@@ -132,6 +128,7 @@ impl Trouble {
         Self::Proxies,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::WebSockets,
         Self::Evictions,
         Self::ThreadEvictions,
         Self::SpoolEvictions,
@@ -144,6 +141,7 @@ impl Trouble {
             Self::Spool => Reject::SpoolFull,
             Self::QueueFull => Reject::QueueFull,
             Self::QueueTimeout => Reject::QueueTimeout,
+            Self::WebSockets => Reject::TooManyWebSockets,
             Self::Evictions | Self::ThreadEvictions | Self::SpoolEvictions => {
                 let connections = if count == 1 { "connection" } else { "connections" };
                 let why = match self {
@@ -182,7 +180,8 @@ impl WorkerPool {
             threads,
             permits: AtomicUsize::new(threads),
             was_released: AtomicBool::new(false),
-            direct_reads: AtomicUsize::new(0),
+            direct_reads: Quota::new(),
+            websockets: Quota::new(),
             shards,
             wakeups: Channel::new(),
             parked: AtomicUsize::new(0),
@@ -299,12 +298,16 @@ impl WorkerPool {
 
     /// Leave for a call to read its body off the socket. Slow clients may hold a quarter of the threads by that, and never
     /// the only one.
-    pub(in crate::engine) fn read_directly(self: &Arc<Self>) -> Option<DirectRead> {
-        let most = if self.threads > 1 { (self.threads / 4).max(1) } else { 0 };
-        let before = self.direct_reads.fetch_add(1, Ordering::SeqCst);
-        // What is not given is taken back as it drops.
-        let leave = DirectRead(Arc::clone(self));
-        (before < most).then_some(leave)
+    pub(in crate::engine) fn read_directly(&self) -> Option<QuotaGuard> {
+        self.direct_reads.take(if self.threads > 1 { (self.threads / 4).max(1) } else { 0 })
+    }
+
+    /// Leave for a connection to be a WebSocket, where each shard takes `connections`. One that answers pings and says nothing
+    /// can be closed for no other client, so that WebSockets may hold seven eighths of the connections, and never the last of
+    /// several.
+    pub(in crate::engine) fn open_websocket(&self, connections: usize) -> Option<QuotaGuard> {
+        let all = connections.saturating_mul(self.shards);
+        self.websockets.take((all - all.div_ceil(8)).max(1))
     }
 
     /// Whether a request could begin.
@@ -520,11 +523,20 @@ mod tests {
     #[test]
     fn direct_reads_leave_most_threads_to_others() {
         for (threads, most) in [(1, 0), (2, 1), (7, 1), (16, 4)] {
-            let pool = Arc::new(WorkerPool::new(threads, 1));
-            for _ in 0..2 {
-                let leaves: Vec<_> = std::iter::from_fn(|| pool.read_directly()).collect();
-                assert_eq!(leaves.len(), most, "of {threads}");
-            }
+            let pool = WorkerPool::new(threads, 1);
+            let guards: Vec<_> = std::iter::from_fn(|| pool.read_directly()).collect();
+            assert_eq!(guards.len(), most, "of {threads}");
+        }
+    }
+
+    #[test]
+    fn websockets_leave_an_eighth_of_the_connections_of_all_shards_to_others() {
+        for (shards, connections, most) in
+            [(1, 1, 1), (1, 2, 1), (1, 3, 2), (1, 8, 7), (1, 9, 7), (4, 1, 3), (4, 50, 175)]
+        {
+            let pool = WorkerPool::new(shards, shards);
+            let guards: Vec<_> = std::iter::from_fn(|| pool.open_websocket(connections)).collect();
+            assert_eq!(guards.len(), most, "of {shards} times {connections}");
         }
     }
 

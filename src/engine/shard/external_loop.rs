@@ -147,6 +147,23 @@ impl Exchange {
         self.framing.upgrade
     }
 
+    /// The operator's decisions.
+    pub fn options(&self) -> &Options {
+        &self.connection.context.options
+    }
+
+    /// The application waits for what its client sends, which has been behind since then; `None`: it does not wait.
+    pub fn await_client(&self, behind_since: Option<Instant>) {
+        self.connection.transport.await_client(behind_since);
+    }
+
+    /// Counts the connection as a WebSocket until the exchange ends. `false`: there are as many as there may be.
+    pub fn count_as_websocket(&mut self) -> bool {
+        let context = &self.connection.context;
+        self.websocket = context.pool.open_websocket(context.options.max_connections);
+        self.websocket.is_some()
+    }
+
     /// Changes the protocol: queues the head of the 101 response, after which the connection is the caller's to read and
     /// write. It closes in the end. Gives what the client has sent already.
     pub fn upgrade(&mut self, head: &ResponseHead, clock: &mut Clock) -> Vec<u8> {

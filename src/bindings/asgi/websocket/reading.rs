@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::holding::size;
 use super::{Stage, WebSocket};
 use crate::bindings::asgi::session::{Io, Session};
+use crate::engine::transport::pace::Pace;
 use crate::websocket::close;
 use crate::websocket::frame::Opcode;
 use crate::websocket::pulse::Beat;
@@ -16,12 +17,25 @@ impl WebSocket {
     pub(super) fn pump(&mut self, io: &mut Io<'_>) {
         let count = self.read(io);
         self.count(io.now);
-        // The client answers for no time but that in which there is nothing to be read.
+        self.note_pace(count, io.now);
+    }
+
+    // Notes how quickly the client completes a message that it has begun. It answers for no time but that in which there is
+    // nothing to be read.
+    fn note_pace(&mut self, count: usize, now: Instant) {
+        let Some(exchange) = self.exchange.as_deref() else { return };
         if self.receiver.is_inside() && !self.more {
-            self.deadline.hear(count, io.now);
-        } else {
-            self.deadline.clear();
+            let pace = self.pace.get_or_insert_with(|| Pace::new(now));
+            pace.note(count, now, exchange.options());
+            exchange.await_client(Some(pace.behind_since()));
+        } else if self.pace.take().is_some() {
+            exchange.await_client(None);
         }
+    }
+
+    // By when more of a message that has begun must come.
+    pub(super) fn message_due(&self) -> Option<Instant> {
+        Some(self.pace?.deadline(self.exchange.as_deref()?.options()))
     }
 
     // Returns how many bytes have come.
@@ -75,7 +89,7 @@ impl WebSocket {
                 Ok((used, event)) => {
                     bytes = &bytes[used..];
                     if let Some(event) = event {
-                        self.note(event);
+                        self.note(event, now);
                     }
                 }
                 Err(failure) => {
@@ -86,14 +100,17 @@ impl WebSocket {
         }
     }
 
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: Event, now: Instant) {
         let is_open = matches!(self.stage, Stage::Open);
         match event {
             Event::Text(_) | Event::Binary(_) if is_open => {
                 self.queued += size(&event);
                 self.queue.push_back(event);
                 self.paused |= self.queued >= self.queue_size;
-                self.deadline.clear();
+                // The next message begins with a time of its own.
+                if let Some(pace) = &mut self.pace {
+                    *pace = Pace::new(now);
+                }
             }
             Event::Ping(payload) if is_open => self.put(Opcode::Pong, &payload),
             Event::Close { code, reason } => {
