@@ -1,6 +1,7 @@
 //! What the engine has to say goes to Python's logging.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -29,15 +30,40 @@ const REPORT_WAIT: Duration = Duration::from_millis(50);
 // The last report that was waited for has not come to its end: the next ones are not waited for.
 static HELD_UP: AtomicBool = AtomicBool::new(false);
 
-/// Hands reports to `wsgi.logging.report`.
-pub struct LoggingReporter;
-
-impl LoggingReporter {
-    fn report_now(level: u8, message: &str) {
-        // At the interpreter's end there is no logging any more, and this thread must not panic over it.
-        let _ = Python::try_attach(|py| log(py, level, message, None));
+/// Reports something by Python: at once where this thread holds the interpreter, and else from a thread of its own, which is waited
+/// for a moment.
+pub fn tell(report: impl Fn(Python<'_>) + Send + Sync + 'static) {
+    // At the interpreter's end there is no logging any more, and this thread must not panic over it.
+    let now = move || {
+        let _ = Python::try_attach(&report);
+    };
+    if is_attached() {
+        return now();
+    }
+    let (now, (done, is_done)) = (Arc::new(now), channel());
+    let reporting = spawn("wsgi-report".to_owned(), {
+        let now = Arc::clone(&now);
+        move || {
+            now();
+            HELD_UP.store(false, Ordering::Relaxed);
+            // The thread that reports may have gone on.
+            done.send(()).ok();
+        }
+    });
+    match reporting {
+        Ok(_) if HELD_UP.load(Ordering::Relaxed) => {}
+        Ok(_) => {
+            if is_done.recv_timeout(REPORT_WAIT).is_err() {
+                HELD_UP.store(true, Ordering::Relaxed);
+            }
+        }
+        // The system has no more threads.
+        Err(_) => now(),
     }
 }
+
+/// Hands reports to `wsgi.logging.report`.
+pub struct LoggingReporter;
 
 impl Reporter for LoggingReporter {
     fn report(&self, severity: Severity, message: &str) {
@@ -47,26 +73,8 @@ impl Reporter for LoggingReporter {
             Severity::Warning => WARNING,
             Severity::Error => ERROR,
         };
-        if is_attached() {
-            return Self::report_now(level, message);
-        }
-        let ((done, is_done), text) = (channel(), message.to_owned());
-        let reporting = spawn("wsgi-report".to_owned(), move || {
-            Self::report_now(level, &text);
-            HELD_UP.store(false, Ordering::Relaxed);
-            // The thread that reports may have gone on.
-            done.send(()).ok();
-        });
-        match reporting {
-            Ok(_) if HELD_UP.load(Ordering::Relaxed) => {}
-            Ok(_) => {
-                if is_done.recv_timeout(REPORT_WAIT).is_err() {
-                    HELD_UP.store(true, Ordering::Relaxed);
-                }
-            }
-            // The system has no more threads.
-            Err(_) => Self::report_now(level, message),
-        }
+        let message = message.to_owned();
+        tell(move |py| log(py, level, &message, None));
     }
 
     fn wants_debug(&self) -> bool {

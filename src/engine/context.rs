@@ -11,7 +11,6 @@ use crate::engine::monitor::MonitorSignal;
 use crate::engine::observe::{Observer, Record};
 use crate::engine::options::Options;
 use crate::engine::scheduling::pool::{StallNews, Trouble, WorkerPool};
-use crate::engine::server::spawn;
 use crate::engine::sync::AtomicBool;
 use crate::engine::transport::Streaming;
 use crate::engine::transport::spool::Budget;
@@ -94,8 +93,7 @@ impl ShardContext {
         }
     }
 
-    /// Reports that no thread comes back from the application, and that one has. From a thread of its own: what is inside may
-    /// hold the interpreter, and the shard must go on.
+    /// Reports that no thread comes back from the application, and that one has.
     pub(in crate::engine) fn report_stall(&self, now: Instant) {
         match self.pool.look_for_stall(now) {
             None => {}
@@ -103,16 +101,14 @@ impl ShardContext {
                 self.reporter.report(Severity::Info, "threads come back from the application again");
             }
             Some(StallNews::Begun(age, waiting)) => {
-                let (threads, seconds) = (self.pool.threads(), age.as_secs());
-                let (reporter, message) = (
-                    Arc::clone(&self.reporter),
-                    format!(
-                        "no request has come to its end for {seconds} seconds: {waiting} wait, and all {threads} threads are \
-                         inside the application"
-                    ),
-                );
-                // Without memory for a thread there are other troubles.
-                drop(spawn("wsgi-report".to_owned(), move || reporter.report_stall(&message)));
+                let threads = match self.pool.threads() {
+                    1 => "the only thread is".to_owned(),
+                    threads => format!("all {threads} threads are"),
+                };
+                self.reporter.report_stall(format!(
+                    "no request has come to its end for {} seconds: {waiting} wait, and {threads} inside the application",
+                    age.as_secs()
+                ));
             }
         }
     }

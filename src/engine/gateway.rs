@@ -50,8 +50,8 @@ pub trait Reporter: Send + Sync {
     }
 
     /// The same of threads that do not come back from the application, to be told with what each of them is at, if that is
-    /// known here. May wait for the interpreter.
-    fn report_stall(&self, message: &str) {
-        self.report(Severity::Warning, message);
+    /// known here.
+    fn report_stall(&self, message: String) {
+        self.report(Severity::Warning, &message);
     }
 }

@@ -73,7 +73,8 @@ def test_threads_that_do_not_come_back_are_told_with_their_places(
             eventually(lambda: len(caplog.records) == 1 + threads, "a line for each thread")
             assert {record.levelname for record in caplog.records} == {"WARNING"}
             first, *others = messages(caplog)
-            assert first.startswith(f"{STALLED} 5 seconds: 1 wait, and all {threads} threads are inside")
+            inside = "the only thread is" if threads == 1 else f"all {threads} threads are"
+            assert first == f"{STALLED} 5 seconds: 1 wait, and {inside} inside the application"
             places = (
                 rf"wsgi-worker-\d+: GET /slow/(\d+) for [5-9] s, at {re.escape(__file__)}:\d+ \w+|.*recording.py:\d+ "
             )

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 
 use super::call::{Call, place};
 use crate::bindings::ffi::call;
-use crate::bindings::reporter::{ERROR, LoggingReporter, log};
+use crate::bindings::reporter::{ERROR, LoggingReporter, log, tell};
 use crate::engine::exchange::Exchange;
 use crate::engine::exchange::in_flight::{Cut, InFlight};
 use crate::engine::gateway::{Reporter, Severity};
@@ -52,15 +52,14 @@ impl Calls {
         drop(former);
     }
 
-    fn describe(&self, py: Python<'_>, message: &str) -> PyResult<()> {
+    // Of each call that runs: its thread's name and `threading.get_ident()`, the request, and its age in seconds.
+    fn running(&self) -> Vec<(String, u64, String, f64)> {
         let running = |(index, slot): (usize, &Option<Slot>)| {
             let Slot { ident, call } = slot.as_ref()?;
             let (name, age) = call.get().with(|exchange| (place(exchange), exchange.arrived().elapsed()))?;
             Some((format!("wsgi-worker-{index}"), *ident, name, age.as_secs_f64()))
         };
-        let rows: Vec<_> = self.lock().iter().enumerate().filter_map(running).collect();
-        let report = py.import(intern!(py, "wsgi.stalls"))?.getattr(intern!(py, "report_stall"))?;
-        call(&report, [message.into_pyobject(py)?.as_any(), PyList::new(py, rows)?.as_any()]).map(drop)
+        self.lock().iter().enumerate().filter_map(running).collect()
     }
 }
 
@@ -84,10 +83,15 @@ impl Reporter for Calls {
         LoggingReporter.wants_debug()
     }
 
-    fn report_stall(&self, message: &str) {
-        Python::attach(|py| {
-            if let Err(error) = self.describe(py, message) {
-                log(py, ERROR, message, Some(&error));
+    fn report_stall(&self, message: String) {
+        let calls = self.running();
+        tell(move |py| {
+            let described = py.import(intern!(py, "wsgi.stalls")).and_then(|module| {
+                let report = module.getattr(intern!(py, "report_stall"))?;
+                call(&report, [PyString::new(py, &message).as_any(), PyList::new(py, &calls)?.as_any()])
+            });
+            if let Err(error) = described {
+                log(py, ERROR, &message, Some(&error));
             }
         });
     }
