@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ from wsgi_server import user_module
 def pytest_configure() -> None:
     """Hears SIGINT, and lets children hear it, also where the shell that started this in the background does not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    """Fails a test that leaves a logger at another level: the tests behind it would see more messages, or fewer."""
+    loggers = [logging.getLogger(name) for name in (None, "wsgi.server")]
+    levels = [logger.level for logger in loggers]
+    yield
+    assert [logger.level for logger in loggers] == levels
 
 
 @pytest.fixture

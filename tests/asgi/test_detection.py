@@ -376,7 +376,8 @@ def test_interface_of_real_frameworks_is_found() -> None:
     for app in (
         fastapi.FastAPI(),
         quart.Quart("a"),
-        *([__import__("litestar").Litestar()] if importlib.util.find_spec("litestar") else []),
+        # Made without its logging, which would change the root logger of this process.
+        *([__import__("litestar").Litestar(logging_config=None)] if importlib.util.find_spec("litestar") else []),
         falcon.asgi.App(),
     ):
         assert choose(app, "auto") == ASGI3, app
