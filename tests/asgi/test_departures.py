@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from tests.asgi.conftest import Serve
-from tests.asgi.frames import Socket
+from tests.asgi.frames import handshake
 from tests.asgi.talking import GET, ASGIApp, Receive, Scope, Send, Watched, answer, body, read, start
 from tests.server.recording import CHUNKED, chunks, reset
 from tests.support import RawClient
@@ -19,6 +19,7 @@ from tests.support import RawClient
 ACCEPT = {"type": "websocket.accept"}
 FORMAT = "%>s %X %B %U"
 WAYS = ["reset", "close", "half-close"]
+AT_ONCE = "half-close at once"
 
 
 def leave(client: RawClient, how: str) -> None:
@@ -28,6 +29,18 @@ def leave(client: RawClient, how: str) -> None:
         client.socket.close()
     else:
         client.end()
+
+
+def departed(served: Serve, folder: Path, app: ASGIApp, sent: bytes, how: str) -> str:
+    """The access log's line about a client that sends this and leaves when the application has begun, or at once."""
+    watched, log = Watched(app), folder / "access"
+    with served(watched, access_log=log, access_log_format=FORMAT) as server, RawClient(server.addresses[0]) as client:
+        client.send(sent)
+        if how != AT_ONCE:
+            watched.wait_for_begin()
+        leave(client, how)
+        watched.wait_for_end()
+    return log.read_text()
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
@@ -109,14 +122,7 @@ def test_request_whose_client_leaves_unanswered_is_logged_as_that_and_as_no_erro
     served: Serve, caplog: pytest.LogCaptureFixture, tmp_path: Path, app: ASGIApp, how: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    watched = Watched(app)
-    log = tmp_path / "access"
-    with served(watched, access_log=log, access_log_format=FORMAT) as server, RawClient(server.addresses[0]) as client:
-        client.send(GET)
-        watched.wait_for_begin()
-        leave(client, how)
-        watched.wait_for_end()
-    assert log.read_text() == "499 X 0 /e\n"
+    assert departed(served, tmp_path, app, GET, how) == "499 X 0 /e\n"
     assert told(caplog) == [(logging.INFO, "the client left before its response began at GET /e")]
 
 
@@ -163,17 +169,7 @@ def test_upload_that_is_given_up_is_logged_as_that_and_as_no_error(
     served: Serve, caplog: pytest.LogCaptureFixture, tmp_path: Path, sent: bytes, how: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    watched = Watched(returns)
-    log = tmp_path / "access"
-    with (
-        served(watched, access_log=log, access_log_format="%>s %X %B") as server,
-        RawClient(server.addresses[0]) as client,
-    ):
-        client.send(sent)
-        watched.wait_for_begin()
-        leave(client, how)
-        watched.wait_for_end()
-    assert log.read_text() == "499 X 0\n"
+    assert departed(served, tmp_path, returns, sent, how).startswith("499 X 0 ")
     ((level, message),) = told(caplog)
     assert (level, message[:27]) == (logging.INFO, "the client left before its ")
 
@@ -237,24 +233,12 @@ async def closes_too_late(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("app", [never_accepts, accepts_too_late, closes_too_late])
-@pytest.mark.parametrize("how", [*WAYS, "with the handshake"])
+@pytest.mark.parametrize("how", [*WAYS, AT_ONCE])
 def test_handshake_whose_client_leaves_unanswered_is_logged_as_that_and_as_no_error(
     served: Serve, caplog: pytest.LogCaptureFixture, tmp_path: Path, app: ASGIApp, how: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    watched = Watched(app)
-    log = tmp_path / "access"
-    with (
-        served(watched, access_log=log, access_log_format="%>s %X %B") as server,
-        Socket(server.addresses[0]) as client,
-    ):
-        if how == "with the handshake":
-            client.end()
-        else:
-            watched.wait_for_begin()
-            leave(client, how)
-        watched.wait_for_end()
-    assert log.read_text() == "499 X 0\n"
+    assert departed(served, tmp_path, app, handshake(), how) == "499 X 0 /\n"
     ((level, message),) = told(caplog)
     assert (level, message[:55]) == (logging.INFO, "the client left before its WebSocket was accepted at GE")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from tests.asgi.conftest import needs_uvloop
 from tests.asgi.frames import CLOSE, Socket
-from tests.server.recording import eventually
+from tests.server.recording import eventually, is_refused, time_to_cut
 from tests.support import PATIENCE, Command, RawClient
 
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -127,16 +126,6 @@ def ask(command: Command, path: bytes) -> RawClient:
     return client
 
 
-def is_refused(address: str) -> bool:
-    try:
-        RawClient(address).socket.close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:
-        pass  # It stood in line while the door closed.
-    return False
-
-
 def words(command: Command) -> str:
     return "\n".join(command.stderr.seen)
 
@@ -149,12 +138,7 @@ def test_unfinished_response_is_cut_after_half_of_the_time_and_the_stop_succeeds
     with running(tmp_path, loop, "2") as command:
         client = ask(command, path)
         assert client.receive_head().status == 200
-        begun = time.monotonic()
-        command.process.send_signal(signal.SIGTERM)
-        with client:
-            while client.socket.recv(65536):
-                pass
-        assert time.monotonic() - begun >= 1
+        assert time_to_cut(command, client) >= 1
         assert command.process.wait(PATIENCE) == 0
         command.stdout.wait_for(word)
         command.stderr.wait_for("stopping: cut 1 response, unfinished after half of graceful_timeout")

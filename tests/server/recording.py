@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support import PATIENCE, RawClient, serve
+from tests.support import PATIENCE, Command, RawClient, serve
 
 if TYPE_CHECKING:
     from wsgi.server import WSGIServer
@@ -109,6 +110,27 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"never came about: {what}"
         pause.wait(0.002)
+
+
+def is_refused(address: str) -> bool:
+    """Whether the server at `address` takes no more connections."""
+    try:
+        RawClient(address).socket.close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        pass  # It stood in line while the door closed.
+    return False
+
+
+def time_to_cut(command: Command, client: RawClient) -> float:
+    """Tells the command to stop, and reads a response that has no end of its own: the seconds until it was cut."""
+    begun = time.monotonic()
+    command.process.send_signal(signal.SIGTERM)
+    with client:
+        while client.socket.recv(65536):
+            pass
+    return time.monotonic() - begun
 
 
 def descriptors() -> int:

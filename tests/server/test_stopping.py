@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.server.recording import eventually, is_refused, time_to_cut
 from tests.support import PATIENCE, Command, ProtocolError, RawClient
 
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -114,12 +114,7 @@ def test_endless_response_is_cut_after_half_of_the_time_and_the_stop_succeeds(pa
     with running(tmp_path, "--graceful-timeout", "2") as command:
         client = ask(command, path)
         assert client.receive_head().status == 200
-        begun = time.monotonic()
-        command.process.send_signal(signal.SIGTERM)
-        with client:
-            while client.socket.recv(65536):
-                pass
-        assert time.monotonic() - begun >= 1
+        assert time_to_cut(command, client) >= 1
         assert command.process.wait(PATIENCE) == 0
         command.stdout.wait_for("closed" if path == b"/endless" else "write raised ClientDisconnected")
         command.stderr.wait_for(f"cut 1 response, unfinished after half of graceful_timeout: GET {path.decode()}")
@@ -132,13 +127,10 @@ def test_event_stream_is_cut_at_once(tmp_path: Path) -> None:
     with running(tmp_path, "--graceful-timeout", "60") as command:
         client = ask(command, b"/events")
         assert client.receive_head().status == 200
-        command.process.send_signal(signal.SIGTERM)
+        assert time_to_cut(command, client) < PATIENCE
         assert command.process.wait(PATIENCE) == 0
         command.stdout.wait_for("closed")
         command.stderr.wait_for("stopping: ended 1 event stream: GET /events")
-        with client:
-            while client.socket.recv(65536):
-                pass
 
 
 def test_event_stream_without_an_event_is_refused_at_once(tmp_path: Path) -> None:
@@ -251,7 +243,7 @@ def test_second_signal_ends_the_wait_for_a_thread(number: int, tmp_path: Path) -
             assert client.receive().body == b"done"
         command.process.send_signal(signal.SIGTERM)
         # It hears the second one from the beginning of the stop to the end of the process.
-        refused(command)
+        eventually(lambda: is_refused(command.address), "the door closes")
         line = command.stderr.wait_for("stopping: waiting")
         assert "waiting up to 60 s for 1 thread: reaper in wait (" in line
         assert line.endswith("; send a second signal to end at once")
@@ -259,19 +251,6 @@ def test_second_signal_ends_the_wait_for_a_thread(number: int, tmp_path: Path) -
         assert command.process.wait(PATIENCE) == 1
         command.stderr.wait_for("gave up waiting when asked to end at once for reaper in wait (")
         assert not any("Traceback" in line for line in command.stderr.seen)
-
-
-def refused(command: Command) -> None:
-    """Waits until no client is let in any more."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            RawClient(command.address).socket.close()
-        except ConnectionRefusedError:
-            return
-        except ConnectionResetError:
-            pass  # It stood in line while the door closed.
-    pytest.fail("clients are let in for ever")
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
