@@ -18,7 +18,7 @@ from tests.asgi.frames import BINARY, CONTINUATION, PING, TEXT, Socket, frame
 from tests.asgi.talking import GET, ASGIApp, Receive, Scope, Send, Watched, answer, body, start
 from tests.support import RawClient
 
-ROUNDS = 5
+ROUNDS = 20
 OFFER = b"Sec-WebSocket-Extensions: permessage-deflate"
 
 

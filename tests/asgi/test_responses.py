@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -84,18 +85,30 @@ def test_connection_is_used_again_and_pipelined_requests_are_answered_in_order(s
 
 
 def test_head_waits_a_moment_for_the_first_content(served: Serve) -> None:
+    silences: list[float] = []
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
         await send(start())
         # Other turns of the loop are no silence.
         await asyncio.sleep(0)
+        silences.append(time.monotonic() - began)
         if scope["path"] == "/e":
             raise ValueError("no content came of it")
         await send(body(b"whole"))
 
+    def answered_at_once(address: str, request: bytes) -> bytes:
+        """The answer to a request in which the processor was not with others for as long as a head waits."""
+        for _ in range(1000):
+            found = talk(address, request)
+            if silences.pop() < 0.002:
+                return found
+        pytest.fail("every request was held up")
+
     with served(app) as server:
-        assert talk(server.addresses[0], GET) == FAILED + FAILED_TEXT
+        assert answered_at_once(server.addresses[0], GET) == FAILED + FAILED_TEXT
         whole = expected(b"200 OK", framing=b"Content-Length: 5", close=True, body=b"whole")
-        assert talk(server.addresses[0], LAST) == whole
+        assert answered_at_once(server.addresses[0], LAST) == whole
 
 
 # An event stream may have nothing to send for long, and its client wants to know that it was accepted.
