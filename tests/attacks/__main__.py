@@ -2,7 +2,8 @@
 
 `--interface wsgi` or `asgi` picks the applications that are attacked, `--only WORDS` picks attacks by name, `--seconds`
 says how long each lasts at least, `--page FILE` writes the page of the docs. `--server "COMMAND --port {port} {app}"`
-attacks another server, without the options that an attack asks this one for.
+attacks another server, without the options that an attack asks this one for. What came of that stands in `peers.md`,
+the end of the page.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ processors, which server, attack and client shared with each other and with othe
 What each of them does, and what stands against it:
 
 {items}
-"""
+
+{peers}"""
+PEERS = Path(__file__).with_name("peers.md")
 TITLES = {"wsgi": "WSGI", "asgi": "ASGI and WebSockets"}
 
 
@@ -49,7 +52,8 @@ def page(outcomes: list[Outcome], seconds: float) -> str:
         if rows:
             tables.append("\n".join([f"## {title}", "", HEAD, *rows]))
     items = dict.fromkeys(outcome.attack.item for outcome in outcomes)
-    return PAGE.format(seconds=seconds, quiet=QUIET, tables="\n\n".join(tables), items="\n".join(items))
+    tables_text, items_text, peers = "\n\n".join(tables), "\n".join(items), PEERS.read_text("utf-8")
+    return PAGE.format(seconds=seconds, quiet=QUIET, tables=tables_text, items=items_text, peers=peers)
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from tests.attacks.catalogue import BOTH, Attack, attacks
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at the server's process as Linux shows it")
 
 PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
+PEERS = Path(__file__).with_name("peers.md")
 
 
 def named(value: Attack | str) -> str:
@@ -50,3 +51,4 @@ def test_page_names_every_attack_and_explains_it() -> None:
     for attack, interface in attacks(BOTH):
         assert f"\n| {attack.name} | {interface} | {attack.count:,} | " in page
         assert f"\n{attack.item}\n" in page
+    assert page.endswith(PEERS.read_text("utf-8"))
