@@ -1,4 +1,3 @@
-"""What must be importable whatever else is called `wsgi`: the way in for the command, and `user_module`.
-
-Nothing here imports the package `wsgi`, which imports from here, except `__main__`, which starts it.
+"""Code that must be importable even if another module is called `wsgi`: the entry point of the command, and
+`user_module`. Nothing here but `__main__` imports the package `wsgi`.
 """

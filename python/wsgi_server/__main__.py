@@ -1,7 +1,7 @@
-"""The way in for the command `wsgi`, and `python -m wsgi_server`: finds this distribution's package `wsgi`.
+"""The entry point of the command `wsgi` and of `python -m wsgi_server`: finds this distribution's package `wsgi`.
 
-A directory with a user's wsgi.py in it may stand before the installed packages, by PYTHONPATH for one. Then
-`import wsgi` would find that file. This name is free of the trouble, so the command begins here.
+A directory with a user's wsgi.py may precede the installed packages on `sys.path`, for example by PYTHONPATH. Then
+`import wsgi` would find that file, so the command starts in this package.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ __all__ = ["main"]
 
 def main() -> int:
     """Runs the command `wsgi`."""
-    home = str(Path(__file__).parent.parent)
-    sys.path.insert(0, home)
+    site_packages = str(Path(__file__).parent.parent)
+    sys.path.insert(0, site_packages)
     try:
         from wsgi.cli import main as command
     finally:
-        sys.path.remove(home)
+        sys.path.remove(site_packages)
     return command()
 
 

@@ -1,9 +1,9 @@
-"""A user's module called `wsgi`, under its own name, in a process that also needs the package `wsgi`.
+"""Makes a user's module called `wsgi` importable in a process that also needs the package `wsgi`.
 
-Where a user's wsgi.py is served, `import wsgi` gives that module, in the serving process and in the processes that
-`multiprocessing` starts, which get `sys.path` and nothing else of their parent. So the directory `first_on_path` stands
-first there, and its wsgi.py runs `load` below. The parts of the package stay importable (`wsgi.server`,
-`wsgi.application`), and no name of the user's module is replaced by one of them.
+If a user's wsgi.py is served, `import wsgi` gives that module, in the serving process and in processes that
+`multiprocessing` starts, which inherit only `sys.path`. For that the directory `first_on_path` is the first entry, and
+its wsgi.py runs `load` below. The modules of the package stay importable (`wsgi.server`, `wsgi.application`), and do
+not replace names of the user's module.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ DIRECTORY = str(Path(__file__).parent / "first_on_path")
 
 
 class _Held:
-    """The package while the user's module has its name."""
+    """Holds the package while the user's module has its name."""
 
     package: ModuleType | None = None
 
 
 class _UserModule(ModuleType):
-    """Has its own names; what it lacks is looked up in the package."""
+    """The user's module; names that it lacks are looked up in the package."""
 
     def __getattr__(self, name: str) -> object:
-        # `__all__` and the like would speak of the package's names, not of this module's.
+        # `__all__` and other special names of the package do not describe this module.
         if _Held.package is None or (name.startswith("__") and name != "__version__"):
             raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
         return getattr(_Held.package, name)
@@ -47,16 +47,16 @@ class _UserModule(ModuleType):
 
 
 def install() -> None:
-    """Lets the next `import wsgi` give the user's module, in this process and in those that it starts.
+    """Makes the next `import wsgi` give the user's module, in this process and in those that it starts.
 
-    Where the import fails, `remove` undoes it.
+    If the import fails, call `remove`.
     """
     _Held.package = sys.modules.pop(_NAME)
     sys.path.insert(0, DIRECTORY)
 
 
 def remove() -> None:
-    """Undoes `install`: the name `wsgi` is the package's again."""
+    """Undoes `install`: `import wsgi` gives the package again."""
     if _Held.package is not None:
         sys.modules[_NAME] = _Held.package
         _Held.package = None
@@ -64,14 +64,14 @@ def remove() -> None:
 
 
 def clashes(locations: list[str]) -> list[str]:
-    """The modules in a user's package called `wsgi` that have the name of a part of this one."""
+    """The modules in a user's package called `wsgi` that have the name of a module of this package."""
     parts = {entry.name.partition(".")[0] for entry in _PACKAGE.iterdir()}
     names = {entry.name.partition(".")[0] for place in locations for entry in Path(place).iterdir()}
     return sorted(name for name in parts & names if not name.startswith("__"))
 
 
 def load() -> None:
-    """Imports the user's module in the place of the one that is being imported as `wsgi`."""
+    """Imports the user's module in place of the module that is being imported as `wsgi`."""
     if _Held.package is None:
         _Held.package = _own_package()
     spec = _users_spec()
@@ -103,9 +103,9 @@ def _own_package() -> ModuleType:
 
 
 def _users_spec() -> importlib.machinery.ModuleSpec | None:
-    """The first `wsgi` on the path that is neither the package nor the way in here."""
+    """The first `wsgi` on the path that is neither the package nor `first_on_path`."""
     for entry in sys.path:
-        # One by one: together a package with an `__init__.py` would win over a directory without one.
+        # One entry at a time, because a search over all prefers a package with `__init__.py` to an earlier directory.
         spec = importlib.machinery.PathFinder.find_spec(_NAME, [entry]) if entry != DIRECTORY else None
         if spec is not None and not _is_own(spec):
             return spec

@@ -35,6 +35,7 @@ from wsgi.application import (
     redirect,
 )
 from wsgi.application.middleware.sessions import Session, SessionMiddleware
+from wsgi.application.request import Application
 
 app = WSGIApplication(debug=True, limits=Limits(body=1000))
 group = Group("/group")
@@ -208,7 +209,7 @@ def shown(request: Request) -> str:
     assert_type(request.is_disconnected(), bool)
     assert_type(request.route, str | None)
     assert_type(request.url_for("page", q=1), str)
-    assert_type(request.app, WSGIApplication)
+    assert_type(request.app, Application)
     request.state.user = "ada"
     request.app.state.database = object()
     return str(request.state.user)

@@ -1,8 +1,9 @@
-"""The application: declares routes, and takes a request through them.
+"""The application: declares routes and dispatches requests to them.
 
-The life of a request is `WSGIApplication._serve`: a `Request` is made of the environ; the application's middleware
-runs around `_dispatch`, which finds the route; the middleware of its groups runs around the handler; the `Response`
-sends itself. Every step turns an error into a response at once, so that the step around it always sees a response.
+`WSGIApplication._serve` handles a request: it makes a `Request` of the environ; the application's middleware runs
+around `_dispatch`, which finds the route; the middleware of its groups runs around the handler; the `Response` is a
+WSGI application that sends itself. Each step converts exceptions into responses, so that middleware always gets a
+response.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsgi.application import mount
 from wsgi.application.errors import (
+    UNHANDLED_ERRORS,
     BadRequest,
     HTTPError,
     InternalServerError,
@@ -25,8 +27,9 @@ from wsgi.application.errors import (
     RouteError,
 )
 from wsgi.application.groups import CallNext, Declaration, ErrorHandler, Group, Middleware, Routes
+from wsgi.application.limits import Limits
 from wsgi.application.problems import error_response
-from wsgi.application.request import Limits, Request, State, decoded
+from wsgi.application.request import Request, State, decoded
 from wsgi.application.response import (
     Content,
     HandlerResult,
@@ -44,9 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WSGIApplication"]
 
-ERRORS = "wsgi.application.errors"
-"""The key of an environ under which whoever tests the application lays a list for the errors that nobody expected."""
-
 _log = logging.getLogger("wsgi.application")
 
 
@@ -60,10 +60,10 @@ class WSGIApplication(Routes):
             return PlainTextResponse(body="Hello, world!")
 
     Parameters:
-        debug: whether errors show their traceback to the client, with source and variables: for development alone.
-        middleware: what every request goes through, the outermost first.
-        converters: further kinds of path parameters, by the name they have in paths.
-        limits: how much of a request is taken.
+        debug: whether error pages show the traceback with source and variables. For development only.
+        middleware: middleware of all requests, the outermost first.
+        converters: additional converters of path parameters, by their names in paths.
+        limits: how much of a request is read.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class WSGIApplication(Routes):
         self._converters = {**CONVERTERS, **(converters or {})}
         self._router = Router()
         self._mounts: list[tuple[str, CallNext, tuple[Group, ...]]] = []
-        self._areas: dict[str, tuple[Group, ...]] = {}
-        self._astray: dict[tuple[Group, ...], CallNext] = {}
-        self._building = threading.Lock()
+        self._groups_by_prefix: dict[str, tuple[Group, ...]] = {}
+        self._unrouted: dict[tuple[Group, ...], CallNext] = {}
+        self._build_lock = threading.Lock()
         self._serving = False
         self._answer: CallNext = self._build_and_answer
         self._wsgi: mount.WSGIApp = self._serve
@@ -93,12 +93,12 @@ class WSGIApplication(Routes):
         return self._wsgi(environ, start_response)
 
     def wrap(self, middleware: Callable[..., mount.WSGIApp], /, *arguments: Any, **options: Any) -> None:
-        """Puts a WSGI middleware around the whole application: `app.wrap(ProxyFix, x_for=1)`.
+        """Wraps the whole application in a WSGI middleware: `app.wrap(ProxyFix, x_for=1)`.
 
         Parameters:
-            middleware: called with the WSGI application that it wraps, and the rest.
-            arguments: what else it takes.
-            options: what else it takes by name.
+            middleware: called with the WSGI application to wrap, `arguments` and `options`.
+            arguments: further positional arguments.
+            options: further keyword arguments.
 
         Raises:
             RuntimeError: the application has begun to serve.
@@ -110,8 +110,8 @@ class WSGIApplication(Routes):
         """The path of a route below the application; `Request.url_for` puts the application's own path before it.
 
         Parameters:
-            name: the route's.
-            parameters: those of the path; others become the query, None ones are left out.
+            name: the name of the route.
+            parameters: values of the path parameters; others become the query, None is left out.
 
         Raises:
             RouteError: no such route, or a parameter is missing or does not fit.
@@ -137,7 +137,7 @@ class WSGIApplication(Routes):
             SystemExit: the server cannot start; a line in the log says why.
         """
         try:
-            # By name: the application knows no server, and runs on any.
+            # By name: the application does not depend on the server, and runs on any.
             server = importlib.import_module("wsgi.server")
         except ImportError as error:
             raise RuntimeError(
@@ -145,7 +145,7 @@ class WSGIApplication(Routes):
             ) from error
         server.serve(self, host=host, port=port, **options)
 
-    # Putting it together
+    # Building
 
     def _declare(self, declaration: Declaration) -> None:
         if declaration.methods is None:
@@ -159,7 +159,7 @@ class WSGIApplication(Routes):
         for index, group in reversed(list(enumerate(groups))):
             prefix += group.prefix
             if prefix and "<" not in prefix:
-                self._areas.setdefault(prefix, groups[index:])
+                self._groups_by_prefix.setdefault(prefix, groups[index:])
 
     def _mount(self, declaration: Declaration) -> None:
         prefix = declaration.path.rstrip("/")
@@ -182,7 +182,7 @@ class WSGIApplication(Routes):
             return mount.call(app, environ)
 
         self._mounts.append((prefix, answer, declaration.groups))
-        # The longest first, so that one may stand below another.
+        # The longest first, so that one may be mounted below another.
         self._mounts.sort(key=lambda mounted: -len(mounted[0]))
 
     def _refuse_when_serving(self) -> None:
@@ -192,49 +192,49 @@ class WSGIApplication(Routes):
             )
 
     def _build_and_answer(self, request: Request) -> Response:
-        """Stands in for the steps of a request until the first one comes, when everything has been declared."""
-        with self._building:
+        """Builds the chain of steps at the first request, when declarations are complete, and answers it."""
+        with self._build_lock:
             if not self._serving:
                 self._serving = True
                 routes = self._router.routes
                 for route in routes:
-                    route.answer = self._within(route.groups, _handler_step(route), route.handler)
+                    route.answer = self._in_groups(route.groups, _handler_step(route), route.handler)
                 self._mounts = [
-                    (prefix, self._within(groups, answer, answer), groups) for prefix, answer, groups in self._mounts
+                    (prefix, self._in_groups(groups, answer, answer), groups) for prefix, answer, groups in self._mounts
                 ]
-                for groups in {(), *(route.groups for route in routes), *self._areas.values()}:
-                    self._astray[groups] = self._within(groups, self._answer_astray, self)
-                self._answer = self._around(self._dispatch, (self,))
+                for groups in {(), *(route.groups for route in routes), *self._groups_by_prefix.values()}:
+                    self._unrouted[groups] = self._in_groups(groups, self._answer_unrouted, self)
+                self._answer = self._with_middleware(self._dispatch, (self,))
         return self._answer(request)
 
-    def _within(
-        self, groups: tuple[Group, ...], step: Callable[[Request], HandlerResult], author: Callable[..., Any]
+    def _in_groups(
+        self, groups: tuple[Group, ...], step: Callable[[Request], HandlerResult], function: Callable[..., Any]
     ) -> CallNext:
-        """A step in its groups: with their error handlers and their middleware."""
-        return self._around(self._guarded(step, groups, author), groups)
+        """Wraps a step in the error handlers and the middleware of its groups."""
+        return self._with_middleware(self._with_error_handling(step, groups, function), groups)
 
-    def _around(self, step: CallNext, scopes: tuple[Routes, ...]) -> CallNext:
-        """The middleware of these scopes around a step; the innermost scope comes first."""
+    def _with_middleware(self, step: CallNext, scopes: tuple[Routes, ...]) -> CallNext:
+        """Wraps a step in the middleware of these scopes; the innermost scope comes first."""
         for index, scope in enumerate(scopes):
             groups = tuple(other for other in scopes[index:] if isinstance(other, Group))
             for middleware in reversed(scope._middleware):
-                step = self._guarded(_middleware_step(middleware, step), groups, middleware)
+                step = self._with_error_handling(_middleware_step(middleware, step), groups, middleware)
         return step
 
-    def _guarded(
-        self, step: Callable[[Request], HandlerResult], groups: tuple[Group, ...], author: Callable[..., Any]
+    def _with_error_handling(
+        self, step: Callable[[Request], HandlerResult], groups: tuple[Group, ...], function: Callable[..., Any]
     ) -> CallNext:
-        """A step whose result becomes a response, and whose errors do."""
+        """Wraps a step so that its result, and any exception, becomes a response."""
         failed = self._failed
 
         def guard(request: Request) -> Response:
             try:
                 result = step(request)
-                response = result if isinstance(result, Response) else as_response(result, author)
+                response = result if isinstance(result, Response) else as_response(result, function)
             except Exception as error:
                 response = failed(request, error, groups)
             if response.holds and response not in request.opened:
-                # A middleware may put another one in its place, or other content into it.
+                # A middleware may replace the response or its content.
                 content = getattr(response, "content", None)
                 request.keep(response, *([content] if isinstance(content, Content) else ()))
             return response
@@ -255,28 +255,28 @@ class WSGIApplication(Routes):
                 response.sent = True
                 content = response(environ, start_response)
             except Exception as error:
-                # It could not even begin: a file that vanished, fields that the server refuses.
-                response = self._instead_of(response, request, error)
+                # Sending failed at once: a file was deleted, the server refused a field.
+                response = self._replacement_of(response, request, error)
                 response.sent = True
-                content = response(environ, _again(start_response))
+                content = response(environ, _restarting(start_response))
         except BaseException as error:
             request.failure = error
             self._close(request)
             raise
         if request.opened:
-            # What is sent is closed by the server.
+            # The server closes what is sent.
             sent = (response, getattr(response, "content", None))
-            # What streams may open more while it does.
+            # A stream may open more while it is sent.
             if isinstance(content, Content) or any(thing not in sent for thing in request.opened):
                 request.failure, response.error = response.error, None
-                return _Closing(content, request, sent)
-        # An error knows the frames it came through, and with them the request and this response.
+                return _Closing(self, content, request, sent)
+        # The traceback refers to the request and this response by its frames: break the cycle.
         response.error = None
         request.is_over = True
         return content
 
     def _close(self, request: Request, sent: tuple[object, ...] = ()) -> None:
-        """Closes what was opened for a request, the last first. What one raises is logged, and keeps no other open."""
+        """Closes what was opened for a request, the last first. Exceptions are logged and do not stop the others."""
         try:
             while request.opened:
                 thing = request.opened.pop()
@@ -292,7 +292,7 @@ class WSGIApplication(Routes):
             request.failure = None
 
     def _dispatch(self, request: Request) -> Response:
-        """Finds the route and takes the request there."""
+        """Finds the route of a request and answers it."""
         environ = request.environ
         try:
             path = environ.get("PATH_INFO") or "/"
@@ -301,33 +301,33 @@ class WSGIApplication(Routes):
             route, values, others = self._router.find(path, environ["REQUEST_METHOD"])
             if route is None:
                 request.other_routes = others
-                return self._elsewhere(request, path)
+                return self._answer_without_route(request, path)
         except UnicodeError:
             refusal = BadRequest("the path is not UTF-8")
-            return self._failed(request, refusal, self._groups_above(request.path))
+            return self._failed(request, refusal, self._groups_of_path(request.path))
         except Exception as error:
-            return self._failed(request, error, self._groups_above(request.path))
+            return self._failed(request, error, self._groups_of_path(request.path))
         request.route = route.name
         if values:
             request.parameters = dict(zip(route.names, values))  # noqa: B905 - as many by construction
         return route.answer(request)  # type: ignore[no-any-return]
 
-    def _elsewhere(self, request: Request, path: str) -> Response:
-        """Where a request goes that has no route: to a mounted application, or else astray in the groups it is in."""
+    def _answer_without_route(self, request: Request, path: str) -> Response:
+        """Answers a request without a route: by a mounted application, else by 404 or 405 in the groups of its path."""
         for other in request.other_routes.values():
-            return self._astray[other.groups](request)
+            return self._unrouted[other.groups](request)
         for prefix, answer, _ in self._mounts:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return answer(request)
-        return self._astray[self._groups_above(path)](request)
+        return self._unrouted[self._groups_of_path(path)](request)
 
-    def _groups_above(self, path: str) -> tuple[Group, ...]:
-        """The groups whose prefix a path has."""
-        prefixes = [prefix for prefix in self._areas if f"{path}/".startswith(f"{prefix}/")]
-        return self._areas[max(prefixes, key=len)] if prefixes else ()
+    def _groups_of_path(self, path: str) -> tuple[Group, ...]:
+        """The groups whose prefix matches a path."""
+        prefixes = [prefix for prefix in self._groups_by_prefix if f"{path}/".startswith(f"{prefix}/")]
+        return self._groups_by_prefix[max(prefixes, key=len)] if prefixes else ()
 
-    def _answer_astray(self, request: Request) -> Response:
-        """What to say where nothing answers."""
+    def _answer_unrouted(self, request: Request) -> Response:
+        """Answers OPTIONS, redirects a missing or extra slash, or raises 404 or 405."""
         path, method = request.path, request.method
         if request.other_routes:
             allowed = {*request.other_routes, "OPTIONS"}
@@ -335,7 +335,7 @@ class WSGIApplication(Routes):
                 return Response(status=204, headers={"Allow": ", ".join(sorted(allowed))})
             raise MethodNotAllowed(allowed=allowed)
         if method == "OPTIONS" and path == "*":
-            # RFC 9110 §9.3.7: about the server as a whole.
+            # RFC 9110 §9.3.7: the request concerns the server as a whole.
             return Response(status=204)
         other = path[:-1] if path.endswith("/") else f"{path}/"
         # A path that begins with two slashes would lead to another host.
@@ -360,18 +360,18 @@ class WSGIApplication(Routes):
         try:
             response = self._error_response(request, error, handler)
         except HTTPError as another:
-            # A handler may find something else to be wrong with the request.
+            # A handler may raise another error for the request.
             response = error_response(request, another)
         except Exception as another:
             response = self._plain_response(request, error, another, describe(handler) if handler else "its answer")
         response.error = error
         if known:
-            # One that is raised again and again, from a name in a module, would gather tracebacks.
+            # An exception object that is raised repeatedly would accumulate tracebacks.
             error.__traceback__ = None
         return response
 
-    def _instead_of(self, response: Response, request: Request, error: Exception) -> Response:
-        """What is sent in place of a response that cannot be."""
+    def _replacement_of(self, response: Response, request: Request, error: Exception) -> Response:
+        """The response in place of one that cannot be sent."""
         answered = response.error
         if isinstance(answered, HTTPError) and not isinstance(error, HTTPError):
             return self._plain_response(request, answered, error, repr(response))
@@ -379,30 +379,29 @@ class WSGIApplication(Routes):
         return error_response(request, InternalServerError()) if response.sent else response
 
     def _plain_response(self, request: Request, error: BaseException, failure: Exception, what: str) -> Response:
-        """The answer to an error whose own answer failed: with its status, so that a 404 stays one."""
+        """The plain answer to an error whose error page failed. It keeps the status, so that a 404 stays one."""
         plain: HTTPError = InternalServerError()
         if isinstance(error, HTTPError):
-            # Only its text: what else it brought may be what the other answer failed at.
+            # Only its text: its other content may be what the failed page could not render.
             plain = HTTPError(error.status, str(error.detail), headers=error.headers)
         self._report(request, failure, f"{what} failed to answer {plain.status} {plain.title}")
         if not self.debug:
             return error_response(request, plain)
         from wsgi.application.debug import traceback_page
 
-        _put_before(failure, error)
+        _chain_context(failure, error)
         page = traceback_page(failure, request)
         page.status = plain.status
         page.headers.update([pair for pair in plain.headers.items() if pair[0].lower() != "content-type"])
         return page
 
     def _report(self, request: Request, error: Exception, what: str = "") -> None:
-        """Logs an error that nobody expected, for those who run the application and those who test it."""
-        # `dictConfig` switches off every logger made before it unless told otherwise: a level is the way to ask for
-        # silence.
+        """Logs an unhandled exception, and hands it to a test client."""
+        # `dictConfig` disables all existing loggers by default; a level silences the logger.
         _log.disabled = False
         path = ascii(request.environ.get("PATH_INFO", ""))
         _log.error("%s %s failed%s", request.method, path, f": {what}" if what else "", exc_info=error)
-        request.environ.get(ERRORS, []).append(error)
+        request.environ.get(UNHANDLED_ERRORS, []).append(error)
 
     def _error_response(self, request: Request, error: Exception, handler: ErrorHandler | None) -> Response:
         if handler:
@@ -425,13 +424,13 @@ def _middleware_step(middleware: Middleware, call_next: CallNext) -> Callable[[R
     return lambda request: middleware(request, call_next)
 
 
-def _again(start_response: StartResponse) -> StartResponse:
+def _restarting(start_response: StartResponse) -> StartResponse:
     """Replaces what may have been started (PEP 3333, "The start_response() Callable")."""
     return lambda status, headers: start_response(status, headers, sys.exc_info())
 
 
-def _put_before(later: BaseException, earlier: BaseException) -> None:
-    """Makes an exception the context of another, if it is not yet among those."""
+def _chain_context(later: BaseException, earlier: BaseException) -> None:
+    """Appends an exception to the context chain of another, unless it is in there."""
     seen: list[BaseException] = []
     while later is not earlier and later not in seen:
         seen.append(later)
@@ -443,11 +442,14 @@ def _put_before(later: BaseException, earlier: BaseException) -> None:
 
 
 class _Closing:
-    """Content that takes along what else was opened for the request when it has been sent."""
+    """Content that, when closed, also closes what was opened for the request."""
 
-    __slots__ = ("_content", "_request", "_sent")
+    __slots__ = ("_app", "_content", "_request", "_sent")
 
-    def __init__(self, content: Iterable[bytes], request: Request, sent: tuple[object, ...]) -> None:
+    def __init__(
+        self, app: WSGIApplication, content: Iterable[bytes], request: Request, sent: tuple[object, ...]
+    ) -> None:
+        self._app = app
         self._content = content
         self._request = request
         self._sent = sent
@@ -459,7 +461,7 @@ class _Closing:
                 yield piece
         except Exception as error:
             self._request.failure = error
-            if self._request.app.debug and isinstance(self._content, Content):
+            if self._app.debug and isinstance(self._content, Content):
                 _log.warning(
                     "%s %s: %s was raised by a stream, which runs after the handler and all middleware have returned;"
                     " what it reads must stay open until then: close it by request.on_close() or enter_context()",
@@ -473,4 +475,4 @@ class _Closing:
         try:
             close_content(self._content)
         finally:
-            self._request.app._close(self._request, self._sent)
+            self._app._close(self._request, self._sent)

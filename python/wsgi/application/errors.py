@@ -3,7 +3,7 @@
 HTTPError                   answers with its status; raise one, or `abort(status)`
 ├── BadRequest … ServiceUnavailable, one class for each status that applications raise
     │   └── MissingField (KeyError), in `multidict`
-RouteError (ValueError)     a route that cannot stand, refused when it is declared
+RouteError (ValueError)     a route is invalid; raised when it is declared
 ResponseError (TypeError)   a handler returned something that is no response
 """
 
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from wsgi.application.headers import Headers, HeadersLike
 
 __all__ = [
+    "UNHANDLED_ERRORS",
     "BadRequest",
     "Conflict",
     "ContentTooLarge",
@@ -39,6 +40,9 @@ __all__ = [
     "reason_phrase",
 ]
 
+UNHANDLED_ERRORS = "wsgi.application.errors"
+"""The key of an environ for a list to which the application appends unhandled exceptions; set by test clients."""
+
 # RFC 9110 renamed two of the phrases that older Pythons know.
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Content Too Large",
@@ -49,12 +53,12 @@ _KINDS = {2: "Success", 3: "Redirection", 4: "Client Error", 5: "Server Error"}
 
 
 def reason_phrase(status: int) -> str:
-    """The phrase that goes with a status code; that of its class for a code nobody registered."""
+    """The reason phrase of a status code; that of its class for an unregistered code."""
     return _PHRASES.get(status) or _KINDS.get(status // 100, "Unknown")
 
 
 class RouteError(ValueError):
-    """A route that cannot stand: malformed, in conflict with another, or unlike its handler."""
+    """An invalid route: malformed, in conflict with another, or not matching the parameters of its handler."""
 
 
 class ResponseError(TypeError):
@@ -128,7 +132,7 @@ class BadRequest(_StatusError):
 
 
 class Unauthorized(_StatusError):
-    """401: the client has to say who it is (RFC 9110 §15.5.2).
+    """401: the client has to authenticate (RFC 9110 §15.5.2).
 
     Parameters:
         challenge: the value of `WWW-Authenticate`, for example `Bearer realm="api"`.

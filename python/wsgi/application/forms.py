@@ -22,7 +22,7 @@ from wsgi.application.urlencoded import split_pairs
 if TYPE_CHECKING:
     from multipart import MultipartSegment  # type: ignore[import-untyped]
 
-    from wsgi.application.request import Limits
+    from wsgi.application.limits import Limits
 
 __all__ = ["read_form"]
 
@@ -201,7 +201,7 @@ class _Multipart:
 
     def read(self, chunks: Iterator[bytes], boundary: str) -> None:
         """Takes the form apart."""
-        # Only who gets such a form pays for the import.
+        # Imported only for such forms.
         import multipart
 
         class Parser(multipart.PushMultipartParser):  # type: ignore[misc]
@@ -237,7 +237,7 @@ class _Multipart:
             parser.close()
         except multipart.MultipartError as error:
             if isinstance(error, multipart.StrictParserError) and _is_complete(parser):
-                # RFC 2046 §5.1.1: what follows the last boundary is nobody's; many clients end with a line break.
+                # RFC 2046 §5.1.1: the epilogue is ignored; many clients end with a line break.
                 return
             raise self._refusal(error) from None
 

@@ -1,4 +1,4 @@
-"""Declaring: routes, middleware and error handlers, of an application and of its groups."""
+"""Declares routes, middleware and error handlers of an application and of its groups."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ ErrorFunction = TypeVar("ErrorFunction", bound=ErrorHandler)
 
 
 class Routes:
-    """What an application and a group have in common: routes, middleware and error handlers are declared here.
+    """The common base of an application and a group: declares routes, middleware and error handlers.
 
-    All of it is declared before the first request; after that, declarations are refused. One thread declares, any
-    number serve.
+    Declarations are refused after the first request.
+
+    Thread-safety: declare in one thread; any number of threads may serve.
     """
 
     def __init__(self, middleware: Iterable[Middleware]) -> None:
@@ -140,7 +141,7 @@ class Routes:
     def mount(self, prefix: str, app: WSGIApp) -> None:
         """Hands everything below a path to another WSGI application, which sees itself at its root.
 
-        Routes go before it. Middleware sees to its responses as to others.
+        Routes take precedence. Middleware handles its responses like any other.
 
         Parameters:
             prefix: the path, without parameters.
@@ -185,8 +186,8 @@ class Routes:
         above.
 
         Parameters:
-            key: a status from 400 to 599, or a class of exceptions. 500 also gets the errors nobody knows, in
-                production, once they are logged.
+            key: a status from 400 to 599, or a class of exceptions. A handler for 500
+                also gets unhandled exceptions after they are logged, except in debug mode.
 
         Raises:
             ValueError: there is such a handler already, or the key is no status.
@@ -277,7 +278,7 @@ class Declaration(NamedTuple):
 class Group(Routes):
     """Routes with a common prefix, and middleware and error handlers of their own.
 
-    Below a prefix without parameters, both also see to requests that have no route, or none for their method.
+    If the prefix has no parameters, both also apply to requests below it that have no route, or none for their method.
 
         users = Group("/users")
 

@@ -319,7 +319,7 @@ def _media_range(value: str, options: dict[str, str], offer: str) -> int:
 
 
 def preferred_media_type(accept: str | None, offers: Sequence[str]) -> str | None:
-    """The offer that a client likes best (RFC 9110 §12.5.1); None if it accepts none.
+    """The offer that a client prefers (RFC 9110 §12.5.1); None if it accepts none.
 
     Parameters:
         accept: the value of `Accept`; without one, everything is welcome.
@@ -331,7 +331,7 @@ def preferred_media_type(accept: str | None, offers: Sequence[str]) -> str | Non
 
 
 def preferred_coding(accept_encoding: str | None, offers: Sequence[str]) -> str | None:
-    """The content coding that a client likes best (RFC 9110 §12.5.3); None if it has to be sent as it is.
+    """The content coding that a client prefers (RFC 9110 §12.5.3); None if it has to be sent as it is.
 
     Parameters:
         accept_encoding: the value of `Accept-Encoding`; without one, nothing is encoded.
@@ -347,7 +347,7 @@ def preferred_coding(accept_encoding: str | None, offers: Sequence[str]) -> str 
 
 
 def preferred_language(accept_language: str | None, offers: Sequence[str]) -> str | None:
-    """The language that a client likes best (RFC 9110 §12.5.4); None if it understands none.
+    """The language that a client prefers (RFC 9110 §12.5.4); None if it understands none.
 
     A preference for `en` matches the offer `en-GB` (RFC 4647 §3.3.1), and one for `en-GB` the offer `en`, less well.
 

@@ -7,7 +7,7 @@ import os
 
 __all__ = ["media_type_of"]
 
-# What browsers need to be told, and what the tables of Python's versions and of systems do not agree on.
+# Types that browsers depend on, and types that differ between versions of Python and between systems.
 _MEDIA_TYPES = {
     ".7z": "application/x-7z-compressed",
     ".avif": "image/avif",

@@ -1,4 +1,4 @@
-"""Other WSGI applications as parts of this one."""
+"""Mounting other WSGI applications."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class WSGIResponse(StreamingResponse):
 
 
 def call(app: WSGIApp, environ: dict[str, Any]) -> Response:
-    """Calls a WSGI application and gives its answer as a response, so that middleware can see to it.
+    """Calls a WSGI application and returns its answer as a response, which middleware can change.
 
-    It is called as far as it takes until it has called `start_response`, which it may do with its first piece.
+    Its iterable is read until it has called `start_response`, which it may do with its first piece.
 
     Raises:
-        ResponseError: it never did.
+        ResponseError: it did not call `start_response`.
     """
     started: list[Any] = []
     written: list[bytes] = []

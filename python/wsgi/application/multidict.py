@@ -20,7 +20,7 @@ class MultiDict(Mapping[str, V], Generic[V]):
     """Names with one or more values each, read-only: the query, a form, uploaded files.
 
     As a mapping it gives the first value of a name. The `KeyError` that `[name]` raises for a name that is missing
-    answers with 400 where nobody catches it: what a client left out is the client's mistake.
+    answers with 400 if it is not caught, because the client left out the field.
     """
 
     __slots__ = ("_values",)

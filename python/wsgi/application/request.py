@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from wsgi.application.charsets import codec_of
 from wsgi.application.cookies import parse_cookies
@@ -23,16 +22,15 @@ from wsgi.application.headers import (
     preferred_media_type,
 )
 from wsgi.application.lazy import lazy
+from wsgi.application.limits import Limits
 from wsgi.application.multidict import MultiDict
+from wsgi.application.response import StartResponse
 from wsgi.application.routing import PATH_CHARACTERS, Route
+from wsgi.application.session import Session
 from wsgi.application.uploads import UploadedFile
 from wsgi.application.urlencoded import encoder, split_pairs
 
-if TYPE_CHECKING:
-    from wsgi.application.app import WSGIApplication
-    from wsgi.application.middleware.sessions import Session
-
-__all__ = ["Client", "Limits", "Request", "State", "decoded"]
+__all__ = ["Application", "Client", "Limits", "Request", "State", "decoded"]
 
 T = TypeVar("T")
 
@@ -65,37 +63,30 @@ class _Callback:
 
 
 class Client(NamedTuple):
-    """Who asks: the peer of the connection."""
+    """The address of the client: the peer of the connection."""
 
     host: str
     port: int | None
 
 
 class State(SimpleNamespace):
-    """A place for things under names of one's own choosing."""
+    """A namespace for data of the application or of a request."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How much of a request is taken; more is answered with 413.
+class Application(Protocol):
+    """The application that a request belongs to, as far as handlers and middleware use it: a `WSGIApplication`."""
 
-    Parameters:
-        body: bytes of a body that is read whole (`body`, `text`, `json()`, a form without files), and of the text in a
-            multipart form.
-        form: bytes of a multipart form with its files.
-        fields: fields and files of a form, and fields of the query.
-        spool: bytes of a form's files that stay in memory; when there are more, all go to one temporary file.
-    """
+    debug: bool
+    limits: Limits
+    state: State
 
-    body: int = 16 * 1024 * 1024
-    form: int = 128 * 1024 * 1024
-    fields: int = 1000
-    spool: int = 64 * 1024
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answers another request (PEP 3333)."""
+        ...
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"the limit {name} must be a number from 0 on, not {value!r:.50}")
+    def url_for(self, name: str, /, **parameters: object) -> str:
+        """The path of a route; see `WSGIApplication.url_for`."""
+        ...
 
 
 class Request:
@@ -108,7 +99,7 @@ class Request:
         app: the application that answers.
     """
 
-    def __init__(self, environ: dict[str, Any], app: WSGIApplication) -> None:
+    def __init__(self, environ: dict[str, Any], app: Application) -> None:
         self.environ = environ
         self.app = app
 
@@ -374,23 +365,23 @@ class Request:
         self.keep(*(file for _, file in files.pairs()))
         return form, files
 
-    # What the client would like
+    # Content negotiation
 
     def accepts(self, *media_types: str) -> str | None:
-        """The media type that the client likes best of those offered, the first of equals; None if it accepts none."""
+        """The media type that the client prefers among those offered, the first of equals; None if it accepts none."""
         return preferred_media_type(self.environ.get("HTTP_ACCEPT"), media_types)
 
     def accepts_encoding(self, *codings: str) -> str | None:
-        """The content coding that the client likes best of those offered; None: send it as it is."""
+        """The content coding that the client prefers among those offered; None: send it as it is."""
         return preferred_coding(self.environ.get("HTTP_ACCEPT_ENCODING"), codings)
 
     def accepts_language(self, *tags: str) -> str | None:
-        """The language that the client likes best of those offered; None if it understands none."""
+        """The language that the client prefers among those offered; None if it understands none."""
         return preferred_language(self.environ.get("HTTP_ACCEPT_LANGUAGE"), tags)
 
     @property
     def wants_json(self) -> bool:
-        """Whether the client would rather have JSON than a page: it says so, or it sent JSON and does not mind."""
+        """Whether the client prefers JSON to a page: by its Accept field, or because it sent JSON and accepts JSON."""
         kinds = ("application/json", "application/problem+json")
         if self.is_json:
             return self.accepts(*kinds, "text/html", "text/plain") in kinds

@@ -262,7 +262,7 @@ def _jsonable(value: object) -> object:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be converted to JSON")
 
 
 # RFC 8259 §8.1: UTF-8; §6: no NaN, no infinity.
@@ -274,7 +274,7 @@ def encode_json(value: object) -> bytes:
     """A value as JSON (RFC 8259), in UTF-8.
 
     Raises:
-        TypeError: it has no form in JSON.
+        TypeError: it cannot be converted to JSON.
         ValueError: NaN, infinity, circular references.
     """
     try:
@@ -294,7 +294,7 @@ class JSONResponse(Response):
         media_type: default `application/json`.
 
     Raises:
-        TypeError: a value that has no form in JSON.
+        TypeError: a value that cannot be converted to JSON.
         ValueError: NaN, infinity, circular references.
     """
 
@@ -398,7 +398,7 @@ def close_content(content: object) -> None:
 
 
 class Content(Generic[P]):
-    """Pieces that are closed once, whoever closes them: the server, or a middleware that put something in their place.
+    """Pieces that are closed exactly once, by the server or by a middleware that replaces them.
 
     Parameters:
         pieces: what to iterate over.
@@ -416,7 +416,7 @@ class Content(Generic[P]):
         return iter(self.pieces)
 
     def hand_over(self) -> object:
-        """The owner, for somebody else who closes it."""
+        """Returns the owner; the caller closes it."""
         self._closed = True
         return self.owner
 

@@ -308,7 +308,7 @@ class Route:
             fits = part.converter.matcher.fullmatch(text)
         except (TypeError, ValueError):
             fits = None
-        # Dots alone would lead to another place: whoever follows the URL takes them out (RFC 3986 §5.2.4).
+        # Clients remove segments of dots from a URL (RFC 3986 §5.2.4), which would lead to another path.
         if value is None or not fits or {".", ".."} & set(text.split("/")):
             raise RouteError(f"the URL of the route {self.name!r} cannot have {value!r:.100} for {part.name!r}")
         safe = PATH_CHARACTERS if isinstance(part.converter, PathConverter) else SEGMENT_CHARACTERS
@@ -401,7 +401,7 @@ class Router:
         taken = self._names.get(route.name)
         if taken and named and taken[1]:
             raise RouteError(
-                f"the name {route.name!r} belongs already to {taken[0].path!r} (declared at {taken[0].origin})"
+                f"the name {route.name!r} is already the name of {taken[0].path!r} (declared at {taken[0].origin})"
             )
         if not taken or (named and not taken[1]):
             self._names[route.name] = route, named
@@ -543,7 +543,7 @@ def _mixed_branch(branches: list[tuple[str, re.Pattern[str], list[Converter[Any]
     try:
         pattern = re.compile(source)
     except re.error as error:
-        raise RouteError(f"the patterns of {shape!r} cannot stand in one segment: {error}") from None
+        raise RouteError(f"the patterns of {shape!r} cannot be combined in one segment: {error}") from None
     branches.append((shape, pattern, converters, node))
     branches.sort(key=lambda branch: -len(re.sub("<[^>]*>", "", branch[0])))
     return node

@@ -55,7 +55,7 @@ class Spool:
             return self._file.readinto(buffer)
 
     def open_window(self) -> None:
-        """Counts whoever reads."""
+        """Counts a reader."""
         with self._lock:
             self._windows += 1
 

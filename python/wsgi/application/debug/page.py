@@ -144,7 +144,7 @@ def _short(path: str) -> str:
 def _source(trace: TracebackType, redactor: Redactor) -> str:
     filename, current = trace.tb_frame.f_code.co_filename, trace.tb_lineno or 0
     lines: list[str] = []
-    with contextlib.suppress(Exception):  # somebody's own loader may fail
+    with contextlib.suppress(Exception):  # a custom loader may raise
         linecache.checkcache(filename)
         lines = linecache.getlines(filename, trace.tb_frame.f_globals)
     first = max(1, current - _AROUND)

@@ -35,7 +35,7 @@ class GzipMiddleware:
     streams, files (FileResponse), and media types that are compressed themselves. A strong ETag becomes weak, since
     the bytes are no longer those it stood for. Pieces of a streaming response leave compressed, but not withheld.
 
-    A page that shows what a request said beside a secret should not be compressed, because its size tells of the
+    A page that shows what a request said beside a secret should not be compressed, because its size reveals the
     secret (BREACH); `csrf_token` masks its own.
 
     Parameters:

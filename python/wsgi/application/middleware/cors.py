@@ -31,7 +31,7 @@ class CORSMiddleware:
         expose: response fields that scripts may read beyond the safelisted ones.
         credentials: whether requests with cookies are allowed; not together with the origins "*".
         max_age: seconds that browsers may remember a preflight; None leaves it to them (5 seconds).
-        origin_pattern: a regular expression that allows an origin, too, if it matches all of it. Mind the dots.
+        origin_pattern: a regular expression that allows an origin, too, if it matches all of it. Escape the dots.
 
     Raises:
         ValueError: something that cannot work, such as an origin with a path, or "*" with credentials.
@@ -115,7 +115,7 @@ class CORSMiddleware:
 
 
 def _several(values: Iterable[str]) -> list[str]:
-    # A string is iterable, too, but nobody means its letters.
+    # A string is iterable, too, but a list of its letters is never meant.
     return [values] if isinstance(values, str) else list(values)
 
 

@@ -1,10 +1,10 @@
-"""Sessions that live in a signed cookie."""
+"""Sessions stored in a signed cookie."""
 
 from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -14,6 +14,7 @@ from wsgi.application.groups import CallNext
 from wsgi.application.headers import list_items
 from wsgi.application.request import Request
 from wsgi.application.response import Response
+from wsgi.application.session import Session
 
 __all__ = ["Session", "SessionMiddleware"]
 
@@ -22,69 +23,11 @@ _LEAST_KEY = 16  # bytes: 128 bits, below which guessing comes into reach
 _LARGEST_COOKIE = 4093  # bytes of the whole field, the smallest limit among browsers
 
 
-class Session(MutableMapping[str, Any]):
-    """What is known about a visitor from one request to the next.
-
-    Keys are `str`; values are what JSON can hold, and come back as JSON gives them: a tuple as a list. The visitor can
-    read them (they are signed, not encrypted) and can send an older cookie again. It is read when it is first used,
-    and written if it was changed. A change inside a value has to be announced: `session.modified = True`; the same
-    starts its life of `max_age` anew. Login should begin with `session.clear()`.
-    """
-
-    def __init__(self, load: Callable[[], dict[str, Any] | None]) -> None:
-        self._load = load
-        self._values: dict[str, Any] | None = None
-        self._new = False
-        self.modified = False
-        """Whether the cookie has to be written."""
-
-    @property
-    def accessed(self) -> bool:
-        """Whether anybody looked, so that the response depends on the cookie."""
-        return self._values is not None or self.modified
-
-    @property
-    def new(self) -> bool:
-        """Whether the request brought no session, or none that is valid."""
-        self._stored()
-        return self._new
-
-    def _stored(self) -> dict[str, Any]:
-        if self._values is None:
-            loaded = self._load()
-            self._new = loaded is None
-            self._values = loaded or {}
-        return self._values
-
-    def __getitem__(self, key: str) -> Any:
-        return self._stored()[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if not isinstance(key, str):
-            raise TypeError(f"the keys of a session must be str, not {type(key).__name__}")
-        self._stored()[key] = value
-        self.modified = True
-
-    def __delitem__(self, key: str) -> None:
-        del self._stored()[key]
-        self.modified = True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stored())
-
-    def __len__(self) -> int:
-        return len(self._stored())
-
-    def __repr__(self) -> str:
-        # The names alone: a repr ends up in logs.
-        return f"<Session {', '.join(self._values or ())}>"
-
-
 class SessionMiddleware:
-    """Gives every request a `session`, kept in a cookie that only this application can have made.
+    """Gives every request a `session`, stored in a cookie that is signed by this application.
 
-    A cookie that is forged, damaged or too old is an empty session. Streaming responses send their head first: what
-    they change in the session while they stream is lost.
+    A forged, damaged or expired cookie gives an empty session. Streaming responses send their head first: changes of
+    the session during the stream are lost.
 
     Parameters:
         secret_key: at least 16 random bytes (`python -c "import secrets; print(secrets.token_hex())"`). Several: the
@@ -178,8 +121,8 @@ class SessionMiddleware:
                 " keep a key in the session and the rest on the server"
             )
         # `Vary: Cookie` does not keep a cache from giving one new visitor's cookie to the next.
-        said = list_items(response.headers.get("Cache-Control") or "")
-        kept = [item for item in said if item.partition("=")[0].lower() not in ("public", "s-maxage")]
+        directives = list_items(response.headers.get("Cache-Control") or "")
+        kept = [item for item in directives if item.partition("=")[0].lower() not in ("public", "s-maxage")]
         if not {"private", "no-store"} & {item.lower() for item in kept}:
             response.headers["Cache-Control"] = ", ".join(["private", *kept])
 

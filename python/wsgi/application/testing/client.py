@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote_to_bytes, urlencode, urljoin, urlsplit
 
-from wsgi.application.app import ERRORS
+from wsgi.application.errors import UNHANDLED_ERRORS
 from wsgi.application.headers import Headers, HeadersLike, parse_options
 from wsgi.application.mount import WSGIApp
 from wsgi.application.testing.bodies import Fields, Files, encoded, pairs
@@ -82,7 +82,7 @@ class TestClient:
         headers: fields of every request.
         root_path: where the application is mounted (`SCRIPT_NAME`), such as "/shop".
         base_url: scheme and host of paths.
-        raise_errors: whether an error that the application answered with 500, because nobody expected it, is raised
+        raise_errors: whether an unhandled exception, which the application answered with 500, is raised
             here with its own traceback. False shows what a visitor gets.
         follow_redirects: whether redirections to the same host are followed.
     """
@@ -211,7 +211,7 @@ class TestClient:
         exchange.run(self.app, environ)
         for cookie in exchange.headers.get_all("Set-Cookie"):
             self.cookies.store(cookie, host, path)
-        errors: list[BaseException] = environ[ERRORS]
+        errors: list[BaseException] = environ[UNHANDLED_ERRORS]
         if self.raise_errors and errors:
             raise errors[0]
         return TestResponse(exchange.status, exchange.headers, b"".join(exchange.pieces), url)
@@ -225,7 +225,7 @@ class TestClient:
             root = ""
         port = parts.port or {"https": 443}.get(parts.scheme, 80)
         environ: dict[str, Any] = {
-            ERRORS: [],
+            UNHANDLED_ERRORS: [],
             "REQUEST_METHOD": method,
             "SCRIPT_NAME": unquote_to_bytes(root).decode("latin-1"),
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
