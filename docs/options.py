@@ -1,4 +1,4 @@
-"""Writes options.md beside this file from the table of options: `make docs`. A test holds the page against it."""
+"""Generates options.md from the options of `wsgi.settings`: `make docs`. A test compares them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ PAGE = Path(__file__).with_name("options.md")
 HEAD = """\
 # Options
 
-One table in `python/wsgi/settings.py` makes every option; this page is written from it by `make docs`.
+`make docs` generates this page from the table of options in `python/wsgi/settings.py`.
 
-| where | how | example |
+| source | notation | switch |
 |---|---|---|
 | flag | `wsgi hello:app --max-body-size 64k` | `--reuse-port`, `--no-reuse-port` |
 | keyword | `WSGIServer(port=8000, app=app, max_body_size="64k")` | `reuse_port=True` |
 | variable | `WSGI_MAX_BODY_SIZE=64k` | `WSGI_REUSE_PORT=yes` |
 | TOML file, named by `--config` | `max_body_size = "64k"` | `reuse_port = true` |
 
-For the command `wsgi` a flag stands above a variable, a variable above the file, the file above the default. `PORT`,
-which other programs share, is read where nothing else names a port. An empty variable counts as not set. A program
-that makes its own `WSGIServer` gives keywords; it reads neither variables nor a file.
+For the command `wsgi`, a flag overrides a variable, a variable overrides the file, and the file overrides the default.
+`PORT`, which is shared with other programs, is used if no other source sets the port. An empty variable counts as not
+set. A program that makes its own `WSGIServer` passes keywords; it reads neither variables nor a file.
 
-Options of other servers (`--workers`, `root_path`, `WSGI_CERTFILE`) are answered with the one that does the same here.
-Variables that Kubernetes sets for a service called wsgi (`WSGI_PORT=tcp://…`, `WSGI_SERVICE_HOST`) are passed over.
+For an option of another server (`--workers`, `root_path`, `WSGI_CERTFILE`) the error names the option that does the
+same here. Variables that Kubernetes sets for a service called wsgi (`WSGI_PORT=tcp://…`, `WSGI_SERVICE_HOST`) are
+ignored.
 
-Sizes are bytes, or `64k`, `1M`, `1GiB` in steps of 1024. Times are seconds, or `500ms`, `1.5`, `2m`, `1h`. An option
-that may be repeated is separated by commas in a variable, and a list in the file and as a keyword.
+Sizes are in bytes, or `64k`, `1M`, `1GiB` in steps of 1024. Times are in seconds, or `500ms`, `1.5`, `2m`, `1h`. The
+values of a repeatable option are separated by commas in a variable, and are a list in the file and as a keyword.
 
 [access-log.md](access-log.md) lists the directives of `access_log_format`.
 
-`wsgi hello:app --check-config` imports the application and prints every value with its origin, without listening.
+`wsgi hello:app --check-config` imports the application and prints all values with their origins, without listening.
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """The text of the page."""
     parts = [HEAD]
     for group in dict.fromkeys(option.group for option in OPTIONS.values()):
         parts.append(f"## {group}\n")
@@ -46,17 +47,17 @@ def page() -> str:
 
 
 def _entry(option: Option[object]) -> str:
-    kind = option.kind
+    option_type = option.type
     lines = [f"### `{option.name}`\n", f"{option.help[0].upper()}{option.help[1:]}.\n"]
     names = [f"flag `{option.flag}`"]
     if variables := [f"`{name}`" for name in (option.variable, option.fallback) if name]:
         names.append(f"variable {' or '.join(variables)}")
-    if option.given != EVERYWHERE:
+    if option.sources != EVERYWHERE:
         names.append("no keyword" if option.in_file else "no keyword, no key in a file")
     lines.append(f"- {', '.join(names)}")
     if option.variable is not None:
-        lines.append(f"- default: `{kind.show(option.default)}`")
-        lines.append(f"- must be {kind.requirement}")
+        lines.append(f"- default: `{option_type.show(option.default)}`")
+        lines.append(f"- must be {option_type.requirement}")
     return "\n".join(lines) + "\n"
 
 

@@ -4,8 +4,8 @@
 
     WSGIServer("localhost", 8000, app).serve_forever()
 
-or `wsgi MODULE:APP` on the command line. This module stays empty but for the version, so that importing any part of
-the package costs only that part.
+or `wsgi MODULE:APP` on the command line. This module has nothing but the version, so that importing a module of the
+package imports only what that module needs.
 """
 
 from __future__ import annotations

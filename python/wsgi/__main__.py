@@ -1,7 +1,7 @@
 """`python -m wsgi`, the same as the command `wsgi`.
 
-Beside a file of yours called wsgi.py Python runs that file instead, before any code of this package: use the command
-`wsgi` there, or `python -m wsgi_server`.
+In a directory with a file wsgi.py, Python runs that file instead of this package: use the command `wsgi` there, or
+`python -m wsgi_server`.
 """
 
 from __future__ import annotations

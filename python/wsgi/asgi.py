@@ -1,4 +1,4 @@
-"""Runs ASGI applications: the choice of the event loop, and the life of one from its lifespan's start to its end."""
+"""Runs ASGI applications: chooses the event loop and runs it from lifespan startup to shutdown."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-# Not `from wsgi import _core`: this is imported after the application, whose wsgi.py may have the name.
+# Not `from wsgi import _core`: this is imported after the application, and a user's wsgi.py may define that name.
 from wsgi._core import ASGIReceive, ASGISend, LoopDriver
 from wsgi._core import Run as EngineRun
 from wsgi.errors import ConfigError
 from wsgi.interface import ASGI2
 from wsgi.lifespan import ASGIApplication, Lifespan
 from wsgi.logging import report
-from wsgi.running import TICK, Run, described
+from wsgi.run import POLL_SECONDS, Run, describe_pending
 from wsgi.settings import Settings
-from wsgi.stopping import FAREWELL, counted, place
+from wsgi.stopping import LAST_STEP_SECONDS, counted, place
 
-__all__ = ["LoopRun", "single"]
+__all__ = ["LoopRun", "as_single_callable"]
 
-# Applications and frameworks ask whether `receive` and `send` are coroutine functions, and warn or run them in a thread
-# if not. Python has marks for those that no `async def` made: asyncio's, and inspect's since 3.12.
+# Applications and frameworks check whether `receive` and `send` are coroutine functions; if not, they warn or call
+# them in a thread. These are no `async def`, so they carry the markers of asyncio, and of inspect since 3.12.
 for _kind in (ASGIReceive, ASGISend):
     _kind._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)  # type: ignore[union-attr]
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(_kind)
 
 
-def single(app: Any, interface: str) -> ASGIApplication:
-    """Gives an application in the form of ASGI 3."""
+def as_single_callable(app: Any, interface: str) -> ASGIApplication:
+    """Returns an application as an ASGI 3 single callable."""
     if interface != ASGI2:
         return app  # type: ignore[no-any-return]
 
@@ -50,10 +50,10 @@ def single(app: Any, interface: str) -> ASGIApplication:
 
 
 def _loop_name(wanted: str) -> str:
-    """The loop to be used, `uvloop` or `asyncio`.
+    """The loop to use, `uvloop` or `asyncio`.
 
     Raises:
-        ConfigError: uvloop is wanted and not installed.
+        ConfigError: uvloop is required and not installed.
     """
     if wanted == "asyncio":
         return wanted
@@ -74,10 +74,10 @@ def _new_loop(name: str) -> asyncio.AbstractEventLoop:
 
 
 def _place(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the innermost coroutine that can be seen."""
+    """Where a task waits: its innermost coroutine with a frame."""
     coroutine: Any = task.get_coro()
     found = "an unknown place"
-    # Bounded, since any object can say that it awaits another.
+    # Bounded, because the chain of awaited objects may contain a cycle.
     for _ in range(100):
         frame = getattr(coroutine, "cr_frame", None)
         if frame is None:
@@ -88,15 +88,15 @@ def _place(task: asyncio.Task[Any]) -> str:
 
 
 def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., object]:
-    # Most requests never wait: run at once, they cost the loop no turn of their own.
+    # Most requests never wait: started eagerly, they need no iteration of the loop.
     if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
         return functools.partial(asyncio.Task, loop=loop, eager_start=True)
     return loop.create_task
 
 
 class _Executor(ThreadPoolExecutor):
-    """The loop's default executor. Its threads outlive requests: what one call sets in its context, or has inherited as
-    the first of its thread, is not there for the next.
+    """The loop's default executor. Its threads outlive requests, so each call runs in an empty context: context
+    variables of one request must not reach the next.
     """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -107,7 +107,7 @@ class LoopRun(Run):
     """One run of a server for ASGI: one event loop, in the thread that calls `wait` or in a thread of its own.
 
     Parameters:
-        core: the engine's part.
+        core: the engine's side of the run.
         background: run the loop in a thread.
         app: a single-callable ASGI application.
         settings: the server's options.
@@ -124,60 +124,60 @@ class LoopRun(Run):
         self._loop_name = _loop_name(settings.loop)
         self.interface = f"ASGI on {self._loop_name}"
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Set once the application has started, or has failed to.
+        # Set when the application has started or failed to start.
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._over = False
         self._aborted = False
         self._attendant: LoopDriver | None = None
-        # The application is asked to end its lifespan.
+        # Lifespan shutdown is in progress.
         self._ends_lifespan = False
-        # What the loop waits for at the moment, as far as a stop cuts it short.
-        self._patience: asyncio.Task[Any] | None = None
-        self._left: tuple[str, ...] = ()
+        # The wait in progress that a stop may cancel.
+        self._cancellable: asyncio.Task[Any] | None = None
+        self._abandoned: tuple[str, ...] = ()
 
     def begin(self) -> None:
-        """Starts the thread, where there is to be one, and waits until the application has started in it.
+        """Starts the thread of a background run, and waits until the application has started in it.
 
         Raises:
             StartupError: the application failed to start.
         """
-        atexit.register(self._leave)
+        atexit.register(self._at_exit)
         if self.background:
-            # As in the foreground, the application begins with the context variables that stand now.
+            # As in the foreground, the application inherits the current context variables.
             self._spawn("wsgi-loop", contextvars.copy_context().run, self._serve)
             self._ready.wait()
             if self._failure is not None:
                 raise self._failure
 
     def stop(self) -> None:
-        """Asks for a graceful stop. From any thread and any signal handler."""
+        """Requests a graceful stop. May be called from any thread and any signal handler."""
         super().stop()
-        self._tell_loop()
+        self._wake_loop()
 
     def abort(self) -> None:
-        """Asks for a stop at once. From any thread and any signal handler."""
+        """Requests an immediate stop. May be called from any thread and any signal handler."""
         if self._aborted and threading.get_ident() == self._waiter:
-            # Asked twice in vain: the loop is held up, and this is its thread.
+            # The second request: the loop is blocked, and this is its thread.
             raise KeyboardInterrupt
         self._aborted = True
         super().abort()
-        self._tell_loop()
+        self._wake_loop()
 
-    def _tell_loop(self) -> None:
+    def _wake_loop(self) -> None:
         loop = self._loop
-        # A loop that has just closed needs to be told nothing.
+        # The loop may just have closed.
         if loop is not None:
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._hurry)
+                loop.call_soon_threadsafe(self._cancel_wait)
 
     def waits_for(self) -> str:
-        """Describes what a stop still waits for; "" if that is nothing."""
+        """Describes what a stop still waits for; "" for nothing."""
         if self._ends_lifespan:
             return "the application's lifespan shutdown"
         requests, attendant = self._core.requests(), self._attendant
         tasks = len(attendant.tasks) if attendant is not None else 0
-        return described(
+        return describe_pending(
             requests,
             other_connection=self._core.connections - len(requests),
             background_task=tasks - len(requests),
@@ -186,17 +186,17 @@ class LoopRun(Run):
     def _time_left(self) -> float:
         return 0.0 if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
 
-    def _hurry(self) -> None:
-        """Cuts short what the loop waits for: the start at any stop, anything when there is no more time."""
-        if self._patience is not None and (self._aborted or not self._ready.is_set()):
-            self._patience.cancel()
+    def _cancel_wait(self) -> None:
+        """Cancels the wait in progress: startup at any stop, any other wait at an immediate one."""
+        if self._cancellable is not None and (self._aborted or not self._ready.is_set()):
+            self._cancellable.cancel()
 
     def wait(self, timeout: float | None = None, started: Callable[[], None] | None = None) -> None:
-        """Runs the loop, in this thread, until a stop is complete. Signal handlers run meanwhile.
+        """Runs the loop in this thread until a stop is complete. Signal handlers run meanwhile.
 
         Parameters:
-            timeout: seconds until it stops without having been asked; None waits for ever.
-            started: called once requests are answered.
+            timeout: seconds after which it stops by itself; None: no limit.
+            started: called when the server begins to answer requests.
 
         Raises:
             StartupError: the application failed to start.
@@ -206,13 +206,13 @@ class LoopRun(Run):
             raise self._failure
 
     def finish(self) -> tuple[str, ...]:
-        """Waits for the loop; gives the names of what was given up."""
-        end = time.monotonic() + self._time_left() + 4 * FAREWELL
+        """Waits for the loop; returns the names of threads that did not end in time."""
+        end = time.monotonic() + self._time_left() + 4 * LAST_STEP_SECONDS
         for thread in self._threads:
             while thread.is_alive() and not self._over and time.monotonic() < end:
-                thread.join(TICK)
+                thread.join(POLL_SECONDS)
         self._over = True
-        return super().finish() + self._left
+        return super().finish() + self._abandoned
 
     def _is_over(self) -> bool:
         return self._over
@@ -237,33 +237,33 @@ class LoopRun(Run):
     async def _main(self, timeout: float | None, started: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
         lifespan = Lifespan(self._app, self._settings.lifespan)
-        with self._hearing:
-            loop.add_reader(self._hearing.fileno(), self._hearing.listen)
+        with self._wakeup:
+            loop.add_reader(self._wakeup.fileno(), self._wakeup.drain)
             try:
-                if await self._patiently(lifespan.start(), starting=True):
+                if await self._wait_cancellable(lifespan.start(), starting=True):
                     self._ready.set()
                     if timeout is not None:
                         loop.call_later(timeout, self.stop)
                     await self._attend(loop, lifespan, started)
             finally:
                 self._ends_lifespan = True
-                await self._patiently(lifespan.stop(max(self._time_left(), FAREWELL)))
+                await self._wait_cancellable(lifespan.stop(max(self._time_left(), LAST_STEP_SECONDS)))
                 self._ends_lifespan = False
-                loop.remove_reader(self._hearing.fileno())
+                loop.remove_reader(self._wakeup.fileno())
 
-    async def _patiently(self, awaited: Any, *, starting: bool = False) -> bool:
-        """Waits for what `_hurry` may cut short; False if it did."""
-        self._patience = patience = asyncio.ensure_future(awaited)
+    async def _wait_cancellable(self, awaited: Any, *, starting: bool = False) -> bool:
+        """Waits for something that `_cancel_wait` may cancel; False if it did."""
+        self._cancellable = task = asyncio.ensure_future(awaited)
         if starting and self.deadline is not None:
-            patience.cancel()
+            task.cancel()
         try:
-            await asyncio.wait([patience])
-            if patience.cancelled():
+            await asyncio.wait([task])
+            if task.cancelled():
                 return False
-            patience.result()
+            task.result()
             return True
         finally:
-            self._patience = None
+            self._cancellable = None
 
     async def _attend(
         self, loop: asyncio.AbstractEventLoop, lifespan: Lifespan, started: Callable[[], None] | None
@@ -289,40 +289,40 @@ class LoopRun(Run):
         await self._end_tasks(attendant)
 
     async def _end_tasks(self, attendant: LoopDriver) -> None:
-        """Waits for what applications still do after their responses, as long as the stop may take; then cancels it."""
+        """Waits until the graceful timeout for tasks that go on after their responses, then cancels them."""
         tasks = attendant.tasks
         left = self._time_left()
         if tasks and left > 0 and not self._aborted:
-            await self._patiently(asyncio.wait(tasks, timeout=left))
+            await self._wait_cancellable(asyncio.wait(tasks, timeout=left))
         tasks = [task for task in tasks if not task.done()]
         if not tasks:
             return
         attendant.dismiss()
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=FAREWELL)
+        await asyncio.wait(tasks, timeout=LAST_STEP_SECONDS)
         stubborn = [task for task in tasks if not task.done()]
         if stubborn:
             count, places = counted(len(stubborn), "request"), ", ".join(map(_place, stubborn))
             report(logging.ERROR, f"gave up waiting for {count} that cannot be cancelled: {places}")
-            self._left = ("wsgi-loop",)
+            self._abandoned = ("wsgi-loop",)
 
     async def _tidy(self, rest: set[asyncio.Task[Any]]) -> None:
-        end = time.monotonic() + FAREWELL
+        end = time.monotonic() + LAST_STEP_SECONDS
         for task in rest:
             task.cancel()
         if rest:
-            await self._patiently(asyncio.wait(rest, timeout=FAREWELL))
-        # Not `wait_for`, which waits for as long as a generator swallows its cancellation.
+            await self._wait_cancellable(asyncio.wait(rest, timeout=LAST_STEP_SECONDS))
+        # Not `wait_for`, which never returns while a generator suppresses its cancellation.
         generators = asyncio.ensure_future(asyncio.get_running_loop().shutdown_asyncgens())
-        await self._patiently(asyncio.wait([generators], timeout=max(end - time.monotonic(), TICK)))
+        await self._wait_cancellable(asyncio.wait([generators], timeout=max(end - time.monotonic(), POLL_SECONDS)))
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ends what the application has left in the loop, and the loop."""
+        """Cancels tasks that the application has left in the loop, and closes the loop."""
         try:
             loop.run_until_complete(self._tidy(asyncio.all_tasks(loop)))
         except Exception as error:
-            report(logging.ERROR, "the event loop could not be tidied up", error)
+            report(logging.ERROR, "cleaning up the event loop failed", error)
         finally:
             asyncio.set_event_loop(None)
             loop.close()

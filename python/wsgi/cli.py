@@ -1,8 +1,8 @@
 """The command `wsgi MODULE:APP [options]`.
 
-Exit codes: 0 after a stop that was asked for, 1 when the start fails or a stop had to give up requests or threads that
-still run, 2 for a command line that cannot be understood, 130 after Ctrl-C during the start. A failed start writes one
-line; a traceback is written for the application's own errors alone.
+Exit codes: 0 after a requested stop, 1 if the start fails or requests or threads still ran at the end of a stop, 2 for
+a wrong command line, 130 after Ctrl-C during the start. A failed start writes one line, and a traceback only for an
+exception of the application.
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from wsgi import __version__
-from wsgi.descriptors import fill_standard, replace_missing_streams
+from wsgi.descriptors import open_standard_descriptors, replace_missing_streams
 from wsgi.errors import LoadError, WSGIServerError
-from wsgi.foreign import counterpart
-from wsgi.names import nearest
+from wsgi.option_types import Boolean
+from wsgi.other_servers import counterpart
 from wsgi.settings import OPTIONS, Option, Settings
-from wsgi.signals import held_off
-from wsgi.values import Boolean
+from wsgi.signals import default_signals_ignored
+from wsgi.suggest import did_you_mean
 
 __all__ = ["main"]
 
 _DESCRIPTION = """\
-Serves a WSGI application.
+Serves a WSGI or ASGI application.
 
-MODULE:APP names it: hello:app, shop.web:site.app, hello:create("prod"), path/to/hello.py:app.
-MODULE alone takes its 'app' or 'application'."""
+MODULE:APP names the application: hello:app, shop.web:site.app, hello:create("prod"), path/to/hello.py:app.
+MODULE alone selects its 'app' or 'application'."""
 
 _EPILOG = """\
-Every option but --check-config can be given as a variable too, and every one but these and --config as a key of the
-TOML file (max_body_size = "64k"). A flag stands above a variable, a variable above the file, the file above PORT and
-the defaults. Sizes: 8190, 64k, 1M, 1GiB. Times: 30, 1.5, 500ms, 2m. Repeated options are separated by commas in a
-variable and stand in a list in the file.
+Every option except --check-config has an environment variable, and every option except --check-config and --config a
+key in the TOML file (max_body_size = "64k"). A flag overrides a variable, a variable overrides the file, and the file
+overrides PORT and the defaults. Sizes: 8190, 64k, 1M, 1GiB. Times: 30, 1.5, 500ms, 2m. Values of a repeatable option
+are separated by commas in a variable, and are a list in the file.
 
-'python -m wsgi' does the same, but beside a file of yours called wsgi.py Python runs that file instead: there use
-'wsgi wsgi:app' or 'python -m wsgi_server wsgi:app'."""
+'python -m wsgi' runs the same command. In a directory with a file wsgi.py, Python runs that file instead: use
+'wsgi wsgi:app' or 'python -m wsgi_server wsgi:app' there."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a wrong command line with one line and the nearest right flag."""
+    """Reports a wrong command line in one line, with a suggestion for an unknown flag."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists the options)\n")
 
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """Parses the whole command line; a flag that is unknown ends the process."""
+        """Parses the whole command line; an unknown flag ends the process."""
         found, rest = self.parse_known_args(arguments)
-        # The value of an unknown flag is among the rest as well: the flag is what was mistyped.
+        # The rest also has the value of an unknown flag: report the flag.
         flag = next((item.partition("=")[0] for item in rest if item.startswith("-")), None)
         if flag is not None:
             known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
-            hint = counterpart(flag) or nearest(flag.lstrip("-"), known, prefix="--")
+            hint = counterpart(flag) or did_you_mean(flag.lstrip("-"), known, prefix="--")
             self.error(f"unknown option {flag!r}{hint}")
         if rest:
-            self.error(f"one application is enough: what is {rest[0]!r}?")
+            self.error(f"unexpected argument {rest[0]!r}: the command serves one application")
         return found
 
 
@@ -85,14 +85,14 @@ def _parser() -> _Parser:
 
 
 def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
-    """Adds one row of the table. Values stay text here: the settings read them, and know their origin."""
+    """Adds one option. Its value stays text here, because the settings parse it and record its origin."""
     variables = " or ".join(name for name in (option.variable, option.fallback) if name)
-    notes = [] if option.variable is None else [f"default {option.kind.show(option.default)}", variables]
+    notes = [] if option.variable is None else [f"default {option.type.show(option.default)}", variables]
     text = f"{option.help} ({'; '.join(notes)})" if notes else option.help
     text = text.replace("%", "%%")
-    if not isinstance(option.kind, Boolean):
-        action = "append" if option.kind.repeatable else "store"
-        group.add_argument(option.flag, metavar=option.kind.metavar, action=action, help=text)
+    if not isinstance(option.type, Boolean):
+        action = "append" if option.type.repeatable else "store"
+        group.add_argument(option.flag, metavar=option.type.metavar, action=action, help=text)
     elif option.variable is None:
         group.add_argument(option.flag, action="store_true", help=text)
     else:
@@ -100,17 +100,17 @@ def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and gives its exit code.
+    """Runs the command and returns its exit code.
 
     Parameters:
-        arguments: the command line after the program's name, that of the process by default.
+        arguments: the arguments after the program's name; default: those of the process.
     """
-    fill_standard()
+    open_standard_descriptors()
     replace_missing_streams()
     flags = vars(_parser().parse(arguments))
     target: str = flags.pop("target")
     try:
-        with held_off():
+        with default_signals_ignored():
             return _run(target, flags)
     except WSGIServerError as error:
         if isinstance(error, LoadError) and error.__cause__ is not None:
@@ -122,10 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN):
             raise
-        print(f"wsgi: cannot start: {error.strerror}; raise the limit (ulimit -n, ulimit -v)", file=sys.stderr)
+        print(f"wsgi: cannot start: {error.strerror}; raise the limits (ulimit -n, ulimit -v)", file=sys.stderr)
         return 1
     except MemoryError:
-        print("wsgi: cannot start: out of memory; raise the limit (ulimit -v, a container's own)", file=sys.stderr)
+        print("wsgi: cannot start: out of memory; raise the limit (ulimit -v, or the container's)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -134,14 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(target: str, flags: dict[str, object]) -> int:
     warnings: list[str] = []
     settings = Settings.from_command(flags, warn=warnings.append)
-    # Imported late: --help, --version and mistakes on the command line answer without them.
+    # Imported late, because --help, --version and errors on the command line do not need them.
     import logging
     from pathlib import Path
 
     from wsgi.loading import load
     from wsgi.logging import configure, report
 
-    # Before the application: a user's wsgi.py may have names that stand for others in `from wsgi import …`.
+    # Before the application, because a user's wsgi.py may replace names in `from wsgi import …`.
     from wsgi.server import WSGIServer, importing
 
     configure(settings.log_level)
@@ -151,7 +151,7 @@ def _run(target: str, flags: dict[str, object]) -> int:
         app: Any = load(target, Path(settings.app_dir))
     if settings.check_config:
         table = _table(target, settings)
-        # A path may hold bytes that the encoding of standard output does not have.
+        # A path may contain bytes that standard output cannot encode.
         encoding = sys.stdout.encoding or "utf-8"
         print(table.encode(encoding, "backslashreplace").decode(encoding))
         return 0
@@ -159,46 +159,46 @@ def _run(target: str, flags: dict[str, object]) -> int:
     try:
         server = WSGIServer(app=app, settings=settings)
     except (OSError, TypeError, ValueError) as error:
-        # What the core alone can judge: an address, a log file, a format, the application's kind.
+        # Errors that only the core finds: an address, a log file, a format, the application's signature.
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
-    _release(settings)
+    _close_inherited(settings)
     server._owns_process = True
     try:
         server.run()
     finally:
         countdown = server._countdown
         if countdown is not None:
-            # From here on the interpreter waits for threads of the application's.
+            # From here on the interpreter waits for threads of the application.
             countdown.begin()
-            countdown.settle()
+            countdown.server_stopped()
     if server.stuck and countdown is not None:
-        # Threads that are still inside the application would keep or break the interpreter's own end.
-        countdown.leave()
+        # Threads still inside the application would block or crash the interpreter's exit.
+        countdown.exit_process()
     return 0
 
 
-def _release(settings: Settings) -> None:
-    """Closes the descriptors of `fd://N`, of which the server has duplicates.
+def _close_inherited(settings: Settings) -> None:
+    """Closes the descriptors of `fd://N`; the server has duplicates of them.
 
-    Left open, they would keep the socket listening while the server stops, and in every program that the application
-    starts: clients would wait for an answer instead of being refused.
+    An open descriptor, here or inherited by a child process, would keep the socket listening while the server stops:
+    clients would wait for an answer instead of being refused.
     """
     for number in {int(address[5:]) for address in settings.addresses if address.startswith("fd://")}:
         if number > 2:
             os.close(number)
         else:
-            # What opens next must not become standard input or output.
+            # The next opened file must not become standard input or output.
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, number)
             os.close(null)
 
 
 def _table(target: str, settings: Settings) -> str:
-    """Every effective value with its origin, in columns."""
+    """All effective values with their origins, in columns."""
     rows = [("application", target, "command line")]
     rows += [(name, settings.shown(name), settings.origin(name)) for name in OPTIONS if name != "check_config"]
     name_width = max(len(name) for name, _, _ in rows)
-    # One long value, such as the log format, must not push every origin off the screen.
+    # One long value, such as the log format, must not widen the column.
     value_width = min(32, max(len(value) for _, value, _ in rows))
     return "\n".join(f"{name:<{name_width}}  {value:<{value_width}}  {origin}" for name, value, origin in rows)

@@ -1,4 +1,4 @@
-"""What every request's environ begins with."""
+"""The part of the environ that all requests of a listener share."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ __all__ = ["ErrorStream", "base_environ"]
 
 
 class ErrorStream:
-    """`wsgi.errors`: what `sys.stderr` is at that moment, and the process's standard error where that cannot take the
-    text or leads back here, as after `sys.stderr = environ["wsgi.errors"]`. All requests share one, which takes no
-    attributes."""
+    """`wsgi.errors`: writes to the current `sys.stderr`, and to the process's standard error if that fails or leads
+    back here, as after `sys.stderr = environ["wsgi.errors"]`. All requests share one object, to which no attributes can
+    be added.
+
+    Thread-safety: may be used from any thread.
+    """
 
     __slots__ = ()
 
     def write(self, text: str) -> int:
-        """Writes text; only one that is no str raises."""
+        """Writes text, and returns its length.
+
+        Raises:
+            TypeError: `text` is not a str. Nothing else is raised.
+        """
         if not isinstance(text, str):
             raise TypeError(f"wsgi.errors: write() takes a str, not {type(text).__name__}")
         write_error(text)
@@ -33,18 +40,18 @@ class ErrorStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Hands what was written to the system."""
+        """Flushes what was written."""
         flush_error()
 
 
 def base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, Any]:
-    """What every environ of one listener begins with (PEP 3333, RFC 3875).
+    """The part of the environ that all requests of one listener share (PEP 3333, RFC 3875).
 
     Parameters:
-        place: where the listener is: `(host, port)`, or a Unix socket's path.
+        place: the address of the listener: `(host, port)`, or the path of a Unix socket.
         settings: the server's options.
     """
-    # A Unix socket has neither name nor port, which PEP 3333 wants all the same, and not empty.
+    # PEP 3333 requires a name and a port that are not empty; a Unix socket has neither.
     name, port = ("localhost", 80) if isinstance(place, str) else place
     if name in ("0.0.0.0", "::"):
         name = socket.gethostname()

@@ -1,18 +1,18 @@
-"""Tells WSGI applications from ASGI ones, by how they want to be called.
+"""Tells WSGI applications from ASGI ones by their call signature.
 
     def app(environ, start_response)             WSGI (PEP 3333)
     async def app(scope, receive, send)          ASGI 3, the single callable
     def app(scope) -> async (receive, send)      ASGI 2, the double callable
 
 1. The option `interface` decides where it is not `auto`.
-2. Else the signature of what is called decides: how many positional arguments it takes, and whether it gives a
-   coroutine. Objects are judged by the `__call__` that Python would call, classes by `__init__` or `__new__`,
-   `functools.partial` by what is left of its function's. A signature that fits no interface is refused.
-3. Else, where a wrapper takes `(*args)`, what `functools.wraps` says is inside it decides if that is plainly WSGI or
+2. Else the signature of the callable decides: how many positional arguments it takes, and whether it returns a
+   coroutine. The signature of an object is that of its `__call__`, of a class that of `__init__` or `__new__`, of a
+   `functools.partial` the remaining parameters of its function. A signature that fits no interface is refused.
+3. Else, for a wrapper that takes `(*args)`, the function recorded by `functools.wraps` decides if it is clearly WSGI or
    ASGI 2.
-4. Else a trial call decides: the application is called once with an ASGI scope, `receive` and `send`. ASGI applications
-   give a coroutine, which is closed before it runs. WSGI applications refuse three arguments, mostly before any code of
-   theirs runs; whatever else comes of the call means WSGI, too.
+4. Else a trial call decides: the application is called once with an ASGI scope, `receive` and `send`. An ASGI
+   application returns a coroutine, which is closed before it runs. A WSGI application does not take three arguments;
+   the call usually fails before any of its code runs. Any other outcome of the call means WSGI, too.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ WSGI, ASGI2, ASGI3 = "WSGI", "ASGI 2", "ASGI 3"
 
 # Flags of a function's code; the inspect module, which has names for them, would cost start-up time.
 _CO_VARARGS, _CO_COROUTINE = 0x04, 0x80
-# Wrappers around one another at most: what wraps itself has no inside.
-_DEEPEST = 50
-# How `inspect.markcoroutinefunction` and asgiref mark functions that give coroutines without being such functions.
+# Limit of nested wrappers, because a wrapper may wrap itself.
+_MAX_DEPTH = 50
+# The markers of `inspect.markcoroutinefunction` and asgiref for functions that return coroutines without `async def`.
 _MARKS = ("_is_coroutine_marker", "_is_coroutine")
 
 
 class _Call(NamedTuple):
-    """What can be seen of a call."""
+    """The signature of a call."""
 
     required: tuple[str, ...]
-    """The positional parameters that must be given."""
+    """The names of the required positional parameters."""
     most: float
-    """How many arguments can be given."""
+    """The maximum number of positional arguments."""
     is_async: bool
-    """Whether it gives a coroutine."""
+    """Whether it returns a coroutine."""
 
 
 def choose(app: Any, wanted: str) -> str:
-    """Gives the interface of an application: `WSGI`, `ASGI2` or `ASGI3`.
+    """Returns the interface of an application: `WSGI`, `ASGI2` or `ASGI3`.
 
     Parameters:
-        app: the application. Where neither option nor signature decides, it is called once.
-        wanted: `auto` to find out, `wsgi` or `asgi` to say so.
+        app: the application. If neither the option nor the signature decides, it is called once.
+        wanted: `auto` to detect the interface, or `wsgi` or `asgi`.
 
     Raises:
-        TypeError: it cannot be called, or, with `auto`, not in the way of any interface.
+        TypeError: it is not callable, or, with `auto`, its signature fits no interface.
     """
     if not callable(app):
         raise TypeError(f"an application must be callable, not {type(app).__name__}")
     if wanted == "wsgi":
         return WSGI
-    call, inside = _see(app)
-    found, likely = _judge(call), _judge(inside)
+    call, inside = _inspect(app)
+    found, likely = _classify(call), _classify(inside)
     if wanted == "asgi":
         return ASGI2 if (found or likely) == ASGI2 else ASGI3
     if found is not None:
         return found
     if call is not None and (call.most < 2 or len(call.required) > 3 or call.is_async):
-        raise TypeError(_misfit(call))
-    return likely if likely in (WSGI, ASGI2) else _try(app, likely or WSGI)
+        raise TypeError(_mismatch(call))
+    return likely if likely in (WSGI, ASGI2) else _trial_call(app, likely or WSGI)
 
 
-def _judge(call: _Call | None) -> str | None:
-    """The interface that a call has, None where what is seen of it says nothing."""
+def _classify(call: _Call | None) -> str | None:
+    """The interface that a signature belongs to, None if it fits several."""
     if call is None:
         return None
     if call.is_async:
@@ -84,7 +84,7 @@ def _judge(call: _Call | None) -> str | None:
     return WSGI if call.most == 2 else None
 
 
-def _misfit(call: _Call) -> str:
+def _mismatch(call: _Call) -> str:
     kind = "an async function" if call.is_async else "a callable"
     parameters = ", ".join(call.required) or "none"
     hint = ""
@@ -99,22 +99,22 @@ def _misfit(call: _Call) -> str:
     )
 
 
-def _see(app: Any) -> tuple[_Call | None, _Call | None]:
-    """What can be seen of a call of `app`, and of what it wraps."""
+def _inspect(app: Any) -> tuple[_Call | None, _Call | None]:
+    """The signature of `app`, and that of the function it wraps; None for an unknown one."""
     seen, inside = _call_of(app), None
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         app = _wrapped(app)
         if app is None:
             break
         inside = _call_of(app)
-        if _judge(inside) is not None:
+        if _classify(inside) is not None:
             break
     return seen, inside
 
 
 def _wrapped(app: Any) -> Any:
-    """What `functools.wraps` says is inside, None where it says nothing."""
-    for _ in range(_DEEPEST):
+    """The function recorded by `functools.wraps`, None if there is none."""
+    for _ in range(_MAX_DEPTH):
         inner = getattr(app, "__wrapped__", None)
         if inner is not None and callable(inner):
             return inner
@@ -127,16 +127,16 @@ def _wrapped(app: Any) -> Any:
 
 def _call_of(app: Any) -> _Call | None:
     bound, names, marked = 0, set[str](), False
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         marked = marked or _is_marked(app)
         if isinstance(app, functools.partial):
             bound += len(app.args)
             names.update(app.keywords)
             app = app.func
         elif isinstance(app, type):
-            # An instance that can be awaited answers by that: `await app(scope, receive, send)`.
+            # `await app(scope, receive, send)` also works with an awaitable instance.
             is_async = marked or hasattr(app, "__await__")
-            return _signature(_maker(app), bound + 1, names, is_async)
+            return _signature(_constructor(app), bound + 1, names, is_async)
         elif _code(app) is not None:
             bound += _is_bound(app)
             return _signature(app, bound, names, marked)
@@ -148,33 +148,33 @@ def _call_of(app: Any) -> _Call | None:
 
 
 def _callee(app: Any) -> Any:
-    """What Python calls when it calls an object: `__call__` as its class has it, be it a slot or another descriptor."""
+    """The callable that Python calls for an object: `__call__` of its class, bound if it is a descriptor."""
     for kind in type(app).__mro__:
         if "__call__" in vars(kind):
             found = vars(kind)["__call__"]
             bind = getattr(type(found), "__get__", None)
             try:
                 return found if bind is None else bind(found, app, type(app))
-            except Exception:  # an empty slot, or code of the application's own
+            except Exception:  # an empty slot, or application code that raised
                 return None
     return None
 
 
-def _maker(kind: type) -> Any:
-    """What gets the arguments of a call of a class."""
+def _constructor(kind: type) -> Any:
+    """The function that receives the arguments when a class is called."""
     if _code(type(kind).__call__) is not None:
-        # A metaclass of the application's own.
+        # A metaclass with a `__call__` of its own.
         return type(kind).__call__
     for base in kind.__mro__[:-1]:
         for name in ("__init__", "__new__"):
             if name in vars(base):
                 made = vars(base)[name]
                 return made.__func__ if isinstance(made, staticmethod) else made
-    return _takes_nothing
+    return _no_parameters
 
 
-def _takes_nothing(self: object) -> None:
-    """Stands for the `__init__` of a class that has none."""
+def _no_parameters(self: object) -> None:
+    """The signature of a class without `__init__` and `__new__`."""
 
 
 def _is_bound(function: Any) -> bool:
@@ -183,19 +183,19 @@ def _is_bound(function: Any) -> bool:
 
 def _is_marked(function: Any) -> bool:
     function = getattr(function, "__func__", function)
-    # By the dictionaries, since mocks and proxies answer for every attribute.
+    # By the dictionaries, because mocks and proxies have every attribute.
     places = [getattr(function, "__dict__", {}), *(vars(kind) for kind in type(function).__mro__)]
     return any(place.get(mark) for place in places if isinstance(place, Mapping) for mark in _MARKS)
 
 
 def _code(function: Any) -> CodeType | None:
     code = getattr(getattr(function, "__func__", function), "__code__", None)
-    # By its type alone: a mock says of itself that it is an instance of what it stands for.
+    # Not by `isinstance`, which a mock answers for the class that it replaces.
     return code if type(code) is CodeType else None
 
 
 def _signature(function: Any, bound: int, names: set[str], is_async: bool) -> _Call | None:
-    """What a call must give beyond what is bound, by position or by name."""
+    """The signature without the parameters that are bound by position or by name."""
     code = _code(function)
     if code is None:
         return _Call((), math.inf, True) if is_async else None
@@ -209,13 +209,13 @@ def _signature(function: Any, bound: int, names: set[str], is_async: bool) -> _C
     )
 
 
-def _unused(*arguments: object) -> None:
-    # An ASGI application calls neither before its coroutine runs, so this one is called as `start_response`.
-    raise TypeError("this is a trial call without a request: interface=wsgi or interface=asgi does without it")
+def _trial_argument(*arguments: object) -> None:
+    # An ASGI application calls neither before its coroutine runs, so this call is that of `start_response`.
+    raise TypeError("this is a trial call without a request; set interface=wsgi or interface=asgi to avoid it")
 
 
-def _try(app: Callable[..., Any], likely: str) -> str:
-    """Calls an application in ASGI's way; `likely` counts where it raises something that is not about the arguments."""
+def _trial_call(app: Callable[..., Any], likely: str) -> str:
+    """Calls an application like ASGI does; returns `likely` if it raises an exception unrelated to the arguments."""
     scope: dict[str, object] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -231,7 +231,7 @@ def _try(app: Callable[..., Any], likely: str) -> str:
         "server": None,
     }
     try:
-        given = app(scope, _unused, _unused)
+        given = app(scope, _trial_argument, _trial_argument)
     except (TypeError, ValueError, LookupError):
         return WSGI
     except (Exception, SystemExit):
@@ -240,6 +240,6 @@ def _try(app: Callable[..., Any], likely: str) -> str:
         return WSGI
     close = getattr(given, "close", None)
     if close is not None:
-        # Not one step of it has run.
+        # No code of the coroutine has run.
         close()
     return ASGI3

@@ -1,4 +1,4 @@
-"""ASGI's lifespan protocol: the application starts before its first request and ends after its last."""
+"""ASGI's lifespan protocol: startup before the first request, shutdown after the last."""
 
 from __future__ import annotations
 
@@ -14,94 +14,94 @@ from wsgi.logging import report
 
 __all__ = ["Lifespan"]
 
-# Seconds that a cancelled lifespan has to end.
-_MOMENT = 0.5
+# How long a cancelled lifespan task may take to end.
+_CANCEL_SECONDS = 0.5
 
 Message = MutableMapping[str, Any]
 ASGIApplication = Callable[..., Awaitable[object]]
 
 
 class Lifespan:
-    """The lifespan of one application, in one task from the beginning to the end.
+    """The lifespan of one application, which runs in one task from startup to shutdown.
 
     Parameters:
         app: a single-callable ASGI application.
-        mode: `auto`, where an application that knows no lifespan is served without it, `on` or `off`.
+        mode: `on`, `off`, or `auto`, where an application without lifespan support is served without it.
     """
 
     def __init__(self, app: ASGIApplication, mode: str) -> None:
         self.state: dict[str, Any] | None = None
-        """What the application left for its requests; None if it takes no part."""
+        """What the application stored for its requests; None if it does not support lifespan."""
         self.context = contextvars.copy_context()
-        """The context variables that its requests begin with: the caller's, or those at the end of the start."""
+        """The context that requests copy: the caller's, or the one at the end of startup."""
         self._app = app
         self._mode = mode
         self._state: dict[str, Any] = {}
         self._task: asyncio.Task[None] | None = None
-        self._due: asyncio.Queue[Message] = asyncio.Queue()
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._answered = asyncio.Event()
         self._answer: Message | None = None
-        self._heard = False
+        self._has_received = False
         self._error: BaseException | None = None
 
     async def start(self) -> None:
-        """Has the application start.
+        """Sends `lifespan.startup` and waits for the answer.
 
         Raises:
-            StartupError: it failed, in its own words; or it knows no lifespan, and must.
+            StartupError: the application failed to start; or it does not support lifespan and `mode` is `on`.
         """
         if self._mode == "off":
             return
         self._task = asyncio.get_running_loop().create_task(self._run())
-        answer = await self._ask("lifespan.startup")
+        answer = await self._send_event("lifespan.startup")
         if answer is None:
-            self._judge_silence()
+            self._check_missing_answer()
         elif answer["type"] == "lifespan.startup.failed":
             raise StartupError(f"the application failed to start: {answer.get('message') or 'it gave no reason'}")
         else:
             self.state = self._state
 
-    async def stop(self, patience: float) -> None:
-        """Has the application end, within `patience` seconds; it is cancelled then, and has a moment for that."""
+    async def stop(self, timeout: float) -> None:
+        """Sends `lifespan.shutdown` and waits `timeout` seconds for the answer, then cancels the task."""
         if self._task is None:
             return
-        end = time.monotonic() + patience
+        end = time.monotonic() + timeout
         if self.state is not None and not self._task.done():
             try:
-                answer = await asyncio.wait_for(self._ask("lifespan.shutdown"), patience)
+                answer = await asyncio.wait_for(self._send_event("lifespan.shutdown"), timeout)
             except asyncio.TimeoutError:
-                report(logging.ERROR, "the application did not end its lifespan in time")
+                report(logging.ERROR, "the application did not complete its lifespan shutdown in time")
             else:
                 if answer is not None and answer["type"] == "lifespan.shutdown.failed":
                     reason = answer.get("message") or "it gave no reason"
-                    report(logging.ERROR, f"the application failed to end well: {reason}")
+                    report(logging.ERROR, f"the application failed to shut down: {reason}")
         if not self._task.done():
-            # What it does after its last answer is short; it may also be one that never started.
+            # The rest of the task after its last answer should be short; the task may also never have started.
             left = min(max(end - time.monotonic(), 0.0), 1.0)
             await asyncio.wait([self._task], timeout=0 if self.state is None else left)
         if not self._task.done():
             self._task.cancel()
-            await asyncio.wait([self._task], timeout=_MOMENT)
+            await asyncio.wait([self._task], timeout=_CANCEL_SECONDS)
         if self._error is not None and self.state is not None:
-            report(logging.ERROR, "the application failed in its lifespan", self._error)
+            report(logging.ERROR, "the application raised an exception in its lifespan", self._error)
 
-    def _judge_silence(self) -> None:
+    def _check_missing_answer(self) -> None:
         error = self._error
         if self._mode == "on":
             what = "it returned" if error is None else f"it raised {type(error).__name__}: {error}"
             raise StartupError(f"the application failed to start: {what} before lifespan.startup.complete") from error
-        # The specification wants the server to go on.
-        if error is not None and self._heard:
-            report(logging.ERROR, "the application failed to start, and is served without its lifespan", error)
+        # The specification requires the server to continue.
+        if error is not None and self._has_received:
+            report(logging.ERROR, "the application failed in lifespan.startup and is served without lifespan", error)
         elif error is not None:
             what = f"{type(error).__name__}: {error}"
-            report(logging.DEBUG, f"the application takes no part in the lifespan protocol ({what})")
+            report(logging.DEBUG, f"the application does not support the lifespan protocol ({what})")
 
-    async def _ask(self, kind: str) -> Message | None:
-        """Sends the application an event; None if it ends without an answer."""
+    async def _send_event(self, kind: str) -> Message | None:
+        """Sends the application an event; returns its answer, None if the task ends without one."""
         self._answered.clear()
         self._answer = None
-        self._due.put_nowait({"type": kind})
+        self._events.put_nowait({"type": kind})
         await self._answered.wait()
         return self._answer
 
@@ -112,23 +112,23 @@ class Lifespan:
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            # Also SystemExit and KeyboardInterrupt, which would tear the loop down.
+            # Also SystemExit and KeyboardInterrupt, which would stop the loop.
             self._error = error
         finally:
             self._answered.set()
 
     async def _receive(self) -> Message:
-        message = await self._due.get()
-        self._heard = True
+        message = await self._events.get()
+        self._has_received = True
         return message
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
         phase = "shutdown" if self.state is not None else "startup"
         if kind not in (f"lifespan.{phase}.complete", f"lifespan.{phase}.failed"):
-            raise RuntimeError(f"{kind} has no place in the lifespan protocol while lifespan.{phase} is answered")
+            raise RuntimeError(f"{kind} is not a valid answer to lifespan.{phase}")
         if kind == "lifespan.startup.complete":
-            # This is its own task, or one that it made: what it set stands in the context of the moment.
+            # Called in the application's task or one it made, so the current context holds the variables it has set.
             self.context = contextvars.copy_context()
         self._answer = message
         self._answered.set()

@@ -6,14 +6,14 @@
     hello                        `app`, or else `application`
     path/to/hello.py:app         a file
 
-The module is imported as any other, with the application's directory first on `sys.path`, under any name that
-`importlib.import_module` takes. Two cases differ:
+The module is imported by `importlib.import_module`, with the application's directory first on `sys.path`. Two cases
+differ:
 
-- A file called wsgi.py, which half of all projects have, has the name of this package. `wsgi_server.user_module` makes
-  both reachable: `import wsgi` gives the user's module, here and in the processes of `multiprocessing`, and
-  `import wsgi.server` a part of this package.
-- A module whose name is taken by one that is imported already, of the standard library for example, is imported by its
-  file, under the name `user_NAME`. Other processes do not find that name.
+- A file wsgi.py, which many projects have, shares the name of this package. `wsgi_server.user_module` makes both
+  importable: `import wsgi` gives the user's module, here and in the processes of `multiprocessing`, and
+  `import wsgi.server` a module of this package.
+- A module with the name of one that is imported already, such as one of the standard library, is imported from its
+  file under the name `user_NAME`. Other processes do not find that name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from types import ModuleType, TracebackType
 
 import wsgi
 from wsgi.errors import LoadError
-from wsgi.names import nearest
+from wsgi.suggest import did_you_mean
 from wsgi_server import user_module
 
 __all__ = ["load"]
@@ -46,14 +46,14 @@ _IMPORT_MACHINERY = (
 
 
 def load(target: str, app_dir: Path) -> object:
-    """Imports the module that `target` names and gives the application in it.
+    """Imports the module that `target` names and returns the application in it.
 
     Parameters:
         target: `MODULE`, `MODULE:ATTRIBUTE`, `MODULE:FACTORY(LITERALS)` or the same with a path to a file as MODULE.
-        app_dir: where the application's modules stand; it becomes the first entry of `sys.path`.
+        app_dir: the directory of the application's modules; it becomes the first entry of `sys.path`.
 
     Raises:
-        LoadError: nothing of that name is there, or the application's own code raised; then `__cause__` is its error.
+        LoadError: there is nothing of that name, or the application's code raised; then `__cause__` is its exception.
     """
     module_name, colon, expression = target.partition(":")
     if not module_name or (colon and not expression.strip()):
@@ -67,19 +67,19 @@ def load(target: str, app_dir: Path) -> object:
         module = _import(module_name, directory)
         found, shown = _evaluate(module, expression.strip()) if colon else _default(module)
     except (Exception, SystemExit) as error:
-        if isinstance(error, LoadError) and not _ran(error):
+        if isinstance(error, LoadError) and not _application_ran(error):
             raise
-        raise _own_error(target, error, directory) from error
+        raise _application_error(target, error, directory) from error
     if not callable(found):
-        raise LoadError(f"{shown!r} in {_where(module)} is not callable: it is of type {type(found).__name__}")
+        raise LoadError(f"{shown!r} in {_label(module)} is not callable: it is of type {type(found).__name__}")
     return found
 
 
 def _module_of_file(path: Path) -> tuple[Path, str]:
-    """Gives the directory to import from and the module's name, which has dots where the file lies in a package."""
+    """Returns the directory to import from and the module's name, with dots if the file is in a package."""
     if not path.is_file():
         beside = [entry.name for entry in _entries(path.parent) if entry.suffix == ".py"]
-        raise LoadError(f"there is no file {str(path)!r}{nearest(path.name, beside)}")
+        raise LoadError(f"there is no file {str(path)!r}{did_you_mean(path.name, beside)}")
     names = [] if path.name == "__init__.py" else [path.stem]
     directory = path.parent
     while (directory / "__init__.py").is_file():
@@ -87,7 +87,7 @@ def _module_of_file(path: Path) -> tuple[Path, str]:
         directory = directory.parent
     dotted = next((name for name in names if "." in name), None)
     if dotted is not None:
-        raise LoadError(f"{str(path)!r} cannot be imported: a module's name has no dot, and {dotted!r} has one")
+        raise LoadError(f"{str(path)!r} cannot be imported: the name of a module has no dots, but {dotted!r} has")
     return directory, ".".join(names)
 
 
@@ -99,9 +99,9 @@ def _import(name: str, directory: Path) -> ModuleType:
         sys.path.insert(position, entry)
     importlib.invalidate_caches()
     top, _, rest = name.partition(".")
-    own = _spec_beside_taken(top, rest, entry)
+    own = _spec_of_taken_name(top, rest, entry)
     if own is not None and top == wsgi.__name__:
-        _make_way(own)
+        _install_user_module(own)
     elif own is not None:
         alias = _import_by_file(top, own).__name__
         name = f"{alias}.{rest}" if rest else alias
@@ -109,35 +109,35 @@ def _import(name: str, directory: Path) -> ModuleType:
         return importlib.import_module(name)
     except BaseException as error:
         user_module.remove()
-        if not isinstance(error, ModuleNotFoundError) or _ran(error) or error.name is None:
+        if not isinstance(error, ModuleNotFoundError) or _application_ran(error) or error.name is None:
             raise
         raise _not_found(error.name, directory) from None
 
 
-def _make_way(spec: importlib.machinery.ModuleSpec) -> None:
-    """Lets `import wsgi` give the user's module or package of that name."""
+def _install_user_module(spec: importlib.machinery.ModuleSpec) -> None:
+    """Makes `import wsgi` give the user's module or package of that name."""
     locations = list(spec.submodule_search_locations or ())
     taken = user_module.clashes(locations)
     if taken:
         raise LoadError(
-            f"the package {locations[0]!r} has the name of the server's package, which has a module {taken[0]!r} too: "
+            f"the package {locations[0]!r} has the name of the server's package, and both have a module {taken[0]!r}: "
             "rename the directory"
         )
     user_module.install()
 
 
-def _spec_beside_taken(top: str, rest: str, entry: str) -> importlib.machinery.ModuleSpec | None:
-    """The application's module `top` if a module from elsewhere has that name already, None if a plain import does."""
+def _spec_of_taken_name(top: str, rest: str, entry: str) -> importlib.machinery.ModuleSpec | None:
+    """The spec of the application's module `top` if another module of that name is imported already, else None."""
     taken = sys.modules.get(top)
     spec = importlib.machinery.PathFinder.find_spec(top, [entry]) if taken is not None else None
     if taken is None or spec is None or _origins(spec).intersection(_origins(getattr(taken, "__spec__", None))):
         return None
     if not rest:
-        # A directory without code is no module that somebody names.
+        # A directory without code is not what a target names.
         return spec if spec.has_location else None
     inner = rest.partition(".")[0]
     locations = spec.submodule_search_locations
-    # `wsgi.application.demo` beside a file wsgi.py can only mean this package.
+    # Next to a file wsgi.py, `wsgi.application.demo` means this package.
     if locations is None or importlib.machinery.PathFinder.find_spec(f"{top}.{inner}", list(locations)) is None:
         return None
     return spec
@@ -151,7 +151,7 @@ def _origins(spec: importlib.machinery.ModuleSpec | None) -> set[str]:
 
 
 def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-    """Imports the module of `spec` under a name of its own, registered so that pickle finds its classes here."""
+    """Imports the module of `spec` under a name of its own, in `sys.modules` so that pickle finds its classes."""
     alias = f"user_{name}"
     while (taken := sys.modules.get(alias)) is not None or importlib.util.find_spec(alias) is not None:
         if taken is not None and _origins(getattr(taken, "__spec__", None)) == _origins(spec):
@@ -165,7 +165,7 @@ def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleTy
     else:
         renamed = importlib.machinery.ModuleSpec(alias, None, is_package=True)
         renamed.submodule_search_locations = list(locations or ())
-    if renamed is None:  # a kind of file that nothing can import
+    if renamed is None:  # a file type without a loader
         raise ModuleNotFoundError(name=name)
     module = importlib.util.module_from_spec(renamed)
     sys.modules[alias] = module
@@ -179,38 +179,38 @@ def _import_by_file(name: str, spec: importlib.machinery.ModuleSpec) -> ModuleTy
 
 
 def _evaluate(module: ModuleType, expression: str) -> tuple[object, str]:
-    """Gives what `expression` names in the module, and its name for a message."""
+    """Returns the object that `expression` names in the module, and its name for messages."""
     names, arguments = _parse(expression)
     found: object = module
     for number, name in enumerate(names):
         try:
             found = getattr(found, name)
         except AttributeError as error:
-            if _ran(error):
+            if _application_ran(error):
                 raise
-            holder = _where(module) if number == 0 else f"{'.'.join(names[:number])!r} in {_where(module)}"
-            raise LoadError(f"cannot import {name!r} from {holder}{nearest(name, _public(found))}") from None
+            holder = _label(module) if number == 0 else f"{'.'.join(names[:number])!r} in {_label(module)}"
+            raise LoadError(f"cannot import {name!r} from {holder}{did_you_mean(name, _public(found))}") from None
     if arguments is None:
         return found, expression
     if not callable(found):
         kind = type(found).__name__
-        raise LoadError(f"{'.'.join(names)!r} in {_where(module)} cannot be called: it is of type {kind}")
+        raise LoadError(f"{'.'.join(names)!r} in {_label(module)} cannot be called: it is of type {kind}")
     try:
         return found(*arguments[0], **arguments[1]), expression
     except TypeError as error:
-        if _ran(error):
+        if _application_ran(error):
             raise
-        raise LoadError(f"{expression!r} in {_where(module)} cannot be called so: {error}") from None
+        raise LoadError(f"{expression!r} in {_label(module)} cannot be called with these arguments: {error}") from None
 
 
 def _parse(expression: str) -> tuple[list[str], tuple[list[object], dict[str, object]] | None]:
-    """Splits `site.create("prod", debug=True)` into its names and, if it is a call, its arguments."""
+    """Splits `site.create("prod", debug=True)` into its names and, for a call, its arguments."""
     names = expression.split(".")
     if all(name.isidentifier() for name in names):
         return names, None
     import ast  # only a factory needs it
 
-    mistake = f"{expression!r} is neither a name nor a factory called with literals, such as create('prod', debug=True)"
+    mistake = f"{expression!r} is neither a name nor a call with literals, such as create('prod', debug=True)"
     try:
         call = ast.parse(expression, mode="eval").body
         if not isinstance(call, ast.Call) or any(keyword.arg is None for keyword in call.keywords):
@@ -226,59 +226,60 @@ def _parse(expression: str) -> tuple[list[str], tuple[list[object], dict[str, ob
 
 
 def _default(module: ModuleType) -> tuple[object, str]:
-    """Gives the module's `app` or `application`."""
+    """Returns the module's `app` or `application`."""
     for name in _DEFAULT_NAMES:
-        # Beside a user's wsgi.py `application` may be the module of the framework, which is no application.
+        # With a user's wsgi.py, `application` may be the framework's module.
         if hasattr(module, name) and not isinstance(found := getattr(module, name), ModuleType):
             return found, name
     public = _public(module)
     factory = next((name for name in _FACTORY_NAMES if name in public), None)
     hint = f": did you mean '{module.__name__}:{factory}()'?" if factory else ": write MODULE:NAME"
-    raise LoadError(f"{_where(module)} has neither 'app' nor 'application'{hint}")
+    raise LoadError(f"{_label(module)} has neither 'app' nor 'application'{hint}")
 
 
 def _not_found(missing: str, directory: Path) -> LoadError:
-    """Says that the module `missing` is not there, and what may have been meant."""
+    """The error for a missing module, with a suggestion."""
     parent, _, name = missing.rpartition(".")
     holder = sys.modules.get(parent)
     if holder is None:
-        there = nearest(name, _modules_in([str(directory)]))
+        there = did_you_mean(name, _modules_in([str(directory)]))
         return LoadError(f"cannot find the module {missing!r} in {str(directory)!r}{there}")
     if not hasattr(holder, "__path__"):
         hint = f": did you mean '{parent}:{name}'?" if hasattr(holder, name) else ""
-        return LoadError(f"cannot find the module {missing!r}, because {_where(holder)} is not a package{hint}")
-    hint = nearest(name, _modules_in(holder.__path__), prefix=f"{parent}.")
+        return LoadError(f"cannot find the module {missing!r}, because {_label(holder)} is not a package{hint}")
+    hint = did_you_mean(name, _modules_in(holder.__path__), prefix=f"{parent}.")
     return LoadError(f"cannot find the module {missing!r} in the package {parent!r}{hint}")
 
 
-def _own_error(target: str, error: BaseException, directory: Path) -> LoadError:
-    """Says that the application's code raised; `error` keeps its traceback from the application's first frame on."""
+def _application_error(target: str, error: BaseException, directory: Path) -> LoadError:
+    """The error for an exception of the application; cuts its traceback to the application's frames."""
     error.__traceback__ = _application_frames(error.__traceback__)
-    message = f"cannot load {target!r}: it raised {_one_line(error)}{_place(error, directory)}"
+    message = f"cannot load {target!r}: it raised {_one_line(error)}{_location(error, directory)}"
     if isinstance(error, SyntaxError) and ("codec can't decode" in str(error) or "Non-UTF-8 code" in str(error)):
         message = f"cannot load {target!r}: {error.filename!r} is not UTF-8 text: save it as UTF-8"
-    if (hiding := _hiding(error, directory)) is not None:
-        message += f"; {str(hiding)!r} hides Python's own module {hiding.name.partition('.')[0]!r}: rename it"
+    if (shadowing := _shadowing_file(error, directory)) is not None:
+        name = shadowing.name.partition(".")[0]
+        message += f"; {str(shadowing)!r} shadows the standard library's module {name!r}: rename it"
     return LoadError(message)
 
 
 def _one_line(error: BaseException) -> str:
-    """The type and the message of an error, as much of it as one line has room for."""
+    """The type and the message of an exception, shortened to fit one line."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # the application's own class, which cannot say what it is
+    except Exception:  # a `__str__` of the application that raises
         text = ""
     name = type(error).__name__
     return f"{name}: {text if len(text) <= 160 else text[:157] + '...'}" if text else name
 
 
-def _place(error: BaseException, directory: Path) -> str:
-    """Where the error was raised, by the application's innermost frame."""
+def _location(error: BaseException, directory: Path) -> str:
+    """Where the exception was raised: the application's innermost frame."""
     if isinstance(error, SyntaxError):
-        return ""  # its message says so
+        return ""  # its message has the location
     frames = list(_frames(error))
     own = [(file, line) for file, line in frames if file.startswith(str(directory) + os.sep)] or frames
-    return f" ({_shown(own[-1][0])}, line {own[-1][1]})" if own else ""
+    return f" ({_relative(own[-1][0])}, line {own[-1][1]})" if own else ""
 
 
 def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
@@ -290,8 +291,8 @@ def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
         traceback = traceback.tb_next
 
 
-def _hiding(error: BaseException, directory: Path) -> Path | None:
-    """The application's file that stands before a module of the standard library, if the error is about that module."""
+def _shadowing_file(error: BaseException, directory: Path) -> Path | None:
+    """The application's file that shadows a module of the standard library, if the error concerns that module."""
     name = ""
     if isinstance(error, ImportError):
         name = (error.name or "").partition(".")[0]
@@ -303,8 +304,8 @@ def _hiding(error: BaseException, directory: Path) -> Path | None:
     return next((file if file.stem == name else file.parent for file in own if file.is_file()), None)
 
 
-def _ran(error: BaseException) -> bool:
-    """Whether code of the application ran before `error`."""
+def _application_ran(error: BaseException) -> bool:
+    """Whether application code ran before `error`."""
     return _application_frames(error.__traceback__) is not None
 
 
@@ -314,15 +315,15 @@ def _application_frames(traceback: TracebackType | None) -> TracebackType | None
     return traceback
 
 
-def _where(module: ModuleType) -> str:
-    """Names a module by its file, as the user sees it."""
+def _label(module: ModuleType) -> str:
+    """Names a module by its file, relative to the working directory."""
     path = getattr(module, "__file__", None)
     if not path:
         return f"the module {module.__name__!r}"
-    return repr(_shown(path))
+    return repr(_relative(path))
 
 
-def _shown(path: str) -> str:
+def _relative(path: str) -> str:
     relative = os.path.relpath(path)
     return path if relative.startswith(os.pardir) else relative
 

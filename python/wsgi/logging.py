@@ -1,12 +1,12 @@
-"""The server's one way to say something: `report`, used by Python and by the Rust core alike; and the log's format.
+"""Logs all messages of the server, from Python and from the Rust core, by `report`; and defines the log's format.
 
-Messages of the server go to the logger `wsgi.server`. Where the program has configured logging they take that way;
-where it has not, they go to standard error in one line. So do the errors of `wsgi.application`, and under the command
-the records of every logger. Control characters are escaped, so that nothing a client sends can forge a line or drive a
+Messages of the server go to the logger `wsgi.server`. If the program has configured logging, its handlers get them;
+otherwise they go to standard error, one line each. So do the errors of `wsgi.application`, and under the command the
+records of every logger. Control characters are escaped, so that data of a client cannot forge a line or control a
 terminal.
 
-A message is never lost to what the program put in its way. Where a handler or a filter raises, where `sys.stderr` is
-closed, None or raises, and where either leads back to the server, the message goes to the process's standard error.
+A faulty logging configuration loses no message. If a handler or a filter raises, if `sys.stderr` is closed, None or
+raises, or if either leads back to the server, the message goes to the process's standard error.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = ["LOGGER_NAME", "configure", "escaped", "flush_error", "is_reported", 
 
 LOGGER_NAME = "wsgi.server"
 
-# DEL, C1, the separators that some viewers break lines at, the marks that reorder text, lone surrogates.
+# DEL, C1 controls, line and paragraph separators, bidirectional controls, lone surrogates.
 _REST = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_LINE = re.compile(f"[\x00-\x1f{_REST}]")
 _IN_BLOCK = re.compile(f"[\x00-\x08\x0b-\x1f{_REST}]")
 
 
 def escaped(text: str, *, block: bool = False) -> str:
-    r"""Gives `text` with its control characters written as `\n`, `\x1b`, `\u2028`.
+    r"""Returns `text` with its control characters written as `\n`, `\x1b`, `\u2028`.
 
     Parameters:
-        text: anything, foreign bytes decoded as latin-1 included.
+        text: any text, including bytes decoded as latin-1.
         block: keep line ends and tabs, for a traceback.
     """
     pattern = _IN_BLOCK if block else _IN_LINE
@@ -41,7 +41,7 @@ def escaped(text: str, *, block: bool = False) -> str:
 
 
 class _LineFormatter(logging.Formatter):
-    """Time, process, level, the logger if it is not the server's, message; then the traceback whole."""
+    """Time, process, level, the logger if it is not the server's, message; then the traceback."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s [%(process)d] %(levelname)s %(message)s")
@@ -59,25 +59,25 @@ class _LineFormatter(logging.Formatter):
 
 
 class _Thread(threading.local):
-    """What one thread is doing, so that what leads back to the server is noticed."""
+    """The state of one thread, to detect calls that lead back here."""
 
     writes = False
     """It is inside `write_error` or `flush_error`."""
     reports = False
     """It is inside `report`."""
     failure: BaseException | None = None
-    """What a handler of the message raised and did not let out."""
+    """An exception that a handler of the message raised and caught."""
 
 
 _thread = _Thread()
 
 
 def write_error(text: str) -> None:
-    """Writes to what `sys.stderr` is at that moment, which tests and daemons replace; if that cannot take the text, to
-    the process's standard error, because an error report must not fail itself. May be called from any thread.
+    """Writes to the current `sys.stderr`, which tests and daemons replace; if that fails, to the process's standard
+    error, because an error report must not fail itself. May be called from any thread.
 
     Parameters:
-        text: what is written, in one piece; what the stream cannot encode is escaped.
+        text: written in one call; characters that the stream cannot encode are escaped.
     """
     stream = sys.stderr
     if stream is not None and not _thread.writes:
@@ -97,7 +97,7 @@ def write_error(text: str) -> None:
 
 
 def flush_error() -> None:
-    """Hands what was written by `write_error` to the system."""
+    """Flushes what `write_error` has written."""
     stream = sys.stderr
     if stream is None or _thread.writes:
         return
@@ -105,14 +105,14 @@ def flush_error() -> None:
     try:
         stream.flush()
     except Exception:
-        # There is no telling whose text was not flushed.
+        # The lost text is unknown.
         pass
     finally:
         _thread.writes = False
 
 
 def _write_to_descriptor(text: str) -> None:
-    # Without a standard error at the start of the process, number 2 may be any file.
+    # If the process started without standard error, descriptor 2 may be any file.
     if sys.__stderr__ is None:
         return
     data = text.encode("utf-8", "backslashreplace")
@@ -127,12 +127,12 @@ _formatter = _LineFormatter()
 
 
 def _write_record(record: logging.LogRecord, failure: BaseException | None = None) -> None:
-    """Writes a record in one piece, and behind it what kept the program's handlers from it."""
+    """Writes a record in one call, followed by the exception of the program's handlers."""
     try:
         text = _formatter.format(record) + "\n"
     except Exception as problem:
-        # An exception that cannot be shown.
-        text = f"{record.levelname} {record.getMessage()} ({type(problem).__name__} while it was formatted)\n"
+        # The formatting of the exception raised.
+        text = f"{record.levelname} {record.getMessage()} (formatting it raised {type(problem).__name__})\n"
     if failure is not None:
         shown = escaped("".join(traceback.format_exception(failure)), block=True)
         text += f"the message above was written here because the program's logging failed:\n{shown}"
@@ -140,8 +140,8 @@ def _write_record(record: logging.LogRecord, failure: BaseException | None = Non
     flush_error()
 
 
-# Most handlers catch what they raise and hand it to `handleError`, which prints no traceback of the application's and,
-# with `logging.raiseExceptions` off, nothing at all. There is no other way to learn that a message was lost.
+# Most handlers catch their exceptions and call `handleError`, which does not print the application's traceback and
+# prints nothing with `logging.raiseExceptions` off. There is no other way to notice that a message was lost.
 _handle_error = logging.Handler.handleError
 
 
@@ -155,10 +155,10 @@ logging.Handler.handleError = _note_error  # type: ignore[method-assign]
 
 
 class _FallbackHandler(logging.Handler):
-    """Writes what no other handler gets, to what `sys.stderr` is at that moment, which tests and daemons replace."""
+    """Writes records that no other handler gets to the current `sys.stderr`."""
 
     def filter(self, record: logging.LogRecord) -> Any:
-        # Decided for each record: the program may configure its logging at any time, and no line must be doubled.
+        # Checked for each record: the program may configure its logging at any time, and lines must not be duplicated.
         return not self._has_others(logging.getLogger(record.name)) and super().filter(record)
 
     def _has_others(self, logger: logging.Logger | None) -> bool:
@@ -173,28 +173,28 @@ class _FallbackHandler(logging.Handler):
 
 
 _fallback = _FallbackHandler()
-# The framework's errors look the same in a program that serves it without the command.
+# Errors of the framework have the same format without the command.
 logging.getLogger("wsgi.application").addHandler(_fallback)
 
 
 class _Level(int):
-    """A level of the root logger that the command set, not the application."""
+    """A level of the root logger set by the command, not by the application."""
 
 
 def configure(level: str) -> None:
-    """Sets up logging for the command: every logger writes to standard error in one format, from this level on.
+    """Configures logging for the command: every logger writes to standard error in one format, from this level on.
 
-    That holds until the application configures logging itself: a handler or a level of the root logger stands as if the
-    command had set nothing. The server's own logger keeps the level.
+    If the application configures logging itself, its handlers and level of the root logger apply as if the command had
+    set nothing. The server's own logger keeps the level.
 
     Parameters:
         level: `debug`, `info`, `warning`, `error` or `critical`.
     """
     number = logging.getLevelName(level.upper())
     logging.getLogger(LOGGER_NAME).setLevel(number)
-    # `logging` uses it for records that reach no handler, which is what an application without configuration has.
+    # `logging` uses it for records that reach no handler, as in an application without logging configuration.
     logging.lastResort = _fallback
-    # `captureWarnings` would give this logger a handler that drops them.
+    # `captureWarnings` would otherwise add a handler that drops them.
     logging.getLogger("py.warnings").addHandler(_fallback)
     root = logging.getLogger()
     if root.handlers or root.level != logging.WARNING:
@@ -202,7 +202,7 @@ def configure(level: str) -> None:
     root.setLevel(_Level(number))
 
     def add_handler(hdlr: logging.Handler) -> None:
-        # `basicConfig()` and the like set no level, and mean that of Python.
+        # `basicConfig()` sets no level by default and expects that of Python.
         del root.addHandler
         if isinstance(root.level, _Level):
             root.setLevel(logging.WARNING)
@@ -212,7 +212,7 @@ def configure(level: str) -> None:
 
 
 def is_reported(level: int) -> bool:
-    """Whether messages of `level` (a level of the `logging` module) are reported as things stand."""
+    """Whether messages of `level` (a level of the `logging` module) are logged at present."""
     logger = logging.getLogger(LOGGER_NAME)
     # As `report` does.
     logger.disabled = False
@@ -228,8 +228,8 @@ def report(level: int, message: str, exc_info: BaseException | None = None) -> N
         exc_info: an exception whose traceback is logged whole below the message.
     """
     logger = logging.getLogger(LOGGER_NAME)
-    # `dictConfig` switches off every logger made before it unless told otherwise, and frameworks call it while the
-    # application is imported. An application's traceback must not vanish so; a level is the way to ask for silence.
+    # `dictConfig` disables all existing loggers by default, and frameworks call it while the application is imported.
+    # An application's traceback must not be lost by that; a level silences the logger.
     logger.disabled = False
     if not logger.isEnabledFor(level):
         return
@@ -237,13 +237,13 @@ def report(level: int, message: str, exc_info: BaseException | None = None) -> N
     found = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
     record = logging.LogRecord(LOGGER_NAME, level, __file__, 0, "%s", (line,), found)
     if _thread.reports:
-        # A handler of the program has led back here.
+        # Called by a handler of the program.
         _write_record(record)
         return
     _thread.reports, _thread.failure = True, None
     failure: BaseException | None = None
     try:
-        # Decided for each message: a handler left on the logger would double the lines once the program has its own.
+        # Checked for each message: a handler left on the logger would duplicate lines once the program adds its own.
         if logger.hasHandlers():
             logger.log(level, "%s", line, exc_info=exc_info)
             failure = _thread.failure

@@ -1,14 +1,14 @@
-"""The server: `WSGIServer(host, port, app)`, and wsgiref's way to make one.
+"""The server: `WSGIServer(host, port, app)`, and `make_server` as in wsgiref.
 
     from wsgi.server import WSGIServer
 
     WSGIServer("localhost", 8000, app).serve_forever()
 
-Applications are WSGI or ASGI ones: `wsgi.interface` tells by their signature, or the option `interface` says it.
+Applications are WSGI or ASGI ones: `wsgi.interface` detects it by their signature, or the option `interface` sets it.
 
-The names of `wsgiref.simple_server` keep working, so that a program written for it needs another import and no more:
+The names of `wsgiref.simple_server` work here, so that a program written for it only needs another import:
 `make_server` with `server_class` and `handler_class`, `WSGIServer((host, port), handler_class)` with `set_app`,
-`WSGIRequestHandler`, `demo_app`. What a subclass asks for and cannot have here is refused in one line
+`WSGIRequestHandler`, `demo_app`. An override in a subclass that would have no effect here is refused in one line
 (`wsgi.simple_server`).
 """
 
@@ -26,16 +26,16 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsgi import _core
-from wsgi.descriptors import fill_standard
+from wsgi.descriptors import open_standard_descriptors
 from wsgi.environ import base_environ
 from wsgi.errors import BindError, ConfigError, StartupError, WSGIServerError
 from wsgi.interface import WSGI, choose
 from wsgi.logging import report
-from wsgi.running import Run, require_real_threads
+from wsgi.run import Run, require_real_threads
 from wsgi.settings import Settings
-from wsgi.signals import is_free
+from wsgi.signals import is_default
 from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
-from wsgi.stopping import Countdown, aside, say
+from wsgi.stopping import Countdown, print_notice, run_in_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 __all__ = ["WSGIRequestHandler", "WSGIServer", "demo_app", "make_server", "serve"]
 
 
-# The thread in which the command imports the application, while it does.
+# The thread in which the command is importing the application.
 _importers: set[int] = set()
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Within it a program that serves itself while this thread imports it is told so, and does not serve."""
+    """Within it, calls of this thread that would serve are ignored with a warning: the program is being imported."""
     _importers.add(threading.get_ident())
     try:
         yield
@@ -59,11 +59,11 @@ def importing() -> Iterator[None]:
         _importers.clear()
 
 
-def _called(frames: Iterable[tuple[FrameType, int]]) -> tuple[str, str]:
-    """The call by which a program came into this package, and its place, such as `run()` and `app.py:9`.
+def _entry_call(frames: Iterable[tuple[FrameType, int]]) -> tuple[str, str]:
+    """The call by which a program entered this package, and its location, such as `run()` and `app.py:9`.
 
     Parameters:
-        frames: with their lines, from the package outwards.
+        frames: frames with their lines, innermost first.
     """
     package = os.path.dirname(__file__) + os.sep
     name = ""
@@ -76,58 +76,58 @@ def _called(frames: Iterable[tuple[FrameType, int]]) -> tuple[str, str]:
 
 
 def _is_imported() -> bool:
-    """Whether the command is importing the program that calls; then one line says where, and what to do."""
+    """Whether the command is importing the calling program; then logs a line with the call and what to do."""
     if threading.get_ident() not in _importers:
         return False
-    call, place = _called(walk_stack(sys._getframe()))
+    call, place = _entry_call(walk_stack(sys._getframe()))
     what = f"{call} at {place} is ignored while the module is imported, because the command serves the application"
     report(logging.WARNING, f"{what}; put the call under: if __name__ == '__main__'")
     return True
 
 
-def _end_program(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Says in one line, in the place of a traceback, why a program ends that could not start its server."""
+def _excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Logs one line instead of a traceback for a program that ends because its server could not start."""
     if not isinstance(error, (BindError, ConfigError)):
         sys.__excepthook__(kind, error, traceback)
         return
-    _, place = _called(reversed(list(walk_tb(traceback))))
+    _, place = _entry_call(reversed(list(walk_tb(traceback))))
     report(logging.CRITICAL, f"{place}: {error}")
 
 
-# Only in the place of Python's own: a program may have one that shows more.
+# Replaces only Python's own hook; a program may have one that shows more.
 if sys.excepthook is sys.__excepthook__:
-    sys.excepthook = _end_program
+    sys.excepthook = _excepthook
 
 
-# Elsewhere than on Unix there is nothing to register.
+# Unix only.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_core.forked)
 
 
 class WSGIServer:
-    """An HTTP/1.1 server for one WSGI (PEP 3333) or ASGI 3 application. Listens from the moment it is made.
+    """An HTTP/1.1 server for one WSGI (PEP 3333) or ASGI application. It listens as soon as it is made.
 
     Parameters:
         host: name or address to listen on; `localhost` listens on both loopback addresses, "" on every IPv4 interface.
-            A pair `(host, port)` is wsgiref's way to say both; a handler class may follow in the place of the port.
-        port: TCP port; 0 lets the system choose, `server_port` tells.
-        app: the application; `set_app` may follow later.
-        settings: a ready `Settings` in place of host, port and options.
-        options: the options of the settings table, by name; `bind` replaces host and port.
+            A pair `(host, port)` as in wsgiref is accepted, with a handler class in the place of the port.
+        port: TCP port; 0 lets the system choose one, which is then `server_port`.
+        app: the application; may be set later with `set_app`.
+        settings: a `Settings` in place of host, port and options.
+        options: the options of docs/options.md by name; `bind` replaces host and port.
 
     Raises:
         BindError: an address cannot be listened on; nothing stays open.
         ConfigError: an option has a wrong value.
-        TypeError: an option has an unknown name, or the application cannot be called as its interface wants.
+        TypeError: an option has an unknown name, or the application does not fit its interface.
 
-    A program that lets one of the first two end it ends with one line and its place, not with a traceback, unless it
-    has a `sys.excepthook` of its own.
+    A program that does not catch one of the first two ends with one line and its location, not with a traceback, unless
+    it has a `sys.excepthook` of its own.
 
     Thread-safety: every method may be called from any thread.
     """
 
     timeout: float | None = None
-    """Seconds that `handle_request` waits for a request; None waits for ever."""
+    """Seconds that `handle_request` waits for a request; None: no limit."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class WSGIServer:
         if settings is None:
             settings = Settings.from_keywords(host=host, port=port, **options)
         elif options:
-            raise TypeError("options go into settings or stand beside it, not both")
+            raise TypeError("options are part of settings: pass either settings or options")
         self.settings = settings
         self.application: Application | None = None
         self._interface = WSGI
@@ -155,29 +155,33 @@ class WSGIServer:
         self._run: Run | None = None
         if app is not None:
             self.set_app(app)
-        # Before anything is opened that could take their place.
-        fill_standard()
+        # Before any other descriptor is opened, which could get their numbers.
+        open_standard_descriptors()
         self._core = _core.Server(settings)
         self._environs = [base_environ(place, settings) for place in self._core.places]
         self.addresses: tuple[str, ...] = tuple(self._core.addresses)
-        """Every address that the server listens on, such as `http://127.0.0.1:8000` or `unix:/run/app.sock`."""
+        """All addresses that the server listens on, such as `http://127.0.0.1:8000` or `unix:/run/app.sock`."""
         self.server_address: tuple[str, int] | str = self._core.places[0]
-        """The first address, as `(host, port)` or as a Unix socket's path."""
+        """The first address, as `(host, port)` or the path of a Unix socket."""
         self.base_environ: dict[str, Any] = self._environs[0]
-        """What every environ of the first address begins with. Changes count from the next start on."""
+        """The part of the environ that all requests to the first address share; changes apply from the next start."""
         self.setup_environ()
 
-    # wsgiref's names.
+    # The names of wsgiref.
 
     def setup_environ(self) -> None:
-        """Is called when the server listens, for a subclass that adds to `base_environ`."""
+        """Called when the server listens; a subclass may add to `base_environ` here."""
 
     @property
     def socket(self) -> NoReturn:
-        """Not there: the core has the listening sockets."""
+        """Not available, because the core owns the listening sockets.
+
+        Raises:
+            AttributeError: always.
+        """
         raise AttributeError(
-            "the server's core has the listening sockets: server_address and fileno() say what they are; there is no "
-            "TLS here, a proxy does it"
+            "the server's core owns the listening sockets: use server_address or fileno(); TLS is not supported, use a "
+            "proxy"
         )
 
     @property
@@ -191,10 +195,10 @@ class WSGIServer:
         return int(self.base_environ["SERVER_PORT"])
 
     def set_app(self, app: Application) -> None:
-        """Sets the application that the next start serves.
+        """Sets the application for the next start.
 
         Raises:
-            TypeError: it cannot be called as its interface wants.
+            TypeError: the application does not fit its interface.
         """
         self._interface = choose(app, self.settings.interface)
         self.application = app
@@ -208,31 +212,31 @@ class WSGIServer:
         return self._core.filenos()[0]
 
     def serve_forever(self, poll_interval: float | None = None) -> None:
-        """Serves until `shutdown()`, or until SIGINT or SIGTERM where this is the main thread and the program has no
-        handlers of its own for them. Then it stops gracefully: running requests are finished within `graceful_timeout`
-        seconds. A second signal stops at once. On the same terms SIGUSR1 reopens the access log, and SIGHUP and SIGUSR2
-        are ignored with a line in the log. While the command `wsgi` imports the program, it closes the server and
-        returns, since the command serves the application.
+        """Serves until `shutdown()`, or until SIGINT or SIGTERM in the main thread of a program without handlers of its
+        own for them. Then it stops gracefully: running requests are finished within `graceful_timeout` seconds. A
+        second signal stops at once. Under the same conditions SIGUSR1 reopens the access log, and SIGHUP and SIGUSR2
+        are ignored with a log line. While the command `wsgi` imports the program, it closes the server and returns,
+        because the command serves the application.
 
-        Threads of the application's that are no requests are the program's own: this returns without them, and the
-        interpreter waits for those that are not daemons, as it always does.
+        It does not wait for threads that the application has started; the interpreter waits at exit for those that are
+        not daemons.
 
         Parameters:
-            poll_interval: for wsgiref's sake; nothing is polled here.
+            poll_interval: ignored; accepted for compatibility with wsgiref.
 
         Raises:
             RuntimeError: the server is running or closed, or has no application.
             StartupError: an ASGI application failed to start, the system has no threads or memory left, or gevent or
-                eventlet have replaced the process' threads.
+                eventlet has replaced the threads of the process.
         """
         if _is_imported():
-            # Its port may be the one that the command is about to listen on.
+            # The command may be about to listen on the same port.
             self.server_close()
             return
         with self._signals() as countdown:
             run = self._start()
             try:
-                run.wait(started=lambda: say(self._banner(run)))
+                run.wait(started=lambda: print_notice(self._banner(run)))
             finally:
                 if self._owns_process:
                     countdown.begin()
@@ -240,8 +244,8 @@ class WSGIServer:
                 self._end(run)
 
     def run(self) -> None:
-        """Serves like `serve_forever`, then closes. A signal closes the listening sockets at once, so that clients turn
-        elsewhere while the last requests are finished.
+        """Serves like `serve_forever`, then closes. A signal closes the listening sockets at once, so that new clients
+        are refused while the last requests are finished.
         """
         self._closes = True
         try:
@@ -250,7 +254,7 @@ class WSGIServer:
             self.server_close()
 
     def handle_request(self) -> None:
-        """Takes one connection, serves one request on it, and returns; after `timeout` seconds without one, too.
+        """Accepts one connection, serves one request on it, and returns; returns after `timeout` seconds without one.
 
         Raises:
             RuntimeError: the server is running or closed, or has no application.
@@ -263,7 +267,7 @@ class WSGIServer:
             self._end(run)
 
     def shutdown(self) -> None:
-        """Asks for a graceful stop and returns at once: from any thread, from a signal handler, from the application.
+        """Requests a graceful stop and returns at once. May be called anywhere, also in a signal handler.
 
         `serve_forever()` returns when the stop is complete; the server stays bound and can be started again.
         """
@@ -272,11 +276,11 @@ class WSGIServer:
             run.stop()
 
     def server_close(self) -> None:
-        """Stops, if it runs, and closes the listening sockets. Waits for the stop, unless it would wait for itself."""
+        """Stops a running server and closes the listening sockets. Waits for the stop, except in one of its threads."""
         run = self._run
         if run is not None:
             run.stop()
-            if run.is_mine():
+            if run.includes_current_thread():
                 pass
             elif run.background:
                 self._end(run)
@@ -287,7 +291,7 @@ class WSGIServer:
     # Embedding.
 
     def __enter__(self) -> WSGIServer:
-        """Serves in the background until the block ends. One that `make_server` made only closes then, as wsgiref's."""
+        """Serves in the background until the block ends; a server of `make_server` does not, as in wsgiref."""
         if self._serves_in_context:
             self._start(background=True)
         return self
@@ -303,16 +307,16 @@ class WSGIServer:
 
     @property
     def stuck(self) -> tuple[str, ...]:
-        """Names of the worker threads that were still inside the application when the last stop gave up waiting."""
+        """Names of the worker threads that were still inside the application at the end of the last stop."""
         return self._stuck
 
     _stuck: tuple[str, ...] = ()
-    # A signal ends the server, and not only this run of it.
+    # A signal closes the server, and does not only stop this run.
     _closes = False
-    # The process ends with the server, and with its stop's time. Only the command says so.
+    # The process ends with the server, at the latest at the end of its stop. Set by the command only.
     _owns_process = False
     _serves_in_context = True
-    # The last stop's time.
+    # The time limit of the last stop.
     _countdown: Countdown | None = None
 
     def _banner(self, run: Run) -> str:
@@ -321,8 +325,8 @@ class WSGIServer:
 
     @contextmanager
     def _signals(self) -> Iterator[Countdown]:
-        """Lets SIGINT and SIGTERM stop the server, SIGUSR1 reopen its log, and SIGHUP and SIGUSR2 do nothing, where
-        the program has no handlers of its own for them."""
+        """Installs signal handlers where the program has none: SIGINT and SIGTERM stop the server, SIGUSR1 reopens its
+        log, SIGHUP and SIGUSR2 are ignored."""
         self._countdown = countdown = Countdown(
             self.settings.graceful_timeout,
             lambda: "" if (run := self._run) is None else run.waits_for(),
@@ -336,7 +340,7 @@ class WSGIServer:
         def stop(number: int, frame: FrameType | None) -> None:
             run = self._run
             if countdown.has_begun:
-                countdown.hurry()
+                countdown.expire()
                 if run is not None:
                     run.abort()
                 return
@@ -345,60 +349,60 @@ class WSGIServer:
             again = "press Ctrl-C again" if number == signal.SIGINT else "send a second signal"
             countdown.begin(f"{again} to end at once")
             if self._closes:
-                # Nobody will accept again: better refused now than reset at the end of the graceful stop.
+                # Nothing is accepted any more: refuse new connections now instead of resetting them at the end.
                 self._core.close_listeners()
             run.stop()
 
         handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, **self._other_handlers()}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_free(number)}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_default(number)}
         try:
             yield countdown
         finally:
-            # A second signal is heard to the end of a process that is the server's own.
+            # A process that the server owns keeps the handlers until it ends.
             if not self._owns_process:
                 for number, former in before.items():
                     signal.signal(number, former)
 
     def _other_handlers(self) -> dict[int, Callable[[int, FrameType | None], None]]:
         def reopen(number: int, frame: FrameType | None) -> None:
-            aside(self._core.reopen_logs)
+            run_in_thread(self._core.reopen_logs)
 
         def ignore(number: int, frame: FrameType | None) -> None:
             name = signal.Signals(number).name
-            aside(report, logging.WARNING, f"{name} was ignored: there are no worker processes to restart")
+            run_in_thread(report, logging.WARNING, f"{name} was ignored: the server has no worker processes to restart")
 
-        # Elsewhere than on Unix they do not exist.
+        # They exist on Unix only.
         named = (("SIGUSR1", reopen), ("SIGHUP", ignore), ("SIGUSR2", ignore))
         return {getattr(signal, name): handler for name, handler in named if hasattr(signal, name)}
 
     def _start(self, *, once: bool = False, background: bool = False) -> Run:
         with self._lock:
             if self._run is not None:
-                raise RuntimeError("the server is running already")
+                raise RuntimeError("the server is already running")
             if self.application is None:
                 raise RuntimeError("the server has no application: pass app=… or call set_app()")
             require_real_threads()
             try:
                 run = self._run = self._make_run(self.application, once, background)
             except (OSError, MemoryError) as error:
-                raise self._no_start(error) from error
+                raise self._startup_error(error) from error
             self._stuck = ()
-        # Known before its first thread starts: from then on the application may ask for a stop.
+        # Set before its first thread starts: from then on the application may request a stop.
         try:
             run.begin()
         except BaseException as error:
-            # The system has no more threads, or Ctrl-C came just now.
+            # The system has no more threads, or Ctrl-C was pressed.
             run.abort()
             self._end(run)
             if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error)):
-                raise self._no_start(error) from error
+                raise self._startup_error(error) from error
             raise
         return run
 
-    def _no_start(self, error: BaseException) -> StartupError:
+    def _startup_error(self, error: BaseException) -> StartupError:
         reason = getattr(error, "strerror", None) or str(error) or "out of memory"
         threads = f"{self.settings.threads} threads" if self._interface == WSGI else "the server"
-        hint = "lower --threads, or raise the limits of processes and memory (ulimit -u, ulimit -v, a container's own)"
+        hint = "lower --threads, or raise the limits of processes and memory (ulimit -u, ulimit -v, or the container's)"
         if "open files" in reason:
             hint = "raise the limit of open files (ulimit -n)"
         return StartupError(f"cannot start {threads}: {reason}; {hint}")
@@ -406,25 +410,25 @@ class WSGIServer:
     def _make_run(self, app: Application, once: bool, background: bool) -> Run:
         if self._interface == WSGI:
             core = self._core.start(app, self._environs, shards=_shards(), once=once)
-            with _ending(core):
+            with _abort_on_error(core):
                 return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
-        # Imported late: asyncio is large, and nothing to WSGI.
-        from wsgi.asgi import LoopRun, single
+        # Imported late, because asyncio is large and WSGI does not need it.
+        from wsgi.asgi import LoopRun, as_single_callable
 
-        app = single(app, self._interface)
+        app = as_single_callable(app, self._interface)
         core = self._core.start(app, self._environs, once=once, external_loop=True)
-        with _ending(core):
+        with _abort_on_error(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
 
     def _give_up(self) -> None:
-        """Ends what runs without waiting for anything."""
+        """Ends the run without waiting."""
         run = self._run
         if run is not None:
             run.give_up()
         self._core.close()
 
     def _servers(self) -> list[object]:
-        """The `server` of each listener's scopes: name and port, or a Unix socket's path."""
+        """The `server` value of each listener's scopes: name and port, or the path of a Unix socket."""
         return [
             (place, None) if isinstance(place, str) else (environ["SERVER_NAME"], int(environ["SERVER_PORT"]))
             for place, environ in zip(self._core.places, self._environs, strict=True)
@@ -440,8 +444,8 @@ class WSGIServer:
 
 
 @contextmanager
-def _ending(core: _core.Run) -> Iterator[None]:
-    """Ends the engine's part of a run that fails before it begins: its own threads are running."""
+def _abort_on_error(core: _core.Run) -> Iterator[None]:
+    """Ends the engine's side of a run that fails before it begins: its threads are running already."""
     try:
         yield
     except BaseException:
@@ -458,24 +462,24 @@ def make_server(
     handler_class: type = WSGIRequestHandler,
     **options: Any,
 ) -> WSGIServer:
-    """Makes a server, as `wsgiref.simple_server.make_server` does.
+    """Makes a server like `wsgiref.simple_server.make_server`.
 
     Parameters:
         host, port, app: as for `WSGIServer`.
-        server_class: what makes the server: `WSGIServer`, a subclass, or a function that takes the same and gives one.
-            `socketserver.ThreadingMixIn` may be among the bases; the server has threads without it.
-        handler_class: a subclass of `WSGIRequestHandler`, of this module or of wsgiref. It is not used: what it changes
-            about the log on standard error has nothing to change here.
+        server_class: `WSGIServer`, a subclass, or a function with the same parameters that returns one.
+            `socketserver.ThreadingMixIn` may be among the bases; it has no effect.
+        handler_class: a subclass of `WSGIRequestHandler`, of this module or of wsgiref. It is not used; overrides of
+            the log on standard error are accepted, because the server writes no such log.
         options: as for `WSGIServer`.
 
     Raises:
-        TypeError: a class overrides a method that has a meaning for wsgiref and none here, or is not for this server.
+        TypeError: a class overrides a method that has an effect in wsgiref and none here, or is not for this server.
     """
     check_handler(handler_class)
     if isinstance(server_class, type) and not issubclass(server_class, WSGIServer):
         raise TypeError(
             f"server_class {server_class.__name__} must be a subclass of wsgi.server.WSGIServer: import WSGIServer "
-            "from wsgi.server, where the class is made"
+            "from wsgi.server in the module that defines it"
         )
     server = server_class(host, port, app, **options)
     server._serves_in_context = False
@@ -483,8 +487,8 @@ def make_server(
 
 
 def serve(app: Application, **options: Any) -> None:
-    """Serves an application until it is stopped, then closes: a whole program. Where it cannot start, it writes one
-    line and ends the program with exit code 1; make a `WSGIServer` to handle that yourself.
+    """Serves an application until it is stopped, then closes: a whole program. If the server cannot start, it logs one
+    line and ends the program with exit code 1; make a `WSGIServer` to handle that error.
 
     Parameters:
         app: the application.
@@ -492,7 +496,7 @@ def serve(app: Application, **options: Any) -> None:
 
     Raises:
         SystemExit: an option has a wrong value, an address cannot be listened on, or the application failed to start.
-        TypeError: an option has an unknown name, or the application cannot be called as its interface wants.
+        TypeError: an option has an unknown name, or the application does not fit its interface.
     """
     if _is_imported():
         return
@@ -504,7 +508,7 @@ def serve(app: Application, **options: Any) -> None:
 
 
 def _shards() -> int:
-    """One poller for each processor where threads run side by side; one where the interpreter lock forbids it."""
+    """The number of pollers: one per processor on free-threaded builds, else one."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

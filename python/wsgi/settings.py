@@ -1,11 +1,11 @@
-"""The options of the server: one table, from which everything else about them comes.
+"""The options of the server, defined in one table.
 
-An attribute of `Settings` is a row. It makes the flag `--max-body-size`, the keyword `max_body_size`, the variable
-`WSGI_MAX_BODY_SIZE`, the TOML key `max_body_size`, the help text, the page docs/options.md and the type that a checker
-sees. A new option is a new row and nothing else here.
+Each option is an attribute of `Settings`. It defines the flag `--max-body-size`, the keyword `max_body_size`, the
+variable `WSGI_MAX_BODY_SIZE`, the TOML key `max_body_size`, the help text, the entry in docs/options.md and the type
+that a checker sees. A new option is a new attribute and nothing else here.
 
-A flag stands above a variable, a variable above the file, the file above the default. A fallback variable, such as
-PORT, is one that other programs share: it stands just above the default.
+A flag overrides a variable, a variable overrides the file, the file overrides the default. A fallback variable, such
+as PORT, is shared with other programs and overrides only the default.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
 from wsgi.errors import ConfigError
-from wsgi.foreign import counterpart
-from wsgi.names import nearest
-from wsgi.values import (
+from wsgi.option_types import (
     Bind,
     Boolean,
     Choice,
@@ -27,59 +25,61 @@ from wsgi.values import (
     Format,
     Host,
     Integer,
-    Kind,
-    Many,
+    ListOf,
     Mode,
     Network,
+    OptionType,
     Path,
     Pattern,
     Rate,
     Seconds,
     Size,
 )
+from wsgi.other_servers import counterpart
+from wsgi.suggest import did_you_mean
 
 __all__ = ["OPTIONS", "Option", "Settings"]
 
 T = TypeVar("T")
 
-# Where an option may come from. A command is the `wsgi` program: its flag, variable and file, but no keyword.
+# The sources of an option. COMMAND means those of the `wsgi` command: flag, variable and file, but no keyword.
 EVERYWHERE, COMMAND, FLAG_AND_VARIABLE, FLAG = "everywhere", "command", "flag and variable", "flag"
 
-# A year: far beyond use, and well inside what the clocks of every system can add.
+# A year: longer than any use, and within the range of every system's clock.
 YEAR = 31_536_000.0
 X_FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix")
 COMBINED = '%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"'
 
 
 class Option(Generic[T]):
-    """A row of the table. On `Settings` it is the option, on an instance its value, which cannot be assigned.
+    """One option: a descriptor that gives the option on `Settings`, and its read-only value on an instance.
 
     Parameters:
-        kind: how a value is read, judged and shown.
-        default: the value where none is given.
+        type: reads, validates and formats values.
+        default: the value if none is given.
         group: the heading in the help.
         help: one sentence in lower case, without default and range.
-        given: where the option may come from.
-        fallback: a variable that other programs share, read where nothing else says.
+        sources: where a value may come from.
+        fallback: a variable shared with other programs, read if no other source gives a value.
     """
 
     name = ""
 
     def __init__(
         self,
-        kind: Kind[T],
+        type: OptionType[T],
         default: T,
         group: str,
         help: str,
         *,
-        given: str = EVERYWHERE,
+        sources: str = EVERYWHERE,
         fallback: str | None = None,
     ) -> None:
-        self.kind = kind
+        self.type = type
         self.default = default
         self.group = group
         self.help = help
-        self.given = given
+        self.sources = sources
         self.fallback = fallback
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -93,12 +93,12 @@ class Option(Generic[T]):
     @property
     def variable(self) -> str | None:
         """The variable, such as `WSGI_MAX_BODY_SIZE`."""
-        return None if self.given == FLAG else "WSGI_" + self.name.upper()
+        return None if self.sources == FLAG else "WSGI_" + self.name.upper()
 
     @property
     def in_file(self) -> bool:
         """Whether a TOML file may set it."""
-        return self.given in (EVERYWHERE, COMMAND)
+        return self.sources in (EVERYWHERE, COMMAND)
 
     @overload
     def __get__(self, instance: None, owner: type[Settings]) -> Option[T]: ...
@@ -115,7 +115,7 @@ class Option(Generic[T]):
 
 
 class Origin:
-    """Where a value came from: `rank` decides which of two wins, `text` tells the reader."""
+    """Where a value came from. The higher `rank` wins; `text` names it in messages."""
 
     __slots__ = ("rank", "text")
 
@@ -130,9 +130,11 @@ _BY_DEFAULT = Origin(Origin.DEFAULT, "default")
 
 
 class Settings:
-    """Every option with its value. Made by `from_keywords` or `from_command`, and not changed after that.
+    """The values of all options. Made by `from_keywords` or `from_command`; immutable.
 
-    Attributes hold sizes in bytes, times in seconds as floats, repeated values as tuples.
+    Sizes are in bytes, times in seconds as floats, repeated values are tuples.
+
+    Thread-safety: may be read from any thread.
     """
 
     __slots__ = ("_origins", "_values")
@@ -142,121 +144,126 @@ class Settings:
     host = Option(Host(), "127.0.0.1", "Listening",
         "name or address to listen on; 0.0.0.0 is every IPv4 interface, :: every interface, localhost both loopbacks")
     port = Option(Integer(0, 65535), 8000, "Listening",
-        "TCP port; 0 takes a free one", fallback="PORT")
-    bind = Option(Many(Bind()), (), "Listening",
-        "address to listen on instead of host and port; a socket that is already open is fd://N, a descriptor that the "
-        "command takes over and closes; may be repeated")
+        "TCP port; 0 lets the system choose a free one", fallback="PORT")
+    bind = Option(ListOf(Bind()), (), "Listening",
+        "address to listen on, in place of host and port; fd://N is an open socket, whose descriptor the command takes "
+        "over and closes; may be repeated")
     socket_mode = Option(Mode(), None, "Listening",
-        "permissions of Unix sockets; a given mode is applied as it is, the default passes through the umask")
+        "permissions of Unix sockets; the umask applies to the default only")
     backlog = Option(Integer(1, (1 << 31) - 1), 2048, "Listening",
-        "connections the system keeps waiting to be accepted")
+        "maximum number of connections that wait in the kernel to be accepted")
     reuse_port = Option(Boolean(), False, "Listening",
-        "let several servers share a port (SO_REUSEPORT)")
+        "allow other servers to listen on the same port (SO_REUSEPORT)")
 
     # application
     interface = Option(Choice("auto", "wsgi", "asgi"), "auto", "Application",
-        "how the application is called; auto decides by its signature, and where that says nothing by one trial call")
+        "interface of the application; auto decides by its signature, or by one trial call where that fits several")
     lifespan = Option(Choice("auto", "on", "off"), "auto", "Application",
-        "tell an ASGI application of start and stop; with on it must take part, with auto it may")
+        "send startup and shutdown events to an ASGI application; on requires that it supports them, auto does not")
     loop = Option(Choice("auto", "asyncio", "uvloop"), "auto", "Application",
-        "event loop of an ASGI application; auto takes uvloop where it is installed")
+        "event loop of an ASGI application; auto selects uvloop if it is installed")
     pathsend = Option(Boolean(), False, "Application",
-        "let ASGI applications send files by their path (http.response.pathsend); middleware that reads or changes "
-        "response bodies, such as Starlette's BaseHTTPMiddleware, does not see such files")
+        "offer ASGI applications to send files by path (http.response.pathsend); middleware that reads or changes "
+        "response bodies, such as Starlette's BaseHTTPMiddleware, does not see these files")
 
     # concurrency
     threads = Option(Integer(1, 1024), 16, "Concurrency",
-        "threads for a WSGI application: the most requests that run at the same time; above 1 there is one thread more")
+        "maximum number of requests that a WSGI application handles at the same time, each in a thread; above 1, "
+        "one more thread is started")
     max_connections = Option(Integer(1, 10_000_000), 10_000, "Concurrency",
-        "most open connections, in no more than five eighths of the files the process may open; beyond them a new one "
-        "takes the place of an idle or a slow one, or waits in the backlog; WebSockets take seven eighths of them "
-        "at most, and further handshakes are answered 503")
+        "maximum number of open connections, at most five eighths of the process's limit of open files; when reached, "
+        "a new connection replaces an idle or slow one, or waits in the backlog; WebSockets may use seven eighths of "
+        "them, and further handshakes get 503")
     queue_limit = Option(Integer(1, 10_000_000), 1000, "Concurrency",
-        "most requests waiting for a thread, or for an ASGI application's answer; beyond them the answer is 503")
+        "maximum number of requests that wait for a thread, or for the response of an ASGI application to begin; "
+        "further requests get 503")
     queue_timeout = Option(Seconds(0.001, YEAR), 30.0, "Concurrency",
-        "longest wait of a request for a thread; after it the answer is 503")
+        "maximum time that a request waits for a thread; then it gets 503")
 
     # limits
     max_request_line = Option(Size(64, 16 << 20), 8190, "Limits",
-        "longest request line; beyond it the answer is 414")
+        "maximum length of the request line; longer ones get 414")
     max_header_fields = Option(Integer(1, 65_536), 100, "Limits",
-        "most header fields in a request; beyond them the answer is 431")
+        "maximum number of header fields; requests with more get 431")
     max_header_size = Option(Size(256, 256 << 20), 65_536, "Limits",
-        "longest header of a request; beyond it the answer is 431")
+        "maximum size of the header section; larger requests get 431")
     max_body_size = Option(Size(0, 1 << 50), 1 << 30, "Limits",
-        "longest request body; beyond it the answer is 413")
+        "maximum size of a request body; larger ones get 413")
     body_buffer = Option(Size(0, 1 << 30), 65_536, "Limits",
-        "request bodies up to this size are kept in memory, and those of known length up to 128 times as large while "
-        "all of them take no more than 1024 times it; others go to a temporary file")
+        "request bodies up to this size are kept in memory; larger ones of known length too, up to 128 times this size "
+        "each and 1024 times this size in total; all others go to a temporary file")
     max_spool_size = Option(Size(0, 1 << 50), 4 << 30, "Limits",
-        "most bytes in temporary files, all requests together; beyond them, slow clients lose theirs to others, and "
-        "if there are none, a body is answered 503")
+        "maximum total size of temporary files; when reached, a request or response of a slow client is ended to free "
+        "its space; if no client is slow, the request that needs space gets 503")
     stream_bodies = Option(Boolean(), False, "Limits",
-        "hand request bodies above body_buffer to the application as they arrive; a slow client then holds a thread "
-        "until others wait for one")
+        "pass request bodies larger than body_buffer to the application as they arrive; a slow client then occupies a "
+        "thread until other requests wait for one")
     stream_chunked = Option(Boolean(), False, "Limits",
-        "hand chunked request bodies to a WSGI application as they arrive, without CONTENT_LENGTH")
+        "pass chunked request bodies to a WSGI application as they arrive, without CONTENT_LENGTH")
 
     # time
     header_timeout = Option(Seconds(0.001, YEAR), 10.0, "Time",
-        "longest time for the whole head of a request")
+        "maximum time to receive the request line and header section")
     body_timeout = Option(Seconds(0.001, YEAR), 30.0, "Time",
-        "longest time without a byte of the request body, or of a WebSocket message that has begun")
+        "maximum time without a byte of a request body, or of a WebSocket message that has begun")
     body_min_rate = Option(Rate(0, 1 << 40), 500, "Time",
-        "slowest request body or WebSocket message; a faster one gets at most body_timeout ahead of it; 0 allows any")
+        "minimum average rate of a request body or WebSocket message; a faster start is credited with at most "
+        "body_timeout; 0 allows any rate")
     write_timeout = Option(Seconds(0.001, YEAR), 60.0, "Time",
-        "longest time in which the client takes no byte of the response")
+        "maximum time in which the client accepts no byte of the response")
     keep_alive = Option(Seconds(0.001, YEAR, zero="no keep-alive"), 75.0, "Time",
-        "longest idle time of a connection between requests; 0 closes after each response")
+        "maximum idle time of a connection between requests; 0 closes it after each response")
     graceful_timeout = Option(Seconds(0.001, YEAR, zero="at once"), 30.0, "Time",
-        "longest time for a stop: for running requests, an ASGI application's lifespan and the application's threads; "
-        "responses that are unfinished after half of it are cut; 0 ends everything at once")
+        "maximum time of a stop, for running requests, an ASGI application's lifespan and the application's threads; "
+        "responses unfinished after half of it are cut off; 0 ends everything at once")
 
     # proxies
-    trusted_proxies = Option(Many(Network()), (), "Proxies",
-        "proxies whose word about clients counts; may be repeated")
+    trusted_proxies = Option(ListOf(Network()), (), "Proxies",
+        "address or network of a proxy that is trusted to name client, scheme and host; may be repeated")
     forwarded_hops = Option(Integer(1, 100), 1, "Proxies",
-        "proxies that a request passes: the most elements that are read in the fields of trusted ones, from the right")
+        "number of trusted proxies that a request passes: the maximum number of elements read from the right of their "
+        "fields")
     forwarded_fields = Option(
-        Many(Choice("forwarded", *X_FORWARDED, metavar="FIELD")), ("x-forwarded-for", "x-forwarded-proto"), "Proxies",
-        "field that the trusted proxies write, replacing or extending what the client sent; the others are hidden from "
+        ListOf(Choice("forwarded", *X_FORWARDED, metavar="FIELD")), ("x-forwarded-for", "x-forwarded-proto"), "Proxies",
+        "field that the trusted proxies set, replacing or extending what the client sent; the others are hidden from "
         "the application; may be repeated")
     proxy_protocol = Option(Choice("off", "v1", "v2", "any"), "off", "Proxies",
-        "version of the PROXY protocol; every connection must then come from a trusted proxy and begin with its header")
+        "version of the PROXY protocol; unless off, every connection must come from a trusted proxy and begin with its "
+        "header")
 
     # websockets
     websocket_max_message = Option(Size(1, 1 << 40), 16 << 20, "WebSockets",
-        "longest message from a client, expanded; beyond it the conversation ends with 1009")
+        "maximum size of a message from a client, after decompression; larger ones close the connection with 1009")
     websocket_queue_size = Option(Size(1, 1 << 40), 256 << 10, "WebSockets",
-        "memory for messages of one connection that wait for the application; beyond it no more are read")
+        "maximum size of messages of one connection that wait for the application; when reached, reading pauses")
     websocket_memory = Option(Size(1, 1 << 40), 256 << 20, "WebSockets",
-        "memory for messages, waiting and unfinished, of all connections; beyond it those that hold most of it for "
-        "longest end with 1013")
+        "maximum memory of waiting and unfinished messages of all connections; when reached, the connections that have "
+        "held most of it for longest are closed with 1013")
     websocket_ping_interval = Option(Seconds(0.001, YEAR, zero="no pings"), 20.0, "WebSockets",
-        "silence after which a client is pinged")
+        "time without data from the client after which a ping is sent")
     websocket_ping_timeout = Option(Seconds(0.001, YEAR), 20.0, "WebSockets",
-        "longest wait for the answer to a ping; after it the conversation ends with 1011")
+        "maximum time to wait for the answer to a ping; then the connection is closed with 1011")
     websocket_compression = Option(Boolean(), True, "WebSockets",
-        "agree on compression with clients that offer it (permessage-deflate)")
+        "compress messages for clients that support it (permessage-deflate)")
 
     # logging
     access_log = Option(Path(), None, "Logging",
-        "file for the access log; - is standard output, an empty path switches it off")
+        "file for the access log; - is standard output, an empty path disables it")
     access_log_format = Option(Format(), COMBINED, "Logging",
         "format of the access log, in the notation of Apache's LogFormat; the default is the combined format")
-    access_log_exclude = Option(Many(Pattern()), (), "Logging",
-        "request path that is not logged; with * at its end every path that begins so; may be repeated")
+    access_log_exclude = Option(ListOf(Pattern()), (), "Logging",
+        "request path without access log lines; a * at the end matches any continuation; may be repeated")
     log_level = Option(Choice("debug", "info", "warning", "error", "critical"), "info", "Logging",
-        "least severe message the server reports, and the application's loggers unless it configures logging itself",
-        given=COMMAND)
+        "minimum level of logged messages, also those of the application unless it configures logging itself",
+        sources=COMMAND)
 
     # the command
     app_dir = Option(Directory(), ".", "Command",
-        "directory the application is imported from", given=COMMAND)
+        "directory the application is imported from", sources=COMMAND)
     config = Option(Path(), None, "Command",
-        "TOML file with options", given=FLAG_AND_VARIABLE)
+        "TOML file with options", sources=FLAG_AND_VARIABLE)
     check_config = Option(Boolean(), False, "Command",
-        "import the application, print every option with its origin, and end without listening", given=FLAG)
+        "import the application, print every option with its origin, and exit without listening", sources=FLAG)
     # fmt: on
 
     _values: dict[str, Any]
@@ -268,22 +275,22 @@ class Settings:
 
     @classmethod
     def from_keywords(cls, **options: object) -> Settings:
-        """Settings of a program that makes its own server: keywords above defaults, no file and no variables.
+        """Settings of a program that makes its own server: keywords override defaults; no file and no variables.
 
         Raises:
             TypeError: an option has an unknown name.
             ConfigError: an option has a wrong value.
         """
         settings = cls()
-        allowed = [name for name, option in OPTIONS.items() if option.given == EVERYWHERE]
+        allowed = [name for name, option in OPTIONS.items() if option.sources == EVERYWHERE]
         for name, value in options.items():
             if name not in allowed:
-                where = " (the wsgi command has it, a program does not)" if name in OPTIONS else ""
+                where = " (only the wsgi command has it)" if name in OPTIONS else ""
                 raise TypeError(f"unknown option {name!r}{where}{_hint(name, allowed)}")
             option = OPTIONS[name]
-            settings._set(option, value, Origin(Origin.GIVEN, f"keyword {name}"), option.kind.from_object)
+            settings._set(option, value, Origin(Origin.GIVEN, f"keyword {name}"), option.type.from_object)
             if settings._values[name] == option.default:
-                # A caller with defaults of its own passes them along; that must not count as a choice beside `bind`.
+                # A caller may pass its own defaults for `host` and `port` together with `bind`, which is no conflict.
                 settings._origins[name] = _BY_DEFAULT
         settings._settle_addresses()
         settings._check_proxies()
@@ -299,11 +306,11 @@ class Settings:
         """Settings of the `wsgi` command: flags, variables, the TOML file, defaults.
 
         Parameters:
-            flags: the flags that were given, by option name: text, a list of texts where the flag may be repeated, or a
-                bool where it takes no value.
-            environ: the variables, those of the process by default. An empty one counts as not set.
-            warn: takes one line for each `WSGI_*` variable that is no option, and one where Kubernetes has set that of
-                an option as the link to a service. The other variables of such a service are passed over.
+            flags: the given flags by option name: a str, a list of str for a repeatable flag, a bool for a flag without
+                value.
+            environ: the environment; default: that of the process. Empty variables count as not set.
+            warn: called with one line for each `WSGI_*` variable that is no option, and for each variable of an option
+                that Kubernetes has set as a service link. Other variables of such a service are ignored.
 
         Raises:
             ConfigError: a value, a TOML key or the file is wrong.
@@ -312,7 +319,7 @@ class Settings:
         environ = os.environ if environ is None else environ
         flags = {} if flags is None else flags
         for option in OPTIONS.values():
-            kind = option.kind
+            kind = option.type
             if option.name in flags:
                 given = flags[option.name]
                 read: Callable[[Any], object] = kind.from_text if isinstance(given, str) else kind.from_object
@@ -321,7 +328,7 @@ class Settings:
             for variable, rank in ((option.variable, Origin.VARIABLE), (option.fallback, Origin.FALLBACK)):
                 if variable and environ.get(variable):
                     if _is_link(variable, environ):
-                        warn(f"{variable} is ignored: Kubernetes sets it for a service of that name, as a link to it")
+                        warn(f"{variable} is ignored: it is the link that Kubernetes sets for a service of that name")
                         continue
                     settings._set(option, environ[variable], Origin(rank, variable), kind.from_text)
                     break
@@ -338,7 +345,7 @@ class Settings:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where to listen, each as `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `fd://N`."""
+        """The addresses to listen on, as `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `fd://N`."""
         return self.bind or (Bind.join(self.host, self.port),)
 
     def origin(self, name: str) -> str:
@@ -346,18 +353,18 @@ class Settings:
         return self._origins[name].text
 
     def shown(self, name: str) -> str:
-        """The value of the option `name` as a person would write it."""
-        return str(OPTIONS[name].kind.show(self._values[name]))
+        """The value of the option `name` in the notation of the command line."""
+        return str(OPTIONS[name].type.show(self._values[name]))
 
     def _set(self, option: Option[Any], value: Any, origin: Origin, read: Callable[[Any], object]) -> None:
-        """Sets one option, if `origin` stands above what set it so far. A wrong value is refused either way."""
-        if not isinstance(option.kind, (Directory, Path)) and _is_undecodable(value):
+        """Sets one option if `origin` has a higher rank than the current one. A wrong value is refused either way."""
+        if not isinstance(option.type, (Directory, Path)) and _is_undecodable(value):
             raise ConfigError(f"{option.name} must be UTF-8 text, not {_brief(value)} (from {origin.text})")
         try:
             result = read(value)
         except ValueError:
-            kind = option.kind
-            # A flag that may be repeated has its texts in a list.
+            kind = option.type
+            # The value of a repeatable flag is a list of str.
             as_text = read == kind.from_text or origin.text == option.flag
             need = kind.requirement if as_text else kind.typed_requirement or kind.requirement
             value = value[0] if as_text and isinstance(value, list) and len(value) == 1 else value
@@ -372,17 +379,17 @@ class Settings:
             is_table = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
             if is_table:
                 raise ConfigError(
-                    f"{path!r} has a table [{_shortened(key)}] (from {self._origins['config'].text}): options stand at "
+                    f"{path!r} has a table [{_shortened(key)}] (from {self._origins['config'].text}): put options at "
                     "the top of the file, outside of any table"
                 )
             if key not in allowed:
-                where = " (it has no place in a file)" if key in OPTIONS else ""
+                where = " (it cannot be set in a file)" if key in OPTIONS else ""
                 raise ConfigError(f"unknown key {_brief(key)} in {path!r}{where}{_hint(key, allowed)}")
             option = OPTIONS[key]
-            self._set(option, value, Origin(Origin.FILE, f"{path}: {key}"), option.kind.from_object)
+            self._set(option, value, Origin(Origin.FILE, f"{path}: {key}"), option.type.from_object)
 
     def _settle_addresses(self) -> None:
-        """Lets either `bind` or `host` and `port` stand, by their origins."""
+        """Uses either `bind` or `host` and `port`, by the rank of their origins."""
         if not self.bind:
             return
         bind = self._origins["bind"]
@@ -399,13 +406,13 @@ class Settings:
             self._origins[name] = Origin(origin.rank, f"{origin.text}, replaced by {bind.text}")
 
     def _check_proxies(self) -> None:
-        """Refuses options about proxies that could not mean what they say."""
+        """Refuses combinations of proxy options that are unsafe or have no effect."""
         others = [name for name in self.forwarded_fields if name in X_FORWARDED]
         if others and len(others) < len(self.forwarded_fields):
-            told = f"both forwarded and {others[0]} (from {self._origins['forwarded_fields'].text})"
+            both = f"both forwarded and {others[0]} (from {self._origins['forwarded_fields'].text})"
             raise ConfigError(
-                f"forwarded_fields must be forwarded or x-forwarded fields, not {told}: a client could write the ones "
-                "that its proxy does not"
+                f"forwarded_fields must be forwarded or x-forwarded fields, not {both}: a client could forge the "
+                "ones that its proxy does not set"
             )
         if self.trusted_proxies:
             return
@@ -425,10 +432,10 @@ class Settings:
 
 
 OPTIONS: dict[str, Option[Any]] = {name: row for name, row in vars(Settings).items() if isinstance(row, Option)}
-"""The rows of the table by name, in the order of the help."""
+"""All options by name, in the order of the help."""
 
 
-# What Kubernetes sets for a service called wsgi, or wsgi- and anything: WSGI_PORT=tcp://10.0.0.1:80, WSGI_SERVICE_HOST,
+# Variables that Kubernetes sets for a service called wsgi or wsgi-*: WSGI_PORT=tcp://10.0.0.1:80, WSGI_SERVICE_HOST,
 # WSGI_SERVICE_PORT_HTTP, WSGI_PORT_80_TCP_ADDR.
 _LINK = re.compile(r"(?:tcp|udp|sctp)://")
 _LINK_NAME = re.compile(r"WSGI_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
@@ -439,12 +446,12 @@ def _is_link(variable: str, environ: Mapping[str, str]) -> bool:
 
 
 def _hint(name: str, known: list[str], prefix: str = "") -> str:
-    """What to say of an unknown name: what does the same here, or which name is near."""
-    return counterpart("--" + name) or nearest(name, known, prefix)
+    """What to add to an unknown name: the option that does the same here, or the closest name."""
+    return counterpart("--" + name) or did_you_mean(name, known, prefix)
 
 
 def _is_undecodable(value: object) -> bool:
-    """Whether text from the command line or the environment holds bytes that are not UTF-8."""
+    """Whether text from the command line or the environment has bytes that are not UTF-8."""
     texts = value if isinstance(value, (list, tuple)) else [value]
     return any(isinstance(text, str) and re.search("[\ud800-\udfff]", text) for text in texts)
 
@@ -454,17 +461,17 @@ def _shortened(text: str) -> str:
 
 
 def _brief(value: object) -> str:
-    """What was given, escaped and cut for one line."""
+    """The given value, escaped and shortened to fit one line."""
     try:
         text = repr(value)
     except Exception:
-        # An integer of more than 4300 digits has no repr, and a foreign object may have a broken one.
+        # An integer of more than 4300 digits has no repr, and the repr of any object may raise.
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _toml(path: str, origin: str) -> dict[str, Any]:
-    # Most starts have no file, so the parser is imported here.
+    # Imported here, because most starts have no file.
     if sys.version_info >= (3, 11):
         import tomllib
     else:

@@ -1,4 +1,4 @@
-"""The time of a stop: what it waits for, and the end of a process that does not end in that time."""
+"""The time limit of a stop: reports what the stop waits for, and ends a process that does not end in time."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from typing import NoReturn
 
 from wsgi.logging import escaped, report
 
-__all__ = ["FAREWELL", "Countdown", "aside", "counted", "place", "say", "whereabouts"]
+__all__ = ["LAST_STEP_SECONDS", "Countdown", "counted", "place", "print_notice", "run_in_thread", "thread_locations"]
 
-FAREWELL = 1.0
-"""Seconds that each last step of a stop has, even if no time is left."""
+LAST_STEP_SECONDS = 1.0
+"""Seconds that each final step of a stop may take, even after the graceful timeout."""
 
-# A stop that takes less than this says nothing.
-_NOTICE = 0.1
-# The server's own last steps after the graceful timeout: cancelled tasks, the lifespan's end, the loop.
-_LAST_STEPS = 4 * FAREWELL
+# A stop that takes less than this prints nothing.
+_QUIET_SECONDS = 0.1
+# The server's final steps after the graceful timeout: cancelling tasks, the lifespan's shutdown, closing the loop.
+_LAST_STEPS_SECONDS = 4 * LAST_STEP_SECONDS
 
 
 def counted(count: int, noun: str) -> str:
-    """Gives `1 request`, `2 requests`."""
+    """Returns `1 request`, `2 requests`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def place(frame: FrameType) -> str:
-    """Tells where a frame is: function, file and line."""
+    """Describes a frame by function, file and line."""
     return f"{frame.f_code.co_name} ({frame.f_code.co_filename}, line {frame.f_lineno})"
 
 
-def whereabouts(threads: Iterable[threading.Thread]) -> str:
-    """Names threads, each with the function, file and line that it is in."""
+def thread_locations(threads: Iterable[threading.Thread]) -> str:
+    """Describes threads by name, function, file and line."""
     frames = sys._current_frames()
     found = []
     for thread in threads:
@@ -47,24 +47,24 @@ def whereabouts(threads: Iterable[threading.Thread]) -> str:
     return ", ".join(found)
 
 
-def say(text: str) -> None:
-    """Writes one line to standard error for the person at the terminal, as the banner does; without one, nothing."""
+def print_notice(text: str) -> None:
+    """Prints one line for the operator to standard error, as the banner is; nothing if there is no standard error."""
     if sys.stderr is not None:
         print(f"WSGIServer: {escaped(text)}", file=sys.stderr, flush=True)
 
 
-def aside(function: Callable[..., object], *arguments: object) -> None:
-    """Calls `function` in a thread of its own: a signal handler must not write, since it may interrupt a write."""
-    # The system may have no more threads; what is asked for here is not worth an exception in whatever runs.
+def run_in_thread(function: Callable[..., object], *arguments: object) -> None:
+    """Calls `function` in a new thread: a signal handler must not write, because it may interrupt a write."""
+    # The system may be out of threads; the interrupted code must not see an exception for that.
     with suppress(RuntimeError):
         start_new_thread(function, arguments)
 
 
-def _left_behind(caller: int) -> list[threading.Thread]:
-    """The threads that keep the interpreter from its end, without the one that ends it."""
+def _remaining_threads(caller: int) -> list[threading.Thread]:
+    """The threads that keep the interpreter from exiting, without the one that ends it."""
     frames = sys._current_frames()
     main = threading.main_thread()
-    # Those of executors are waited for even if they are daemons, as all are that a thread of the server's began.
+    # The interpreter waits for executor threads even if they are daemons, as those are that a worker started.
     executors = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", {})
     found = [
         thread for thread in threading.enumerate() if thread is not main and (not thread.daemon or thread in executors)
@@ -75,23 +75,23 @@ def _left_behind(caller: int) -> list[threading.Thread]:
 
 
 def _waits_for_threads(frame: FrameType | None) -> bool:
-    """Whether this is where the interpreter, at its end, waits for the threads that are no daemons."""
+    """Whether the interpreter is exiting and waits here for threads that are not daemons."""
     while frame is not None and frame.f_back is not None:
         frame = frame.f_back
     return frame is not None and (frame.f_code.co_name, frame.f_code.co_filename) == ("_shutdown", threading.__file__)
 
 
 class Countdown:
-    """One stop's time. From the first signal on, a thread tells what the stop waits for. If the process is the
-    server's own, that thread also ends it with status 1 when the time is over, whatever still runs.
+    """The time limit of one stop. From the first signal on, a thread reports what the stop waits for. If the process
+    belongs to the server, that thread also ends it with status 1 when the time is over, whatever still runs.
 
     Parameters:
         seconds: what a stop may take.
-        waits_for: describes what the stop waits for; "" where that is nothing.
+        waits_for: describes what the stop waits for; "" for nothing.
         ends_process: the process ends with the server.
-        close: called before the process is ended, to answer who still waits and to write the last lines of logs.
+        close: called before the process is ended, to answer waiting clients and to write the last log lines.
 
-    Thread-safety: `begin`, `hurry` and `settle` may be called from signal handlers.
+    Thread-safety: `begin`, `expire` and `server_stopped` may be called from signal handlers.
     """
 
     def __init__(
@@ -105,47 +105,47 @@ class Countdown:
         self._again = ""
         self._deadline = 0.0
         self._end = 0.0
-        self._hurried = False
-        self._settled = False
-        # Locked while there is nothing new.
+        self._is_expired = False
+        self._has_server_stopped = False
+        # Released to wake the watching thread.
         self._changed = allocate_lock()
         self._changed.acquire()
 
     def begin(self, again: str = "a second signal ends it at once") -> None:
-        """Starts the clock, once.
+        """Starts the clock; later calls do nothing.
 
         Parameters:
-            again: how the stop can be cut short.
+            again: how to end the process at once, as the printed line says it.
         """
         if self.has_begun:
             return
         self.has_begun = True
         self._again = again
         self._deadline = time.monotonic() + self._seconds
-        self._end = self._deadline + _LAST_STEPS
-        aside(self._watch)
+        self._end = self._deadline + _LAST_STEPS_SECONDS
+        run_in_thread(self._watch)
 
-    def hurry(self) -> None:
-        """Leaves no more time: the server's last steps have theirs the first time; threads have none."""
+    def expire(self) -> None:
+        """Ends the graceful timeout now; the server's final steps keep their time at the first call."""
         now = time.monotonic()
-        self._end = now if self._settled or self._hurried else now + _LAST_STEPS
+        self._end = now if self._has_server_stopped or self._is_expired else now + _LAST_STEPS_SECONDS
         self._deadline = now
-        self._hurried = True
+        self._is_expired = True
         self._wake()
 
-    def settle(self) -> None:
-        """The server has stopped: what is left are threads of the application's."""
-        self._settled = True
-        self._end = max(self._deadline, time.monotonic() + FAREWELL)
+    def server_stopped(self) -> None:
+        """Tells that the server has stopped, and that only threads of the application are left."""
+        self._has_server_stopped = True
+        self._end = max(self._deadline, time.monotonic() + LAST_STEP_SECONDS)
         self._wake()
 
-    def leave(self) -> NoReturn:
-        """Ends the process with status 1, naming the threads that are left."""
-        said = allocate_lock()
-        said.acquire()
-        # Not here: a thread that is left may hold the lock of a stream or of a log.
-        aside(self._say_last, get_ident(), said.release)
-        said.acquire(timeout=2 * FAREWELL)
+    def exit_process(self) -> NoReturn:
+        """Ends the process with status 1, after a log line with the remaining threads."""
+        reported = allocate_lock()
+        reported.acquire()
+        # In a new thread: a remaining thread may hold the lock of a stream or of a log.
+        run_in_thread(self._report_remaining, get_ident(), reported.release)
+        reported.acquire(timeout=2 * LAST_STEP_SECONDS)
         os._exit(1)
 
     def _wake(self) -> None:
@@ -153,14 +153,14 @@ class Countdown:
             self._changed.release()
 
     def _watch(self) -> None:
-        self._changed.acquire(timeout=_NOTICE)
-        if not self._settled:
+        self._changed.acquire(timeout=_QUIET_SECONDS)
+        if not self._has_server_stopped:
             self._announce(self._waits_for)
-        while self._ends_process and not self._settled:
+        while self._ends_process and not self._has_server_stopped:
             self._wait()
         if self._ends_process:
-            # Threads that end by themselves are no news.
-            self._changed.acquire(timeout=_NOTICE)
+            # Threads that end within this time are not reported.
+            self._changed.acquire(timeout=_QUIET_SECONDS)
             self._announce(self._waits_for_threads)
         while self._ends_process:
             self._wait()
@@ -168,25 +168,25 @@ class Countdown:
     def _wait(self) -> None:
         left = self._end - time.monotonic()
         if left <= 0:
-            self.leave()
+            self.exit_process()
         self._changed.acquire(timeout=left)
 
     def _announce(self, waits_for: Callable[[], str]) -> None:
         left = self._deadline - time.monotonic()
         with suppress(Exception):
-            if left > 0 and not self._hurried and (what := waits_for()):
-                say(f"stopping: waiting up to {math.ceil(left)} s for {what}; {self._again}")
+            if left > 0 and not self._is_expired and (what := waits_for()):
+                print_notice(f"stopping: waiting up to {math.ceil(left)} s for {what}; {self._again}")
 
     def _waits_for_threads(self) -> str:
-        threads = _left_behind(get_ident())
-        return f"{counted(len(threads), 'thread')}: {whereabouts(threads)}" if threads else ""
+        threads = _remaining_threads(get_ident())
+        return f"{counted(len(threads), 'thread')}: {thread_locations(threads)}" if threads else ""
 
-    def _say_last(self, caller: int, done: Callable[[], None]) -> None:
+    def _report_remaining(self, caller: int, done: Callable[[], None]) -> None:
         try:
-            threads = _left_behind(caller)
+            threads = _remaining_threads(caller)
             if threads:
-                why = "when asked to end at once" if self._hurried else "after the graceful timeout"
-                report(logging.ERROR, f"gave up waiting {why} for {whereabouts(threads)}")
+                why = "when asked to end at once" if self._is_expired else "after the graceful timeout"
+                report(logging.ERROR, f"gave up waiting {why} for {thread_locations(threads)}")
             self._close()
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:

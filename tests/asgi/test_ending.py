@@ -193,7 +193,7 @@ def test_application_that_cannot_be_cancelled_does_not_hold_the_process(tmp_path
         assert command.process.wait(PATIENCE) == (1 if path == b"/stubborn" else 0)
         if path == b"/stubborn":
             command.stderr.wait_for("gave up waiting for 1 request that cannot be cancelled: ")
-        command.stderr.wait_for("the application did not end its lifespan in time")
+        command.stderr.wait_for("the application did not complete its lifespan shutdown in time")
 
 
 @both_loops

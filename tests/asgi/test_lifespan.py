@@ -100,7 +100,7 @@ def test_application_without_a_lifespan_is_served_all_the_same(served: Serve, ca
         assert get(server) == b"hello"
     (record,) = caplog.records
     assert record.getMessage().startswith(
-        "the application takes no part in the lifespan protocol (AssertionError: only"
+        "the application does not support the lifespan protocol (AssertionError: only"
     )
     with pytest.raises(StartupError), served(without, lifespan="on"):
         raise AssertionError("it must not serve")
@@ -129,10 +129,10 @@ def test_application_that_raises_at_its_start_is_served_and_told_of(
 @pytest.mark.parametrize(
     ("shutdown", "text"),
     [
-        ("failed", "the application failed to end well: because of shutdown"),
-        ("raise", "the application failed in its lifespan"),
+        ("failed", "the application failed to shut down: because of shutdown"),
+        ("raise", "the application raised an exception in its lifespan"),
         ("return", None),
-        ("hang", "the application did not end its lifespan in time"),
+        ("hang", "the application did not complete its lifespan shutdown in time"),
     ],
 )
 def test_end_that_fails_is_told(
@@ -150,7 +150,7 @@ def test_message_out_of_place_is_raised_into_the_application(served: Serve) -> N
 
     with pytest.raises(StartupError) as caught, served(app, lifespan="on"):
         raise AssertionError("it must not serve")
-    assert "while lifespan.startup is answered" in str(caught.value)
+    assert "is not a valid answer to lifespan.startup" in str(caught.value)
 
 
 COMMAND = """

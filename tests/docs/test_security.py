@@ -39,7 +39,7 @@ def test_limits_are_all_options_that_bound_a_client() -> None:
 def test_limit_has_the_default_and_the_answer_of_the_options_table(name: str) -> None:
     default, answer = LIMITS[name]
     option = OPTIONS[name]
-    assert default == option.kind.show(option.default)
+    assert default == option.type.show(option.default)
     told = re.findall("(?:answer(?:ed| is)|ends? with) ([0-9]{3,4})", option.help)
     assert all(status in answer for status in told)
 

@@ -578,7 +578,7 @@ def test_server_class_of_wsgiref_is_refused_with_the_right_import() -> None:
 
 
 def test_socket_of_wsgiref_is_not_there_and_says_what_is() -> None:
-    with made() as server, pytest.raises(AttributeError, match="no TLS here, a proxy does it"):
+    with made() as server, pytest.raises(AttributeError, match="TLS is not supported, use a proxy"):
         _ = server.socket
 
 

@@ -216,7 +216,7 @@ def test_package_of_the_user_that_hides_a_part_of_the_servers_is_refused(tree: T
     directory = tree({"wsgi/__init__.py": "", "wsgi/settings.py": "", "wsgi/main.py": APP})
     error = refusal("wsgi.main:app", directory)
     assert str(error) == (
-        f"the package '{directory}/wsgi' has the name of the server's package, which has a module 'settings' too: "
+        f"the package '{directory}/wsgi' has the name of the server's package, and both have a module 'settings': "
         "rename the directory"
     )
     assert sys.modules["wsgi"] is wsgi
@@ -274,16 +274,17 @@ def test_functions_of_a_users_wsgi_py_run_in_processes_that_it_starts(start: lis
             "cannot find the module 'hello.app', because '{dir}/hello.py' is not a package: did you mean 'hello:app'?"),
         ("hello:ap", {"hello.py": APP}, "cannot import 'ap' from '{dir}/hello.py': did you mean 'app'?"),
         ("hello:app.nonsense", {"hello.py": APP}, "cannot import 'nonsense' from 'app' in '{dir}/hello.py'"),
-        ("hello:app(", {"hello.py": APP}, "'app(' is neither a name nor a factory called with literals, "
+        ("hello:app(", {"hello.py": APP}, "'app(' is neither a name nor a call with literals, "
             "such as create('prod', debug=True)"),
-        ("hello:app(x)", {"hello.py": APP}, "'app(x)' is neither a name nor a factory called with literals, "
+        ("hello:app(x)", {"hello.py": APP}, "'app(x)' is neither a name nor a call with literals, "
             "such as create('prod', debug=True)"),
-        ("hello:app(**{})", {"hello.py": APP}, "'app(**{{}})' is neither a name nor a factory called with literals, "
+        ("hello:app(**{})", {"hello.py": APP}, "'app(**{{}})' is neither a name nor a call with literals, "
             "such as create('prod', debug=True)"),
-        ("hello:app['x']()", {"hello.py": APP}, "\"app['x']()\" is neither a name nor a factory called with literals, "
+        ("hello:app['x']()", {"hello.py": APP}, "\"app['x']()\" is neither a name nor a call with literals, "
             "such as create('prod', debug=True)"),
-        ("hello:app()", {"hello.py": APP}, "'app()' in '{dir}/hello.py' cannot be called so: app() missing 2 required "
-            "positional arguments: 'environ' and 'start_response'"),
+        ("hello:app()", {"hello.py": APP},
+            "'app()' in '{dir}/hello.py' cannot be called with these arguments: app() missing 2 required positional "
+            "arguments: 'environ' and 'start_response'"),
         ("hello:app()", {"hello.py": "app = 1"}, "'app' in '{dir}/hello.py' cannot be called: it is of type int"),
         ("hello:app", {"hello.py": "app = 'text'"}, "'app' in '{dir}/hello.py' is not callable: it is of type str"),
         ("hello:make()", {"hello.py": "def make(): pass"},
@@ -294,7 +295,7 @@ def test_functions_of_a_users_wsgi_py_run_in_processes_that_it_starts(start: lis
         ("sub/helo.py:app", {"sub/hello.py": APP}, "there is no file '{dir}/sub/helo.py': did you mean 'hello.py'?"),
         ("nowhere/hello.py:app", {}, "there is no file '{dir}/nowhere/hello.py'"),
         ("my.app.py:app", {"my.app.py": APP},
-            "'{dir}/my.app.py' cannot be imported: a module's name has no dot, and 'my.app' has one"),
+            "'{dir}/my.app.py' cannot be imported: the name of a module has no dots, but 'my.app' has"),
         ("wsgi:ap", {"wsgi.py": APP}, "cannot import 'ap' from '{dir}/wsgi.py': did you mean 'app'?"),
         ("wsgi.main:app", {"wsgi.py": APP}, "cannot find the module 'wsgi.main' in the package 'wsgi'"),
     ],
@@ -383,7 +384,7 @@ def test_file_that_hides_a_standard_module_is_named_if_the_error_is_about_it(
     done = run("hello:app", cwd=directory)
     assert done.returncode == 1
     name = hiding and hiding.removesuffix(".py")
-    told = f"'{directory}/{hiding}' hides Python's own module {name!r}: rename it\n" if hiding else ""
+    told = f"'{directory}/{hiding}' shadows the standard library's module {name!r}: rename it\n" if hiding else ""
     assert done.stderr.splitlines(keepends=True)[-1].partition("); ")[2] == told
 
 

@@ -98,8 +98,8 @@ def write(directory: Path, library: str, code: str, *, threads: bool) -> None:
 def refusal(library: str) -> str:
     """How the message begins."""
     function = {"gevent": "gevent.monkey.patch_all", "eventlet": "eventlet.monkey_patch"}[library]
-    beginning = f"{library} has replaced the threads of this process by greenlets, in which the server cannot run: use "
-    return f"{beginning}{function}({PATCHES[library][1]});"
+    reason = "replaced the threads of this process with greenlets, and the server needs system threads"
+    return f"{library} has {reason}: use {function}({PATCHES[library][1]});"
 
 
 @pytest.mark.parametrize("code", [WSGI, ASGI], ids=["wsgi", "asgi"])

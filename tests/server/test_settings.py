@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from wsgi import values
+from wsgi import option_types
 from wsgi.cli import main
 from wsgi.errors import ConfigError
-from wsgi.foreign import COUNTERPARTS, counterpart
+from wsgi.other_servers import COUNTERPARTS, counterpart
 from wsgi.settings import OPTIONS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_default_every_option_passes_its_own_check(name: str) -> None:
     option = OPTIONS[name]
-    assert option.kind.from_object(option.default) == option.default
+    assert option.type.from_object(option.default) == option.default
 
 
 SIZES = [
@@ -238,7 +238,7 @@ def test_keyword_wrong_value_is_refused_in_one_line(name: str, value: object) ->
         (
             {"trusted_proxies": "*", "forwarded_fields": ["x-forwarded-for", "forwarded"]},
             "forwarded_fields must be forwarded or x-forwarded fields, not both forwarded and x-forwarded-for "
-            "(from keyword forwarded_fields): a client could write the ones that its proxy does not",
+            "(from keyword forwarded_fields): a client could forge the ones that its proxy does not set",
         ),
     ],
 )
@@ -387,7 +387,7 @@ def test_bind_flag_stands_above_the_port_of_the_platform() -> None:
             "root_path",
             "unknown option 'root_path': the prefix comes from a trusted proxy: --forwarded-fields x-forwarded-prefix",
         ),
-        ("app_dir", "unknown option 'app_dir' (the wsgi command has it, a program does not)"),
+        ("app_dir", "unknown option 'app_dir' (only the wsgi command has it)"),
     ],
 )
 def test_keyword_unknown_name_is_refused_with_the_nearest(name: str, message: str) -> None:
@@ -401,14 +401,14 @@ def test_keyword_unknown_name_is_refused_with_the_nearest(name: str, message: st
     [
         ("thread = 1", "unknown key 'thread' in {toml!r}: did you mean 'threads'?"),
         ("max-body-size = 1", "unknown key 'max-body-size' in {toml!r}: did you mean 'max_body_size'?"),
-        ("check_config = true", "unknown key 'check_config' in {toml!r} (it has no place in a file)"),
-        ("workers = 2", "unknown key 'workers' in {toml!r}: there are no worker processes; "),
+        ("check_config = true", "unknown key 'check_config' in {toml!r} (it cannot be set in a file)"),
+        ("workers = 2", "unknown key 'workers' in {toml!r}: worker processes are not supported; "),
         (
             "[tool.wsgi]\nport = 1",
-            "{toml!r} has a table [tool] (from --config): options stand at the top of the file, outside of any table",
+            "{toml!r} has a table [tool] (from --config): put options at the top of the file, outside of any table",
         ),
-        ("[port]\nport = 1", "{toml!r} has a table [port] (from --config): options stand at the top of the file"),
-        ("[[bind]]\nport = 1", "{toml!r} has a table [bind] (from --config): options stand at the top of the file"),
+        ("[port]\nport = 1", "{toml!r} has a table [port] (from --config): put options at the top of the file"),
+        ("[[bind]]\nport = 1", "{toml!r} has a table [bind] (from --config): put options at the top of the file"),
         ("port = ", "config: {toml!r} is not TOML (from --config): "),
         ("port = 1\nport = 2", "config: {toml!r} is not TOML (from --config): "),
         (
@@ -505,7 +505,7 @@ def test_variables_of_a_kubernetes_service_are_no_options() -> None:
     warnings: list[str] = []
     settings = Settings.from_command({}, environ, warnings.append)
     assert (settings.port, settings.origin("port")) == (5000, "PORT")
-    assert warnings == ["WSGI_PORT is ignored: Kubernetes sets it for a service of that name, as a link to it"]
+    assert warnings == ["WSGI_PORT is ignored: it is the link that Kubernetes sets for a service of that name"]
 
 
 def test_variable_of_another_option_is_never_a_link() -> None:
@@ -575,26 +575,28 @@ def test_option_every_row_is_whole(name: str) -> None:
     assert option.name == name
     assert option.flag == "--" + name.replace("_", "-")
     assert not option.help.endswith(".")
-    assert option.kind.requirement
-    assert option.kind.show(option.default)
+    assert option.type.requirement
+    assert option.type.show(option.default)
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "shown"),
+    ("option_type", "value", "shown"),
     [
-        (values.Size(0, 1 << 50), 65_536, "64 KiB"),
-        (values.Size(0, 1 << 50), 8190, "8190 B"),
-        (values.Rate(0, 1 << 50), 500, "500 B/s"),
-        (values.Seconds(0.001, 1e9), 0.5, "500 ms"),
-        (values.Seconds(0.001, 1e9), 1.5, "1.5 s"),
-        (values.Seconds(0.001, 1e9), 75.0, "75 s"),
-        (values.Mode(), 0o660, "660"),
-        (values.Boolean(), True, "yes"),
-        (values.Path(), None, "off"),
+        (option_types.Size(0, 1 << 50), 65_536, "64 KiB"),
+        (option_types.Size(0, 1 << 50), 8190, "8190 B"),
+        (option_types.Rate(0, 1 << 50), 500, "500 B/s"),
+        (option_types.Seconds(0.001, 1e9), 0.5, "500 ms"),
+        (option_types.Seconds(0.001, 1e9), 1.5, "1.5 s"),
+        (option_types.Seconds(0.001, 1e9), 75.0, "75 s"),
+        (option_types.Mode(), 0o660, "660"),
+        (option_types.Boolean(), True, "yes"),
+        (option_types.Path(), None, "off"),
     ],
 )
-def test_kind_shows_a_value_as_a_person_writes_it(kind: values.Kind[Any], value: object, shown: str) -> None:
-    assert kind.show(value) == shown
+def test_option_type_shows_a_value_in_the_notation_of_the_command_line(
+    option_type: option_types.OptionType[Any], value: object, shown: str
+) -> None:
+    assert option_type.show(value) == shown
 
 
 def test_options_page_says_what_the_table_says() -> None:
@@ -614,5 +616,5 @@ def test_help_every_option_stands_in_it_with_its_default(
         assert f"  {option.flag}" in text
         if option.variable is not None:
             assert option.variable in text
-            assert f"(default {option.kind.show(option.default)}; {option.variable}" in text
+            assert f"(default {option.type.show(option.default)}; {option.variable}" in text
     assert argparse.SUPPRESS not in text

@@ -515,7 +515,8 @@ def test_signal_for_worker_processes_is_ignored_with_a_line(name: str, loop: str
     target = ("./site.py", "--loop", loop) if loop else ("wsgiref.simple_server:demo_app",)
     with Command(*target, cwd=tmp_path) as command:
         command.process.send_signal(signal.Signals[name])
-        assert " WARNING " in command.stderr.wait_for(f"{name} was ignored: there are no worker processes to restart")
+        warning = command.stderr.wait_for(f"{name} was ignored: the server has no worker processes to restart")
+        assert " WARNING " in warning
         with RawClient(command.address) as client:
             client.send(GET % b"/")
             assert client.receive().status == 200

@@ -1,8 +1,8 @@
-"""How one sort of option value is read, judged and shown.
+"""The types of option values: each parses, validates and formats values.
 
-A kind reads a value from text (a flag or a variable) or from an object (a keyword or a TOML value). It raises a bare
-`ValueError` for what it refuses; its `requirement` says what it wants and completes "must be …". Which option was
-wrong, and where the value came from, is known to `wsgi.settings` alone.
+A type reads a value from text (a flag or a variable) or from an object (a keyword or a TOML value). It raises a bare
+`ValueError` for an invalid one; its `requirement` completes "must be …". `wsgi.settings` adds the name of the option
+and the origin of the value.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = [
     "Format",
     "Host",
     "Integer",
-    "Kind",
-    "Many",
+    "ListOf",
     "Mode",
     "Network",
+    "OptionType",
     "Path",
     "Pattern",
     "Rate",
@@ -43,13 +43,13 @@ _NETWORK = re.compile("[0-9a-fA-F:.]{2,45}(?:/[0-9]{1,3})?")
 _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
-class Kind(Generic[T]):
-    """One sort of value.
+class OptionType(Generic[T]):
+    """The type of an option.
 
     Attributes:
-        metavar: stands for the value in the help.
+        metavar: the placeholder of the value in the help.
         requirement: completes "must be …" for text.
-        typed_requirement: the same for a keyword or a TOML value, where those differ.
+        typed_requirement: the same for a keyword or a TOML value, if it differs.
         repeatable: whether a flag may be given more than once.
     """
 
@@ -59,21 +59,21 @@ class Kind(Generic[T]):
     repeatable = False
 
     def from_text(self, text: str) -> T:
-        """Reads a flag or a variable."""
+        """Parses a flag or a variable."""
         raise NotImplementedError
 
     def from_object(self, value: object) -> T:
-        """Reads a keyword or a TOML value."""
+        """Converts a keyword or a TOML value."""
         if isinstance(value, str):
             return self.from_text(value)
         raise ValueError
 
     def show(self, value: T) -> str:
-        """Gives the value as a person would write it."""
+        """Formats a value in the notation of the command line."""
         return str(value)
 
 
-class Integer(Kind[int]):
+class Integer(OptionType[int]):
     """A whole number from `minimum` to `maximum`, both included."""
 
     metavar = "N"
@@ -91,13 +91,13 @@ class Integer(Kind[int]):
         return self.within(int(text))
 
     def from_object(self, value: object) -> int:
-        # bool is an int to Python, but True threads are a mistake; a float would be cut silently.
+        # bool is an int in Python, but threads=True is a mistake; a float would be truncated silently.
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise ValueError
         return self.within(operator.index(value))
 
     def within(self, value: int) -> int:
-        """Gives `value` if it lies in the range."""
+        """Returns `value` if it is in the range."""
         if not self.minimum <= value <= self.maximum:
             raise ValueError
         return value
@@ -131,7 +131,7 @@ class Size(Integer):
 
 
 class Rate(Size):
-    """A number of bytes in a second."""
+    """A number of bytes per second."""
 
     metavar = "RATE"
     noun = "a rate"
@@ -141,8 +141,8 @@ class Rate(Size):
         return f"{super().show(value)}/s"
 
 
-class Seconds(Kind[float]):
-    """A span of time in seconds from `minimum` to `maximum`, both included; 0 too where `zero` says what it means."""
+class Seconds(OptionType[float]):
+    """A duration in seconds from `minimum` to `maximum`, both included; 0 too if `zero` describes its meaning."""
 
     metavar = "TIME"
 
@@ -168,8 +168,8 @@ class Seconds(Kind[float]):
         return self.within(value)
 
     def within(self, value: float) -> float:
-        """Gives `value` as a float if it lies in the range."""
-        # Compared before it is converted: float() cannot take an integer of 400 digits. A NaN fails both ways.
+        """Returns `value` as a float if it is in the range."""
+        # Compared before conversion, because float() cannot convert an integer of 400 digits. NaN fails the comparison.
         if value == 0 and self.zero is not None:
             return 0.0
         if not self.minimum <= value <= self.maximum:
@@ -184,11 +184,11 @@ class Seconds(Kind[float]):
         return f"{value:g} s"
 
 
-class Boolean(Kind[bool]):
+class Boolean(OptionType[bool]):
     """Yes or no."""
 
     metavar = "BOOL"
-    requirement = "1, true, yes or on, or else 0, false, no or off"
+    requirement = "1, true, yes or on, or 0, false, no or off"
     typed_requirement = "true or false"
     _words = ({"1", "true", "yes", "on"}, {"0", "false", "no", "off"})
 
@@ -199,7 +199,7 @@ class Boolean(Kind[bool]):
         return word in self._words[0]
 
     def from_object(self, value: object) -> bool:
-        # 1 and "yes" are for variables, which have no other way; a program has True and TOML has true.
+        # 1 and "yes" are for flags and variables; a program has True and TOML has true.
         if not isinstance(value, bool):
             raise ValueError
         return value
@@ -208,8 +208,8 @@ class Boolean(Kind[bool]):
         return "yes" if value else "no"
 
 
-class Choice(Kind[str]):
-    """One of a few words, in lower case."""
+class Choice(OptionType[str]):
+    """One of several lower-case words."""
 
     def __init__(self, *words: str, metavar: str | None = None) -> None:
         self.words = words
@@ -222,8 +222,8 @@ class Choice(Kind[str]):
         return text.lower()
 
 
-class Path(Kind["str | None"]):
-    """A path; empty text means none. Whether it exists is found out where it is used."""
+class Path(OptionType["str | None"]):
+    """A path; empty text means none. Its existence is checked where it is used."""
 
     metavar = "PATH"
     requirement = "a path"
@@ -244,8 +244,8 @@ class Path(Kind["str | None"]):
         return "off" if value is None else value
 
 
-class Directory(Kind[str]):
-    """A directory, always there to be looked at."""
+class Directory(OptionType[str]):
+    """A directory that exists."""
 
     metavar = "DIR"
     requirement = "a directory that exists"
@@ -256,8 +256,8 @@ class Directory(Kind[str]):
         return text
 
 
-class Mode(Kind["int | None"]):
-    """The permission bits of a file in octal; None leaves them to the umask."""
+class Mode(OptionType["int | None"]):
+    """The permission bits of a file in octal; None: 666 without the bits of the umask."""
 
     metavar = "OCTAL"
     requirement = "an octal mode from 000 to 777, such as 660"
@@ -275,11 +275,11 @@ class Mode(Kind["int | None"]):
         return self._bits.from_object(value)
 
     def show(self, value: int | None) -> str:
-        return "666 less the umask" if value is None else f"{value:03o}"
+        return "666 without the umask" if value is None else f"{value:03o}"
 
 
-class Format(Kind[str]):
-    """A format of the access log. The core knows the directives and refuses unknown ones."""
+class Format(OptionType[str]):
+    """A format of the access log. The core checks the directives."""
 
     metavar = "FORMAT"
     requirement = "one line of text that is not empty"
@@ -290,8 +290,8 @@ class Format(Kind[str]):
         return text
 
 
-class Host(Kind[str]):
-    """A name or an address without a port; empty means every IPv4 interface, as it does for wsgiref."""
+class Host(OptionType[str]):
+    """A name or an address without a port; empty means every IPv4 interface, as in wsgiref."""
 
     metavar = "HOST"
     requirement = "a host name, an IPv4 or an IPv6 address, without a port"
@@ -300,14 +300,14 @@ class Host(Kind[str]):
         host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
         if _UNPRINTABLE.search(host) or any(mark in host for mark in "/[]@,"):
             raise ValueError
-        # Any colon belongs to an IPv6 address, which has two at least; "host:80" is a bind.
+        # Only an IPv6 address has colons, at least two; "host:80" is a value for `bind`.
         if host.count(":") == 1 or (host != text and ":" not in host):
             raise ValueError
         return host or "0.0.0.0"
 
 
-class Bind(Kind[str]):
-    """One place to listen on. What it gives is in one form: `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `fd://N`."""
+class Bind(OptionType[str]):
+    """An address to listen on, normalised to `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `fd://N`."""
 
     metavar = "ADDRESS"
     requirement = "HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
@@ -319,33 +319,33 @@ class Bind(Kind[str]):
             if len(text) == len("unix:") or "\0" in text:
                 raise ValueError
             return text
-        # "fd:3" would be a host called fd.
+        # "fd:3" would otherwise be a host called fd.
         if text.startswith("fd:"):
             if not text.startswith("fd://"):
                 raise ValueError
             return f"fd://{Integer(0, (1 << 31) - 1).from_text(text[len('fd://') :])}"
         host, colon, port = text.rpartition(":")
-        # A bare IPv6 address would lose its last group to the port, so its brackets are required here.
+        # The last group of an IPv6 address without brackets would be taken for the port.
         if not colon or (":" in host and not host.startswith("[")):
             raise ValueError
         return self.join(self._host.from_text(host), self._port.from_text(port))
 
     @staticmethod
     def join(host: str, port: int) -> str:
-        """Writes a host and a port as one address."""
+        """Formats a host and a port as one address."""
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Network(Kind[str]):
-    """Peers of one sort: an IP address, a network in CIDR notation, `unix` for those of Unix sockets, `*` for all."""
+class Network(OptionType[str]):
+    """A set of peers: an IP address, a network in CIDR notation, `unix` for peers on Unix sockets, `*` for all."""
 
     metavar = "NETWORK"
-    requirement = "an IP address, a network such as 10.0.0.0/8 with no bit set behind its prefix, unix, or * for all"
+    requirement = "an IP address, a network such as 10.0.0.0/8 without host bits, unix, or * for all"
 
     def from_text(self, text: str) -> str:
         if text in ("unix", "*"):
             return text
-        # The module alone would take masks in place of prefixes, and the zones of this machine.
+        # `ipaddress` also accepts netmasks and zone ids.
         if not _NETWORK.fullmatch(text):
             raise ValueError
         import ipaddress
@@ -357,11 +357,11 @@ class Network(Kind[str]):
         return str(network) if "/" in text else str(network.network_address)
 
 
-class Pattern(Kind[str]):
-    """A request path, or the beginning of one followed by `*`."""
+class Pattern(OptionType[str]):
+    """A request path, or a path prefix followed by `*`."""
 
     metavar = "PATTERN"
-    requirement = "a path that begins with / and has a * at its end at most, such as /healthz or /static/*"
+    requirement = "a path that begins with / and has a * only at its end, such as /healthz or /static/*"
 
     def from_text(self, text: str) -> str:
         if not text.startswith("/") or "*" in text[:-1] or _UNPRINTABLE.search(text):
@@ -369,12 +369,12 @@ class Pattern(Kind[str]):
         return text
 
 
-class Many(Kind["tuple[str, ...]"]):
-    """Any number of values of one kind: a repeated flag, a comma-separated variable, a list."""
+class ListOf(OptionType["tuple[str, ...]"]):
+    """Any number of values of one type: a repeated flag, a comma-separated variable, a list."""
 
     repeatable = True
 
-    def __init__(self, one: Kind[str]) -> None:
+    def __init__(self, one: OptionType[str]) -> None:
         self.one = one
         self.metavar = one.metavar
         self.requirement = one.requirement
