@@ -44,38 +44,38 @@ PAGE = b"""<!doctype html>
 
 
 class Room:
-    """Everybody who is here, each with what is still to be said to them."""
+    """The connected clients, each with a queue of lines to send."""
 
     def __init__(self) -> None:
         self.guests: set[asyncio.Queue[str]] = set()
 
-    def say(self, text: str) -> None:
+    def broadcast(self, text: str) -> None:
         for guest in self.guests:
-            # Who does not listen misses the newest, and holds nobody up.
+            # A client with a full queue misses the line, and does not delay the others.
             if not guest.full():
                 guest.put_nowait(text)
 
-    async def visit(self, receive: Receive, send: Send) -> None:
+    async def serve(self, receive: Receive, send: Send) -> None:
         lines: asyncio.Queue[str] = asyncio.Queue(100)
         await receive()
         await send({"type": "websocket.accept"})
         self.guests.add(lines)
-        telling = asyncio.create_task(self.tell(lines, send))
-        self.say(f"* somebody came in ({len(self.guests)} here)")
+        sender = asyncio.create_task(self.send_lines(lines, send))
+        self.broadcast(f"* a guest joined ({len(self.guests)} here)")
         try:
             while (message := await receive())["type"] == "websocket.receive":
-                self.say(message.get("text") or "")
+                self.broadcast(message.get("text") or "")
         finally:
             self.guests.discard(lines)
-            telling.cancel()
-            self.say(f"* somebody left ({len(self.guests)} here)")
+            sender.cancel()
+            self.broadcast(f"* a guest left ({len(self.guests)} here)")
 
-    async def tell(self, lines: asyncio.Queue[str], send: Send) -> None:
+    async def send_lines(self, lines: asyncio.Queue[str], send: Send) -> None:
         try:
             while True:
                 await send({"type": "websocket.send", "text": await lines.get()})
         except OSError:
-            pass  # They have left.
+            pass  # The client has disconnected.
 
 
 room = Room()
@@ -83,7 +83,7 @@ room = Room()
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket" and scope["path"] == "/chat":
-        await room.visit(receive, send)
+        await room.serve(receive, send)
     elif scope["type"] == "http":
         found = scope["path"] == "/"
         headers = [(b"content-type", b"text/html; charset=utf-8")]

@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
-    # What is opened here is there for every request, and closed after the last one.
+    # Opened before the first request, closed after the last one.
     yield {"greeting": "Hello"}
 
 

@@ -1,6 +1,6 @@
-"""Responses that are made while they are sent: a clock as server-sent events, and a large download from a generator.
+"""Responses generated while they are sent: a clock as server-sent events, and a large download from a generator.
 
-Run it with `wsgi --app-dir examples streaming:app` and look at it with `curl -N http://127.0.0.1:8000/clock`.
+Run it with `wsgi --app-dir examples streaming:app` and read it with `curl -N http://127.0.0.1:8000/clock`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def clock(environ: WSGIEnvironment) -> Iterator[bytes]:
     for _ in range(10):
         yield f"data: {time.strftime('%H:%M:%S')}\n\n".encode()
-        # Each event leaves within a moment although the generator now sleeps.
+        # Each event is sent within two milliseconds, although the generator sleeps now.
         time.sleep(0.1)
         if environ["wsgi.client_disconnected"]():
             return

@@ -1,4 +1,4 @@
-"""Takes a file of any size without holding it in memory, and answers with its SHA-256; gives files back by sendfile.
+"""Receives files of any size without keeping them in memory, and answers with their SHA-256; sends a file by sendfile.
 
 Run it with `wsgi --app-dir examples upload:app`, then `curl -T some.iso http://127.0.0.1:8000/`.
 """
@@ -19,12 +19,12 @@ BLOCK = 256 * 1024
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     if environ["REQUEST_METHOD"] not in ("PUT", "POST"):
         start_response("200 OK", [("Content-Type", "text/x-python")])
-        # The server closes what it was given, when the response is over.
+        # The server closes the file after the response.
         source: Iterable[bytes] = environ["wsgi.file_wrapper"](Path(__file__).open("rb"))  # noqa: SIM115
         return source
     digest = hashlib.sha256()
     size = 0
-    # The input ends at the true end of the body: there is no need to count.
+    # The input ends at the end of the body (`wsgi.input_terminated`), so no counting is needed.
     while block := environ["wsgi.input"].read(BLOCK):
         digest.update(block)
         size += len(block)

@@ -1,4 +1,4 @@
-"""Notes: a small site as one would really write it, with pages, forms, files, accounts and a JSON API.
+"""Notes: a small but complete site, with pages, forms, files, accounts and a JSON API.
 
 From the project's root, run it with `wsgi 'examples.notes:create_app()'` and open http://127.0.0.1:8000. To read it,
 begin here, then `pages.py`; every other file is named after what it holds. README.md says more.
@@ -27,7 +27,7 @@ __all__ = ["create_app", "data_directory"]
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Own styles and pictures, own forms, no script at all."""
+"""Styles, pictures and forms of this site only; no scripts."""
 
 
 def create_app(data: Path | None = None, *, secret_key: str | None = None, debug: bool = False) -> WSGIApplication:
@@ -46,7 +46,7 @@ def create_app(data: Path | None = None, *, secret_key: str | None = None, debug
     https = os.environ.get("NOTES_HTTPS") == "1"
     app = WSGIApplication(
         debug=debug,
-        # A little more than a file may have, so that its form can say what was wrong.
+        # More than the limit of a file, so that the form can report a file that is too large.
         limits=Limits(body=2**20, form=validation.FILE_SIZE + 2**20),
         middleware=[
             SecurityHeadersMiddleware(
@@ -88,7 +88,7 @@ def show_error(request: Request, error: HTTPError) -> HandlerResult:
 
 
 def show_failure(request: Request, error: Exception) -> HandlerResult:
-    # Whatever failed may be what other pages need: this one asks neither session nor database.
+    # Uses neither session nor database, because either may be what failed.
     return templates.response(request, "failure.html", status=500)
 
 

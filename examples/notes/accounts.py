@@ -1,4 +1,4 @@
-"""The way in and out: the welcome page, registration, login, and the account with its API tokens."""
+"""The welcome page, registration, login and logout, and the account with its API tokens."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_login(request: Request) -> HandlerResult:
     name = validation.clean_line(request.form.get("name", ""))
     target = request.form.get("next", "")
     found = database(request).user_and_password(name)
-    # The same work and the same words whether there is such a user or not: nobody learns who has an account.
+    # The same work and the same answer whether the user exists or not, so that account names cannot be probed.
     if not is_password(request.form.get("password", ""), found[1] if found else None) or found is None:
         problems = {"password": "This is not the name and the password of an account."}
         return templates.response(
@@ -81,7 +81,7 @@ def add_token(request: Request) -> HandlerResult:
     if not 1 <= len(label) <= validation.LABEL_LENGTH:
         problems = {"label": f"A token needs a name of at most {validation.LABEL_LENGTH} characters."}
         return _account_page(request, typed={"label": label}, problems=problems, status=422)
-    # Shown in this response and never again: only its digest is kept.
+    # Shown in this response only: the database has its digest.
     return _account_page(request, token=database(request).add_key(member(request), "token", label))
 
 

@@ -1,4 +1,4 @@
-"""The notes as JSON, for programs that hold a token: `Authorization: Bearer TOKEN`. Errors are those of RFC 9457.
+"""The notes as JSON, for programs with a token: `Authorization: Bearer TOKEN`. Errors are those of RFC 9457.
 
 No cookie counts here, so there is nothing that another site could make a browser do.
 """
@@ -52,7 +52,7 @@ def list_notes(request: Request) -> HandlerResult:
 
 @api.get("/notes/export")
 def export_notes(request: Request) -> HandlerResult:
-    # Read while they are sent: the connection goes back when the response is over, not when this function is.
+    # Read while they are sent: the connection is released after the response, not when this function returns.
     notes = request.enter_context(database(request).every_note(_holder(request)))
     lines = (encode_json(_shown(request, note)) + b"\n" for note in notes)
     return StreamingResponse(lines, media_type="application/x-ndjson")

@@ -1,4 +1,4 @@
-"""What lasts: users, the keys that let them in, notes and attachments. All SQL of the example stands here.
+"""The database: users, their keys, notes and attachments. All SQL of the example is here.
 
 Every statement binds its values, and every statement about notes names the user they must belong to: a note of somebody
 else is simply not found.
@@ -54,7 +54,7 @@ PAGE_SIZE = 12
 """Notes on one page of a list."""
 
 SEARCH_WORDS = 8
-"""Words of a search that count: each is a comparison with every note of the user."""
+"""Maximum number of words in a search: each is compared with all notes of the user."""
 
 LOGIN_DAYS = 14
 """How long a browser stays logged in."""
@@ -116,7 +116,7 @@ class Database:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._idle: list[sqlite3.Connection] = []
         with self._connection() as connection:
-            # Readers then do not wait for the writer, nor the writer for readers.
+            # With it, readers do not wait for the writer, nor the writer for readers.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(SCHEMA)
 
@@ -309,7 +309,7 @@ class Database:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
-        # SQLite itself knows upper and lower case of ASCII only.
+        # SQLite itself folds the case of ASCII only.
         connection.create_function("folded", 1, str.casefold, deterministic=True)
         return connection
 
@@ -317,7 +317,7 @@ class Database:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Lends a connection that writes: all or nothing."""
         with self._connection() as connection:
-            # A transaction that begins as a reader may find that it cannot become a writer.
+            # A transaction that begins with a read may fail to upgrade to a write.
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 yield connection
@@ -356,7 +356,7 @@ def _new_id(cursor: sqlite3.Cursor) -> int:
 
 
 def _digest(key: str) -> str:
-    # A key is random and long: a plain digest cannot be turned back, and needs no salt.
+    # A key is random and long, so a plain digest cannot be reversed and needs no salt.
     return hashlib.sha256(key.encode()).hexdigest()
 
 

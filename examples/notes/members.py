@@ -1,4 +1,4 @@
-"""Who is asking: logins in the session, and the middleware that lets only members pass."""
+"""Logins in the session, and the middleware that requires one."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def members_only(request: Request, call_next: Callable[[Request], Response]) -> 
         query = f"?{request.query_string}" if request.query_string else ""
         return redirect(request.url_for("login", next=request.root_path + request.path + query))
     response = call_next(request)
-    # The Back button must not show after a logout what only a member may see.
+    # After a logout, the Back button must not show pages of members.
     response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -1,4 +1,4 @@
-"""The notes as pages: list and search, read, write, remove; attachments up and down."""
+"""The notes as pages: list, search, read, write, delete; upload and download of attachments."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def add_attachment(request: Request, note_id: int) -> HandlerResult:
 @pages.get("/<int:note_id>/attachments/<int:attachment_id>", name="attachment")
 def download(request: Request, note_id: int, attachment_id: int) -> HandlerResult:
     attachment = _own_attachment(request, note_id, attachment_id)
-    # Never shown, always saved: a page that somebody uploads must not run in the name of this site.
+    # Always a download, never shown inline: an uploaded page must not run with the origin of this site.
     return FileResponse(
         database(request).path(attachment),
         media_type="application/octet-stream",

@@ -1,4 +1,4 @@
-"""Passwords are kept as scrypt hashes (RFC 7914), each with its parameters and a salt of its own."""
+"""Stores passwords as scrypt hashes (RFC 7914), each with its parameters and a random salt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hmac
 import secrets
 
 COST, BLOCK, LANES = 2**14, 8, 5
-"""16 MiB and some tenths of a second for each try, which is what OWASP asks for at the least."""
+"""16 MiB and some tenths of a second for each attempt, the minimum that OWASP recommends."""
 
 
 def hash_password(password: str) -> str:

@@ -1,4 +1,4 @@
-"""The templates, and what all of them may use."""
+"""The templates, and the values that all of them can use."""
 
 from __future__ import annotations
 

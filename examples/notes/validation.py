@@ -1,4 +1,4 @@
-"""What users may send. A check gives a message for each field that needs another value, and nothing if all is well."""
+"""Validates input of users. A check returns a message for each invalid field, and nothing for valid input."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def look_at_chat(command: Command) -> None:
                 heard += [await second.recv(), await first.recv()]
             return [*heard, await first.recv()]
 
-    came, left, said = "* somebody came in ({} here)", "* somebody left ({} here)", "Hello, <first>!"
+    came, left, said = "* a guest joined ({} here)", "* a guest left ({} here)", "Hello, <first>!"
     assert asyncio.run(talk()) == [came.format(1), came.format(2), came.format(2), said, said, left.format(1)]
 
 

@@ -36,14 +36,14 @@ def test_chat_tells_every_window_what_is_said_in_one(context: Any) -> None:
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.goto(command.address)
             # In this order, so that everybody hears of the second.
-            page.get_by_text("* somebody came in").first.wait_for()
+            page.get_by_text("* a guest joined").first.wait_for()
         first.get_by_placeholder("Say something").fill("Hello, <b>second</b> window! 👋")
         first.keyboard.press("Enter")
         for page in (first, second):
             page.get_by_text("Hello, <b>second</b> window! 👋").wait_for()
         keep(second, "chat")
         second.close()
-        first.get_by_text("* somebody left (1 here)").wait_for()
+        first.get_by_text("* a guest left (1 here)").wait_for()
         # A server that stops says so: going away (RFC 6455 §7.4.1).
         command.stop()
         first.get_by_text("(closed: 1001").wait_for()

@@ -134,7 +134,7 @@ class WSGIApplication(Routes):
 
         Raises:
             RuntimeError: that server is not installed.
-            SystemExit: the server cannot start; a line in the log says why.
+            SystemExit: the server cannot start; the reason is logged.
         """
         try:
             # By name: the application does not depend on the server, and runs on any.

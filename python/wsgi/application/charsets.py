@@ -6,7 +6,7 @@ from wsgi.application.errors import UnsupportedMediaType
 
 __all__ = ["codec_of"]
 
-# Python knows many more; some of them take quadratic time, and it keeps every unknown name for ever.
+# Python has many more; some take quadratic time, and it caches unknown names without bound.
 _CODECS = {
     "utf-8": "utf-8",
     "utf8": "utf-8",

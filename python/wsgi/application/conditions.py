@@ -56,7 +56,7 @@ def if_range(environ: dict[str, Any], etag: str | None, changed: str | None) -> 
     if value.startswith(('"', "W/")):
         return bool(value == etag and not value.startswith("W/"))
     moment = parse_http_date(changed) if changed else None
-    # RFC 9110 §8.8.2.2: a date tells two versions apart only once its second is over.
+    # RFC 9110 §8.8.2.2: a date distinguishes two versions only after its second is over.
     return moment is not None and parse_http_date(value) == moment and moment + 1 <= time.time()
 
 
@@ -85,6 +85,6 @@ def wanted_range(field: str, size: int) -> tuple[int, int] | None:
 
 
 def _number(digits: str) -> int:
-    # No file has more bytes than 19 digits can say, and int() refuses thousands of them.
+    # No file size has more than 19 digits, and int() refuses thousands of digits.
     digits = digits.lstrip("0")
     return int(digits or "0") if len(digits) < 20 else 10**19

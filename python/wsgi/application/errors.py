@@ -234,7 +234,7 @@ class _Later(_StatusError):
 
 
 class TooManyRequests(_Later):
-    """429: slower, please; `retry_after` says when, in seconds (RFC 6585 §4)."""
+    """429: too many requests; `retry_after` is in seconds (RFC 6585 §4)."""
 
     status = 429
 
@@ -246,7 +246,7 @@ class InternalServerError(_StatusError):
 
 
 class ServiceUnavailable(_Later):
-    """503: not now; `retry_after` says when, in seconds."""
+    """503: temporarily unavailable; `retry_after` is in seconds."""
 
     status = 503
 

@@ -21,9 +21,9 @@ class ServerSentEvent:
     """One event of an event stream (WHATWG HTML §9.2).
 
     Parameters:
-        data: text, or anything that JSON can say; None for an event that only sets `id` or `retry`, or a comment.
+        data: text, or a JSON value; None for an event that only sets `id` or `retry`, or a comment.
         event: its type; clients take `message` for None.
-        id: what a client that comes back says it has seen (`Last-Event-ID`).
+        id: sent back by a client that reconnects (`Last-Event-ID`).
         retry: milliseconds until a client that lost its connection comes back.
         comment: read by no client; keeps proxies from closing a silent stream.
 
@@ -63,7 +63,7 @@ class EventStreamResponse(StreamingResponse):
     """Server-sent events (WHATWG HTML §9.2).
 
     Parameters:
-        events: `ServerSentEvent`s, or the data of one each: text, or what JSON can say.
+        events: `ServerSentEvent`s, or the data of one each: text, or a JSON value.
         status: default 200.
         headers: further fields.
     """

@@ -1,7 +1,7 @@
 """Files as responses, whole or in part.
 
 A `FileResponse` holds no descriptor until it is sent: what middleware replaces or drops leaks nothing. The file is
-opened once, and what is said about it (length, validators) is read from that descriptor.
+opened once, and its metadata (length, validators) is read from that descriptor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O
 # No such file, whichever way the system puts it.
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO})
 
-# RFC 9110 §15.4.5: a 304 says nothing about the content that the client has, beyond what keeps a cache right.
+# RFC 9110 §15.4.5: a 304 has only the fields that caches need.
 _NOT_IN_304 = frozenset(
     {
         *("accept-ranges", "content-disposition", "content-encoding", "content-language", "content-length"),
@@ -44,7 +44,7 @@ _OF_THE_FILE = _NOT_IN_304 | {"cache-control", "content-location", "etag", "expi
 
 
 class FileResponse(Response):
-    """A file, whole or the range a client asks for; 304 to those who have it already.
+    """A file, complete or the requested range; 304 if the client has the current version.
 
     From a path it has `Last-Modified`, a strong `ETag` (of modification time, size and inode), ranges, and leaves by
     `wsgi.file_wrapper` where the server has one, so that it can be sent by the kernel. Conditions and ranges are for
@@ -56,11 +56,11 @@ class FileResponse(Response):
             validators but those among `headers`.
         status: 200 to 599; default 200.
         headers: further fields; they go before those that are made here.
-        media_type: default: what the ending of the file's name says, else `application/octet-stream`. Text gets
+        media_type: default: by the extension of the file's name, else `application/octet-stream`. Text gets
             `charset=utf-8` unless another charset is given. Compressed files are what they are: `application/gzip`.
         filename: the name for saving it (RFC 6266); default: that of the path, and none in `inline` responses.
-        inline: shown by the browser (default), or, if False, offered for saving. Say False for what users uploaded.
-        max_age: seconds for which it may be used without asking again, for `Cache-Control`; default: not said.
+        inline: True (default) lets the browser show the file, False offers to save it. Use False for uploaded files.
+        max_age: seconds for which it may be used without asking again, for `Cache-Control`; default: not sent.
         etag: whether an `ETag` is made; without it, servers that share no disk agree on what is unchanged.
 
     Raises:
@@ -111,7 +111,7 @@ class FileResponse(Response):
         self.headers.setdefault("X-Content-Type-Options", "nosniff")
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Sends the file, or says why not (PEP 3333).
+        """Sends the file, or an error response (PEP 3333).
 
         Raises:
             NotFound: it vanished since this response was made; nothing has been sent then.
@@ -199,7 +199,7 @@ class _Content:
         self.size = size
         self.etag: str | None = None
         self.changed: str | None = None
-        # Whether its descriptor stands where it is read, so that the kernel may send it.
+        # Whether the descriptor is at the position of the next read, so that the kernel may send the file.
         self._raw = raw
 
     @classmethod
@@ -212,7 +212,7 @@ class _Content:
         try:
             facts = os.fstat(descriptor)
             _check_regular(facts)
-            # Without a buffer: where it is read is where the descriptor stands.
+            # Without a buffer, the position of the file is that of the descriptor.
             content = cls(io.FileIO(descriptor, "rb"), facts.st_size, raw=True)
         except BaseException:
             os.close(descriptor)
@@ -228,7 +228,7 @@ class _Content:
         """Takes a file that is open already."""
         assert file is not None
         try:
-            # Not every file that can seek says so, or what `seek` led to.
+            # Not all seekable files implement `seekable`, or return the position from `seek`.
             file.seek(0, os.SEEK_END)
             size: int | None = file.tell()
             file.seek(0)
@@ -318,7 +318,7 @@ def _content_disposition(kind: str, filename: str) -> str:
     name = re.sub(r"[/\\]", "_", name)
     if not name:
         return kind
-    # Appendix D: what clients read in different ways stands in the second form only.
+    # Appendix D: characters that clients parse differently are only in the second form.
     plain = re.sub(r'[^\x20-\x7e]|["%]', "_", name)
     value = f'{kind}; filename="{plain}"'
     return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='', errors='replace')}"

@@ -32,7 +32,7 @@ MULTIPART = "multipart/form-data"
 # RFC 2046 §5.1.1.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]").fullmatch
 
-# RFC 7578 §4.8 knows three fields of a part; some clients send a few more. A field holds a name or a file name.
+# RFC 7578 §4.8 defines three fields of a part; some clients send a few more. A field has a name or a file name.
 _PART_FIELDS = 8
 _PART_FIELD_SIZE = 4096
 # Each field of a part has one parameter or two; a file name may hold semicolons of its own.
@@ -71,7 +71,7 @@ def read_form(
     Raises:
         UnsupportedMediaType: no form, or in a character encoding that is none of UTF-8, ASCII and Latin-1.
         BadRequest: a malformed or truncated form.
-        ContentTooLarge: a limit was passed; the detail says which.
+        ContentTooLarge: a limit is exceeded; the detail names it.
     """
     media_type, options = parse_options(content_type)
     if media_type == URLENCODED:
@@ -299,7 +299,7 @@ class _Multipart:
         """The text of the form."""
         codec = self.codec
         for part in self.texts:
-            # RFC 7578 §4.6: the encoding of every part that does not say its own.
+            # RFC 7578 §4.6: the encoding of parts without one of their own.
             if part.name == "_charset_":
                 codec = _codec(_decoded(part.pieces[0], "ascii", "the field '_charset_'"))
                 break

@@ -118,11 +118,11 @@ class Routes:
 
         Parameters:
             prefix: the path above them, for example `/static`.
-            directory: where they lie; a relative path counts from the working directory, so that programs want
+            directory: their directory; a relative path is relative to the working directory, so use
                 `Path(__file__).parent / "static"`.
             name: for `url_for`; default: the prefix without its slashes.
             max_age: seconds that clients may keep a file without asking.
-            index: the file that stands for a directory, for example `index.html`.
+            index: the file served for a directory, for example `index.html`.
 
         Raises:
             RouteError: as for `route`.
@@ -159,8 +159,8 @@ class Routes:
         """Declares a middleware: `function(request, call_next)`, which calls `call_next(request)` for the response.
 
         The first to be declared is the outermost. `call_next` never raises: an error inside is a response by then, with
-        the exception as its `error`. What goes wrong when a response begins to be sent, such as a file that is gone by
-        then, comes too late for middleware.
+        the exception as its `error`. Middleware does not see errors at the start of sending, such as a
+        deleted file.
         """
         self.add_middleware(function)
         return function
@@ -224,7 +224,7 @@ class Routes:
         """Takes in the routes of a group, those that it gets later included.
 
         Raises:
-            RouteError: one of its routes cannot stand here.
+            RouteError: one of its routes is in conflict with another.
         """
         self._refuse_when_serving()
         if not isinstance(group, Group):
@@ -311,7 +311,7 @@ class Group(Routes):
 
     def _declare(self, declaration: Declaration) -> None:
         if declaration.methods is not None:
-            # Refused here already, though only the application knows what its kinds of parameters are.
+            # Checked here already, as far as possible without the converters of the application.
             path, target, methods = self.prefix + declaration.path, declaration.target, declaration.methods
             Route(path, target, methods, declaration.name, declaration.origin, (), None)
         for parent in self._including:

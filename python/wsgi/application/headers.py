@@ -50,7 +50,7 @@ _WEIGHT = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)").fullmatch
 
 
 class Headers:
-    """The fields of a response, in their order; names compare without case, and one may stand several times.
+    """The fields of a response, in their order; names are case-insensitive, and may occur several times.
 
     Not thread-safe; a response belongs to one thread.
 
@@ -99,7 +99,7 @@ class Headers:
         return found
 
     def update(self, fields: HeadersLike) -> None:
-        """Replaces the fields of the names given; a name that stands several times keeps all its new values."""
+        """Replaces the fields of the given names; a name given several times gets all its new values."""
         checked = [_checked(name, value) for name, value in _pairs(fields)]
         for name, _ in checked:
             self.discard(name)

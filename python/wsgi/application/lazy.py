@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class lazy(Generic[T]):
-    """`functools.cached_property` without its lock (gone in Python 3.12): a request belongs to one thread."""
+    """`functools.cached_property` without its lock (removed in Python 3.12): a request belongs to one thread."""
 
     def __init__(self, function: Callable[[Any], T]) -> None:
         self.function = function

@@ -63,7 +63,7 @@ _MEDIA_TYPES = {
 
 @functools.cache
 def _other_media_types() -> dict[str, str]:
-    # Its own object: the module's functions take a name for a URL, and mix in what the system's files say.
+    # An object of its own: the module's functions parse names as URLs, and add the types of the system's files.
     import mimetypes
 
     known = mimetypes.MimeTypes()
@@ -71,6 +71,6 @@ def _other_media_types() -> dict[str, str]:
 
 
 def media_type_of(name: str) -> str:
-    """What the ending of a file name says."""
+    """The media type of a file name by its extension."""
     ending = os.path.splitext(name)[1].lower()
     return _MEDIA_TYPES.get(ending) or _other_media_types().get(ending) or "application/octet-stream"

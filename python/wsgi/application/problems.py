@@ -28,7 +28,7 @@ def error_response(request: Request, error: HTTPError) -> Response:
     """The response for an error that no handler of the application answers, in the form that the client prefers.
 
     Parameters:
-        request: says what the client accepts: JSON (or it sent JSON), HTML if it asks for it by name, else text.
+        request: for the format: JSON if the client accepts or sent JSON, HTML if it asks for HTML by name, else text.
         error: what went wrong; its detail is shown.
     """
     response: Response

@@ -104,7 +104,7 @@ class Request:
         self.app = app
 
     parameters: Mapping[str, Any] = _NO_PARAMETERS
-    """What the path's parameters stand for."""
+    """The values of the path parameters, by name."""
 
     other_routes: Mapping[str, Route] = {}
     """Where no route was found: those of the path for other methods."""
@@ -141,7 +141,7 @@ class Request:
     def host(self) -> str:
         """Host and port as the client named them; the port only where it is not the scheme's own.
 
-        The client chose it: where it matters, compare it with the names you know.
+        The client chooses it: compare it with your own names where that matters.
 
         Raises:
             BadRequest: it is no host.
@@ -161,7 +161,7 @@ class Request:
 
     @property
     def url(self) -> str:
-        """The whole URL, as far as a server knows it."""
+        """The complete URL, as far as it is sent to a server."""
         query = f"?{self.query_string}" if self.query_string else ""
         return f"{self.base_url}{_encoded_path(self.path)}{query}"
 
@@ -196,7 +196,7 @@ class Request:
         return Client(host, int(port) if port.isdecimal() else None) if host else None
 
     def is_disconnected(self) -> bool:
-        """Whether the client is known to have gone, on servers that tell; False on others."""
+        """Whether the client has disconnected, on servers that report it; False on others."""
         ask = self.environ.get("wsgi.client_disconnected") or self.environ.get("waitress.client_disconnected")
         return bool(ask and ask())
 
@@ -300,7 +300,7 @@ class Request:
 
     @property
     def is_json(self) -> bool:
-        """Whether the body says that it is JSON (RFC 8259, RFC 6839 §3.1)."""
+        """Whether the media type of the body is JSON (RFC 8259, RFC 6839 §3.1)."""
         media_type = self.media_type
         return media_type == "application/json" or media_type.endswith("+json")
 
@@ -308,7 +308,7 @@ class Request:
         """The body's JSON.
 
         Raises:
-            UnsupportedMediaType: `Content-Type` says that it is something else.
+            UnsupportedMediaType: `Content-Type` is not JSON.
             BadRequest: it is not JSON, with the place where it ceases to be.
         """
         if not self.is_json:
@@ -429,12 +429,12 @@ class Request:
         self.keep(_Callback(callback))
 
     def enter_context(self, manager: AbstractContextManager[T]) -> T:
-        """Enters a context manager, which is left as `on_close` says, and gives what it gives.
+        """Enters a context manager, and returns its value; it is exited when `on_close` callbacks run.
 
             database = request.enter_context(closing(connect()))
 
-        On leaving it is given the exception that the response answers, or that its stream ended with, if there is one;
-        it cannot suppress that.
+        On exit it gets the exception that the response answers, or that its stream ended with, if there is one; it
+        cannot suppress that.
 
         Parameters:
             manager: as for `with`.
@@ -509,8 +509,8 @@ def _parse_query(query: str, limit: int) -> list[tuple[str, str]]:
 
 
 def _refuse_constant(name: str) -> None:
-    # RFC 8259 §6: numbers that are none cannot stand in JSON, though Python's reader would take them.
-    raise ValueError(f"{name} is not a value of JSON")
+    # RFC 8259 §6: JSON has no NaN and Infinity, though Python's parser accepts them.
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _finite(text: str) -> float:

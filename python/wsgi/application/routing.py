@@ -37,7 +37,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-# RFC 3986 §3.3: what may stand as it is in a segment, and in a path.
+# RFC 3986 §3.3: characters allowed unescaped in a segment, and in a path.
 SEGMENT_CHARACTERS = ":@!$&'()*+,;=~"
 PATH_CHARACTERS = f"/{SEGMENT_CHARACTERS}"
 
@@ -72,14 +72,14 @@ class Converter(Generic[T]):
         """`parse` for what matches the pattern.
 
         Raises:
-            ValueError: it does not, or stands for no value.
+            ValueError: it does not match, or has no value.
         """
         if not self.matcher.fullmatch(text):
             raise ValueError(text)
         return self.parse(text)
 
     def parse(self, text: str) -> T:
-        """The value that a text stands for; default: the text itself.
+        """Converts text of a path to a value; default: the text itself.
 
         Raises:
             ValueError: none; another route may take it.
@@ -87,7 +87,7 @@ class Converter(Generic[T]):
         return text  # type: ignore[return-value]
 
     def format(self, value: T) -> str:
-        """The text that stands for a value.
+        """Converts a value to text of a path.
 
         Raises:
             ValueError: the value has no text of this kind.
@@ -169,7 +169,7 @@ class Parameter(NamedTuple):
 
 
 Segment = list[str | Parameter]
-"""Text and parameters that stand beside each other between two slashes; only text: `[""]` or `["users"]`."""
+"""The text and parameters between two slashes; only text: `[""]` or `["users"]`."""
 
 # Text may be cut between parameters in many ways, and a client can make all of them fail: with these bounds that takes
 # some tens of milliseconds at worst.
@@ -341,7 +341,7 @@ def mistaken_call(function: object, given: str, /, *arguments: Any, **options: A
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        # Some callables made in C do not say what they take.
+        # Some callables in C have no signature.
         return ""
     try:
         signature.bind(*arguments, **options)
@@ -363,7 +363,7 @@ class _Node:
         self.routes: dict[str, Route] = {}
 
 
-# Narrower kinds first; kinds that an application made stand between the narrow ones and text.
+# Narrower kinds first; those of an application are between the narrow ones and text.
 _BREADTH = {UUIDConverter: 0, IntConverter: 1, FloatConverter: 2, StringConverter: 4}
 
 
@@ -410,7 +410,7 @@ class Router:
         for method in route.methods:
             node.routes[method] = route
         if "GET" in route.methods:
-            # RFC 9110 §9.3.2: HEAD is GET without the content, unless a route says otherwise.
+            # RFC 9110 §9.3.2: HEAD is GET without the content, unless there is a route for HEAD.
             node.routes.setdefault("HEAD", route)
         if not route.names:
             self._literal[route.path] = node.routes
@@ -514,7 +514,7 @@ def _find(
 
 
 def _branch(branches: list[tuple[Converter[Any], _Node]], converter: Converter[Any]) -> _Node:
-    """The node behind a parameter of this kind, which stands in its place among the kinds."""
+    """The node of a parameter of this kind, inserted in the order of the kinds."""
     for other, node in branches:
         if type(other) is type(converter):
             return node

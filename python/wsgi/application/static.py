@@ -29,8 +29,8 @@ class StaticFiles:
 
     Parameters:
         directory: the directory; it is looked up once.
-        max_age: seconds for which clients may use a file without asking again; default: not said.
-        index: the name of the file that stands for its directory, such as `index.html`; default: directories are not
+        max_age: seconds for which clients may use a file without asking again; default: no such limit is sent.
+        index: the name of the file served for its directory, such as `index.html`; default: directories are not
             served.
 
     Raises:

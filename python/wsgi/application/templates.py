@@ -27,9 +27,9 @@ class Templates:
 
     Values are escaped in templates whose names have `.html`, `.htm`, `.xhtml`, `.xml` or `.svg` in them (also
     `page.html.j2`). A variable that was not given is an error and not nothing; where it may be missing, a template
-    asks `{% if name is defined %}` or says `{{ name | default("…") }}`.
+    uses `{% if name is defined %}` or `{{ name | default("…") }}`.
 
-    Templates know `url_for(name, **parameters)`, and, for responses, `request` and `csrf_token()`. More, such as
+    Templates can use `url_for(name, **parameters)`, and, for responses, `request` and `csrf_token()`. More, such as
     filters, can be added to `environment`, the `jinja2.Environment`.
 
     Thread-safe, once `environment` is set up.
@@ -38,7 +38,7 @@ class Templates:
         directory: where the templates are; several are searched in their order.
         app: the application whose routes `url_for` names outside of a request. If it is in debug mode, changed
             templates are read again; without an application they always are.
-        globals: what every template shall know.
+        globals: values for all templates.
 
     Raises:
         ImportError: Jinja is not installed.
@@ -92,7 +92,7 @@ class Templates:
         """A page for a request.
 
         Parameters:
-            request: the request, which the template knows as `request`.
+            request: the request, available as `request`.
             name: the template.
             context: its variables.
             status: 200 to 599; default 200.

@@ -25,7 +25,7 @@ _NAME_SIZE = 255
 class Spool:
     """The content of all files of a form, one behind the other; in memory first, then in an unlinked file.
 
-    Thread-safe for readers: each says where it reads.
+    Thread-safe for readers: each passes its position.
     """
 
     def __init__(self, limit: int) -> None:
@@ -83,7 +83,7 @@ class Window(io.RawIOBase):
         spool.open_window()
 
     def readable(self) -> bool:
-        """As `io.IOBase` says, and so are the following."""
+        """As in `io.IOBase`, like the following methods."""
         return True
 
     def seekable(self) -> bool:
@@ -139,7 +139,7 @@ class UploadedFile:
     """As the client sent it, "" if it sent none. Never a path to trust: see `safe_filename`."""
 
     media_type: str
-    """What the client says it is, in lower case and without parameters; "" if it says nothing."""
+    """The media type sent by the client, in lower case without parameters; "" if there is none."""
 
     headers: Headers
     """The header fields of its part; what is beyond ASCII is as in all of HTTP, one character for each byte."""

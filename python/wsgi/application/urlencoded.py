@@ -16,7 +16,7 @@ __all__ = ["encoder", "split_pairs"]
 _UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# A sign that begins no escape stands for itself; clients that forget to escape send a few, and each costs time.
+# A percent sign without an escape is kept; clients that forget to escape send a few, and each costs time.
 _MOST_STRAY_PERCENTS = 1000
 
 

@@ -32,7 +32,7 @@ def traceback_page(error: BaseException, request: Request) -> Response:
     """A response that shows an error with its tracebacks, sources, local variables and the request.
 
     What is secret by its name (passwords, tokens, keys, cookies, sessions, authorization) is left out, and so are
-    these values where they stand under other names. It is HTML for clients that ask for HTML, and text for others.
+    these values under other names. It is HTML for clients that ask for HTML, and text for others.
     Never raises.
 
     Parameters:

@@ -27,20 +27,20 @@ _LONGEST_REPORT = 200_000  # characters, the last ones
 
 
 def report(error: BaseException, request: Request, redactor: Redactor) -> str:
-    """What is to say as text; of a deep traceback, the innermost calls."""
+    """The report as text; of a deep traceback, the innermost calls."""
     lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-MOST_CALLS)
-    # Source lines name what they handle, messages say it.
+    # Source lines have the names of values, messages may have the values.
     shown = (redactor.text(line) if _is_call(line) else redactor.data(line) for line in lines)
     return f"{request.method} {_path(request, redactor)}\n\n{''.join(shown)[-_LONGEST_REPORT:]}"
 
 
 def _is_call(line: str) -> bool:
-    # In an exception group bars stand before it.
+    # In an exception group, bars precede it.
     return line.lstrip(" |").startswith("File ")
 
 
 def page(error: BaseException, request: Request, redactor: Redactor) -> str:
-    """What is to say as HTML that needs nothing beside itself."""
+    """The report as self-contained HTML."""
     name, path = escape(type(error).__qualname__), escape(_path(request, redactor))
     route = f" · route <b>{escape(request.route)}</b>" if request.route else ""
     return "".join(
@@ -83,7 +83,7 @@ def _heading(error: BaseException, redactor: Redactor, level: int) -> str:
     name = (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
-    # The interpreter's own way also knows the place of a SyntaxError, notes, and messages that cannot be made.
+    # The interpreter's formatting includes the location of a SyntaxError and notes, and handles messages that raise.
     message = "".join(traceback.format_exception_only(kind, error)).strip()
     message = message.removeprefix(name).removeprefix(":").strip()
     # Cut after the secrets are out, for half a secret is not known as one.
@@ -160,7 +160,7 @@ def _source(trace: TracebackType, redactor: Redactor) -> str:
 
 
 def _columns(trace: TracebackType, line: str) -> tuple[int, int]:
-    """Where in its line the expression stands that was evaluated (PEP 657, from Python 3.11)."""
+    """The columns of the evaluated expression in its line (PEP 657, from Python 3.11)."""
     indent = len(line) - len(line.lstrip())
     code = trace.tb_frame.f_code
     positions = getattr(code, "co_positions", None)
@@ -175,7 +175,7 @@ def _columns(trace: TracebackType, line: str) -> tuple[int, int]:
 
 
 def _locals(trace: TracebackType, redactor: Redactor, *, is_open: bool) -> str:
-    # What a module or a template knows beside its data would hide the data.
+    # The other names of a module or a template would hide its data.
     names = [
         name
         for name, value in trace.tb_frame.f_locals.items()

@@ -1,4 +1,4 @@
-"""What a page for developers may show of values: short, never failing, and without secrets as far as names tell."""
+"""Formats values for the debug page: short, without raising, and without values whose names mark them as secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST = 1000  # characters of one value
 _READ = 4 * _LONGEST  # what is looked at: secrets are taken out before the rest is cut
 _MOST = 20  # members of a container
 _DEEPEST = 3  # containers inside one another
-_SHORTEST_SECRET = 6  # characters; something shorter would stand in every second word
+_SHORTEST_SECRET = 6  # characters; shorter text is part of many words
 
 _PAIR = re.compile(
     # `password='x'`, `"token": "x"`, `('Cookie', 'x')`, `secret=x&`
@@ -36,7 +36,7 @@ is_sensitive: Callable[[str], object] = re.compile(_SENSITIVE, re.IGNORECASE).se
 """Whether something of this name may be a secret."""
 
 is_surely_secret: Callable[[str], object] = re.compile(_SURE, re.IGNORECASE).search
-"""Whether something of this name is a secret wherever it stands; `key` alone may be that of a dictionary."""
+"""Whether a value of this name is a secret in any context; `key` alone may be that of a dictionary."""
 
 
 class Redactor:
@@ -59,7 +59,7 @@ class Redactor:
         return text if self._secrets is None else self._secrets.sub(REDACTED, text)
 
     def data(self, text: str) -> str:
-        """Text without the secrets that are known, and without what stands in it as `password=…`."""
+        """Text without known secrets, and without the values of `password=…` and the like."""
         return _PAIR.sub(rf"\1{REDACTED}", self.text(text))
 
     def value(self, name: str, value: object) -> str:

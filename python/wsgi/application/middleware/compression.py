@@ -35,7 +35,7 @@ class GzipMiddleware:
     streams, files (FileResponse), and media types that are compressed themselves. A strong ETag becomes weak, since
     the bytes are no longer those it stood for. Pieces of a streaming response leave compressed, but not withheld.
 
-    A page that shows what a request said beside a secret should not be compressed, because its size reveals the
+    A page that shows data of the request beside a secret should not be compressed, because its size reveals the
     secret (BREACH); `csrf_token` masks its own.
 
     Parameters:
@@ -60,7 +60,7 @@ class GzipMiddleware:
         response = call_next(request)
         if not self._is_compressible(response):
             return response
-        # Also on the uncompressed variant: a cache has to know that there are two.
+        # Also on the uncompressed variant, so that caches distinguish both.
         response.headers.vary("Accept-Encoding")
         if request.accepts_encoding("gzip", "identity") == "gzip":
             self._compress(response, has_content=request.method != "HEAD")

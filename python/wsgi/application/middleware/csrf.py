@@ -42,19 +42,19 @@ def csrf_token(request: Request) -> str:
 class CSRFMiddleware:
     """Refuses requests that change something unless the application's own pages made them.
 
-    Safe methods pass. Any other request has to come from the same origin, by what the browser says in
+    Safe methods pass. Any other request has to come from the same origin, as the browser states it in
     `Sec-Fetch-Site` or else in `Origin`. One that a plain form could have sent (form encodings, text/plain, no body's
     type at all) needs the token of the session, too: in the field `csrf_token` or in `X-CSRF-Token`. Others, such as
     JSON, cannot cross origins without a preflight, so the first check is enough. Clients that are no browsers and
     send JSON pass.
 
-    Stands inside SessionMiddleware. Looking for the field reads the form, so that handlers that stream an upload and
+    Must be inside SessionMiddleware. Looking for the field reads the form, so that handlers that stream an upload and
     mounted applications find nothing left: their clients send the token in the header, or they are exempt.
 
     Parameters:
         trusted_origins: other origins whose pages may send requests, such as `https://admin.example`. Their forms need
             the token all the same.
-        exempt: tells for a request whether it needs no protection, such as webhooks that carry their own signature.
+        exempt: called with a request; True disables the check for it, for example for webhooks with a signature.
     """
 
     def __init__(self, *, trusted_origins: Iterable[str] = (), exempt: Callable[[Request], bool] | None = None) -> None:
@@ -81,7 +81,7 @@ class CSRFMiddleware:
         if site is not None:
             same = site in ("same-origin", "none")
         else:
-            # The host alone: behind a proxy that does TLS, the scheme here may not be the one the browser knows.
+            # The host alone: behind a proxy that terminates TLS, the scheme may differ from that of the browser.
             same = origin is None or origin.partition("://")[2] == request.host
         if not same:
             raise Forbidden("this request came from another site")

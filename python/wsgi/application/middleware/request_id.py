@@ -21,7 +21,7 @@ class RequestIDMiddleware:
     Parameters:
         header: the field that carries it.
         trust: takes the identifier that the request brings if it is one (1 to 128 letters, digits and `._~+/=:@-`).
-            Right behind a proxy that sets it; elsewhere clients choose what stands in your logs.
+            Use it only behind a proxy that sets it; otherwise clients choose the ids in your logs.
     """
 
     def __init__(self, *, header: str = "X-Request-ID", trust: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Fields that tell browsers to be careful."""
+"""Response fields that enable protections of browsers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SecurityHeadersMiddleware:
     Parameters:
         content_security_policy: what a page may load (CSP Level 3). The default allows what comes from the same
             origin, and so neither inline scripts nor inline styles.
-        frame_options: who may frame a page: "DENY", "SAMEORIGIN" or None (RFC 7034).
+        frame_options: which sites may show a page in a frame: "DENY", "SAMEORIGIN" or None (RFC 7034).
         referrer_policy: what other sites learn about the page a visitor comes from.
         opener_policy: `Cross-Origin-Opener-Policy`: what windows of other origins can reach. Sign-in by a pop-up of
             another site needs "same-origin-allow-popups".

@@ -76,9 +76,9 @@ class SessionMiddleware:
         self.http_only = http_only
 
     def __call__(self, request: Request, call_next: CallNext) -> Response:
-        """Answers with what comes after, and the cookie if the session was changed."""
+        """Adds the session to the request, and the cookie to the response if the session was changed."""
         cookie = request.cookies.get(self.cookie, "")
-        # The session does not know the request: they would hold each other until the collector comes, body and all.
+        # The session has no reference to the request: a cycle would keep both until a garbage collection.
         session = request.session = Session(lambda: self._load(cookie))
         response = call_next(request)
         if session.accessed:
@@ -93,8 +93,8 @@ class SessionMiddleware:
         try:
             values = self._serializer.loads(cookie, max_age=self.max_age)
         except BadData as error:
-            # itsdangerous keeps errors in locals of their own frames, which would hold the request until the collector
-            # comes.
+            # itsdangerous stores errors in locals of their own frames: a cycle that would keep the request until a
+            # garbage collection.
             traceback.clear_frames(error.__traceback__)
             return None
         return values if isinstance(values, dict) else None
@@ -103,7 +103,7 @@ class SessionMiddleware:
         try:
             value = str(self._serializer.dumps(dict(session))) if session else ""
         except (TypeError, ValueError) as error:
-            raise TypeError(f"a session holds what JSON can hold: {error}") from error
+            raise TypeError(f"a session can only store JSON values: {error}") from error
         response.set_cookie(
             self.cookie,
             value,

@@ -15,14 +15,14 @@ logger = logging.getLogger("wsgi.application")
 
 
 class TimingMiddleware:
-    """Measures each request, tells the client, and logs the slow ones.
+    """Measures each request, sends the duration to the client, and logs slow ones.
 
     The time is that until the response is there, with what stands between: other middleware and the handler. The body
     of a streaming response comes after it.
 
     Parameters:
         header: the field that gets `app;dur=12.3`, in milliseconds (W3C Server Timing); browsers show it. None: no
-            field, for those who would not have strangers know.
+            field, so that clients do not learn the duration.
         log_slower_than: seconds from which on a request is logged as a warning to `wsgi.application`; None: never.
     """
 

@@ -25,7 +25,7 @@ def pairs(values: Fields) -> list[tuple[str, Any]]:
 
 
 def encoded(json: Any, data: bytes | str | Fields | None, files: Files | None) -> tuple[bytes, str]:
-    """The body, and its media type, which is empty if the test has to say it."""
+    """The body, and its media type, which is empty if the test has to set it."""
     if json is not None and (data is not None or files is not None):
         raise ValueError("a request has one body: give json, or data and files")
     if json is not None:

@@ -52,7 +52,7 @@ class TestResponse:
         return self.body.decode(parse_options(self.headers.get("Content-Type") or "")[1].get("charset", "utf-8"))
 
     def json(self) -> Any:
-        """What the content says as JSON."""
+        """The content, parsed as JSON."""
         return json_module.loads(self.body)
 
     def __repr__(self) -> str:

@@ -53,7 +53,7 @@ class CookieJar(MutableMapping[str, str]):
         return "; ".join(f"{key.name}={self._values[key]}" for key in keys)
 
     def store(self, field: str, host: str, path: str) -> None:
-        """Takes what a `Set-Cookie` field says (RFC 6265 §5.3); one that has expired goes.
+        """Stores the cookie of a `Set-Cookie` field (RFC 6265 §5.3); an expired one is removed.
 
         `Secure` is passed over, so that tests need no https.
         """
