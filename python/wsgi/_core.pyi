@@ -1,4 +1,4 @@
-"""The Rust core. `wsgi.server` is its public face; nothing here is meant to be imported by programs."""
+"""The Rust core. Programs use `wsgi.server`; nothing here is public."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -20,18 +20,18 @@ __all__ = [
 ]
 
 def access_log_directives() -> list[tuple[str, str]]:
-    """What the option `access_log_format` may hold: each directive, and what it stands for in a line."""
+    """The directives of the option `access_log_format`, each with its description."""
 
 def forked() -> None:
-    """Tells the core, in the child, that the process was forked (`os.register_at_fork`): what comes back from the
-    application there is ended."""
+    """Tells the core in a child process that the process was forked (`os.register_at_fork`): requests that return from
+    the application there are ended."""
 
 @final
 class Server:
-    """Listening sockets and options. Stays bound while runs come and go.
+    """Listening sockets and options. Stays bound between runs.
 
     Parameters:
-        settings: every option; `addresses`, the limits, the times (seconds) and the access log are read.
+        settings: the options; `addresses`, the limits, the times (seconds) and the access log are read.
 
     Raises:
         BindError: an address cannot be listened on; nothing stays open.
@@ -44,14 +44,14 @@ class Server:
     def __new__(cls, settings: Settings, /) -> Server: ...
     @property
     def places(self) -> list[tuple[str, int] | str]:
-        """Where the server really listens: `(host, port)` for IP, a path or `@name` for Unix sockets."""
+        """The bound addresses: `(host, port)` for IP, a path or `@name` for Unix sockets."""
 
     @property
     def addresses(self) -> list[str]:
         """The same as URLs: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/run/app.sock`."""
 
     def filenos(self) -> list[int]:
-        """The listening descriptors. They stay the server's."""
+        """The listening descriptors. The server keeps their ownership."""
 
     def start(
         self,
@@ -66,7 +66,7 @@ class Server:
 
         Parameters:
             app: a WSGI application, or an ASGI 3 one if the run is `external_loop`.
-            environs: what every environ of a listener begins with, one for each of `places`.
+            environs: the shared part of the environ of each listener, in the order of `places`.
             shards: how many pollers share the connections; each needs a worker.
             once: take one connection, serve one request on it, and end.
             external_loop: an event loop drives the run, by `Run.attend`, instead of worker threads.
@@ -77,11 +77,11 @@ class Server:
         """
 
     def reopen_logs(self) -> None:
-        """Opens the access log's file anew by its path, after it was moved away. If that fails, the old file stays in
-        use and the reason is logged."""
+        """Reopens the file of the access log by its path, after it was moved. If that fails, the old file stays in use
+        and the reason is logged."""
 
     def close_listeners(self) -> None:
-        """Closes the listening sockets; those of a run that is still going close when it stops."""
+        """Closes the listening sockets; those of a current run are closed when it stops."""
 
     def close(self) -> None:
         """Closes the listening sockets and the access log, whose last lines are written first."""
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether everything has ended, though a worker may still be inside the application."""
+        """Whether the run has ended; a worker may still be inside the application."""
 
     def work(self, index: int, /) -> None:
         """The body of worker thread `index`, from 0; returns when the run is over."""
@@ -115,13 +115,13 @@ class Run:
         create_task: Callable[..., object],
         over: Callable[[], object],
     ) -> LoopDriver:
-        """Gives an event loop what it is to call.
+        """Returns the driver that an event loop calls.
 
         Parameters:
             event_loop: the running loop.
-            servers: what scopes say of each listener.
-            state: what the application's lifespan left; copied into each scope. None leaves it out.
-            context: the context variables with which each call of the application begins, in a copy of its own.
+            servers: the `server` value of the scopes of each listener.
+            state: the state of the application's lifespan, copied into each scope; None leaves it out.
+            context: the context that each call of the application runs in a copy of.
             create_task: makes a task of a coroutine; called in that copy.
             over: called once when the run is over.
         """
@@ -134,47 +134,47 @@ class Run:
         """Connections that a stop still waits for; 0 before one."""
 
     def stop(self) -> None:
-        """Asks for a graceful end and returns at once: nobody new, idle connections close, what runs is finished within
-        `graceful_timeout`. Responses that are unfinished after half of it are cut; requests that are unanswered at
-        its end get 503."""
+        """Requests a graceful stop and returns at once. New connections are not accepted, idle ones are closed, running
+        requests are finished within `graceful_timeout`. Responses unfinished after half of it are cut off; requests
+        unanswered at its end get 503."""
 
     def abort(self) -> None:
-        """Asks for an end at once, dropping what is unfinished. Returns at once."""
+        """Requests an immediate stop, which drops unfinished requests. Returns at once."""
 
     def finish(self) -> None:
-        """Tidies up, after the workers have come home or were given up."""
+        """Releases the run, after the workers have returned or the wait for them has ended."""
 
 @final
 class LoopDriver:
-    """A loop's side of a run. Made by `Run.attend`.
+    """Drives a run from an event loop. Made by `Run.attend`.
 
-    Thread-safety: for the loop's thread alone.
+    Thread-safety: may be used in the loop's thread only.
     """
 
     def fileno(self) -> int:
-        """The descriptor that the loop is to watch for reading."""
+        """The descriptor that the loop has to watch for reading."""
 
     def turn(self) -> None:
-        """Looks after the connections and makes a task of each complete request. Never waits."""
+        """Handles ready connections and makes a task of each complete request. Never blocks."""
 
     def settle(self) -> None:
-        """The same at the end of the loop's turn; asked for by `call_soon`."""
+        """The same at the end of the current iteration of the loop; scheduled with `call_soon`."""
 
     def alarm(self) -> None:
-        """The same at a deadline; asked for by `call_later`."""
+        """The same at a deadline; scheduled with `call_later`."""
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """The tasks of applications that have not come to their end."""
+        """The unfinished tasks of the application."""
 
     def dismiss(self) -> None:
-        """From now on the cancellation of an application is no news."""
+        """From now on the cancellation of a task is not logged."""
 
 @final
 class ASGIReceive:
-    """What an ASGI application is given as `receive`. asyncio and inspect take it for a coroutine function.
+    """The `receive` of an ASGI application. asyncio and inspect treat it as a coroutine function.
 
-    Thread-safety: for the loop's thread alone.
+    Thread-safety: may be used in the loop's thread only.
     """
 
     @property
@@ -186,9 +186,9 @@ class ASGIReceive:
 
 @final
 class ASGISend:
-    """What an ASGI application is given as `send`. asyncio and inspect take it for a coroutine function.
+    """The `send` of an ASGI application. asyncio and inspect treat it as a coroutine function.
 
-    Thread-safety: for the loop's thread alone.
+    Thread-safety: may be used in the loop's thread only.
     """
 
     @property
@@ -196,28 +196,28 @@ class ASGISend:
         """`send`."""
 
     def __call__(self, message: dict[str, Any], /) -> Coroutine[Any, Any, None]:
-        """Sends a message, and waits as long as the client is far behind.
+        """Sends a message, and waits while the client is far behind.
 
         Raises:
-            TypeError, ValueError, RuntimeError: the message breaks the specification, or is not due.
-            OSError: the client has gone.
+            TypeError, ValueError, RuntimeError: the message violates the specification, or is out of order.
+            OSError: the client has disconnected.
         """
 
 @final
 class InputStream:
-    """`environ["wsgi.input"]` (PEP 3333): the request body, ending at its true end (`wsgi.input_terminated`).
+    """`environ["wsgi.input"]` (PEP 3333): the request body, up to its end (`wsgi.input_terminated`).
 
-    Every method reads like that of a buffered binary file. Where the body is still arriving it waits for it, without
-    holding the interpreter.
+    The methods read like those of a buffered binary file. If the body is still arriving they wait for it, without the
+    interpreter lock.
 
     Raises:
-        ClientDisconnected: the client left before the body was complete.
-        BodyTimeout: it came too slowly.
-        MalformedBody: a streamed chunked body broke a rule or a limit.
+        ClientDisconnected: the client disconnected before the body was complete.
+        BodyTimeout: it arrived too slowly.
+        MalformedBody: the framing of a streamed chunked body is malformed, or a limit is exceeded.
     """
 
     def read(self, size: int | None = None, /) -> bytes:
-        """Up to `size` bytes, fewer only at the end; all of them if negative or None."""
+        """Up to `size` bytes, fewer only at the end; all if negative or None."""
 
     def readline(self, size: int | None = None, /) -> bytes:
         """Up to and with the next line feed, at most `size` bytes."""
@@ -230,14 +230,14 @@ class InputStream:
 
 @final
 class FileWrapper:
-    """`environ["wsgi.file_wrapper"]` (PEP 3333): sends a file from its present position.
+    """`environ["wsgi.file_wrapper"]` (PEP 3333): sends a file from its current position.
 
-    A regular file returned by the application as it is leaves by sendfile(2), without holding a thread; any other
-    object with `read`, and a file whose size is not that of its content (as in /proc and /sys), is read. Where the
-    application announces a Content-Length, the response ends with it, and no more is asked of `read`.
+    A regular file that the application returns unchanged is sent by sendfile(2), without occupying a thread; any other
+    object with `read`, and a file whose size is not that of its content (as in /proc and /sys), is read. If the
+    application sets a Content-Length, no more bytes than that are read and sent.
 
     Parameters:
-        filelike: an object with `read(size)`, and `close()` if it wants to be closed.
+        filelike: an object with `read(size)`, and optionally `close()`.
         block_size: bytes of each block when it is iterated.
 
     Raises:
@@ -256,4 +256,4 @@ class FileWrapper:
     def __iter__(self) -> FileWrapper: ...
     def __next__(self) -> bytes: ...
     def close(self) -> None:
-        """Closes the file, if it can be closed."""
+        """Closes the file if it has `close()`."""

@@ -129,7 +129,7 @@ class LoopRun(Run):
         self._failure: BaseException | None = None
         self._over = False
         self._aborted = False
-        self._attendant: LoopDriver | None = None
+        self._driver: LoopDriver | None = None
         # Lifespan shutdown is in progress.
         self._ends_lifespan = False
         # The wait in progress that a stop may cancel.
@@ -175,8 +175,8 @@ class LoopRun(Run):
         """Describes what a stop still waits for; "" for nothing."""
         if self._ends_lifespan:
             return "the application's lifespan shutdown"
-        requests, attendant = self._core.requests(), self._attendant
-        tasks = len(attendant.tasks) if attendant is not None else 0
+        requests, driver = self._core.requests(), self._driver
+        tasks = len(driver.tasks) if driver is not None else 0
         return describe_pending(
             requests,
             other_connection=self._core.connections - len(requests),
@@ -244,7 +244,7 @@ class LoopRun(Run):
                     self._ready.set()
                     if timeout is not None:
                         loop.call_later(timeout, self.stop)
-                    await self._attend(loop, lifespan, started)
+                    await self._drive(loop, lifespan, started)
             finally:
                 self._ends_lifespan = True
                 await self._wait_cancellable(lifespan.stop(max(self._time_left(), LAST_STEP_SECONDS)))
@@ -265,11 +265,11 @@ class LoopRun(Run):
         finally:
             self._cancellable = None
 
-    async def _attend(
+    async def _drive(
         self, loop: asyncio.AbstractEventLoop, lifespan: Lifespan, started: Callable[[], None] | None
     ) -> None:
         over = asyncio.Event()
-        attendant = self._core.attend(
+        driver = self._core.attend(
             loop,
             self._servers,
             lifespan.state,
@@ -277,27 +277,27 @@ class LoopRun(Run):
             create_task=_task_maker(loop),
             over=over.set,
         )
-        self._attendant = attendant
-        loop.add_reader(attendant.fileno(), attendant.turn)
-        loop.call_soon(attendant.turn)
+        self._driver = driver
+        loop.add_reader(driver.fileno(), driver.turn)
+        loop.call_soon(driver.turn)
         if started is not None:
             started()
         try:
             await over.wait()
         finally:
-            loop.remove_reader(attendant.fileno())
-        await self._end_tasks(attendant)
+            loop.remove_reader(driver.fileno())
+        await self._end_tasks(driver)
 
-    async def _end_tasks(self, attendant: LoopDriver) -> None:
+    async def _end_tasks(self, driver: LoopDriver) -> None:
         """Waits until the graceful timeout for tasks that go on after their responses, then cancels them."""
-        tasks = attendant.tasks
+        tasks = driver.tasks
         left = self._time_left()
         if tasks and left > 0 and not self._aborted:
             await self._wait_cancellable(asyncio.wait(tasks, timeout=left))
         tasks = [task for task in tasks if not task.done()]
         if not tasks:
             return
-        attendant.dismiss()
+        driver.dismiss()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=LAST_STEP_SECONDS)
