@@ -75,7 +75,7 @@ def create_app(data: Path | None = None, *, secret_key: str | None = None, debug
 
 
 def data_directory(data: Path | None = None) -> Path:
-    """Gives the directory of everything that lasts, made if it is missing and kept out of version control."""
+    """Returns the data directory, created if it is missing and excluded from version control."""
     data = data or Path(os.environ.get("NOTES_DATA") or "notes-data")
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (data / ".gitignore").exists():

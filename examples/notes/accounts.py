@@ -107,5 +107,5 @@ def _account_page(
 
 
 def _is_here(target: str) -> bool:
-    """Tells a path of this site from an address of another, in which browsers read `\\` as `/`."""
+    """Whether a redirect target is a path of this site; browsers read `\\` as `/`."""
     return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()

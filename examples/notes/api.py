@@ -119,7 +119,7 @@ def _shown(request: Request, note: Note) -> dict[str, Any]:
 
 
 def _sent_note(request: Request, before: dict[str, str]) -> tuple[str, str]:
-    """Gives title and text of the body; what it does not mention stays as before.
+    """Returns title and text of the body; missing members keep their value.
 
     Raises:
         UnprocessableContent: with a member `errors` that has a message for each field.

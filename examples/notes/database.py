@@ -121,7 +121,7 @@ class Database:
             connection.executescript(SCHEMA)
 
     def close(self) -> None:
-        """Closes the connections that nobody uses."""
+        """Closes unused connections."""
         while self._idle:
             self._idle.pop().close()
 
@@ -131,7 +131,7 @@ class Database:
         """Adds a user; `password` is a hash.
 
         Raises:
-            NameTaken: somebody is called so, but for upper and lower case.
+            NameTaken: another user has the name, regardless of case.
         """
         with self._transaction() as connection:
             try:
@@ -144,12 +144,12 @@ class Database:
             return User(_new_id(cursor), name)
 
     def user_and_password(self, name: str) -> tuple[User, str] | None:
-        """Gives the user of that name and the hash of their password."""
+        """Returns the user of that name and the hash of their password."""
         row = self._row("SELECT id, name, password FROM users WHERE folded_name = ?", name.casefold())
         return (User(row["id"], row["name"]), row["password"]) if row else None
 
     def add_key(self, user: User, kind: KeyKind, label: str = "") -> str:
-        """Makes a key that lets the user in, and gives it. Only its digest is kept."""
+        """Makes a key of the user and returns it. Only its digest is stored."""
         key = secrets.token_urlsafe(32)
         with self._transaction() as connection:
             connection.execute(
@@ -162,7 +162,7 @@ class Database:
         return key
 
     def user_of_key(self, kind: KeyKind, key: str) -> User | None:
-        """Gives the user whom a key lets in."""
+        """Returns the user of a key."""
         row = self._row(
             "SELECT users.id, users.name FROM keys JOIN users ON users.id = keys.user_id"
             " WHERE keys.digest = ? AND keys.kind = ? AND (keys.kind = 'token' OR keys.created >= ?)",
@@ -178,14 +178,14 @@ class Database:
         return [Token(**row) for row in rows]
 
     def remove_token(self, user: User, token_id: int) -> None:
-        """Takes an API token back."""
+        """Revokes an API token."""
         with self._transaction() as connection:
             connection.execute(
                 "DELETE FROM keys WHERE id = ? AND user_id = ? AND kind = 'token'", (_bounded(token_id), user.id)
             )
 
     def remove_key(self, key: str) -> None:
-        """Makes a key worthless."""
+        """Deletes a key."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM keys WHERE digest = ?", (_digest(key),))
 
@@ -213,7 +213,7 @@ class Database:
 
     @contextlib.contextmanager
     def every_note(self, user: User) -> Iterator[Iterator[Note]]:
-        """Lends an iterator over all notes of the user, the oldest first, which reads them one by one."""
+        """Yields an iterator over all notes of the user, the oldest first, which reads them one by one."""
         with self._connection() as connection:
             rows = connection.execute(f"{_SELECT_NOTE} WHERE notes.user_id = ? ORDER BY notes.id", (user.id,))
             try:
@@ -222,12 +222,12 @@ class Database:
                 rows.close()
 
     def note(self, user: User, note_id: int) -> Note | None:
-        """Gives a note of the user."""
+        """Returns a note of the user."""
         row = self._row(f"{_SELECT_NOTE} WHERE notes.id = ? AND notes.user_id = ?", _bounded(note_id), user.id)
         return Note(**row) if row else None
 
     def add_note(self, user: User, title: str, text: str) -> int:
-        """Adds a note and gives its number."""
+        """Adds a note and returns its number."""
         with self._transaction() as connection:
             now = _now()
             cursor = connection.execute(
@@ -237,7 +237,7 @@ class Database:
             return _new_id(cursor)
 
     def change_note(self, user: User, note_id: int, title: str, text: str) -> None:
-        """Gives a note of the user a new title and text."""
+        """Updates title and text of a note of the user."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE notes SET title = ?, text = ?, changed = ? WHERE id = ? AND user_id = ?",
@@ -255,19 +255,19 @@ class Database:
     # Attachments
 
     def attachments(self, user: User, note_id: int) -> list[Attachment]:
-        """Lists the attachments of a note, in the order of their arrival."""
+        """Lists the attachments of a note, in the order of upload."""
         rows = self._rows(f"{_SELECT_ATTACHMENT} ORDER BY attachments.id", user.id, _bounded(note_id))
         return [Attachment(**row) for row in rows]
 
     def attachment(self, user: User, note_id: int, attachment_id: int) -> Attachment | None:
-        """Gives an attachment of a note of the user."""
+        """Returns an attachment of a note of the user."""
         row = self._row(
             f"{_SELECT_ATTACHMENT} AND attachments.id = ?", user.id, _bounded(note_id), _bounded(attachment_id)
         )
         return Attachment(**row) if row else None
 
     def add_attachment(self, note: Note, filename: str, size: int, save: Callable[[Path], object]) -> None:
-        """Keeps a file under a name that nobody can guess or choose; `save` writes it to a path."""
+        """Stores a file under a random name; `save` writes it to a path."""
         stored_as = secrets.token_hex(16)
         path = self._folder / stored_as
         try:
@@ -288,14 +288,14 @@ class Database:
         self.path(attachment).unlink(missing_ok=True)
 
     def path(self, attachment: Attachment) -> Path:
-        """Says where an attachment lies."""
+        """Returns the path of an attachment."""
         return self._folder / attachment.stored_as
 
     # Connections
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Lends a connection: there are never more than threads that use one at the same time."""
+        """Yields a connection; there are at most as many as threads that use one at the same time."""
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -315,7 +315,7 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Lends a connection that writes: all or nothing."""
+        """Yields a connection in a write transaction."""
         with self._connection() as connection:
             # A transaction that begins with a read may fail to upgrade to a write.
             connection.execute("BEGIN IMMEDIATE")
@@ -341,12 +341,12 @@ _SELECT_ATTACHMENT = (
 
 
 def _escaped(word: str) -> str:
-    r"""Takes the meaning from LIKE's wildcards, for `ESCAPE '\'`."""
+    r"""Escapes the wildcards of LIKE, for `ESCAPE '\'`."""
     return word.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
 
 
 def _bounded(number: int) -> int:
-    """Keeps a number from an address within what SQLite can compare; no row has the greatest."""
+    """Limits a number of a URL to the range of SQLite; no row has the largest."""
     return min(number, 2**63 - 1)
 
 

@@ -12,19 +12,19 @@ _KEY = "key"
 
 
 def database(request: Request) -> Database:
-    """Gives the application's database."""
+    """Returns the application's database."""
     found: Database = request.app.state.database
     return found
 
 
 def log_in(request: Request, user: User) -> None:
-    """Begins a session for the user that takes nothing over from the visitor's, which somebody else may know."""
+    """Begins a new session for the user, without the data of the previous one, which others may know."""
     log_out(request)
     request.session[_KEY] = database(request).add_key(user, "browser")
 
 
 def log_out(request: Request) -> None:
-    """Ends the session here and in the database: a copy of the cookie is worth nothing then."""
+    """Ends the session here and in the database, so that copies of the cookie become invalid."""
     if key := request.session.get(_KEY):
         database(request).remove_key(key)
     request.session.clear()
@@ -32,7 +32,7 @@ def log_out(request: Request) -> None:
 
 
 def current_user(request: Request) -> User | None:
-    """Gives the user who is logged in, if any; the database is asked once per request."""
+    """Returns the user who is logged in, if any, with one database query per request."""
     if not hasattr(request.state, "user"):
         key = request.session.get(_KEY)
         request.state.user = database(request).user_of_key("browser", key) if key else None
@@ -41,14 +41,14 @@ def current_user(request: Request) -> User | None:
 
 
 def member(request: Request) -> User:
-    """Gives the user behind `members_only`, where there always is one."""
+    """Returns the user behind `members_only`, where there always is one."""
     user = current_user(request)
     assert user is not None
     return user
 
 
 def members_only(request: Request, call_next: Callable[[Request], Response]) -> HandlerResult:
-    """Sends visitors to the login page, and back to where they were going once they are logged in."""
+    """Redirects visitors to the login page, and back to the requested page after the login."""
     if current_user(request) is None:
         if request.method not in ("GET", "HEAD"):
             return redirect(request.url_for("login"))

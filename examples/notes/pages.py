@@ -114,7 +114,7 @@ def remove_attachment(request: Request, note_id: int, attachment_id: int) -> Han
 
 
 def page_number(request: Request) -> int:
-    """Gives the number of the page that the query asks for, 1 if it says nothing sensible."""
+    """Returns the number of the page that the query asks for, 1 if it has no valid number."""
     text = request.query.get("page", "")
     return int(text) if text.isdecimal() and len(text) < 10 else 1
 
@@ -134,7 +134,7 @@ def _own_attachment(request: Request, note_id: int, attachment_id: int) -> Attac
 
 
 def _typed_note(request: Request) -> tuple[dict[str, str], dict[str, str]]:
-    """Gives the note of a form, and a message for each field that needs another value."""
+    """Returns the note of a form, and a message for each field that needs another value."""
     title = validation.clean_line(request.form.get("title", ""))
     text = validation.clean_text(request.form.get("text", ""))
     return {"title": title, "text": text}, validation.note_problems(title, text)

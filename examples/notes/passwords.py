@@ -11,13 +11,13 @@ COST, BLOCK, LANES = 2**14, 8, 5
 
 
 def hash_password(password: str) -> str:
-    """Gives what is stored of a password."""
+    """Returns the stored form of a password."""
     salt = secrets.token_bytes(16)
     return f"scrypt${COST}${BLOCK}${LANES}${salt.hex()}${_scrypt(password, salt, COST, BLOCK, LANES).hex()}"
 
 
 def is_password(password: str, stored: str | None) -> bool:
-    """Tells whether the password is the stored one. Without one it takes as long, and says no."""
+    """Whether the password is the stored one. Without a stored one the check takes as long and fails."""
     _, cost, block, lanes, salt, expected = (stored or _NOBODY).split("$")
     found = _scrypt(password, bytes.fromhex(salt), int(cost), int(block), int(lanes))
     return hmac.compare_digest(found, bytes.fromhex(expected)) and stored is not None

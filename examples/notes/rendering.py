@@ -15,24 +15,24 @@ _NEWS = "news"
 
 
 def tell(request: Request, news: str) -> None:
-    """Keeps a sentence for the next page that the visitor sees."""
+    """Stores a sentence for the next page of the visitor."""
     request.session[_NEWS] = news
 
 
 def take_news(request: Request) -> str:
-    """Gives the sentence that is kept for this page, once."""
+    """Returns the stored sentence, once."""
     news: str = request.session.pop(_NEWS, "")
     return news
 
 
 def date(moment: str) -> str:
-    """Writes a moment from the database for people."""
+    """Formats a time of the database."""
     found = datetime.fromisoformat(moment)
     return f"{found.day} {found:%B %Y, %H:%M} UTC"
 
 
 def file_size(size: int) -> str:
-    """Writes a number of bytes for people."""
+    """Formats a number of bytes."""
     amount = float(size)
     for unit in ("bytes", "KiB"):
         if amount < 1024:
@@ -42,12 +42,12 @@ def file_size(size: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Writes how many there are of something."""
+    """Formats a count with its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def sentence(text: str) -> str:
-    """Writes the detail of an error for people."""
+    """Formats the detail of an error."""
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 

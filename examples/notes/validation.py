@@ -14,12 +14,12 @@ FILES_OF_NOTE = 20
 
 
 def clean_line(text: str) -> str:
-    """Gives a line as it is stored: without white space around it, and composed."""
+    """Returns a line as it is stored: stripped, and in Unicode form NFC."""
     return unicodedata.normalize("NFC", text).strip()
 
 
 def clean_text(text: str) -> str:
-    """Gives a text as it is stored. Forms end lines by CR LF."""
+    """Returns a text as it is stored, with LF as line end; forms send CR LF."""
     return text.replace("\r\n", "\n").replace("\r", "\n").rstrip()
 
 
@@ -40,7 +40,7 @@ def note_problems(title: str, text: str) -> dict[str, str]:
 
 
 def account_problems(name: str, password: str, repeated: str) -> dict[str, str]:
-    """Checks what a visitor wants to register with."""
+    """Checks the input of a registration."""
     problems = {}
     if not 2 <= len(name) <= NAME_LENGTH or not all(letter.isalnum() or letter in "._-" for letter in name):
         problems["name"] = f"A name has 2 to {NAME_LENGTH} letters or digits; dots, hyphens and underscores are fine."
@@ -54,5 +54,5 @@ def account_problems(name: str, password: str, repeated: str) -> dict[str, str]:
 
 
 def _is_storable(text: str) -> bool:
-    """Tells control characters and halves of surrogate pairs, which JSON can hold, from text."""
+    """Whether text has no control characters and no lone surrogates, which JSON allows."""
     return all(letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cs") for letter in text)

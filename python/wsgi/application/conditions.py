@@ -1,4 +1,4 @@
-"""Conditional and range requests, as values: what a request's fields ask of a file (RFC 9110 §13, §14)."""
+"""Conditional and range requests, evaluated for a file (RFC 9110 §13, §14)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)").fullmatch
 
 
 def evaluate(environ: dict[str, Any], etag: str | None, changed: str | None) -> int:
-    """What the conditions of a GET or HEAD come to: 200, 304 or 412 (RFC 9110 §13.2.2, steps 1 to 4)."""
+    """The result of the conditions of a GET or HEAD: 200, 304 or 412 (RFC 9110 §13.2.2, steps 1 to 4)."""
     if_match = environ.get("HTTP_IF_MATCH")
     if if_match is not None:
         # RFC 9110 §13.1.1: the strong comparison.

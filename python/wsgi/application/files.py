@@ -1,4 +1,4 @@
-"""Files as responses, whole or in part.
+"""Files as responses, complete or in part.
 
 A `FileResponse` holds no descriptor until it is sent: what middleware replaces or drops leaks nothing. The file is
 opened once, and its metadata (length, validators) is read from that descriptor.
@@ -190,7 +190,7 @@ def _without(headers: Headers, names: frozenset[str]) -> list[tuple[str, str]]:
 
 
 class _Content:
-    """An open file with what is known about it."""
+    """An open file with its metadata."""
 
     __slots__ = ("_raw", "changed", "etag", "file", "size")
 
@@ -204,7 +204,7 @@ class _Content:
 
     @classmethod
     def of_path(cls, path: str, etag: bool) -> _Content:
-        """Opens a path, and learns everything from the descriptor: what has the path's name may change at any time."""
+        """Opens a path, and reads the metadata from the descriptor, because the path may be replaced at any time."""
         try:
             descriptor = os.open(path, _OPEN_FLAGS)
         except (OSError, ValueError) as error:
@@ -225,7 +225,7 @@ class _Content:
 
     @classmethod
     def of_file(cls, file: IO[bytes] | None) -> _Content:
-        """Takes a file that is open already."""
+        """Uses a file that is already open."""
         assert file is not None
         try:
             # Not all seekable files implement `seekable`, or return the position from `seek`.
@@ -241,7 +241,7 @@ class _Content:
     def leave(
         self, start: int, stop: int | None, file_wrapper: Callable[..., Iterable[bytes]] | None
     ) -> Iterable[bytes]:
-        """What a server iterates over and closes."""
+        """The iterable for the server, which closes it."""
         if self.size is not None and start:
             self.file.seek(start)
         blocks = _Blocks(self.file, None if stop is None else stop - start)
@@ -257,7 +257,7 @@ class _Content:
 
 
 class _Blocks:
-    """A part of a file: what `wsgi.file_wrapper` reads, and an iterable of its own where there is none (PEP 3333)."""
+    """A part of a file: read by `wsgi.file_wrapper`, or iterated if the server has none (PEP 3333)."""
 
     __slots__ = ("_file", "_left")
 
@@ -312,7 +312,7 @@ def _raise_for(error: Exception) -> NoReturn:
 
 
 def _content_disposition(kind: str, filename: str) -> str:
-    """The value of `Content-Disposition` (RFC 6266), which no file name can break out of."""
+    """The value of `Content-Disposition` (RFC 6266), with the file name escaped."""
     # Line breaks and their like cannot be sent; a name has no directories (§4.3).
     name = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", filename)
     name = re.sub(r"[/\\]", "_", name)

@@ -1,4 +1,4 @@
-"""Forms: urlencoded (WHATWG URL §5) and multipart (RFC 7578), and the files that come with them.
+"""Forms: urlencoded (WHATWG URL §5) and multipart (RFC 7578), with their files.
 
 Whatever a client sends here ends in a form or in an answer below 500, and everything has a bound: the whole form, its
 parts, its text, the fields of a part. Files of up to `Limits.spool` bytes together stay in memory; beyond that they
@@ -45,7 +45,7 @@ _CHUNK = 64 * 1024
 
 
 class Stream(Protocol):
-    """Where a body is read from; `read` may give less than was asked for, and gives nothing at the end only."""
+    """The source of a body; `read` may return less than requested, and returns nothing only at the end."""
 
     def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes."""
@@ -200,12 +200,12 @@ class _Multipart:
         self.uploads: list[tuple[str, UploadedFile]] = []
 
     def read(self, chunks: Iterator[bytes], boundary: str) -> None:
-        """Takes the form apart."""
+        """Parses the form."""
         # Imported only for such forms.
         import multipart
 
         class Parser(multipart.PushMultipartParser):  # type: ignore[misc]
-            """Takes the fields of a part apart only where that is little work."""
+            """Parses the fields of a part only if that is little work."""
 
             def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
                 if any(value.count(";") > _PART_SEMICOLONS for _, value in headerlist):
@@ -337,7 +337,7 @@ def _from_boundary(chunks: Iterator[bytes], boundary: bytes) -> Iterator[bytes]:
 
 
 def _is_complete(parser: object) -> bool:
-    """Whether a parser has seen the last boundary; this version has no attribute for it, but closes without a word."""
+    """Whether a parser has seen the last boundary; this version has no attribute for it, but closes silently."""
     import multipart
 
     assert isinstance(parser, multipart.PushMultipartParser)

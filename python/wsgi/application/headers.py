@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 HeadersLike = Union[Mapping[str, str], Iterable[tuple[str, str]], "Headers"]
-"""What fields may be given as: a mapping, pairs, or `Headers`."""
+"""The types that fields may be given as: a mapping, pairs, or `Headers`."""
 
 # RFC 9110 §5.6.2 and §5.5: a token; any visible character, space and tab.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -182,7 +182,7 @@ def _checked(name: str, value: str) -> tuple[str, str]:
 
 
 class EnvironHeaders(Mapping[str, str]):
-    """The fields of a request, read from a WSGI environ; names compare without case.
+    """The fields of a request, read from a WSGI environ; names are case-insensitive.
 
     Several fields of a name are one value, joined by commas, as the server joined them (PEP 3333).
     """
@@ -265,7 +265,7 @@ def http_date(moment: float | datetime | None = None) -> str:
 
 
 def parse_http_date(value: str) -> float | None:
-    """Seconds since the epoch of an HTTP date, or None where it is none (RFC 9110 §5.6.7)."""
+    """Seconds since the epoch of an HTTP date, or None if it is invalid (RFC 9110 §5.6.7)."""
     try:
         moment = parsedate_to_datetime(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

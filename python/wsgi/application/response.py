@@ -1,4 +1,4 @@
-"""Responses: what a handler may return, and how it leaves.
+"""Responses: the values that a handler may return, and how they are sent.
 
 Every response is a WSGI application itself: `response(environ, start_response)`.
 """
@@ -65,7 +65,7 @@ def _encoded(body: object, response: Response) -> bytes:
 
 
 class Response:
-    """An answer with its content at hand.
+    """A response with its complete content.
 
     Not thread-safe; a response belongs to one request.
 
@@ -85,7 +85,7 @@ class Response:
 
     media_type: ClassVar[str | None] = None
     holds: ClassVar[bool] = False
-    """Whether it holds something that has to be closed if it is not sent."""
+    """Whether it has content that must be closed if it is not sent."""
 
     body: bytes
     status: int
@@ -93,7 +93,7 @@ class Response:
     error: BaseException | None
     """The exception that this response answers."""
     sent: bool
-    """Whether a request was answered with it: another one needs another response."""
+    """Whether it was sent; each request needs a response of its own."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class Response:
         same_site: SameSite | None = "Lax",
         partitioned: bool = False,
     ) -> None:
-        """Makes the client forget a cookie; the attributes must be those it was set with.
+        """Deletes a cookie of the client; the attributes must be those it was set with.
 
         Parameters:
             name: the cookie.
@@ -215,10 +215,10 @@ class Response:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def close(self) -> None:
-        """Lets go of what a response holds that is not sent; there is nothing here."""
+        """Releases the content of a response that is not sent; does nothing here."""
 
     def _send_head(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Sends a response that has no content, with its fields as they are, less those that would promise content."""
+        """Sends a response that has no content, with its fields, except those that describe content."""
         fields = self.headers.items()
         if self.status == 205:
             # Content there is, but of no length.
@@ -253,7 +253,7 @@ class HTMLResponse(Response):
 
 
 def _jsonable(value: object) -> object:
-    """What JSON has no notation for: dates as in RFC 3339, UUIDs and decimals as text, dataclasses as objects."""
+    """Converts other types to JSON values: dates as in RFC 3339, UUIDs and decimals as text, dataclasses as objects."""
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -313,7 +313,7 @@ class JSONResponse(Response):
 
 
 class RedirectResponse(Response):
-    """Sends the client elsewhere (RFC 9110 §15.4).
+    """Redirects the client (RFC 9110 §15.4).
 
     Parameters:
         location: a URI or a path; characters not allowed in a URI are percent-encoded.
@@ -334,12 +334,12 @@ class RedirectResponse(Response):
 
 
 def redirect(location: str, status: int = 303) -> RedirectResponse:
-    """A response that sends the client elsewhere; see `RedirectResponse`."""
+    """Returns a redirect; see `RedirectResponse`."""
     return RedirectResponse(location, status)
 
 
 class StreamingResponse(Response):
-    """An answer that is made while it is sent.
+    """A response whose content is generated while it is sent.
 
     Parameters:
         content: pieces of text (sent as UTF-8) or bytes; its `close()` is called at the end, also when the client
@@ -421,7 +421,7 @@ class Content(Generic[P]):
         return self.owner
 
     def close(self) -> None:
-        """Ends the whole; a second time does nothing."""
+        """Closes the owner; a second call does nothing."""
         if not self._closed:
             self._closed = True
             close_content(self.owner)
@@ -454,7 +454,7 @@ HandlerResult = (
 
 
 def as_response(result: object, handler: object) -> Response:
-    """The response that a handler means.
+    """Converts the result of a handler to a response.
 
     A `Response` is itself; text becomes `text/plain` (never HTML: what is echoed must not become a page), bytes
     `application/octet-stream`, a mapping or list JSON, an iterator is streamed; `(body, status)` and

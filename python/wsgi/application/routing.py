@@ -1,4 +1,4 @@
-"""Routing: from a path to a handler, and back.
+"""Routing: finds the handler of a path, and builds the path of a route.
 
 A route's path is text with parameters in it: `/users/<int:user>/notes/<name>.txt`. The router is a tree with one level
 for each segment of the path. At every level literal text is tried first, then segments that are text in part, then
@@ -43,7 +43,7 @@ PATH_CHARACTERS = f"/{SEGMENT_CHARACTERS}"
 
 
 class Converter(Generic[T]):
-    """Turns a part of a path into a value and back. Subclass it for a kind of parameter of your own:
+    """Converts a part of a path to a value and back. Subclass it for a parameter type of your own:
 
         class Year(Converter[int]):
             pattern = "[0-9]{4}"
@@ -57,7 +57,7 @@ class Converter(Generic[T]):
     """
 
     pattern: ClassVar[str] = "[^/]+"
-    """What its text looks like, as a regular expression; only what matches whole is given to `parse`."""
+    """A regular expression; only text that matches all of it is passed to `parse`."""
 
     matcher: ClassVar[re.Pattern[str]] = re.compile(pattern)
 
@@ -236,7 +236,7 @@ def parse_path(path: str, converters: Mapping[str, type[Converter[Any]]] | None)
 
 
 class Route:
-    """A path with the handler that answers there.
+    """A path with its handler.
 
     Parameters:
         path: the whole path, with its parameters.
@@ -325,7 +325,7 @@ def _check_handler(handler: Callable[..., Any], names: tuple[str, ...], path: st
 
 
 def mistaken_call(function: object, given: str, /, *arguments: Any, **options: Any) -> str:
-    """Why a function cannot be called so; empty if it can.
+    """Why a function cannot be called with these arguments; empty if it can.
 
     Parameters:
         function: what is to be called.

@@ -1,4 +1,4 @@
-"""Pages from Jinja templates; Jinja itself comes with `pip install 'wsgi-server[templates]'`."""
+"""Pages from Jinja templates; install Jinja with `pip install 'wsgi-server[templates]'`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Templates:
         self.environment.globals.update(globals or {})
 
     def render(self, name: str, /, **context: Any) -> str:
-        """The text that a template makes.
+        """Renders a template to text.
 
         Parameters:
             name: the template's path below the directory, with `/`.
@@ -89,7 +89,7 @@ class Templates:
         headers: HeadersLike | None = None,
         **variables: Any,
     ) -> HTMLResponse:
-        """A page for a request.
+        """Renders a template to a response.
 
         Parameters:
             request: the request, available as `request`.

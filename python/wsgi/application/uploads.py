@@ -1,4 +1,4 @@
-"""Uploaded files, and where their content lies while a request lasts."""
+"""Uploaded files, and the storage of their content during a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAME_SIZE = 255
 
 
 class Spool:
-    """The content of all files of a form, one behind the other; in memory first, then in an unlinked file.
+    """The content of all files of a form, one after the other; in memory first, then in an unlinked file.
 
     Thread-safe for readers: each passes its position.
     """
@@ -60,7 +60,7 @@ class Spool:
             self._windows += 1
 
     def close_window(self) -> None:
-        """Closes behind the last reader."""
+        """Closes after the last reader."""
         with self._lock:
             self._windows -= 1
             last = self._windows == 0
@@ -87,11 +87,11 @@ class Window(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Whether positions can be chosen."""
+        """True."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Chooses the position."""
+        """Sets the position."""
         self._check_open()
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence)
         if base is None:
@@ -116,7 +116,7 @@ class Window(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Lets go of the spool."""
+        """Releases the spool."""
         if not self.closed:
             super().close()
             self._spool.close_window()
@@ -178,7 +178,7 @@ class UploadedFile:
         return _cut(stem, _NAME_SIZE - len(extension.encode())) + extension or "upload"
 
     def read(self, size: int = -1) -> bytes:
-        """Reads on from where the last read ended.
+        """Reads from the end of the last read on.
 
         Parameters:
             size: bytes; default: the rest.

@@ -16,7 +16,7 @@ _ACCEPTABLE = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}").fullmatch
 
 
 class RequestIDMiddleware:
-    """Gives every request an identifier: `request.state.request_id`, and a field of the response.
+    """Returns every request an identifier: `request.state.request_id`, and a field of the response.
 
     Parameters:
         header: the field that carries it.

@@ -24,7 +24,7 @@ _LARGEST_COOKIE = 4093  # bytes of the whole field, the smallest limit among bro
 
 
 class SessionMiddleware:
-    """Gives every request a `session`, stored in a cookie that is signed by this application.
+    """Returns every request a `session`, stored in a cookie that is signed by this application.
 
     A forged, damaged or expired cookie gives an empty session. Streaming responses send their head first: changes of
     the session during the stream are lost.
