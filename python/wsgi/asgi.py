@@ -26,7 +26,7 @@ from wsgi.lifespan import ASGIApplication, Lifespan
 from wsgi.logging import report
 from wsgi.run import POLL_SECONDS, Run, describe_pending
 from wsgi.settings import Settings
-from wsgi.stopping import LAST_STEP_SECONDS, counted, place
+from wsgi.stopping import LAST_STEP_SECONDS, counted, frame_location
 
 __all__ = ["LoopRun", "as_single_callable"]
 
@@ -73,16 +73,16 @@ def _new_loop(name: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def _place(task: asyncio.Task[Any]) -> str:
+def _task_location(task: asyncio.Task[Any]) -> str:
     """Where a task waits: its innermost coroutine with a frame."""
     coroutine: Any = task.get_coro()
-    found = "an unknown place"
+    found = "an unknown location"
     # Bounded, because the chain of awaited objects may contain a cycle.
     for _ in range(100):
         frame = getattr(coroutine, "cr_frame", None)
         if frame is None:
             break
-        found = place(frame)
+        found = frame_location(frame)
         coroutine = getattr(coroutine, "cr_await", None)
     return found
 
@@ -303,8 +303,8 @@ class LoopRun(Run):
         await asyncio.wait(tasks, timeout=LAST_STEP_SECONDS)
         stubborn = [task for task in tasks if not task.done()]
         if stubborn:
-            count, places = counted(len(stubborn), "request"), ", ".join(map(_place, stubborn))
-            report(logging.ERROR, f"gave up waiting for {count} that cannot be cancelled: {places}")
+            count, locations = counted(len(stubborn), "request"), ", ".join(map(_task_location, stubborn))
+            report(logging.ERROR, f"gave up waiting for {count} that cannot be cancelled: {locations}")
             self._abandoned = ("wsgi-loop",)
 
     async def _tidy(self, rest: set[asyncio.Task[Any]]) -> None:

@@ -184,8 +184,8 @@ def _is_bound(function: Any) -> bool:
 def _is_marked(function: Any) -> bool:
     function = getattr(function, "__func__", function)
     # By the dictionaries, because mocks and proxies have every attribute.
-    places = [getattr(function, "__dict__", {}), *(vars(kind) for kind in type(function).__mro__)]
-    return any(place.get(mark) for place in places if isinstance(place, Mapping) for mark in _MARKS)
+    namespaces = [getattr(function, "__dict__", {}), *(vars(kind) for kind in type(function).__mro__)]
+    return any(names.get(mark) for names in namespaces if isinstance(names, Mapping) for mark in _MARKS)
 
 
 def _code(function: Any) -> CodeType | None:

@@ -72,15 +72,15 @@ def _entry_call(frames: Iterable[tuple[FrameType, int]]) -> tuple[str, str]:
         if not file.startswith(package):
             return f"{name}()", f"{os.path.relpath(file)}:{line}"
         name = frame.f_code.co_name
-    return f"{name}()", "an unknown place"
+    return f"{name}()", "an unknown location"
 
 
 def _is_imported() -> bool:
     """Whether the command is importing the calling program; then logs a line with the call and what to do."""
     if threading.get_ident() not in _importers:
         return False
-    call, place = _entry_call(walk_stack(sys._getframe()))
-    what = f"{call} at {place} is ignored while the module is imported, because the command serves the application"
+    call, location = _entry_call(walk_stack(sys._getframe()))
+    what = f"{call} at {location} is ignored while the module is imported, because the command serves the application"
     report(logging.WARNING, f"{what}; put the call under: if __name__ == '__main__'")
     return True
 
@@ -90,8 +90,8 @@ def _excepthook(kind: type[BaseException], error: BaseException, traceback: Trac
     if not isinstance(error, (BindError, ConfigError)):
         sys.__excepthook__(kind, error, traceback)
         return
-    _, place = _entry_call(reversed(list(walk_tb(traceback))))
-    report(logging.CRITICAL, f"{place}: {error}")
+    _, location = _entry_call(reversed(list(walk_tb(traceback))))
+    report(logging.CRITICAL, f"{location}: {error}")
 
 
 # Replaces only Python's own hook; a program may have one that shows more.

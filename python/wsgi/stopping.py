@@ -16,7 +16,15 @@ from typing import NoReturn
 
 from wsgi.logging import escaped, report
 
-__all__ = ["LAST_STEP_SECONDS", "Countdown", "counted", "place", "print_notice", "run_in_thread", "thread_locations"]
+__all__ = [
+    "LAST_STEP_SECONDS",
+    "Countdown",
+    "counted",
+    "frame_location",
+    "print_notice",
+    "run_in_thread",
+    "thread_locations",
+]
 
 LAST_STEP_SECONDS = 1.0
 """Seconds that each final step of a stop may take, even after the graceful timeout."""
@@ -24,7 +32,7 @@ LAST_STEP_SECONDS = 1.0
 # A stop that takes less than this prints nothing.
 _QUIET_SECONDS = 0.1
 # The server's final steps after the graceful timeout: cancelling tasks, the lifespan's shutdown, closing the loop.
-_LAST_STEPS_SECONDS = 4 * LAST_STEP_SECONDS
+_SERVER_STEPS_SECONDS = 4 * LAST_STEP_SECONDS
 
 
 def counted(count: int, noun: str) -> str:
@@ -32,7 +40,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def place(frame: FrameType) -> str:
+def frame_location(frame: FrameType) -> str:
     """Describes a frame by function, file and line."""
     return f"{frame.f_code.co_name} ({frame.f_code.co_filename}, line {frame.f_lineno})"
 
@@ -43,7 +51,7 @@ def thread_locations(threads: Iterable[threading.Thread]) -> str:
     found = []
     for thread in threads:
         frame = frames.get(thread.ident or 0)
-        found.append(thread.name if frame is None else f"{thread.name} in {place(frame)}")
+        found.append(thread.name if frame is None else f"{thread.name} in {frame_location(frame)}")
     return ", ".join(found)
 
 
@@ -122,13 +130,13 @@ class Countdown:
         self.has_begun = True
         self._again = again
         self._deadline = time.monotonic() + self._seconds
-        self._end = self._deadline + _LAST_STEPS_SECONDS
+        self._end = self._deadline + _SERVER_STEPS_SECONDS
         run_in_thread(self._watch)
 
     def expire(self) -> None:
         """Ends the graceful timeout now; the server's final steps keep their time at the first call."""
         now = time.monotonic()
-        self._end = now if self._has_server_stopped or self._is_expired else now + _LAST_STEPS_SECONDS
+        self._end = now if self._has_server_stopped or self._is_expired else now + _SERVER_STEPS_SECONDS
         self._deadline = now
         self._is_expired = True
         self._wake()
