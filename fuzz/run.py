@@ -34,16 +34,16 @@ KEEP = """\
 {target} is broken by {path}
   explained:   cp {path} fuzz/seeds/{target}/NAME.bin && make test-rust
                (which replays everything in fuzz/seeds, and so keeps it from coming back)
-  on the wire: what a client sends also belongs in tests/corpus, as accept/NAME.http or refuse/NAME.http with its row in
-               the expect.tsv beside it; of an input of `connection`, that is what stands behind its choices"""
+  on the wire: what a client sends also belongs in tests/corpus, as NAME.http with its row in cases.tsv; of an input of
+               `connection`, that is what stands behind its choices"""
 
 
 def corpus_files() -> Iterator[tuple[str, bytes]]:
     """The wire corpus, as far as a fuzzer can use it."""
-    for path in sorted(CORPUS.glob("*/*.http")):
+    for path in sorted(CORPUS.glob("*.http")):
         content = path.read_bytes()
         if len(content) <= LARGEST:
-            yield f"{path.parent.name}-{path.stem}", content
+            yield path.stem, content
 
 
 def seeds(target: str) -> Iterator[tuple[str, bytes]]:

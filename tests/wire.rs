@@ -1,8 +1,8 @@
 //! Replays the corpus through the parser, the framing rules and the body decoder: whole, byte by byte, and in pieces.
 //!
-//! A corpus file is what a client sends on one connection, byte for byte. `accept/expect.tsv` says for each file which
-//! requests it holds and how the connection stands at its end; `refuse/expect.tsv` names the rule that its first
-//! request breaks.
+//! A corpus file is what a client sends on one connection, byte for byte. The column `outcome` of `cases.tsv` lists the
+//! requests that it holds and says how the connection ends: with `close`, `open` amid a request, with the status and the name
+//! of a refusal, or, without an end, ready for the next request.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a corpus that cannot be read must fail the test")]
 
@@ -73,76 +73,68 @@ impl Drawn {
     }
 }
 
-fn corpus(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder)
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
 }
 
-/// The rows of a folder's expectations, without the heading, cut into columns.
-fn expectations(folder: &str) -> Vec<Vec<String>> {
-    let text = fs::read_to_string(corpus(folder).join("expect.tsv")).unwrap();
-    text.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+/// Name and outcome of every case.
+fn expectations() -> Vec<(String, String)> {
+    let text = fs::read_to_string(corpus().join("cases.tsv")).unwrap();
+    let mut lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    let heading = lines.next().unwrap();
+    let column = |name| heading.iter().position(|&found| found == name).unwrap();
+    let (case, outcome) = (column("case"), column("outcome"));
+    lines.map(|row| (row[case].to_owned(), row[outcome].to_owned())).collect()
 }
 
 fn variant(name: &str) -> Reject {
     *Reject::ALL.iter().find(|reject| format!("{reject:?}") == name).unwrap_or_else(|| panic!("no refusal {name}"))
 }
 
-/// `400 BareLf`, as the expectations write a refusal.
-fn refusal(status: &str, name: &str) -> Reject {
-    let reject = variant(name);
-    assert_eq!(reject.status().code().to_string(), status, "{name}");
-    reject
-}
-
-fn expected_end(text: &str) -> End {
-    match text {
-        "clean" => End::Clean,
-        "open" => End::Open,
-        "close" => End::Close,
-        refused => {
-            let (status, name) = refused.split_once(' ').unwrap();
-            End::Refused(refusal(status, name))
+/// Reads an outcome: `METHOD PATH LENGTH CRC32 > ... > END`.
+fn outcome(text: &str) -> (Vec<Request>, End) {
+    let (mut requests, mut end) = (Vec::new(), End::Clean);
+    for part in text.split(" > ") {
+        assert_eq!(end, End::Clean, "something behind the end: {text}");
+        match part.split(' ').collect::<Vec<_>>()[..] {
+            ["open"] => end = End::Open,
+            ["close"] => end = End::Close,
+            [status, name] => {
+                end = End::Refused(variant(name));
+                assert_eq!(variant(name).status().code().to_string(), status, "{name}");
+            }
+            [method, path, length, sum] => {
+                let sum = u32::from_str_radix(sum, 16).unwrap();
+                requests.push((method.to_owned(), path.to_owned(), length.parse().unwrap(), sum));
+            }
+            _ => panic!("not an outcome: {text}"),
         }
     }
+    (requests, end)
 }
 
-fn expected_request(text: &str) -> Request {
-    let columns: Vec<&str> = text.split(' ').collect();
-    let [method, path, length, sum] = columns[..] else { panic!("not a request: {text}") };
-    (method.to_owned(), path.to_owned(), length.parse().unwrap(), u32::from_str_radix(sum, 16).unwrap())
-}
-
-/// Every case of both folders: its name, its bytes, its requests and its end.
+/// Every case: its name, its bytes, its requests and its end.
 fn cases() -> Vec<(String, Vec<u8>, Vec<Request>, End)> {
-    let accepted = expectations("accept").into_iter().map(|row| {
-        let requests = row[2..].iter().map(|request| expected_request(request)).collect();
-        ("accept", row[0].clone(), requests, expected_end(&row[1]))
-    });
-    let refused = expectations("refuse")
-        .into_iter()
-        .map(|row| ("refuse", row[0].clone(), Vec::new(), End::Refused(refusal(&row[1], &row[2]))));
-    accepted
-        .chain(refused)
-        .map(|(folder, name, requests, end)| {
-            let bytes = fs::read(corpus(folder).join(format!("{name}.http"))).unwrap();
-            (format!("{folder}/{name}"), bytes, requests, end)
-        })
-        .collect()
+    let case = |(name, text): (String, String)| {
+        let bytes = fs::read(corpus().join(format!("{name}.http"))).unwrap();
+        let (requests, end) = outcome(&text);
+        (name, bytes, requests, end)
+    };
+    expectations().into_iter().map(case).collect()
 }
 
 #[test]
-fn every_file_has_an_expectation_and_the_reverse() {
-    for folder in ["accept", "refuse"] {
-        let listed: Vec<String> = expectations(folder).into_iter().map(|row| row[0].clone()).collect();
-        assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len(), "{folder}: a name is listed twice");
-        let files: BTreeSet<String> = fs::read_dir(corpus(folder))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "http"))
-            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), files, "{folder}");
-    }
+fn every_file_has_one_row_and_the_reverse() {
+    let mut listed: Vec<String> = expectations().into_iter().map(|(name, _)| name).collect();
+    listed.sort();
+    let mut files: Vec<String> = fs::read_dir(corpus())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "http"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    files.sort();
+    assert_eq!(listed, files);
 }
 
 #[test]
@@ -202,7 +194,7 @@ fn refused_files_never_reach_the_next_request() {
         if let (End::Refused(_), Some(before)) = (end, bytes.strip_suffix(sentinel)) {
             let (found, stand) = replay([before]);
             // A trailer section that never ends is only refused by what follows it.
-            assert!(stand == end || name == "refuse/chunked-trailer-is-a-request", "{name}: {stand:?}");
+            assert!(stand == end || name == "chunked-trailer-is-a-request", "{name}: {stand:?}");
             assert_eq!(found, requests, "{name}");
         }
     }

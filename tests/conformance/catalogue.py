@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -53,6 +54,11 @@ class WireCase(Entry):
         """Whether the client leaves amid a request."""
         return self.outcomes[0].end == "open"
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the first request is refused."""
+        return not self.outcomes[0].calls and self.outcomes[0].end.isdigit()
+
     def breaks_in_body(self, outcome: Outcome) -> bool:
         """Whether what is wrong is only seen behind a valid head, when the application may run already."""
         return not outcome.calls and (self.section == "chunked" or (self.is_cut and b"\r\n\r\n" in self.content))
@@ -79,11 +85,6 @@ class WireCase(Entry):
         return self.content, [LAST]
 
 
-def rows(path: Path) -> list[list[str]]:
-    """The rows of a table, without its heading."""
-    return [line.split("\t") for line in path.read_text().splitlines()[1:] if line]
-
-
 def decoded(call: str) -> str:
     """A call as the application sees it: its path is percent-decoded (PEP 3333)."""
     if call == SERVED:
@@ -93,30 +94,29 @@ def decoded(call: str) -> str:
 
 
 def outcome(text: str) -> Outcome:
-    """Reads `CALL > CALL > END`; without an end the connection is clean."""
+    """Reads `CALL > CALL > END`: without an end the connection is clean; the name of a refusal is not needed here."""
     calls = text.split(" > ")
-    end = calls.pop() if calls[-1] == "close" or calls[-1].isdigit() else "clean"
+    end = calls[-1].split(" ")[0]
+    if end in ("close", "open") or (end.isdigit() and calls[-1].count(" ") < 2):
+        calls.pop()
+    else:
+        end = "clean"
     return Outcome(tuple(decoded(call) for call in calls), end)
 
 
 def wire_cases() -> list[WireCase]:
-    """Every case of the corpus in the order of the catalogue."""
-    contents, expected = {}, {}
-    for name, end, *calls in rows(CORPUS / "accept" / "expect.tsv"):
-        contents[name] = (CORPUS / "accept" / f"{name}.http").read_bytes()
-        expected[name] = Outcome(tuple(decoded(call) for call in calls), end.split(" ")[0])
-    for name, status, _ in rows(CORPUS / "refuse" / "expect.tsv"):
-        contents[name] = (CORPUS / "refuse" / f"{name}.http").read_bytes()
-        expected[name] = Outcome((), status)
+    """Every case of the corpus in the order of its table."""
+    with (CORPUS / "cases.tsv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
     return [
         WireCase(
-            name,
-            section,
-            rule,
-            kind == "promise",
-            sentence,
-            contents[name],
-            (expected[name], *(outcome(text) for text in allowed.split(" | ") if text)),
+            row["case"],
+            row["section"],
+            row["rule"],
+            row["kind"] == "promise",
+            row["sentence"],
+            (CORPUS / f"{row['case']}.http").read_bytes(),
+            tuple(outcome(text) for text in (row["outcome"], *row["also allowed"].split(" | ")) if text),
         )
-        for name, section, rule, kind, allowed, sentence in rows(CORPUS / "cases.tsv")
+        for row in rows
     ]

@@ -19,7 +19,7 @@ from tests.asgi.talking import Receive, Scope, Send, read
 from tests.asgi.talking import answer as asgi_answer
 from tests.conformance.__main__ import main
 from tests.conformance.arrivals import of_environ, of_scope, requests
-from tests.conformance.catalogue import CORPUS, LAST, rows, wire_cases
+from tests.conformance.catalogue import LAST, wire_cases
 from tests.conformance.exchanges import ProbeCase
 from tests.conformance.journal import Journal
 from tests.conformance.judge import Rules, parse
@@ -234,19 +234,6 @@ def test_mutated_cases_are_answered_strictly_or_refused(
 
 
 # -- The catalogue -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("folder", ["accept", "refuse"])
-def test_corpus_files_and_expectations_are_the_same(folder: str) -> None:
-    files = {path.stem for path in (CORPUS / folder).glob("*.http")}
-    assert files == {row[0] for row in rows(CORPUS / folder / "expect.tsv")}
-    assert files
-
-
-def test_catalogue_names_every_file_of_the_corpus_once() -> None:
-    named = [row[0] for row in rows(CORPUS / "cases.tsv")]
-    files = [path.stem for path in CORPUS.glob("*/*.http")]
-    assert sorted(named) == sorted(files)
 
 
 def test_cases_have_ids_rules_and_sentences_of_their_own() -> None:

@@ -135,7 +135,7 @@ MUTATORS: list[Mutator] = [
 
 
 def seeds() -> list[bytes]:
-    files = [path.read_bytes() for path in sorted(CORPUS.glob("*/*.http"))]
+    files = [path.read_bytes() for path in sorted(CORPUS.glob("*.http"))]
     return TEMPLATES + EXAMPLES + [content for content in files if 0 < len(content) <= LARGEST]
 
 

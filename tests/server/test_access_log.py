@@ -7,7 +7,6 @@ after the server has stopped, which writes what is left.
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime
 import logging
 import re
@@ -22,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.catalogue import wire_cases
 from tests.server.recording import (
     CHUNKED,
     GET,
@@ -413,8 +413,6 @@ def test_outcome_of_a_client_that_does_not_read_is_aborted(path: Path) -> None:
 
 # -- What the server answers itself ------------------------------------------------------------------------------------
 
-CORPUS = Path(__file__).parents[1] / "corpus" / "refuse"
-
 
 async def _read(scope: Any, receive: Any, send: Any) -> None:
     while True:
@@ -433,28 +431,28 @@ reader: Any = _read
 
 @pytest.mark.parametrize("app", [hello, reader], ids=["wsgi", "asgi"])
 def test_refusal_of_every_kind_has_one_line_with_its_status_and_reason(app: Any, path: Path) -> None:
-    with (CORPUS / "expect.tsv").open() as rows:
-        expected = {row["name"]: row["status"] for row in csv.DictReader(rows, delimiter="\t")}
+    cases = [case for case in wire_cases() if case.is_refused]
     options = {"access_log": str(path), "access_log_format": '%{remote}p %h %s %b %X "%r" %{reason}x'}
     ports: dict[str, tuple[str, int]] = {}
     with serve(app, **options) as server:
-        for name in expected:
+        for case in cases:
             with RawClient(server.addresses[0]) as client:
                 port = str(client.socket.getsockname()[1])
-                client.send((CORPUS / f"{name}.http").read_bytes())
-                ports[name] = (port, len(everything(client).rpartition(b"\r\n\r\n")[2]))
+                client.send(case.content)
+                ports[case.id] = (port, len(everything(client).rpartition(b"\r\n\r\n")[2]))
     lines = path.read_text("ascii").splitlines()
-    assert len(lines) == len(expected)
+    assert len(lines) == len(cases)
     found = [re.fullmatch(r'(\d+) 127\.0\.0\.1 (\d+) (-|\d+) \+ "(.*)" ([a-zA-Z].*)', line) for line in lines]
     assert all(found), lines
     by_port: dict[str, list[re.Match[str]]] = {}
     for line in found:
         assert line
         by_port.setdefault(line[1], []).append(line)
-    for name, (port, size) in ports.items():
+    for case in cases:
+        port, size = ports[case.id]
         # The system may give a port twice.
         line = by_port[port].pop(0)
-        assert (line[2], line[3]) == (expected[name], str(size or "-")), (name, line[0])
+        assert (line[2], line[3]) == (case.outcomes[0].end, str(size or "-")), (case.id, line[0])
 
 
 REFUSALS: dict[str, tuple[bytes, dict[str, Any], str]] = {
