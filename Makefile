@@ -36,7 +36,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: attacks autobahn bench bench-environment bench-frameworks bench-instructions bench-quick bench-startup build clean conformance docs format fuzz help lint models run sanitize soak test test-container test-differential test-free-threaded test-python test-rust FORCE
+.PHONY: attacks autobahn bench bench-environment bench-frameworks bench-instructions bench-quick bench-startup build clean conformance conformance-peers docs format fuzz help lint models run sanitize soak test test-container test-differential test-free-threaded test-python test-rust FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -114,8 +114,11 @@ bench-frameworks: $(VENV)/.built ## measure wsgi.application beside other framew
 bench-startup: bench-environment ## measure how soon servers answer after they were started (ARGS="--rounds 30")
 	".venv-bench/bin/python" -m benchmarks.startup $(ARGS)
 
-conformance: $(VENV)/.built $(if $(filter --peers --server,$(ARGS)),.venv-conformance/.peers) ## test a server from outside, case by case (ARGS="--peers" or "--server 'gunicorn --bind {address} {app}'")
-	@"$(VENV)/bin/python" -m tests.conformance $(if $(filter --peers --server,$(ARGS)),--environment .venv-conformance) $(ARGS)
+conformance: $(VENV)/.built ## test this server from outside, case by case (ARGS="--only both-framings")
+	@"$(VENV)/bin/python" -m tests.conformance $(ARGS)
+
+conformance-peers: $(VENV)/.built .venv-conformance/.peers ## the same for other servers, or one (ARGS="--server 'gunicorn --bind {address} {app}'")
+	@"$(VENV)/bin/python" -m tests.conformance --environment .venv-conformance $(ARGS)
 
 lint: $(VENV)/.built ## formatting, clippy, ruff and types, which need what the package depends on
 	cargo fmt --check

@@ -1,4 +1,4 @@
-"""Tests a server from outside: `python -m tests.conformance [--server COMMAND] [--peers]`.
+"""Tests a server from outside: `python -m tests.conformance [--environment DIRECTORY] [--server COMMAND]`.
 
 Without options this server is tested, every wire case split at every offset.
 """
@@ -36,8 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--server", help="a command with {address}, {host}, {port}, {path} and {app} in it, or a preset"
     )
-    parser.add_argument("--environment", type=Path, help="the environment whose {python} and {bin} a command means")
-    parser.add_argument("--peers", action="store_true", help="test every preset, and this server first")
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        help="the environment whose {python} and {bin} a command means; "
+        "without --server, this server and then every preset installed there are tested",
+    )
     parser.add_argument("--markdown", type=Path, help="a page whose tables are written anew")
     parser.add_argument("--splits", default="all", help="offsets at which each wire case is split: a number, or all")
     parser.add_argument("--patience", type=float, default=5.0, help="seconds without progress that count as hung")
@@ -77,10 +81,11 @@ def fails(score: Score, *, promises: bool) -> bool:
 def chosen(options: argparse.Namespace) -> list[tuple[str, Launch, Path]]:
     """The servers to test: a name, how to launch, and the interpreter."""
     ours = (f"wsgi-server {importlib.metadata.version('wsgi-server')}", own(), Path(sys.executable))
-    if options.server in PEERS or options.peers:
-        python = python_of(options.environment)
-        found = [ours] if options.peers else []
-        for name in PEERS if options.peers else [options.server]:
+    python = python_of(options.environment)
+    compares = options.environment and not options.server
+    if compares or options.server in PEERS:
+        found = [ours] if compares else []
+        for name in PEERS if compares else [options.server]:
             version = version_in(python, PEERS[name].package)
             if version:
                 found.append((f"{name} {version}", PEERS[name], python))
@@ -88,7 +93,7 @@ def chosen(options: argparse.Namespace) -> list[tuple[str, Launch, Path]]:
                 say(f"{name} is not installed")
         return found
     if options.server:
-        return [("server", given(options.server), python_of(options.environment))]
+        return [("server", given(options.server), python)]
     return [ours]
 
 
