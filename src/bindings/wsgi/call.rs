@@ -226,24 +226,32 @@ impl Call {
         }
     }
 
-    /// Queues content and sees to it that it leaves; waits for a client that is far behind.
-    pub fn write_content(&self, py: Python<'_>, content: Content<'_>) -> Result<(), Disconnected> {
-        let behind = {
+    /// Queues content and sees to it that it leaves; waits for a client that is far behind. Tells whether the response has a use
+    /// for more.
+    pub fn write_content(&self, py: Python<'_>, content: Content<'_>) -> Result<bool, Disconnected> {
+        let (has_use, behind) = {
             let mut state = self.lock();
             if state.gone {
                 return Err(Disconnected);
             }
             let Some(exchange) = state.exchange.as_deref_mut() else { return Err(Disconnected) };
+            if !exchange.wants_content() {
+                return Ok(false);
+            }
             let queued = exchange.write(content).and_then(|()| exchange.push());
-            let behind = exchange.behind();
+            // PEP 3333: enough is enough. Only the piece past the announced length shows it, so that what an application
+            // does after its last piece is not cut off.
+            let (has_use, behind) = (!exchange.has_surplus(), exchange.behind());
             if queued.is_err() {
                 state.lose_client();
                 return Err(Disconnected);
             }
-            behind
+            (has_use, behind)
         };
-        let Some(behind) = behind else { return Ok(()) };
-        py.detach(|| behind.wait_drained()).inspect_err(|_| self.lock().lose_client())
+        if let Some(behind) = behind {
+            py.detach(|| behind.wait_drained()).inspect_err(|_| self.lock().lose_client())?;
+        }
+        Ok(has_use)
     }
 }
 

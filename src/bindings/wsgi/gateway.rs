@@ -80,8 +80,8 @@ impl<'py> WsgiGateway<'py> {
         if let Some(contents) = complete(&result)? {
             return self.answer_whole(objects.call.get(), &contents, clock);
         }
-        let response =
-            Response { py: self.py, call: objects.call.get(), result: &result, clock, process: &self.process };
+        let (py, call, process) = (self.py, objects.call.get(), &self.process);
+        let response = Response { py, call, result: &result, clock, process, has_begun: false };
         let answered = response.send();
         // close() is called exactly once, whatever happened, and what it raises harms no response.
         let closed = match result.getattr_opt(intern!(self.py, "close")) {
@@ -209,6 +209,8 @@ struct Response<'a, 'py> {
     result: &'a Bound<'py, PyAny>,
     clock: &'a mut Clock,
     process: &'a Process,
+    // Its head is queued.
+    has_begun: bool,
 }
 
 // Nothing more needs to be sent: an error of the application, or a client that has gone.
@@ -309,14 +311,11 @@ impl Response<'_, '_> {
         if bytes.as_bytes().is_empty() {
             return Ok(!self.call.is_cut());
         }
-        self.call.begin(self.py, BodySize::Unknown, self.clock)?;
-        if !self.call.with(|exchange| exchange.wants_content()).unwrap_or(false) {
-            return Ok(false);
+        if !self.has_begun {
+            self.call.begin(self.py, BodySize::Unknown, self.clock)?;
+            self.has_begun = true;
         }
-        self.call.write_content(self.py, owned_or_borrowed(bytes))?;
-        // PEP 3333: enough is enough. Only the piece past the announced length shows it, so that what an application
-        // does after its last piece is not cut off.
-        Ok(!self.call.with(|exchange| exchange.has_surplus()).unwrap_or(true))
+        Ok(self.call.write_content(self.py, owned_or_borrowed(bytes))?)
     }
 
     fn finish(&mut self) {
