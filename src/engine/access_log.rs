@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 
 use crate::engine::gateway::{Reporter, Severity};
-use crate::engine::log_format::Stamps;
+use crate::engine::log_format::Stamp;
 pub use crate::engine::log_format::{COMBINED, DIRECTIVES, Format};
 use crate::engine::observe::{Observer, Record};
 use crate::engine::server::spawn;
@@ -97,7 +97,7 @@ impl<D: AsFd + Send> Target for Descriptor<D> {
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
-    stamps: Stamps,
+    stamp: Stamp,
     // What the writer has taken and not written.
     taken: Taken,
     lost: u64,
@@ -191,13 +191,13 @@ impl Observer for AccessLog {
             return;
         }
         let mut lines = self.shared.lines();
-        let Lines { bytes, stamps, taken, lost, .. } = &mut *lines;
+        let Lines { bytes, stamp, taken, lost, .. } = &mut *lines;
         if bytes.len() + taken.bytes > BUFFER {
             *lost += 1;
             return;
         }
         let first = bytes.is_empty();
-        self.format.write(record, stamps, bytes);
+        self.format.write(record, stamp, bytes);
         drop(lines);
         if first {
             self.shared.changed.notify_all();

@@ -239,11 +239,11 @@ fn refused_record_says_what_is_known() {
     };
     let mut out = Vec::new();
     let format = Format::parse("%h \"%r\" %m %U %q %H %s %B %{Referer}i %X %{reason}x").unwrap();
-    format.write(&refused, &mut Stamps::default(), &mut out);
+    format.write(&refused, &mut Stamp::default(), &mut out);
     let expected = b"unix \"GET /a\\\" \\x1b\" - -  - 400 5 - + the method is not a token\n";
     assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
     out.clear();
     let unread = Record { request: Received::Line(Vec::new()), status: 0, complete: false, ..record("/") };
-    Format::parse("%r %s %X %{reason}x").unwrap().write(&unread, &mut Stamps::default(), &mut out);
+    Format::parse("%r %s %X %{reason}x").unwrap().write(&unread, &mut Stamp::default(), &mut out);
     assert_eq!(out, b"- - X -\n");
 }

@@ -1,13 +1,12 @@
 //! Formats of the access log, in the notation of Apache's `LogFormat`: read once, written for every record.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::engine::clock::time_of_day;
 use crate::engine::observe::Record;
 use crate::http::date::common_log;
 use crate::http::head::RequestHead;
-use crate::http::number::Decimal;
+use crate::http::number::{Decimal, push_ip};
 use crate::http::origin::Client;
 
 /// Apache's combined format, the default.
@@ -92,9 +91,9 @@ impl Format {
     }
 
     /// Writes the line of one record.
-    pub fn write(&self, record: &Record, stamps: &mut Stamps, out: &mut Vec<u8>) {
+    pub fn write(&self, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>) {
         for atom in &self.0 {
-            write_atom(atom, record, stamps, out);
+            write_atom(atom, record, stamp, out);
         }
         out.push(b'\n');
     }
@@ -174,13 +173,13 @@ fn directive(text: &str) -> Option<(Atom, usize)> {
     Some((atom, 2))
 }
 
-fn write_atom(atom: &Atom, record: &Record, stamps: &mut Stamps, out: &mut Vec<u8>) {
+fn write_atom(atom: &Atom, record: &Record, stamp: &mut Stamp, out: &mut Vec<u8>) {
     let head = record.request.head();
     let mut number = |value: u64| out.extend_from_slice(Decimal::new(value).as_bytes());
     match atom {
         Atom::Text(text) => out.extend_from_slice(text),
         Atom::RemoteHost => match record.client {
-            Client::Ip(ip, _) => out.extend_from_slice(stamps.client(ip)),
+            Client::Ip(ip, _) => push_ip(out, ip),
             Client::Local => out.extend_from_slice(b"unix"),
             Client::Unknown => out.push(b'-'),
         },
@@ -191,7 +190,7 @@ fn write_atom(atom: &Atom, record: &Record, stamps: &mut Stamps, out: &mut Vec<u
         Atom::Dash => out.push(b'-'),
         Atom::Time => {
             out.push(b'[');
-            out.extend_from_slice(stamps.time(record.started));
+            out.extend_from_slice(stamp.at(record.started));
             out.push(b']');
         }
         Atom::RequestLine => write_value(Some(record.request.request_line()), out),
@@ -227,12 +226,9 @@ fn write_value(value: Option<&[u8]>, out: &mut Vec<u8>) {
     write_part(value.filter(|value| !value.is_empty()), out);
 }
 
-/// What is the same in most lines of one second, as text.
+/// The time of day as text, which is the same in all lines of one second.
 #[derive(Default)]
-pub struct Stamps {
-    second: Option<Second>,
-    client: Option<(IpAddr, Vec<u8>)>,
-}
+pub struct Stamp(Option<Second>);
 
 // A second of the time of day.
 struct Second {
@@ -252,24 +248,19 @@ impl Second {
     }
 }
 
-impl Stamps {
-    fn time(&mut self, moment: Instant) -> &[u8; 26] {
-        let known = self.second.take().filter(|second| second.begins <= moment && moment < second.ends);
-        &self.second.insert(known.unwrap_or_else(|| Second::of(moment))).text
-    }
-
-    fn client(&mut self, ip: IpAddr) -> &[u8] {
-        let known = self.client.take().filter(|(last, _)| *last == ip);
-        &self.client.insert(known.unwrap_or_else(|| (ip, ip.to_string().into_bytes()))).1
+impl Stamp {
+    fn at(&mut self, moment: Instant) -> &[u8; 26] {
+        let known = self.0.take().filter(|second| second.begins <= moment && moment < second.ends);
+        &self.0.insert(known.unwrap_or_else(|| Second::of(moment))).text
     }
 }
 
 // As Apache does it: nothing that a client sends can end a quoted item, a line, or reach a terminal as a control.
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    // Counted to the last byte, whatever comes first, so that the compiler looks at many at a time.
-    let is_special = |byte: u8| !matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
-    if bytes.iter().map(|&byte| usize::from(is_special(byte))).sum::<usize>() == 0 {
+    // Looked through to the last byte, whatever comes first, so that the compiler compares many at a time.
+    let is_special = |byte: u8| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';
+    if bytes.iter().fold(0, |found, &byte| found | u8::from(is_special(byte))) == 0 {
         out.extend_from_slice(bytes);
         return;
     }

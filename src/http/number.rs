@@ -1,5 +1,7 @@
 //! Numbers as text, without the formatting machinery: these lines are written once or more for each response.
 
+use std::net::IpAddr;
+
 /// A number in decimal.
 #[derive(Clone, Copy, Debug)]
 pub struct Decimal {
@@ -58,9 +60,24 @@ fn fill<const BASE: u64>(digits: &mut [u8], mut number: u64) -> usize {
     start
 }
 
+/// Appends an address in its usual notation (RFC 5952 for IPv6).
+pub fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, rest @ ..] = ip.octets();
+            out.extend_from_slice(Decimal::new(first.into()).as_bytes());
+            for octet in rest {
+                out.push(b'.');
+                out.extend_from_slice(Decimal::new(octet.into()).as_bytes());
+            }
+        }
+        IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Decimal, Hexadecimal};
+    use super::{Decimal, Hexadecimal, push_ip};
 
     #[test]
     fn numbers_equal_the_standard_formatting() {
@@ -69,6 +86,18 @@ mod tests {
         for number in edges.chain(tens).chain([u64::MAX]) {
             assert_eq!(Decimal::new(number).as_bytes(), number.to_string().as_bytes());
             assert_eq!(Hexadecimal::new(number).as_bytes(), format!("{number:x}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn addresses_equal_the_standard_formatting() {
+        let octets = [0_u8, 1, 9, 10, 99, 100, 199, 255];
+        let fours = octets.into_iter().flat_map(|first| octets.map(|last| [first, 0, 255, last].into()));
+        let sixes = ["::", "::1", "2001:db8::1:0:0:1", "::ffff:192.0.2.1", "fe80::1"].map(|text| text.parse().unwrap());
+        for ip in fours.chain(sixes) {
+            let mut out = b"-".to_vec();
+            push_ip(&mut out, ip);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("-{ip}"));
         }
     }
 }

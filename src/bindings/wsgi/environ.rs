@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::bindings::ffi::latin1;
 use crate::bindings::names::FieldNames;
 use crate::engine::exchange::Exchange;
-use crate::http::number::Decimal;
+use crate::http::number::{Decimal, push_ip};
 use crate::http::origin::Client;
 use crate::interface::cgi::{self, Facts, Name};
 use crate::interface::shape;
@@ -129,11 +129,15 @@ pub(super) fn key<'py>(py: Python<'py>, names: &mut FieldNames, name: Name<'_>) 
 /// Who asks. A client without an address has an empty one: CGI's `REMOTE_ADDR` must be there all the same.
 pub(super) fn set_client(environ: &Bound<'_, PyDict>, client: Client) -> PyResult<()> {
     let py = environ.py();
-    let (address, port) = match client {
-        Client::Ip(ip, port) => (ip.to_string(), port),
-        Client::Local | Client::Unknown => (String::new(), None),
+    let mut address = Vec::new();
+    let port = match client {
+        Client::Ip(ip, port) => {
+            push_ip(&mut address, ip);
+            port
+        }
+        Client::Local | Client::Unknown => None,
     };
-    environ.set_item(intern!(py, "REMOTE_ADDR"), address)?;
+    environ.set_item(intern!(py, "REMOTE_ADDR"), latin1(py, &address)?)?;
     match port {
         Some(port) => set_port(environ, port),
         None => Ok(()),
