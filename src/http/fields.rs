@@ -20,19 +20,6 @@ pub(crate) const fn letters_digits_and(mut others: &[u8]) -> [bool; 256] {
 /// `tchar` (RFC 9110 §5.6.2).
 const TCHAR: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
 
-/// `field-vchar`, SP and HTAB (RFC 9110 §5.5): everything but the control characters. Bytes from 0x80 on are
-/// `obs-text`, which applications see as latin-1.
-const FIELD_BYTE: [bool; 256] = {
-    let mut table = [true; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = byte == 0x09;
-        byte += 1;
-    }
-    table[0x7f] = false;
-    table
-};
-
 /// `unreserved` and `sub-delims` (RFC 3986 §2.2, §2.3), which is `reg-name` without its percent-encoded bytes.
 const NAME_BYTE: [bool; 256] = letters_digits_and(b"-._~!$&'()*+,;=");
 
@@ -50,14 +37,22 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| is_tchar(byte))
 }
 
-/// Whether a field value may contain this byte (RFC 9110 §5.5).
+/// Whether a field value may contain this byte: `field-vchar`, SP and HTAB (RFC 9110 §5.5), which is everything but the control
+/// characters. Bytes from 0x80 on are `obs-text`, which applications see as latin-1. Not a table: the
+/// compiler then compares many bytes at a time.
 pub const fn is_field_byte(byte: u8) -> bool {
-    is_in(&FIELD_BYTE, byte)
+    (byte >= 0x20 && byte != 0x7f) || byte == b'\t'
 }
 
 /// Whether this is a `field-value` (RFC 9110 §5.5), white space at its ends included. Empty is valid.
 pub fn is_field_value(text: &[u8]) -> bool {
     text.iter().all(|&byte| is_field_byte(byte))
+}
+
+/// Whether this is a field's name, in any case. The usual case is compared at once.
+#[inline]
+pub fn is_named(found: &[u8], name: &[u8]) -> bool {
+    found == name || found.eq_ignore_ascii_case(name)
 }
 
 /// Whether this is `OWS`, optional white space (RFC 9110 §5.6.3): SP or HTAB, and not what other languages take for space.
@@ -121,6 +116,8 @@ pub fn valid_host(value: &[u8]) -> bool {
                 _ => return false,
             }
         }
+        // Most have no port, and nearly all no escapes.
+        _ if value.iter().all(|&byte| is_in(&NAME_BYTE, byte)) => return !value.is_empty(),
         _ => match value.iter().position(|&byte| byte == b':') {
             Some(colon) => {
                 let (host, port) = value.split_at(colon);

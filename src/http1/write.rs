@@ -94,6 +94,8 @@ fn status_line(out: &mut Vec<u8>, code: u16, reason: &[u8]) {
     line(out, &[b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b' ', hundreds, tens, ones, b' '], reason);
 }
 
+// Most are of a length that is known where this is called, and then take no call to be copied.
+#[inline]
 fn line(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
     out.extend_from_slice(before);
     out.extend_from_slice(value);
