@@ -105,7 +105,6 @@ pub struct RequestHead {
     bytes: Vec<u8>,
     request: RequestLine,
     fields: Vec<(Span, Span)>,
-    repeats: bool,
 }
 
 impl RequestHead {
@@ -116,17 +115,7 @@ impl RequestHead {
 
     /// A head of parts that were found to be valid; all spans are spans of `bytes`.
     pub(crate) fn new(bytes: Vec<u8>, request: RequestLine, fields: Vec<(Span, Span)>) -> Self {
-        Self { bytes, request, fields, repeats: false }
-    }
-
-    /// The same, with the fields of the head before it on the connection.
-    pub(crate) fn repeating(self) -> Self {
-        Self { repeats: true, ..self }
-    }
-
-    /// Whether its fields are, byte for byte, those of the head before it on the connection. That they are not need not be so.
-    pub fn repeats(&self) -> bool {
-        self.repeats
+        Self { bytes, request, fields }
     }
 
     /// It is over, and another one may come; no more than an empty one if it is unusually large.

@@ -3,7 +3,7 @@
 //! A request whose length two readers could take differently is refused, never repaired: that difference is what
 //! request smuggling lives on (RFC 9112 §11.2).
 
-use crate::http::fields::{elements, has_element, is_token, parse_content_length, trim_ows, valid_host};
+use crate::http::fields::{elements, has_element, is_named, is_token, parse_content_length, trim_ows, valid_host};
 use crate::http::head::{RequestHead, Version};
 use crate::http::limits::Limits;
 use crate::http::reject::Reject;
@@ -98,27 +98,6 @@ pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
     })
 }
 
-/// What was decided last on a connection, for heads that repeat their fields.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FramingCache(Option<(Version, Framing)>);
-
-impl FramingCache {
-    /// Decides as [`decide`] does. The heads of one connection come in their order, with the same limits.
-    pub fn decide(&mut self, head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
-        match self.0 {
-            // The rest of what counts: the version, and whether it is CONNECT, which is never framed.
-            Some((version, framing)) if head.repeats() && version == head.version() && head.method() != b"CONNECT" => {
-                Ok(framing)
-            }
-            _ => {
-                let framing = decide(head, limits);
-                self.0 = framing.ok().map(|framing| (head.version(), framing));
-                framing
-            }
-        }
-    }
-}
-
 /// A field that may have one line at most.
 #[derive(Clone, Copy, Default)]
 enum Line<'a> {
@@ -167,14 +146,14 @@ impl<'a> Seen<'a> {
         for (name, value) in head.fields() {
             // The length alone rules most fields out.
             match name.len() {
-                4 if name.eq_ignore_ascii_case(b"Host") => seen.host.add(value),
-                6 if name.eq_ignore_ascii_case(b"Expect") => seen.add_expectations(value),
-                7 if name.eq_ignore_ascii_case(b"Upgrade") => seen.upgrade = true,
-                10 if name.eq_ignore_ascii_case(b"Connection") => seen.add_options(value),
-                12 if name.eq_ignore_ascii_case(b"Content-Type") => seen.content_type.add_unless_equal(value),
-                13 if name.eq_ignore_ascii_case(b"Authorization") => seen.authorization.add_unless_equal(value),
-                14 if name.eq_ignore_ascii_case(b"Content-Length") => seen.content_length.add(value),
-                17 if name.eq_ignore_ascii_case(b"Transfer-Encoding") => seen.transfer_encoding.add(value),
+                4 if is_named(name, b"Host") => seen.host.add(value),
+                6 if is_named(name, b"Expect") => seen.add_expectations(value),
+                7 if is_named(name, b"Upgrade") => seen.upgrade = true,
+                10 if is_named(name, b"Connection") => seen.add_options(value),
+                12 if is_named(name, b"Content-Type") => seen.content_type.add_unless_equal(value),
+                13 if is_named(name, b"Authorization") => seen.authorization.add_unless_equal(value),
+                14 if is_named(name, b"Content-Length") => seen.content_length.add(value),
+                17 if is_named(name, b"Transfer-Encoding") => seen.transfer_encoding.add(value),
                 _ => {}
             }
         }

@@ -319,33 +319,3 @@ fn upgrade_needs_field_option_and_http11() {
         assert_eq!(decided("GET / HTTP/1.0", &all).map(|framing| framing.upgrade), Ok(false), "{fields:?}");
     }
 }
-
-#[test]
-fn what_is_decided_again_is_what_would_be_decided_first() {
-    let fields: [&[(&str, &[u8])]; 4] = [
-        &[("Host", b"a")],
-        &[("Host", b"a"), ("Content-Length", b"5")],
-        &[("Host", b"a"), ("Transfer-Encoding", b"chunked")],
-        &[("Host", b"a"), ("Connection", b"keep-alive"), ("Expect", b"100-continue")],
-    ];
-    let lines = ["GET / HTTP/1.1", "POST /b HTTP/1.1", "GET / HTTP/1.0", "CONNECT a:1 HTTP/1.1", "HEAD / HTTP/1.1"];
-    for fields in fields {
-        for first in lines {
-            for second in lines {
-                let mut decided = FramingCache::default();
-                let (first, second) =
-                    (RequestHead::sample(first, fields), RequestHead::sample(second, fields).repeating());
-                assert_eq!(decided.decide(&first, &LIMITS), decide(&first, &LIMITS));
-                for _ in 0..2 {
-                    assert_eq!(decided.decide(&second, &LIMITS), decide(&second, &LIMITS));
-                }
-            }
-        }
-    }
-    // A head with other fields is looked at, whatever came before.
-    let mut decided = FramingCache::default();
-    for fields in fields {
-        let head = RequestHead::sample("GET / HTTP/1.1", fields);
-        assert_eq!(decided.decide(&head, &LIMITS), decide(&head, &LIMITS));
-    }
-}

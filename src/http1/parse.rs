@@ -71,9 +71,8 @@ impl Progress {
 pub fn head(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<(RequestHead, usize)>, Reject> {
     let Some(request) = find_request_line(input, progress, limits)? else { return Ok(None) };
     if progress.scanned == progress.fields_start {
-        if let Some(Section { fields, end, repeats }) = whole_section(input, progress, limits) {
-            let (head, used) = complete(input, progress, request, fields, end);
-            return Ok(Some((if repeats { head.repeating() } else { head }, used)));
+        if let Some((fields, end)) = whole_section(input, progress, limits) {
+            return Ok(Some(complete(input, progress, request, fields, end)));
         }
     }
     match find_head_end(input, progress, limits) {
@@ -238,22 +237,16 @@ fn find_head_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Resu
     Ok(None)
 }
 
-struct Section {
-    fields: Vec<(Span, Span)>,
-    end: usize,
-    repeats: bool,
-}
-
-// A field section that is all there. `None` if it is not, or breaks a rule or a limit: which one,
+// Names and values of a field section that is all there, and its end. `None` if it is not, or breaks a rule or a limit: which one,
 // a closer look says. `httparse` takes a bare LF for a line end, and we do not.
-fn whole_section(input: &[u8], progress: &mut Progress, limits: &Limits) -> Option<Section> {
+fn whole_section(input: &[u8], progress: &mut Progress, limits: &Limits) -> Option<(Vec<(Span, Span)>, usize)> {
     let section = slice(input, progress.fields_start, input.len());
     let at = progress.fields_start - progress.start;
     let (mut fields, repeated) = progress.earlier.repeated(section, at);
     let keeps = |length: usize, lines: usize| length <= limits.header_size && lines <= limits.header_fields;
     if let Some(length) = repeated {
         let end = progress.fields_start + length;
-        return keeps(length, fields.len()).then_some(Section { fields, end, repeats: true });
+        return keeps(length, fields.len()).then_some((fields, end));
     }
     let mut table = [EMPTY_HEADER; FEW_FIELDS];
     let Ok(Status::Complete((length, headers))) = parse_headers(section, &mut table) else { return None };
@@ -271,7 +264,7 @@ fn whole_section(input: &[u8], progress: &mut Progress, limits: &Limits) -> Opti
         fields.push((name, Span::of(header.value, whole)?));
     }
     let is_ended = ends_line(whole, whole.len()) && ends_line(whole, whole.len() - 2);
-    is_ended.then_some(Section { fields, end, repeats: false })
+    is_ended.then_some((fields, end))
 }
 
 fn ends_line(bytes: &[u8], end: usize) -> bool {

@@ -24,7 +24,7 @@ use crate::engine::transport::pace::Lag;
 use crate::http::head::{Received, RequestHead};
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
-use crate::http1::framing::{BodyLength, Framing, FramingCache};
+use crate::http1::framing::{self, BodyLength, Framing};
 use crate::http1::reuse::{self, Next, ReuseInput};
 use crate::http1::{parse, write};
 use crate::net::proxy_protocol::Accepted;
@@ -121,7 +121,6 @@ pub struct Connection {
     pub(in crate::engine) stage: Stage,
     pub(in crate::engine) input: Vec<u8>,
     pub(in crate::engine) progress: parse::Progress,
-    decided: FramingCache,
     // When the stage began, and when it last moved.
     pub(in crate::engine) since: Instant,
     pub(in crate::engine) moved: Instant,
@@ -164,7 +163,6 @@ impl Connection {
             stage,
             input: Vec::new(),
             progress: parse::Progress::default(),
-            decided: FramingCache::default(),
             since: now,
             moved: now,
             sent: 0,
@@ -375,7 +373,7 @@ impl Connection {
 
     // A head is complete; `rest` is what came behind it.
     fn begin(mut self: Box<Self>, request: RequestHead, rest: &[u8], turn: &mut Turn<'_>) -> Pass {
-        let framing = match self.decided.decide(&request, &self.context.options.limits) {
+        let framing = match framing::decide(&request, &self.context.options.limits) {
             Ok(framing) => framing,
             Err(reject) => return self.refused(reject, Received::Head(request), turn),
         };
