@@ -196,10 +196,11 @@ class Settings:
         "maximum total size of temporary files; when reached, a request or response of a slow client is ended to free "
         "its space; if no client is slow, the request that needs space gets 503")
     stream_bodies = Option(Boolean(), False, "Limits",
-        "pass request bodies larger than body_buffer to the application as they arrive; a slow client then occupies a "
-        "thread until other requests wait for one")
+        "pass request bodies of known length larger than body_buffer to a WSGI application as they arrive; a slow "
+        "client then occupies a thread until other requests wait for one")
     stream_chunked = Option(Boolean(), False, "Limits",
-        "pass chunked request bodies to a WSGI application as they arrive, without CONTENT_LENGTH")
+        "pass chunked request bodies to a WSGI application as they arrive, without CONTENT_LENGTH; an application that "
+        "reads only what CONTENT_LENGTH announces, as Django does, reads them as empty")
 
     # time
     header_timeout = Option(Seconds(0.001, YEAR), 10.0, "Time",

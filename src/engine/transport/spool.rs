@@ -370,7 +370,8 @@ impl MemoryReservation {
 }
 
 /// A body may take so many times the memory that each has for certain, as long as all that do so take no more than
-/// `LENT` times that: 8 MiB of 64 MiB by default. A file makes a megabyte six times as costly (measured: 0.2 and 1.3 ms).
+/// `LENT` times that: 8 MiB of 64 MiB by default. A file doubles what an upload costs: a megabyte took 0.22 ms of processor time
+/// in memory and 0.53 ms in a file, 6 MB 1.6 and 3.3 ms (ext4).
 const LARGE: u64 = 128;
 const LENT: u64 = 1024;
 
