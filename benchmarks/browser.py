@@ -21,3 +21,13 @@ def request(path: str = "/", body: bytes = b"", fields: Sequence[str] = ()) -> b
     if body:
         lines += ["Content-Type: application/octet-stream", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "\r\n"]).encode() + body
+
+
+def through_a_proxy(count: int) -> list[bytes]:
+    """Requests of as many clients, as a proxy sends them on one connection: no two have the same fields."""
+    return [
+        request(f"/item/{number % 50}", fields=[f"X-Forwarded-For: 203.0.113.{number % 250}"]).replace(
+            b"session=0123456789abcdef0123456789abcdef", b"session=%032x" % number
+        )
+        for number in range(count)
+    ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,12 @@ TOLERANCE = 0.03
 """How much dearer than the baseline a request may become, as a fraction."""
 
 WORKLOADS = {
-    "hello": browser.request(),
-    "echo": browser.request(body=b"x" * 4096),
-    "generator": browser.request(),
+    "hello": ("hello", [browser.request()]),
+    "echo": ("echo", [browser.request(body=b"x" * 4096)]),
+    "generator": ("generator", [browser.request()]),
+    "proxied": ("hello", browser.through_a_proxy(997)),
 }
-"""Functions of `benchmarks.apps.plain`, and what they are asked."""
+"""Functions of `benchmarks.apps.plain`, and what they are asked, one after the other."""
 
 WARM_UP = 300
 
@@ -61,23 +63,24 @@ def measure(workload: str, requests_count: int, connections: int) -> Count:
         ServerError: the server does not run, or not as it should.
     """
     port = free_port()
-    request = WORKLOADS[workload]
+    app, requests = WORKLOADS[workload]
+    asked = itertools.cycle(requests)
     (server,) = servers(WSGI, [OURS])
     with tempfile.TemporaryDirectory() as folder:
         # Instrumentation begins when the server runs: starting is quick, and not in the figures.
         command = [
             "valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--compress-pos=no",
             f"--callgrind-out-file={folder}/profile", sys.executable,
-            *server.start(f"benchmarks.apps.plain:{workload}", port, threads=1),
+            *server.start(f"benchmarks.apps.plain:{app}", port, threads=1),
         ]  # fmt: skip
         # With the hashes of one process like those of the next, dicts have the same collisions.
         with running(command, port, {"PYTHONHASHSEED": "0"}) as process:
-            length = client.exchange(port, request).length
-            _ask(port, request, length, WARM_UP, connections)
+            length = client.exchange(port, requests[0]).length
+            _ask(port, asked, length, WARM_UP, connections)
             _tell(process.pid, "instrumentation", "on")
-            _ask(port, request, length, WARM_UP, connections)
+            _ask(port, asked, length, WARM_UP, connections)
             _tell(process.pid, "zero")
-            sent = _ask(port, request, length, requests_count, connections)
+            sent = _ask(port, asked, length, requests_count, connections)
             _tell(process.pid, "dump")
             profiles = [Profile.of(path) for path in Path(folder).glob("profile.1-*")]
     # The worker's: the main thread waits for signals, the monitor for its next tick.
@@ -86,14 +89,14 @@ def measure(workload: str, requests_count: int, connections: int) -> Count:
     return Count(profile.total / sent, own / sent, sent, profile)
 
 
-def _ask(port: int, request: bytes, length: int, count: int, connections: int) -> int:
+def _ask(port: int, asked: Iterator[bytes], length: int, count: int, connections: int) -> int:
     """Sends at least `count` requests over some connections, and gives the number."""
     rounds = -(-count // connections)
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(client.connect(port)) for _ in range(connections)]
         for _ in range(rounds):
             for connection in sockets:
-                connection.sendall(request)
+                connection.sendall(next(asked))
             for connection in sockets:
                 missing = length
                 while missing:
