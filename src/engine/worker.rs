@@ -12,7 +12,7 @@ use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::gateway::Gateway;
 use crate::engine::shard::{Attended, Shard};
 use crate::http::reject::Reject;
-use crate::net::stream::Presence;
+use crate::net::outcome::Presence;
 
 /// Requests answered before their responses leave together: each send wakes a client on another processor.
 const BATCH: usize = 32;

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod descriptor;
 pub mod listener;
+pub mod outcome;
 pub mod poller;
 pub mod proxy_protocol;
 pub mod stream;

@@ -1,5 +1,14 @@
-//! A connected byte stream. TLS and other transports become further variants of [`Stream`]; a scripted double
-//! already is one, so that the corridor is tested without a kernel.
+//! A connected byte stream: a socket, or a scripted double that tests the layers above without a kernel. A record layer (TLS)
+//! becomes a further variant, and the double can play one.
+//!
+//! What a stream promises:
+//! 1. `read` says whether another read can bring more before the socket changes. A short read says so for a plain socket only:
+//!    a record layer may hold bytes that it has decrypted while its socket stays silent. `WouldBlock` always means that the
+//!    socket has nothing and nothing is held.
+//! 2. What `write` accepts may still be held by a record layer, which `pending` counts and `flush` sends. It returns
+//!    `WouldBlock` only when the socket takes no more, so that a change of the socket follows. A plain socket holds nothing.
+//! 3. `read` may give a record layer something to send of its own. It sends what the socket takes then, and holds the rest.
+//! 4. Nothing but `read` takes bytes off the socket: their arrival is announced once.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -13,34 +22,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::Socket;
 
-/// What a look at the socket tells about the client, without taking a byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// Nothing says that the client has gone.
-    Here,
-    /// The client has closed its sending side: it went away, or it half-closed and still reads (nobody can tell).
-    Ended,
-    /// The connection was reset.
-    Gone,
-}
-
-/// Why no byte of a file was sent.
-#[derive(Debug)]
-pub enum Unsent {
-    /// The connection: it takes no more for now (`WouldBlock`), or never again.
-    Stream(io::Error),
-    /// The file: it cannot be read.
-    File(io::Error),
-}
+#[cfg(any(test, feature = "doubles"))]
+use self::double::Double;
+use crate::net::outcome::{Presence, Protocol, ReadOutcome, SendFileError};
 
 /// One connected, non-blocking stream.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP or Unix socket, plain bytes.
     Socket(Socket),
-    /// A scripted double for tests of the rooms above.
+    /// A scripted double.
     #[cfg(any(test, feature = "doubles"))]
-    Double(double::Double),
+    Double(Double),
 }
 
 // A write to a connection that the client has reset must be an error value, never a SIGPIPE, whatever the
@@ -50,18 +43,25 @@ const SEND: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const SEND: SendFlags = SendFlags::empty();
 
+/// Bytes of a file that are read at a time where the kernel cannot send it.
+const COPY_BYTES: usize = 64 * 1024;
+
 impl Stream {
-    /// Reads what is there. `Ok(0)` is the end of the stream; `WouldBlock` means nothing yet.
-    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// Reads what is there. A count of 0 is the end of the stream; `WouldBlock` means nothing yet.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<ReadOutcome> {
         match self {
-            // Not the C library's calls, which threads can be cancelled in: that costs four atomic operations a request.
-            Self::Socket(socket) => retry(|| Ok(recv(socket, &mut *into, RecvFlags::empty())?.0)),
+            Self::Socket(socket) => {
+                // Not the C library's calls, which threads can be cancelled in: that costs four atomic operations a request.
+                let count = retry(|| Ok(recv(socket, &mut *into, RecvFlags::empty())?.0))?;
+                Ok(ReadOutcome { count, is_drained: count < into.len() })
+            }
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => retry(|| double.read(into)),
         }
     }
 
-    /// Writes as much of the slices as the socket takes, in one call.
+    /// Writes as much of the slices as is accepted, in one call. Returns how many bytes that was, of which a record layer may
+    /// hold some.
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Socket(socket) => match slices {
@@ -73,31 +73,71 @@ impl Stream {
         }
     }
 
+    /// Sends what is held; `WouldBlock`: the socket does not take all of it for now.
+    pub fn flush(&self) -> io::Result<()> {
+        match self {
+            Self::Socket(_) => Ok(()),
+            #[cfg(any(test, feature = "doubles"))]
+            Self::Double(double) => retry(|| double.flush()),
+        }
+    }
+
+    /// Bytes that were accepted, or are a record layer's own, and are not with the kernel.
+    pub fn pending(&self) -> u64 {
+        match self {
+            Self::Socket(_) => 0,
+            #[cfg(any(test, feature = "doubles"))]
+            Self::Double(double) => double.pending(),
+        }
+    }
+
+    /// Whether a record layer encrypts what is sent.
+    pub fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            #[cfg(any(test, feature = "doubles"))]
+            Self::Double(double) => double.is_encrypted(),
+        }
+    }
+
+    /// What is spoken. A record layer knows it once the first byte was read.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Socket(_) => Protocol::Http1,
+            #[cfg(any(test, feature = "doubles"))]
+            Self::Double(double) => double.protocol(),
+        }
+    }
+
     /// Sends up to `count` bytes of a file from `offset`, inside the kernel where it can. `Ok(0)`: the file is shorter.
-    pub fn send_file(&self, file: &File, offset: u64, count: usize) -> Result<usize, Unsent> {
+    pub fn send_file(&self, file: &File, offset: u64, count: usize) -> Result<usize, SendFileError> {
         match self {
             #[cfg(target_os = "linux")]
             Self::Socket(socket) => {
                 let mut position = offset;
                 match retry(|| Ok(rustix::fs::sendfile(socket, file, Some(&mut position), count)?)) {
                     Ok(sent) => Ok(sent),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Unsent::Stream(error)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(SendFileError::Stream(error)),
                     // The file system has no way of its own into a socket, or a side has failed, and this tells which.
                     Err(_) => self.copy_file(file, offset, count),
                 }
             }
+            // A record layer cannot send inside the kernel: what it encrypts has to be read.
             #[cfg(any(test, feature = "doubles", not(target_os = "linux")))]
             _ => self.copy_file(file, offset, count),
         }
     }
 
-    fn copy_file(&self, file: &File, offset: u64, count: usize) -> Result<usize, Unsent> {
-        let mut block = vec![0; count.min(1 << 16)];
-        let read = retry(|| file.read_at(&mut block, offset)).map_err(Unsent::File)?;
-        if read == 0 { Ok(0) } else { self.write(&[IoSlice::new(&block[..read])]).map_err(Unsent::Stream) }
+    fn copy_file(&self, file: &File, offset: u64, count: usize) -> Result<usize, SendFileError> {
+        // While something is held no more is accepted: the file would be read for nothing.
+        self.flush().map_err(SendFileError::Stream)?;
+        let mut block = vec![0; count.min(COPY_BYTES)];
+        let read = retry(|| file.read_at(&mut block, offset)).map_err(SendFileError::File)?;
+        if read == 0 { Ok(0) } else { self.write(&[IoSlice::new(&block[..read])]).map_err(SendFileError::Stream) }
     }
 
-    /// Looks whether the client is still there.
+    /// Looks whether the client is still there. Of a record layer's socket a byte tells nothing: what is encrypted may be the
+    /// client's goodbye. A closed sending side is one, unless bytes were decrypted and not read yet.
     pub fn presence(&self) -> Presence {
         match self {
             Self::Socket(socket) => {
@@ -114,7 +154,8 @@ impl Stream {
         }
     }
 
-    /// Ends the sending side; the client reads to the end of what was sent.
+    /// Ends the sending side; the client reads to the end of what was sent. A record layer says so in a last record, and what of
+    /// that the socket does not take is `pending`; the sending side ends with it.
     pub fn finish_writing(&self) {
         match self {
             // An error means that the client has gone, which the next read tells.
@@ -124,7 +165,8 @@ impl Stream {
         }
     }
 
-    /// Makes the coming close a reset, so that a client cannot take what it got for a whole response.
+    /// Makes the coming close a reset, so that a client cannot take what it got for a whole response. A record layer leaves its
+    /// last record out, which tells the client the same.
     pub fn reset_on_close(&self) {
         match self {
             // Should it fail, the connection is broken already, which is what was wanted.
@@ -134,16 +176,17 @@ impl Stream {
         }
     }
 
-    /// Ends both sides at once, so that whoever waits for this stream in another thread wakes.
+    /// Ends both sides of the socket at once, which wakes a thread that waits for this stream.
     pub fn abandon(&self) {
         match self {
             Self::Socket(socket) => drop(socket.shutdown(Shutdown::Both)),
             #[cfg(any(test, feature = "doubles"))]
-            Self::Double(double) => double.finish_writing(),
+            Self::Double(double) => double.abandon(),
         }
     }
 
-    /// Blocks the calling thread until bytes (or the end) can be read. `false`: `timeout` passed first.
+    /// Blocks the calling thread until bytes (or the end) can be read, which is at once where a record layer holds some.
+    /// `false`: `timeout` passed first.
     pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
         match self {
             Self::Socket(socket) => wait(socket, PollFlags::IN, timeout),
@@ -200,3 +243,5 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 #[cfg(any(test, feature = "doubles"))]
 pub mod double;
+#[cfg(any(test, feature = "doubles"))]
+pub mod record_layer;

@@ -19,7 +19,7 @@ use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 use crate::interface::scope;
-use crate::net::stream::Presence;
+use crate::net::outcome::Presence;
 
 /// A client that has closed its sending side has most likely gone, but may have half-closed and still read: what is
 /// answered within this time reaches it.

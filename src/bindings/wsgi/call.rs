@@ -21,7 +21,7 @@ use crate::engine::transport::body::BodyStream;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing::{self, AppError, Kept, Misfit};
-use crate::net::stream::Presence;
+use crate::net::outcome::Presence;
 
 use super::input::InputStream;
 

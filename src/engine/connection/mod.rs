@@ -27,6 +27,7 @@ use crate::http::reject::Reject;
 use crate::http1::framing::{self, BodyLength, Framing};
 use crate::http1::reuse::{self, Next, ReuseInput};
 use crate::http1::{parse, write};
+use crate::net::outcome::ReadOutcome;
 use crate::net::proxy_protocol::Accepted;
 
 /// Bytes that one connection reads in one turn at most: the smallest chunks make a millisecond's work of them.
@@ -95,7 +96,7 @@ pub(in crate::engine) enum Pass {
 pub(in crate::engine) enum Inflow {
     // There are none until an event says otherwise.
     Dry,
-    // There may be some; a short read empties it.
+    // There may be some, in the socket or decrypted, until a read says that it took the last.
     Flowing,
     // The client has closed its side: it must be read until it says so itself.
     Ending,
@@ -227,7 +228,7 @@ impl Connection {
             Stage::Answering(facts) => reuse::next(facts) == Next::Reuse,
             _ => false,
         };
-        !reused || self.transport.output().has_failed() || !self.is_dry() || self.transport.output().pending() > 0
+        !reused || self.transport.output().has_failed() || !self.is_dry() || self.transport.pending() > 0
     }
 
     /// Whether bytes that belong to somebody else were let go since this was last asked.
@@ -242,7 +243,7 @@ impl Connection {
 
     /// Whether a response is on its way.
     pub fn is_answering(&self) -> bool {
-        matches!(self.stage, Stage::Answering(_)) && self.transport.output().pending() > 0
+        matches!(self.stage, Stage::Answering(_)) && self.transport.pending() > 0
     }
 
     /// Whether a request is arriving or a response is on its way.
@@ -287,14 +288,16 @@ impl Connection {
     // Reads once. What came is in `turn.scratch`.
     pub(in crate::engine) fn fill(&mut self, turn: &mut Turn<'_>) -> Fill {
         if self.inflow == Inflow::Dry {
+            // What a record layer has to send of its own; a failure is found by the next read.
+            drop(self.transport.stream().flush());
             return Fill::Nothing;
         }
         match self.transport.stream().read(turn.scratch) {
-            Ok(0) => Fill::End,
-            Ok(count) => {
+            Ok(ReadOutcome { count: 0, .. }) => Fill::End,
+            Ok(ReadOutcome { count, is_drained }) => {
                 turn.share = turn.share.saturating_sub(count);
-                // A short read has emptied the socket: asking again would only cost a system call.
-                if self.inflow == Inflow::Flowing && count < turn.scratch.len() {
+                // Asking again would only cost a system call.
+                if self.inflow == Inflow::Flowing && is_drained {
                     self.inflow = Inflow::Dry;
                 }
                 self.moved = turn.now;

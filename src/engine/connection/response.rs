@@ -173,6 +173,11 @@ impl Connection {
                 if facts.response == Outcome::Complete {
                     // A process that the application has forked may hold the descriptor: closing alone would not end it.
                     self.transport.stream().finish_writing();
+                    if self.transport.pending() > 0 {
+                        // A record layer's last record has not left.
+                        self.enter(Stage::Lingering, turn.now);
+                        return Pass::On(self);
+                    }
                 }
                 Pass::Out(Step::Closed)
             }

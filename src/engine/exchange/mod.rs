@@ -23,7 +23,7 @@ use crate::http::reject::Reject;
 use crate::http1::framing::Framing;
 use crate::http1::plan::{self, BodySize, Plan, ResponseContext, ResponseFraming};
 use crate::http1::write;
-use crate::net::stream::Presence;
+use crate::net::outcome::Presence;
 
 /// Content is gathered until there is this much of it; what is gathered leaves by itself within a moment.
 const GATHER: u64 = 32 * 1024;

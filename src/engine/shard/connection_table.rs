@@ -45,7 +45,7 @@ impl ParkedConnection {
 impl Connection {
     // Whether there is no more to keep of it than what a sleeper has. Its place in the connections has a part of its transport.
     fn can_park(&self) -> bool {
-        let has_rest = |transport: &Transport| transport.output().pending() > 0 || transport.output().has_failed();
+        let has_rest = |transport: &Transport| transport.pending() > 0 || transport.output().has_failed();
         matches!(self.stage, Stage::Idle)
             && self.input.is_empty()
             && self.is_dry()

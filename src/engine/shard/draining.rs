@@ -101,7 +101,7 @@ impl Reactor {
             self.move_along(shard, Connection::conclude(exchange, now), now, Connection::advance);
             // The application may hold the socket as well, and wait for the rest of its request.
             let ours = if self.connections.transport(token).is_some() { 3 } else { 1 };
-            if Arc::strong_count(&transport) > ours && transport.output().pending() == 0 && !ends_by_reset {
+            if Arc::strong_count(&transport) > ours && transport.pending() == 0 && !ends_by_reset {
                 transport.stream().abandon();
             }
         }

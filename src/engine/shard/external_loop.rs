@@ -18,6 +18,7 @@ use crate::engine::transport::output::Flushed;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::{Plan, ResponseFraming};
 use crate::http1::write;
+use crate::net::outcome::ReadOutcome;
 
 /// What one look at a shard found.
 #[derive(Default)]
@@ -133,13 +134,13 @@ impl Exchange {
 
     /// Bytes queued and sent so far on the connection.
     pub fn traffic(&self) -> (u64, u64) {
-        let output = self.connection.transport.output();
-        (output.pending(), output.sent())
+        let transport = &self.connection.transport;
+        (transport.pending(), transport.output().sent())
     }
 
     /// Whether so little is queued that the application can go on.
     pub fn has_caught_up(&self) -> bool {
-        self.connection.transport.output().pending() <= Transport::LOW_WATER
+        self.connection.transport.pending() <= Transport::LOW_WATER
     }
 
     /// Whether the client would change the protocol (RFC 9110 §7.8).
@@ -175,8 +176,8 @@ impl Exchange {
         std::mem::take(&mut self.connection.input)
     }
 
-    /// Reads what is there, after the protocol has changed. `Ok(0)` is the end of the stream.
-    pub fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    /// Reads what is there, after the protocol has changed.
+    pub fn read(&mut self, into: &mut [u8]) -> io::Result<ReadOutcome> {
         self.connection.transport.stream().read(into)
     }
 

@@ -23,6 +23,8 @@ use crate::net::stream::Stream;
 use crate::net::stream::double::{Double, Fault, Script};
 
 const DELAYS: [Fault; 3] = [Fault::Interrupted, Fault::WouldBlock, Fault::Short];
+/// Seeds of the record layers that every conversation is had over as well.
+const RECORDS: [u64; 1] = [1];
 const BREAKS: [Fault; 2] = [Fault::Reset, Fault::Broken];
 
 /// How it went.
@@ -42,6 +44,8 @@ struct World {
     // One for all, so that no second begins between two courses.
     clock: Clock,
     start: Instant,
+    // The seed of the record layer that the conversations are had over, if they are.
+    records: Option<u64>,
 }
 
 impl World {
@@ -49,7 +53,7 @@ impl World {
         let mut file = tempfile::tempfile().expect("a temporary file");
         file.write_all(b"0123456789").expect("it can be written");
         let start = Instant::now();
-        Self { file, clock: Clock::new(start + Duration::from_secs(3600)), start }
+        Self { file, clock: Clock::new(start + Duration::from_secs(3600)), start, records: None }
     }
 
     /// Has the conversation. With `sends`, the worker sends what it answered, as it does while another has the poller.
@@ -63,6 +67,9 @@ impl World {
         {
             let mut script = double.0.lock().expect("nobody else has it");
             script.later = conversation.pieces.iter().cloned().collect();
+            if let Some(seed) = self.records {
+                script.add_record_layer(seed);
+            }
             set(&mut script);
         }
         let witness = Witness::default();
@@ -291,11 +298,34 @@ fn for_each_conversation(mut with: impl FnMut(&mut World, &Conversation, bool, &
     let mut world = World::new();
     for conversation in conversations() {
         for sends in [false, true] {
+            world.records = None;
             let (quiet, calls, read) = world.have(&conversation, sends, |_| {});
             assert_eq!(quiet.calls, conversation.calls, "{}", conversation.name);
             let responses = final_responses(&quiet.written).count();
             assert_eq!(quiet.told.len(), responses, "{}: {:?}", conversation.name, quiet.told);
             with(&mut world, &conversation, sends, &quiet, calls, read);
+            for seed in RECORDS {
+                world.records = Some(seed);
+                let (course, calls, read) = world.have(&conversation, sends, |_| {});
+                assert_eq!(course, quiet, "{}: over records, seed {seed}", conversation.name);
+                with(&mut world, &conversation, sends, &quiet, calls, read);
+            }
+        }
+    }
+}
+
+#[test]
+fn record_layer_however_it_cuts_changes_nothing() {
+    let mut world = World::new();
+    for conversation in conversations() {
+        for sends in [false, true] {
+            world.records = None;
+            let (quiet, ..) = world.have(&conversation, sends, |_| {});
+            for seed in 0..300 {
+                world.records = Some(seed);
+                let (course, ..) = world.have(&conversation, sends, |_| {});
+                assert_eq!(course, quiet, "{}: seed {seed}", conversation.name);
+            }
         }
     }
 }
@@ -387,7 +417,9 @@ fn break_at_any_byte_written_cuts_short_and_no_more() {
             }
             let (course, ..) = world.have(conversation, sends, |script| script.full_at = Some(at));
             check(&format!("{}: nothing taken from byte {at} on", conversation.name), quiet, &course);
-            assert!(course.reset, "{}: a client that takes nothing is given up", conversation.name);
+            // One that does not take the greeting of a record layer has asked for nothing.
+            let has_asked = world.records.is_none() || !course.told.is_empty();
+            assert!(course.reset || !has_asked, "{}: a client that takes nothing is given up", conversation.name);
         }
     });
 }

@@ -88,8 +88,9 @@ impl<G: Gateway> Rig<G> {
             let Some(mut connection) = self.connection.take() else { return };
             connection.note(true, false);
             let waits = self.step(|turn| connection.advance(turn));
+            let pending = self.transport.pending();
             let script = self.double.script();
-            if waits && script.incoming.is_empty() && !script.ended && self.transport.output().pending() == 0 {
+            if waits && script.incoming.is_empty() && !script.ended && pending == 0 {
                 return;
             }
         }

@@ -13,6 +13,7 @@ use crate::engine::transport::pace::Pace;
 use crate::http::reject::Reject;
 use crate::http1::body::{ChunkedDecoder, Event};
 use crate::http1::write;
+use crate::net::outcome::ReadOutcome;
 
 /// Why a body could not be read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,11 +236,12 @@ impl BodyStream {
     fn wait_and_read(&mut self, into: &mut [u8]) -> Result<Option<usize>, BodyFailure> {
         loop {
             match self.transport.stream().read(into) {
-                Ok(0) => return Err(BodyFailure::Incomplete),
-                Ok(count) => {
+                Ok(ReadOutcome { count: 0, .. }) => return Err(BodyFailure::Incomplete),
+                Ok(ReadOutcome { count, .. }) => {
                     self.note(count, Instant::now());
                     return Ok(Some(count));
                 }
+                // Only now the socket is waited for: nothing is held that was decrypted.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let now = Instant::now();
                     let patience = self.await_client(now).saturating_duration_since(now);
@@ -263,8 +265,8 @@ impl BodyStream {
 
     fn read_now(&mut self, into: &mut [u8], now: Instant) -> Result<Option<usize>, BodyFailure> {
         match self.transport.stream().read(into) {
-            Ok(0) => Err(BodyFailure::Incomplete),
-            Ok(count) => {
+            Ok(ReadOutcome { count: 0, .. }) => Err(BodyFailure::Incomplete),
+            Ok(ReadOutcome { count, .. }) => {
                 self.note(count, now);
                 Ok(Some(count))
             }

@@ -18,6 +18,8 @@ use crate::engine::scheduling::pool::Trouble;
 use crate::engine::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard};
 use crate::engine::transport::output::{Flushed, Output};
 use crate::engine::transport::spool::SpoolFailure;
+use crate::http::origin::Scheme;
+use crate::net::outcome::Protocol;
 use crate::net::stream::Stream;
 
 /// An application that is this far ahead of its client has to wait.
@@ -68,6 +70,21 @@ impl Transport {
     pub fn output(&self) -> MutexGuard<'_, Output> {
         // A panic inside would have cost that request already; the queue itself is valid between any two calls.
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the client speaks to this server.
+    pub fn scheme(&self) -> Scheme {
+        if self.stream.is_encrypted() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// What the client speaks. With a record layer that is known once the first byte was read.
+    pub fn protocol(&self) -> Protocol {
+        self.stream.protocol()
+    }
+
+    /// Bytes that are still to be sent: queued, or held by a record layer.
+    pub fn pending(&self) -> u64 {
+        self.output().pending() + self.stream.pending()
     }
 
     /// Gives the socket what it takes now.
@@ -129,7 +146,7 @@ impl Transport {
     /// Whether so much is queued that the application should wait for its client.
     pub fn is_ahead(&self) -> bool {
         let output = self.output();
-        output.held() > HIGH_WATER && !output.is_spilling()
+        output.held() + self.stream.pending() > HIGH_WATER && !output.is_spilling()
     }
 
     /// Blocks until the client has caught up with most of what is queued; it has `stall` for each sign of life. While other
@@ -156,7 +173,7 @@ impl Transport {
                 }
                 (output.flush(&self.stream)?, output.pending(), output.sent())
             };
-            if flushed == Flushed::All || pending <= Self::LOW_WATER {
+            if flushed == Flushed::All || pending + self.stream.pending() <= Self::LOW_WATER {
                 return Ok(());
             }
             if total != sent {

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use crate::engine::transport::pace::Lag;
 use crate::engine::transport::spool::{Budget, SpoolFailure, SpoolFile};
-use crate::net::stream::{Stream, Unsent};
+use crate::net::outcome::SendFileError;
+use crate::net::stream::Stream;
 
 /// Bytes kept alive by their owner (a Python object, say) until they are sent.
 pub type Owned = Box<dyn AsRef<[u8]> + Send>;
@@ -37,7 +38,7 @@ enum Segment {
 /// How far one flush came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// Everything is with the kernel.
+    /// Everything is with the kernel; nothing is held by a record layer.
     All,
     /// The socket takes no more for now.
     Blocked,
@@ -104,7 +105,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Bytes not yet with the kernel.
+    /// Bytes that are queued: neither with the kernel nor with a record layer.
     pub fn pending(&self) -> u64 {
         self.pending
     }
@@ -135,7 +136,7 @@ impl Output {
         self.spill.is_some() && self.spill_failure.is_none()
     }
 
-    /// Bytes given to the kernel since this value was made.
+    /// Bytes that the kernel has taken since this value was made.
     pub fn sent(&self) -> u64 {
         self.sent
     }
@@ -254,20 +255,31 @@ impl Output {
             }
             match self.send_some(stream) {
                 Ok(count) => share = share.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.note_blocked(self.sent - before);
-                    return Ok(Flushed::Blocked);
-                }
-                Err(_) if self.is_revoked() => return Err(self.lose_spill()),
-                Err(error) => {
-                    self.failure = Some(error.kind());
-                    self.discard();
-                    return Err(error);
-                }
+                Err(error) => return self.stop_at(error, self.sent - before),
             }
+        }
+        let held = stream.pending();
+        let flushed = stream.flush();
+        self.sent += held.saturating_sub(stream.pending());
+        if let Err(error) = flushed {
+            return self.stop_at(error, self.sent - before);
         }
         self.clear();
         Ok(Flushed::All)
+    }
+
+    // A flush that sent so much comes to its end at an error.
+    fn stop_at(&mut self, error: io::Error, sent: u64) -> io::Result<Flushed> {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            self.note_blocked(sent);
+            return Ok(Flushed::Blocked);
+        }
+        if self.is_revoked() {
+            return Err(self.lose_spill());
+        }
+        self.failure = Some(error.kind());
+        self.discard();
+        Err(error)
     }
 
     fn lose_spill(&mut self) -> io::Error {
@@ -337,16 +349,17 @@ impl Output {
                 count += 1;
             }
         }
+        let held = stream.pending();
         if count > 0 {
-            let sent = stream.write(&slices[..count])?;
-            self.account(sent);
-            self.advance(sent);
-            return Ok(sent);
+            let accepted = stream.write(&slices[..count])?;
+            self.account(accepted, held, stream);
+            self.advance(accepted);
+            return Ok(accepted);
         }
-        self.send_from_file(stream)
+        self.send_from_file(stream, held)
     }
 
-    fn send_from_file(&mut self, stream: &Stream) -> io::Result<usize> {
+    fn send_from_file(&mut self, stream: &Stream, held: u64) -> io::Result<usize> {
         let (file, offset, length) = match (self.rest.front(), &self.spill) {
             (Some(Segment::File(FileSpan { file, offset, length })), _) => (file, *offset, *length),
             (Some(Segment::Spilled { offset, length }), Some(spill)) => (spill.file(), *offset, *length),
@@ -358,16 +371,17 @@ impl Output {
         };
         let wanted = usize::try_from(length.min(FILE_SHARE)).unwrap_or(usize::MAX);
         let failure = match stream.send_file(file, offset, wanted) {
-            Ok(0) => Unsent::File(io::ErrorKind::UnexpectedEof.into()),
-            Ok(sent) => {
-                self.advance_file(sent);
-                return Ok(sent);
+            Ok(0) => SendFileError::File(io::ErrorKind::UnexpectedEof.into()),
+            Ok(accepted) => {
+                self.account(accepted, held, stream);
+                self.advance_file(accepted);
+                return Ok(accepted);
             }
             Err(failure) => failure,
         };
         match failure {
-            Unsent::Stream(error) => Err(error),
-            Unsent::File(error) => {
+            SendFileError::Stream(error) => Err(error),
+            SendFileError::File(error) => {
                 let is_spilled = matches!(self.rest.front(), Some(Segment::Spilled { .. }));
                 let file = if is_spilled { "its temporary file" } else { "its file" };
                 self.file_failure = Some(match error.kind() {
@@ -394,12 +408,13 @@ impl Output {
         if *length == 0 {
             self.rest.pop_front();
         }
-        self.account(sent);
     }
 
-    fn account(&mut self, sent: usize) {
-        self.sent += sent as u64;
-        self.pending -= sent as u64;
+    // So much was accepted by a stream that held so much before. What it holds now is not sent yet; a record layer adds to what
+    // it holds, so that this is a little less than was sent.
+    fn account(&mut self, accepted: usize, held: u64, stream: &Stream) {
+        self.sent += (held + accepted as u64).saturating_sub(stream.pending());
+        self.pending -= accepted as u64;
     }
 
     fn advance(&mut self, mut sent: usize) {

@@ -1,11 +1,13 @@
 //! A stream that plays a script: what the client sends, piece by piece, how much the socket takes at a time, and what
-//! goes wrong.
+//! goes wrong. With a record layer the script is the same, and what goes over the socket is ciphertext: other pieces of other
+//! lengths.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Presence;
+use crate::net::outcome::{Presence, Protocol, ReadOutcome};
+use crate::net::stream::record_layer::{Peer, RecordLayer, Wire};
 
 /// What one call meets. The first three are no failures: whoever calls must come to the same result as without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +51,10 @@ pub struct Script {
     pub later: VecDeque<Vec<u8>>,
     /// The client has closed its side.
     pub ended: bool,
-    /// All that was written.
+    /// All that has reached the client, decrypted.
     pub written: Vec<u8>,
+    /// Bytes that the socket has taken: those, or ciphertext.
+    pub taken: usize,
     /// How many bytes each write takes at most; `None`: all. Every second write then would block.
     pub appetite: Option<usize>,
     /// The server has ended its side.
@@ -59,21 +63,39 @@ pub struct Script {
     pub reset: bool,
     /// Calls of read and write so far.
     pub calls: usize,
-    /// Bytes that were read.
+    /// Bytes that were read off the socket.
     pub read: usize,
     /// What goes wrong, by the number of the call.
     pub faults: BTreeMap<usize, Fault>,
-    /// Reading fails once this many bytes were read.
+    /// Reading fails once this many bytes were read off the socket.
     pub reads_until: Option<(usize, Fault)>,
-    /// Writing fails once this many bytes were written.
+    /// Writing fails once the socket has taken this many bytes.
     pub writes_until: Option<(usize, Fault)>,
     /// The client takes nothing more once it has this many bytes.
     pub full_at: Option<usize>,
     turn: bool,
     readiness: bool,
+    layer: Option<Box<RecordLayer>>,
+    peer: Option<Peer>,
+    /// What ALPN chose.
+    pub protocol: Option<Protocol>,
 }
 
 impl Script {
+    /// Puts a record layer between the server and the socket, whose records are cut as `seed` decides.
+    pub fn add_record_layer(&mut self, seed: u64) {
+        self.layer = Some(Box::new(RecordLayer::new(seed)));
+        self.peer = Some(Peer::new(seed));
+    }
+
+    // Has the record layer do something, if there is one.
+    fn with_layer<T>(&mut self, act: impl FnOnce(&mut RecordLayer, &mut Self) -> T) -> Option<T> {
+        let mut layer = self.layer.take()?;
+        let done = act(&mut layer, self);
+        self.layer = Some(layer);
+        Some(done)
+    }
+
     // What the next call meets.
     fn fault(&mut self) -> Option<Fault> {
         let fault = self.faults.get(&self.calls).copied();
@@ -97,6 +119,71 @@ impl Script {
     }
 }
 
+// The socket, without a record layer.
+impl Wire for Script {
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let fault = self.fault();
+        if let Some(error) = fault.and_then(Fault::error) {
+            return Err(error);
+        }
+        let most = limited(self.read, self.reads_until)?.min(if fault.is_some() { 1 } else { usize::MAX });
+        let may_arrive = self.peer.as_mut().is_none_or(|peer| peer.encrypt(&mut self.incoming, self.ended));
+        let next = if may_arrive { self.incoming.pop_front() } else { None };
+        let Some(mut piece) = next else {
+            return if self.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        };
+        let taken = piece.len().min(into.len()).min(most);
+        into[..taken].copy_from_slice(&piece[..taken]);
+        let is_pause = piece.is_empty();
+        if taken < piece.len() {
+            self.incoming.push_front(piece.split_off(taken));
+        } else if let Some(peer) = &mut self.peer {
+            peer.note_taken();
+        }
+        if is_pause {
+            self.readiness = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // The kernel gives the next piece in the same call where there is room; where a call was cut short, an edge follows.
+        self.readiness |= taken < into.len() && !self.incoming.is_empty();
+        self.read += taken;
+        Ok(taken)
+    }
+
+    fn transmit(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let fault = self.fault();
+        if let Some(error) = fault.and_then(Fault::error) {
+            return Err(error);
+        }
+        let mut most = limited(self.taken, self.writes_until)?.min(bytes.len());
+        if let Some(full) = self.full_at {
+            most = most.min(full.saturating_sub(self.taken));
+        }
+        if fault.is_some() {
+            most = most.min(1);
+        }
+        if let Some(appetite) = self.appetite {
+            self.turn = !self.turn;
+            most = if self.turn { most.min(appetite) } else { 0 };
+            self.readiness |= !self.turn;
+        }
+        if most == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.taken += most;
+        match &mut self.peer {
+            // What was put off until the greeting comes now.
+            Some(peer) => self.readiness |= peer.decrypt(&bytes[..most], &mut self.written),
+            None => self.written.extend_from_slice(&bytes[..most]),
+        }
+        Ok(most)
+    }
+
+    fn end(&mut self) {
+        self.finished = true;
+    }
+}
+
 fn limited(at: usize, until: Option<(usize, Fault)>) -> io::Result<usize> {
     match until {
         Some((limit, fault)) if at >= limit => Err(fault.error().unwrap_or_else(|| io::ErrorKind::WouldBlock.into())),
@@ -115,62 +202,46 @@ impl Double {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<ReadOutcome> {
         let mut script = self.script();
-        let fault = script.fault();
-        if let Some(error) = fault.and_then(Fault::error) {
-            return Err(error);
+        if let Some(outcome) = script.with_layer(|layer, socket| layer.read(socket, into)) {
+            return outcome;
         }
-        let most = limited(script.read, script.reads_until)?.min(if fault.is_some() { 1 } else { usize::MAX });
-        let Some(mut piece) = script.incoming.pop_front() else {
-            return if script.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        };
-        if piece.is_empty() {
-            script.readiness = true;
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let taken = piece.len().min(into.len()).min(most);
-        into[..taken].copy_from_slice(&piece[..taken]);
-        if taken < piece.len() {
-            script.incoming.push_front(piece.split_off(taken));
-        }
-        // The kernel gives the next piece in the same call where there is room; where a call was cut short, an edge follows.
-        script.readiness |= taken < into.len() && !script.incoming.is_empty();
-        script.read += taken;
-        Ok(taken)
+        let count = script.receive(into)?;
+        Ok(ReadOutcome { count, is_drained: count < into.len() })
     }
 
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes = slices.iter().map(|slice| &**slice).collect::<Vec<_>>().concat();
         let mut script = self.script();
-        let fault = script.fault();
-        if let Some(error) = fault.and_then(Fault::error) {
-            return Err(error);
+        match script.with_layer(|layer, socket| layer.write(socket, &bytes)) {
+            Some(accepted) => accepted,
+            None => script.transmit(&bytes),
         }
-        let mut most = limited(script.written.len(), script.writes_until)?;
-        if let Some(full) = script.full_at {
-            most = most.min(full.saturating_sub(script.written.len()));
-        }
-        if fault.is_some() {
-            most = most.min(1);
-        }
-        if let Some(appetite) = script.appetite {
-            script.turn = !script.turn;
-            most = if script.turn { most.min(appetite) } else { 0 };
-            script.readiness |= !script.turn;
-        }
-        if most == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(most).collect();
-        script.written.extend_from_slice(&bytes);
-        Ok(bytes.len())
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.script().with_layer(RecordLayer::flush).unwrap_or(Ok(()))
+    }
+
+    pub(super) fn pending(&self) -> u64 {
+        self.script().layer.as_deref().map_or(0, RecordLayer::pending)
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.script().layer.is_some()
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.script().protocol.unwrap_or(Protocol::Http1)
     }
 
     pub(super) fn presence(&self) -> Presence {
         let script = self.script();
-        match script.reads_until {
-            Some((limit, Fault::Reset)) if script.read >= limit => Presence::Gone,
-            _ if script.ended && script.incoming.is_empty() => Presence::Ended,
+        match (script.reads_until, &script.layer) {
+            (Some((limit, Fault::Reset)), _) if script.read >= limit => Presence::Gone,
+            (_, Some(layer)) if layer.has_ended() || script.ended && !layer.is_readable() => Presence::Ended,
+            (_, None) if script.ended && script.incoming.is_empty() => Presence::Ended,
             _ => Presence::Here,
         }
     }
@@ -178,6 +249,9 @@ impl Double {
     // Time does not pass here: what can still come comes, otherwise the timeout has passed.
     pub(super) fn wait_readable(&self) -> bool {
         let mut script = self.script();
+        if script.layer.as_deref().is_some_and(RecordLayer::is_readable) {
+            return true;
+        }
         match limited(script.read, script.reads_until) {
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
             Ok(_) => script.take_readiness() || script.ended || !script.incoming.is_empty() || script.arrive(),
@@ -186,7 +260,7 @@ impl Double {
 
     pub(super) fn wait_writable(&self) -> bool {
         let mut script = self.script();
-        script.take_readiness() || script.full_at.is_none_or(|full| script.written.len() < full)
+        script.take_readiness() || script.full_at.is_none_or(|full| script.taken < full)
     }
 
     pub(super) fn reset_on_close(&self) {
@@ -194,6 +268,13 @@ impl Double {
     }
 
     pub(super) fn finish_writing(&self) {
-        self.script().finished = true;
+        let mut script = self.script();
+        if script.with_layer(RecordLayer::finish_writing).is_none() {
+            script.end();
+        }
+    }
+
+    pub(super) fn abandon(&self) {
+        self.script().end();
     }
 }

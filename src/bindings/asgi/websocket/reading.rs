@@ -7,6 +7,7 @@ use super::holding::size;
 use super::{Stage, WebSocket};
 use crate::bindings::asgi::session::{Io, Session};
 use crate::engine::transport::pace::Pace;
+use crate::net::outcome::ReadOutcome;
 use crate::websocket::close;
 use crate::websocket::frame::Opcode;
 use crate::websocket::pulse::Beat;
@@ -51,14 +52,14 @@ impl WebSocket {
             }
             let Some(exchange) = self.exchange.as_deref_mut() else { return total };
             match exchange.read(io.scratch) {
-                Ok(0) => {
+                Ok(ReadOutcome { count: 0, .. }) => {
                     self.lose();
                     return total;
                 }
-                Ok(count) => {
+                Ok(ReadOutcome { count, is_drained }) => {
                     total += count;
-                    // A short read has emptied the socket, unless it is at its end.
-                    self.more = count == io.scratch.len() || exchange.has_ended();
+                    // At its end the socket says so itself.
+                    self.more = !is_drained || exchange.has_ended();
                     self.hear(&io.scratch[..count], io.now, &mut io.budget);
                     if !self.more {
                         return total;
