@@ -21,7 +21,7 @@ use crate::bindings::errors::gone;
 use crate::engine::exchange::{Content, Exchange, Progress};
 use crate::engine::options::Options;
 use crate::engine::scheduling::pool::AdmissionGuard;
-use crate::engine::transport::pace::Pace;
+use crate::engine::transport::client_rate::ReceiveRate;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
@@ -71,7 +71,7 @@ pub struct WebSocket {
     // What all of this takes of the memory for messages.
     share: Share,
     // Of the message that is awaited.
-    pace: Option<Pace>,
+    rate: Option<ReceiveRate>,
     connect_told: bool,
     // The server is being stopped.
     stopping: bool,
@@ -112,7 +112,7 @@ impl WebSocket {
             queued: 0,
             paused: false,
             share: Share::of(memory),
-            pace: None,
+            rate: None,
             connect_told: false,
             stopping: false,
             end: None,

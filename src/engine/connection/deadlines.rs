@@ -7,7 +7,7 @@ use crate::engine::clock::after;
 use crate::engine::connection::{Connection, Stage};
 use crate::engine::options::Options;
 use crate::engine::transport::Transport;
-use crate::engine::transport::pace::SLACK;
+use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
 
 /// A refused client gets this long to stop sending and to read the refusal.
 const LINGER: Duration = Duration::from_secs(10);
@@ -53,13 +53,13 @@ impl Waiting {
 // Of a client that has been behind since then.
 fn slow(since: Instant, now: Instant) -> Option<EvictionPriority> {
     let lag = now.saturating_duration_since(since);
-    (lag >= SLACK).then_some(EvictionPriority(Reverse(Rank::Slow), lag))
+    (lag >= SLOW_CLIENT_GRACE).then_some(EvictionPriority(Reverse(Rank::Slow), lag))
 }
 
-impl Transport {
-    /// The same of a connection whose request is with the application: it can be closed if the application waits for its client.
-    pub fn eviction_priority(&self, now: Instant) -> Option<EvictionPriority> {
-        slow(self.behind_since()?, now)
+impl EvictionPriority {
+    /// Of a connection whose request is with the application: it can be closed if the application waits for its client.
+    pub(in crate::engine) fn of_served(transport: &Transport, now: Instant) -> Option<Self> {
+        slow(transport.slow_since()?, now)
     }
 }
 
@@ -74,7 +74,7 @@ impl Connection {
         match &self.stage {
             Stage::Idle => Some(self.waiting().deadline(options)),
             Stage::ProxyHeader(_) | Stage::Head => Some(after(self.since, options.header_timeout)),
-            Stage::Body(pending) => Some(pending.intake.pace.deadline(options)),
+            Stage::Body(pending) => Some(pending.intake.rate.deadline(options)),
             Stage::Answering(_) => Some(after(self.moved, options.write_timeout)),
             Stage::Draining(_) | Stage::Lingering => {
                 let silence = if self.context.is_stopping() { FAREWELL } else { LINGER_SILENCE };
@@ -92,8 +92,8 @@ impl Connection {
             Stage::Idle | Stage::ProxyHeader(_) => return self.waiting().eviction_priority(now),
             Stage::Draining(_) | Stage::Lingering => (Rank::Idle, elapsed, GRACE),
             Stage::Head => (Rank::Slow, elapsed, GRACE),
-            Stage::Body(pending) => return slow(pending.intake.pace.behind_since(), now),
-            Stage::Answering(_) => return slow(self.leaving.since(), now),
+            Stage::Body(pending) => return slow(pending.intake.rate.slow_since(), now),
+            Stage::Answering(_) => return slow(self.leaving.slow_since(), now),
             Stage::Serving => return None,
         };
         (lag >= patience).then_some(EvictionPriority(Reverse(rank), lag))

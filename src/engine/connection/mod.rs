@@ -19,8 +19,9 @@ use crate::engine::context::ShardContext;
 use crate::engine::exchange::{Exchange, Response};
 use crate::engine::observe::{Cause, Record};
 use crate::engine::transport::Transport;
-use crate::engine::transport::body::{Body, BodyStream, Intake};
-use crate::engine::transport::pace::Lag;
+use crate::engine::transport::body::{Body, BodyStream};
+use crate::engine::transport::client_rate::TransferRate;
+use crate::engine::transport::intake::Intake;
 use crate::http::head::{Received, RequestHead};
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
@@ -129,7 +130,7 @@ pub struct Connection {
     // Bytes of somebody else's were let go.
     pub(in crate::engine) released: bool,
     // How its client keeps up with the response that leaves.
-    pub(in crate::engine) leaving: Lag,
+    pub(in crate::engine) leaving: TransferRate,
     // It has had a response.
     pub(in crate::engine) served: bool,
     // Bytes in `input` that the parser has not seen.
@@ -168,7 +169,7 @@ impl Connection {
             moved: now,
             sent: 0,
             released: false,
-            leaving: Lag::new(now),
+            leaving: TransferRate::new(now),
             served: false,
             unseen: false,
             inflow: Inflow::Dry,
@@ -507,7 +508,7 @@ impl Connection {
         self.stage = stage;
         self.since = now;
         self.moved = now;
-        self.leaving = Lag::new(now);
+        self.leaving = TransferRate::new(now);
     }
 }
 

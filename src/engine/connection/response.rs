@@ -9,7 +9,7 @@ use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::gateway::Severity;
 use crate::engine::observe::{CLIENT_CLOSED, Cause, Record, Scarce};
 use crate::engine::options::SERVER;
-use crate::engine::transport::body::Body;
+use crate::engine::transport::body::{Body, DRAIN_LIMIT_BYTES};
 use crate::engine::transport::output::Flushed;
 use crate::http::head::Received;
 use crate::http::reject::Reject;
@@ -17,20 +17,12 @@ use crate::http1::plan::ResponseFraming;
 use crate::http1::reuse::{self, Next, Outcome, ReuseInput, Unread};
 use crate::http1::{parse, write};
 
-/// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
-const DRAIN_LIMIT: u64 = 256 * 1024;
-
 /// What a `503` asks the client to wait, in seconds.
 const RETRY_AFTER: u32 = 1;
 
-/// Whether an unread body of this size is read away rather than the connection closed.
-pub(in crate::engine) fn can_drain(unread: Option<u64>) -> bool {
-    unread.is_some_and(|bytes| bytes <= DRAIN_LIMIT)
-}
-
 /// What decides about a connection once its response has left.
 pub(in crate::engine) fn facts(keep_alive: bool, response: Outcome, unread: Unread) -> ReuseInput {
-    ReuseInput { keep_alive, response, unread, drain_limit: DRAIN_LIMIT, stopping: false, upgraded: false }
+    ReuseInput { keep_alive, response, unread, drain_limit: DRAIN_LIMIT_BYTES, stopping: false, upgraded: false }
 }
 
 impl Connection {

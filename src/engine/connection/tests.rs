@@ -6,7 +6,7 @@ use crate::engine::connection::deadlines::GRACE;
 use crate::engine::gateway::Origins;
 use crate::engine::options::Options;
 use crate::engine::testkit::doubles::{Scripted, Witness, answer, context, read_whole};
-use crate::engine::transport::pace::SLACK;
+use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
 use crate::engine::transport::spool::Budget;
 use crate::net::stream::Stream;
 use crate::net::stream::double::Double;
@@ -213,7 +213,7 @@ fn connections_are_spared_as_long_as_they_keep_up() {
     rig.send(&POST[..POST.len() - 1]);
     rig.run();
     assert_eq!(eviction_priority(&rig, moment), None);
-    assert!(eviction_priority(&rig, SLACK + moment).is_some(), "a body that does not come");
+    assert!(eviction_priority(&rig, SLOW_CLIENT_GRACE + moment).is_some(), "a body that does not come");
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn connection_whose_response_nobody_takes_is_spared_for_a_while() {
     let connection = rig.connection.as_ref().expect("the response is on its way");
     assert!(connection.is_answering());
     assert_eq!(connection.eviction_priority(rig.now + GRACE), None);
-    assert!(connection.eviction_priority(rig.now + SLACK).is_some());
+    assert!(connection.eviction_priority(rig.now + SLOW_CLIENT_GRACE).is_some());
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn slow_body_is_held_to_its_minimum_rate() {
         intake.feed(b"x", &options, clock).expect("a byte is no offence");
     }
     // 60 bytes at 10 a second buy 6 seconds on top of the timeout: the steady trickle did not extend it.
-    assert_eq!(intake.pace.deadline(&options), now + Duration::from_secs(36));
+    assert_eq!(intake.rate.deadline(&options), now + Duration::from_secs(36));
 }
 
 #[test]

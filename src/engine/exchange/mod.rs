@@ -11,12 +11,14 @@ use std::time::Instant;
 use crate::engine::clock::Clock;
 use crate::engine::connection::Connection;
 use crate::engine::context::ShardContext;
+use crate::engine::gateway::Severity;
 use crate::engine::observe::Cause;
 use crate::engine::options::SERVER;
+use crate::engine::scheduling::pool::Trouble;
 use crate::engine::scheduling::quota::QuotaGuard;
-use crate::engine::transport::Transport;
 use crate::engine::transport::body::{Body, BodyStream};
 use crate::engine::transport::output::{FileSpan, Output, Owned};
+use crate::engine::transport::{DrainError, Transport};
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::origin::{Client, Origin};
 use crate::http::reject::Reject;
@@ -29,6 +31,10 @@ use crate::net::outcome::Presence;
 const GATHER: u64 = 32 * 1024;
 /// Owned content from this size on is sent from where it lies; below, copying is cheaper than one more slice.
 pub const ZERO_COPY: usize = 16 * 1024;
+
+/// What is reported of a client that reads too slowly for a thread that others wait for.
+const SLOW_READER_CUT: &str = "a response was cut because its client read too slowly: requests wait for its thread, and the \
+                               temporary files are at their bound (max_spool_size, 64 MiB for each response)";
 
 /// The client has gone or takes nothing: nothing that is written reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +79,13 @@ pub struct Backpressure {
 impl Backpressure {
     /// Blocks until the application can go on: call it without holding the interpreter.
     pub fn wait_drained(&self) -> Result<(), Disconnected> {
-        self.transport.wait_drained(self.context.options.write_timeout, &self.context).map_err(|_| Disconnected)
+        let Self { transport, context } = self;
+        let drained =
+            transport.wait_drained(context.options.write_timeout, &context.spool, || context.pool.is_pressed());
+        if drained == Err(DrainError::Contended) {
+            context.report_rarely(Trouble::Cut, Severity::Warning, SLOW_READER_CUT);
+        }
+        drained.map_err(|_| Disconnected)
     }
 }
 
@@ -408,7 +420,7 @@ impl Exchange {
     /// Ends the response of a client that has gone, or takes nothing any more, and returns how a log says that. See
     /// [`Exchange::abort_for`].
     pub fn lose_client(&mut self) -> &'static str {
-        let stalled = self.connection.transport.has_stalled();
+        let stalled = self.connection.transport.has_write_timed_out();
         let text = match (stalled, self.response.progress) {
             (true, _) => Cause::WriteTimeout.text(),
             (false, Progress::Waiting) => "the client left before its response began",

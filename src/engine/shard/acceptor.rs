@@ -11,7 +11,7 @@ use crate::engine::observe::{Cause, Scarce};
 use crate::engine::scheduling::pool::Trouble;
 use crate::engine::shard::reactor::Reactor;
 use crate::engine::transport::Transport;
-use crate::engine::transport::pace::SLACK;
+use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
 use crate::net::address::Peer;
 use crate::net::listener::{Accepted, Listener};
 use crate::net::stream::Stream;
@@ -131,7 +131,7 @@ impl Reactor {
                 }
             }
             // It is on its way back, but for a body that is being read.
-            None if transport.awaited_since().is_some() => transport.stream().abandon(),
+            None if transport.receive_wait().is_some() => transport.stream().abandon(),
             None => return false,
         }
         true
@@ -144,9 +144,11 @@ impl Reactor {
             return;
         }
         self.free_after = Some(now + LOOK);
-        let since = |token| Some((self.connections.transport(token)?.awaited_since()?, token));
+        let since = |token| Some((self.connections.transport(token)?.receive_wait()?, token));
         let slowest = self.connections.places().filter_map(since).min();
-        if let Some((_, token)) = slowest.filter(|(since, _)| now.saturating_duration_since(*since) >= SLACK) {
+        if let Some((_, token)) =
+            slowest.filter(|(since, _)| now.saturating_duration_since(*since) >= SLOW_CLIENT_GRACE)
+        {
             if self.evict(token, Scarce::Threads) {
                 self.context.count_trouble(Trouble::ThreadEvictions);
             }

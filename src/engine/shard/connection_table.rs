@@ -247,7 +247,7 @@ impl ConnectionTable {
         match &self.slot(place)?.state {
             State::Asleep(sleeper) => sleeper.waiting().eviction_priority(now),
             State::Awake { connection: Some(connection), .. } => connection.eviction_priority(now),
-            State::Awake { connection: None, transport } => transport.eviction_priority(now),
+            State::Awake { connection: None, transport } => EvictionPriority::of_served(transport, now),
             State::Free => None,
         }
     }

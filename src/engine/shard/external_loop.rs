@@ -129,7 +129,7 @@ impl Exchange {
 
     /// Notes that the application has waited for the client for as long as it may.
     pub fn note_stall(&self) {
-        self.connection.transport.note_stall();
+        self.connection.transport.note_write_timeout();
     }
 
     /// Bytes queued and sent so far on the connection.
@@ -140,7 +140,7 @@ impl Exchange {
 
     /// Whether so little is queued that the application can go on.
     pub fn has_caught_up(&self) -> bool {
-        self.connection.transport.pending() <= Transport::LOW_WATER
+        self.connection.transport.pending() <= Transport::LOW_WATER_BYTES
     }
 
     /// Whether the client would change the protocol (RFC 9110 §7.8).
@@ -154,8 +154,8 @@ impl Exchange {
     }
 
     /// The application waits for what its client sends, which has been behind since then; `None`: it does not wait.
-    pub fn await_client(&self, behind_since: Option<Instant>) {
-        self.connection.transport.await_client(behind_since);
+    pub fn set_receive_wait(&self, slow_since: Option<Instant>) {
+        self.connection.transport.set_receive_wait(slow_since);
     }
 
     /// Counts the connection as a WebSocket until the exchange ends. `false`: there are as many as there may be.

@@ -312,9 +312,9 @@ fn served_client_that_is_furthest_behind_makes_room_and_those_who_owe_nothing_st
     // One owes nothing, one was silent for a moment, and two for longer, each in its way.
     let transports: Vec<_> = held.0.lock().unwrap().iter().map(|exchange| exchange.transport()).collect();
     let ago = |seconds| now.checked_sub(Duration::from_secs(seconds));
-    transports[1].await_client(ago(1));
-    transports[2].await_client(ago(10));
-    transports[3].await_client(ago(20));
+    transports[1].set_receive_wait(ago(1));
+    transports[2].set_receive_wait(ago(10));
+    transports[3].set_receive_wait(ago(20));
     drop(transports);
     let _newcomers = [rig.connect(0), rig.connect(0), rig.connect(0)];
     rig.knock(now);

@@ -4,14 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::connection::response::can_drain;
 use crate::engine::options::Options;
 use crate::engine::transport::Transport;
-use crate::engine::transport::body::Shape;
+use crate::engine::transport::body_decoder::BodyDecoder;
+use crate::engine::transport::client_rate::ReceiveRate;
 use crate::engine::transport::output::Flushed;
-use crate::engine::transport::pace::Pace;
 use crate::http::reject::Reject;
-use crate::http1::body::{ChunkedDecoder, Event};
+use crate::http1::body::Event;
 use crate::http1::write;
 use crate::net::outcome::ReadOutcome;
 
@@ -27,7 +26,7 @@ pub enum BodyFailure {
 }
 
 impl BodyFailure {
-    /// What the client is told, should it still listen.
+    /// What the client is answered, if it still reads.
     pub fn reject(self) -> Reject {
         match self {
             Self::Incomplete => Reject::BodyIncomplete,
@@ -37,21 +36,21 @@ impl BodyFailure {
     }
 }
 
-/// What a look at a body found.
+/// What a poll of a body found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrived {
     /// This many bytes, at least one.
     Bytes(usize),
     /// Its true end.
     End,
-    /// Nothing yet; patience with the client ends then.
+    /// Nothing yet; the client has until then.
     Later(Instant),
 }
 
 /// A body that its reader takes off the socket. `read` blocks: call it without holding the interpreter.
 pub struct BodyStream {
     transport: Arc<Transport>,
-    shape: Shape,
+    decoder: BodyDecoder,
     // Content that has arrived and was not read yet.
     ready: Vec<u8>,
     at: usize,
@@ -59,14 +58,14 @@ pub struct BodyStream {
     leftover: Vec<u8>,
     ended: bool,
     expects: bool,
-    // It stands still while its reader does not wait: the client does not answer for the time that the application takes.
-    pace: Pace,
+    // Paused while the reader does not wait: the time that the application takes does not count against the client.
+    rate: ReceiveRate,
     received: u64,
     failure: Option<BodyFailure>,
     options: Arc<Options>,
 }
 
-/// What is left of a body that its reader gave up.
+/// What is left of a body that its reader has let go.
 pub struct Remains {
     /// What is known of the content that was not taken off the socket.
     pub unread: Option<u64>,
@@ -78,34 +77,36 @@ pub struct Remains {
     pub failure: Option<BodyFailure>,
 }
 
+/// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
+pub(in crate::engine) const DRAIN_LIMIT_BYTES: u64 = 256 * 1024;
+
 /// The smallest buffer of a reader that a chunked body is read into; for smaller ones this much is read ahead.
-const BLOCK: usize = 16 * 1024;
+const READ_BLOCK_BYTES: usize = 16 * 1024;
 
 impl BodyStream {
     /// A body of `length` bytes of which `ready` have come.
     pub fn of_length(transport: Arc<Transport>, options: Arc<Options>, length: u64, ready: Vec<u8>) -> Self {
         let left = length - ready.len() as u64;
-        Self::new(transport, options, Shape::Length(left), ready, left == 0)
+        Self::new(transport, options, Some(left), ready)
     }
 
     /// A chunked body of which `raw` has come; what of it is content is found at the first read.
     pub fn chunked(transport: Arc<Transport>, options: Arc<Options>, raw: &[u8]) -> Self {
-        let decoder = ChunkedDecoder::new(&options.limits);
-        let mut stream = Self::new(transport, options, Shape::Chunked(decoder), Vec::new(), false);
+        let mut stream = Self::new(transport, options, None, Vec::new());
         stream.keep_content(raw.to_vec());
         stream
     }
 
-    fn new(transport: Arc<Transport>, options: Arc<Options>, shape: Shape, ready: Vec<u8>, ended: bool) -> Self {
+    fn new(transport: Arc<Transport>, options: Arc<Options>, left: Option<u64>, ready: Vec<u8>) -> Self {
         Self {
             transport,
-            shape,
+            decoder: BodyDecoder::new(left, &options.limits),
             ready,
             at: 0,
             leftover: Vec::new(),
-            ended,
+            ended: left == Some(0),
             expects: false,
-            pace: Pace::paused(Instant::now()),
+            rate: ReceiveRate::paused(Instant::now()),
             received: 0,
             failure: None,
             options,
@@ -126,7 +127,7 @@ impl BodyStream {
     /// be read away, so that the connection can be used again.
     pub fn settle(&mut self) -> bool {
         let awaited = std::mem::take(&mut self.expects);
-        !awaited && self.failure.is_none() && can_drain(self.unread())
+        !awaited && self.failure.is_none() && self.unread().is_some_and(|bytes| bytes <= DRAIN_LIMIT_BYTES)
     }
 
     /// Takes what has already come; never blocks. 0 means nothing has, or the body is over.
@@ -156,20 +157,20 @@ impl BodyStream {
     }
 
     /// Reads up to `into.len()` bytes of what has come by `now`, without waiting. The caller tries again when the socket
-    /// has changed, or when patience has ended.
+    /// has changed, or at the instant that is returned.
     pub fn poll(&mut self, into: &mut [u8], now: Instant) -> Result<Arrived, BodyFailure> {
         match self.take(into, |stream, into| stream.read_now(into, now))? {
             Some(0) => Ok(Arrived::End),
             Some(count) => Ok(Arrived::Bytes(count)),
-            None => Ok(Arrived::Later(self.pace.deadline(&self.options))),
+            None => Ok(Arrived::Later(self.rate.deadline(&self.options))),
         }
     }
 
-    /// The reader has turned to something else: from `now` on the client does not answer for the time.
+    /// The reader does not wait from `now` on: the time does not count against the client.
     pub fn pause(&mut self, now: Instant) {
-        if !self.pace.is_paused() {
-            self.pace.pause(now);
-            self.transport.await_client(None);
+        if !self.rate.is_paused() {
+            self.rate.pause(now);
+            self.transport.set_receive_wait(None);
         }
     }
 
@@ -196,7 +197,7 @@ impl BodyStream {
                 Ok(direct) => return Ok(direct),
                 Err(failure) => {
                     self.failure = Some(failure);
-                    self.transport.await_client(None);
+                    self.transport.set_receive_wait(None);
                     return Err(failure);
                 }
             }
@@ -214,19 +215,19 @@ impl BodyStream {
             output.append(write::interim_continue);
             output.flush(self.transport.stream()).map_err(|_| BodyFailure::Incomplete)?;
         }
-        if let Shape::Length(left) = self.shape {
+        if let BodyDecoder::Length(left) = self.decoder {
             let share = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let Some(count) = read(self, &mut into[..share])? else { return Ok(None) };
             let left = left - count as u64;
-            self.shape = Shape::Length(left);
+            self.decoder = BodyDecoder::Length(left);
             self.ended = left == 0;
             return Ok(Some(count));
         }
-        if into.len() >= BLOCK {
+        if into.len() >= READ_BLOCK_BYTES {
             let Some(count) = read(self, into)? else { return Ok(None) };
             return Ok(Some(self.unchunk(&mut into[..count])));
         }
-        let mut block = vec![0; BLOCK];
+        let mut block = vec![0; READ_BLOCK_BYTES];
         let Some(count) = read(self, &mut block)? else { return Ok(None) };
         block.truncate(count);
         self.keep_content(block);
@@ -244,8 +245,8 @@ impl BodyStream {
                 // Only now the socket is waited for: nothing is held that was decrypted.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let now = Instant::now();
-                    let patience = self.await_client(now).saturating_duration_since(now);
-                    if patience.is_zero() || !self.wait(patience).map_err(|_| BodyFailure::Incomplete)? {
+                    let timeout = self.begin_wait(now).saturating_duration_since(now);
+                    if timeout.is_zero() || !self.wait(timeout).map_err(|_| BodyFailure::Incomplete)? {
                         return Err(BodyFailure::TimedOut);
                     }
                 }
@@ -254,12 +255,12 @@ impl BodyStream {
         }
     }
 
-    // Waits for bytes. What is still to be sent leaves meanwhile: the client may be waiting for the rest of an invitation.
-    fn wait(&self, patience: Duration) -> io::Result<bool> {
+    // Waits for bytes. What is still to be sent leaves meanwhile: the client may wait for the rest of `100 Continue`.
+    fn wait(&self, timeout: Duration) -> io::Result<bool> {
         let stream = self.transport.stream();
         match self.transport.flush()? {
-            Flushed::All => stream.wait_readable(patience),
-            Flushed::Blocked | Flushed::Yielded => stream.wait_ready(patience),
+            Flushed::All => stream.wait_readable(timeout),
+            Flushed::Blocked | Flushed::Yielded => stream.wait_ready(timeout),
         }
     }
 
@@ -271,7 +272,7 @@ impl BodyStream {
                 Ok(Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if self.await_client(now) <= now {
+                if self.begin_wait(now) <= now {
                     Err(BodyFailure::TimedOut)
                 } else {
                     Ok(None)
@@ -281,17 +282,17 @@ impl BodyStream {
         }
     }
 
-    // The reader waits for its client from now on, which the poller's thread can see. Returns when patience ends.
-    fn await_client(&mut self, now: Instant) -> Instant {
-        self.pace.go_on(now);
-        self.transport.await_client(Some(self.pace.behind_since()));
-        self.pace.deadline(&self.options)
+    // The reader waits from now on, which the poller's thread can see. Returns until when.
+    fn begin_wait(&mut self, now: Instant) -> Instant {
+        self.rate.resume(now);
+        self.transport.set_receive_wait(Some(self.rate.slow_since()));
+        self.rate.deadline(&self.options)
     }
 
     // Bytes have come.
     fn note(&mut self, count: usize, now: Instant) {
         self.received += count as u64;
-        self.pace.note(count, now, &self.options);
+        self.rate.note(count, now, &self.options);
         self.pause(now);
     }
 
@@ -306,7 +307,7 @@ impl BodyStream {
     // Moves the content of what was read of a chunked body to the front of `raw`, and returns its length. What comes before
     // an error is still read.
     fn unchunk(&mut self, raw: &mut [u8]) -> usize {
-        let Shape::Chunked(decoder) = &mut self.shape else { return 0 };
+        let BodyDecoder::Chunked(decoder) = &mut self.decoder else { return 0 };
         let (mut at, mut length) = (0, 0);
         loop {
             let step = match decoder.decode(&raw[at..]) {
@@ -345,16 +346,16 @@ impl BodyStream {
 
     /// What is known of the content still on the wire; `None`: of unknown length.
     pub fn unread(&self) -> Option<u64> {
-        match (&self.shape, self.ended) {
+        match (&self.decoder, self.ended) {
             (_, true) => Some(0),
-            (Shape::Length(left), false) => Some(*left),
-            (Shape::Chunked(_), false) => None,
+            (BodyDecoder::Length(left), false) => Some(*left),
+            (BodyDecoder::Chunked(_), false) => None,
         }
     }
 
-    /// Gives the body up.
+    /// Lets the body go.
     pub fn remains(mut self) -> Remains {
-        self.transport.await_client(None);
+        self.transport.set_receive_wait(None);
         Remains {
             unread: self.unread(),
             complete: self.ended && self.failure.is_none(),

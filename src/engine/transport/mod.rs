@@ -1,10 +1,12 @@
-//! The part of a connection that two threads may touch: its socket, and what is to be sent on it. A worker that
-//! streams a response fills it while the poller's thread empties it; all else of a connection has one owner.
+//! The part of a connection that two threads may touch: its stream, and what is to be sent on it. A worker that streams a response
+//! fills the output while the poller's thread empties it; all else of a connection has one owner.
 
 pub mod body;
+mod body_decoder;
 mod body_stream;
+pub mod client_rate;
+pub mod intake;
 pub mod output;
-pub mod pace;
 pub mod spool;
 
 use std::io;
@@ -12,63 +14,75 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::engine::context::ShardContext;
-use crate::engine::gateway::Severity;
-use crate::engine::scheduling::pool::Trouble;
 use crate::engine::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard};
 use crate::engine::transport::output::{Flushed, Output};
-use crate::engine::transport::spool::SpoolFailure;
+use crate::engine::transport::spool::{Budget, SpoolFailure};
 use crate::http::origin::Scheme;
 use crate::net::outcome::Protocol;
 use crate::net::stream::Stream;
 
 /// An application that is this far ahead of its client has to wait.
-const HIGH_WATER: u64 = 1 << 20;
+const HIGH_WATER_BYTES: u64 = 1 << 20;
 
-/// How often a waiting application looks whether its thread is needed for other requests.
-const LOOK: Duration = Duration::from_millis(50);
-/// If it is, and there is no room to go on without its client, the client has this long for each stretch between the marks.
-const PRESSED: Duration = Duration::from_secs(5);
+/// How often a waiting application checks whether its thread is needed for other requests.
+const CONTENTION_CHECK: Duration = Duration::from_millis(50);
+/// If it is, and the response cannot go to a file, the client has this long to read what is between the marks.
+const CONTENDED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is said then.
-const CUT: &str = "a response was cut because its client read too slowly: requests wait for its thread, and the temporary files \
-                   are at their bound (max_spool_size, 64 MiB for each response)";
-
+// What became of a connection while its exchange was with the application, as bits.
 const READY: u8 = 1;
 const ENDED: u8 = 2;
-const STALLED: u8 = 4;
+const TIMED_OUT: u8 = 4;
 
-/// A socket and its output.
+/// Why an application cannot go on writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainError {
+    /// Nothing reaches the client any more.
+    Disconnected,
+    /// The client has read nothing for too long, or too slowly to keep its temporary file.
+    TimedOut,
+    /// The client reads too slowly for a thread that other requests wait for.
+    Contended,
+}
+
+impl From<io::Error> for DrainError {
+    fn from(error: io::Error) -> Self {
+        // Also of a client that was too slow to keep its temporary file.
+        if error.kind() == io::ErrorKind::TimedOut { Self::TimedOut } else { Self::Disconnected }
+    }
+}
+
+/// A stream and its output.
 pub struct Transport {
     stream: Stream,
     output: Mutex<Output>,
     ready_while_away: AtomicU8,
-    // Since when the client is behind with what the application reads, as long as that waits.
-    awaited: Mutex<Option<Instant>>,
+    // Since when the client has sent too slowly, while the application waits for it.
+    receive_wait: Mutex<Option<Instant>>,
 }
 
 impl Transport {
-    /// Where an application that had to wait goes on.
-    pub const LOW_WATER: u64 = 256 * 1024;
+    /// How much is still to be sent when an application that had to wait goes on.
+    pub const LOW_WATER_BYTES: u64 = 256 * 1024;
 
     /// Wraps a freshly accepted stream.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, output: Mutex::default(), ready_while_away: AtomicU8::new(0), awaited: Mutex::default() }
+        Self { stream, output: Mutex::default(), ready_while_away: AtomicU8::new(0), receive_wait: Mutex::default() }
     }
 
-    /// The socket alone.
+    /// The stream alone.
     pub(in crate::engine) fn into_stream(self) -> Stream {
         self.stream
     }
 
-    /// The socket.
+    /// The stream.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
     /// What is to be sent.
     pub fn output(&self) -> MutexGuard<'_, Output> {
-        // A panic inside would have cost that request already; the queue itself is valid between any two calls.
+        // A panic has cost that request already; the queue is valid between any two calls.
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,12 +106,12 @@ impl Transport {
         self.output().flush(&self.stream)
     }
 
-    /// Notes that the socket changed while somebody else owned the connection, and whether the client closed its side.
+    /// Notes that the socket changed while the poller's thread did not own the connection, and whether the client closed its side.
     pub fn note_ready_while_away(&self, ended: bool) {
         self.ready_while_away.fetch_or(if ended { READY | ENDED } else { READY }, Ordering::SeqCst);
     }
 
-    /// Whether the socket changed since this was last asked, and whether the client closed its side; forgets it.
+    /// Whether the socket changed since this was last called, and whether the client closed its side; forgets it.
     pub fn take_ready_while_away(&self) -> (bool, bool) {
         // The load keeps the common case from writing to a line that the poller's thread may hold.
         if !self.was_ready_while_away() {
@@ -107,101 +121,110 @@ impl Transport {
         (ready_while_away & READY != 0, ready_while_away & ENDED != 0)
     }
 
-    /// Whether the socket changed since it was last asked.
+    /// The first of these, without forgetting it.
     pub fn was_ready_while_away(&self) -> bool {
         self.ready_while_away.load(Ordering::SeqCst) != 0
     }
 
-    /// Whether the client closed its side while somebody else owned the connection.
+    /// The second of these, without forgetting it.
     pub fn has_ended(&self) -> bool {
         self.ready_while_away.load(Ordering::SeqCst) & ENDED != 0
     }
 
-    /// Notes that the application has waited for the client for as long as it may.
-    pub fn note_stall(&self) {
-        self.ready_while_away.fetch_or(STALLED, Ordering::SeqCst);
+    /// Notes that the client has read nothing for `write_timeout` while the application waited for it.
+    pub fn note_write_timeout(&self) {
+        self.ready_while_away.fetch_or(TIMED_OUT, Ordering::SeqCst);
     }
 
-    /// Whether the application has waited for the client for as long as it may.
-    pub fn has_stalled(&self) -> bool {
-        self.ready_while_away.load(Ordering::SeqCst) & STALLED != 0
+    /// Whether that was noted.
+    pub fn has_write_timed_out(&self) -> bool {
+        self.ready_while_away.load(Ordering::SeqCst) & TIMED_OUT != 0
     }
 
-    /// The application waits for what its client sends, which has been behind since then; `None`: it does not wait.
-    pub fn await_client(&self, behind_since: Option<Instant>) {
-        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = behind_since;
+    /// Notes that the application waits for its client to send, which has been slow since then; `None`: it does not wait.
+    pub fn set_receive_wait(&self, slow_since: Option<Instant>) {
+        *self.receive_wait.lock().unwrap_or_else(PoisonError::into_inner) = slow_since;
     }
 
-    /// Since when the client is behind with what the application waits to read.
-    pub fn awaited_since(&self) -> Option<Instant> {
-        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was noted last.
+    pub fn receive_wait(&self) -> Option<Instant> {
+        *self.receive_wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Since when the client is behind: with what the application waits to read, or with what it is sent.
-    pub fn behind_since(&self) -> Option<Instant> {
-        let unread = self.output().behind_since();
-        [self.awaited_since(), unread].into_iter().flatten().min()
+    /// Since when the client has been slow: to send what the application waits for, or to read.
+    pub fn slow_since(&self) -> Option<Instant> {
+        let reading = self.output().slow_since();
+        [self.receive_wait(), reading].into_iter().flatten().min()
     }
 
     /// Whether so much is queued that the application should wait for its client.
     pub fn is_ahead(&self) -> bool {
         let output = self.output();
-        output.held() + self.stream.pending() > HIGH_WATER && !output.is_spilling()
+        output.held() + self.stream.pending() > HIGH_WATER_BYTES && !output.is_spilling()
     }
 
-    /// Blocks until the client has caught up with most of what is queued; it has `stall` for each sign of life. While other
-    /// requests need the thread, what is queued from here on goes to a temporary file instead, and if there are too many of
-    /// those, the client must be quick: a few that read slowly must not hold all threads. A client does not answer for a
-    /// system that refuses the file.
-    pub fn wait_drained(&self, stall: Duration, context: &ShardContext) -> io::Result<()> {
-        self.wait_for_client(stall, context).inspect_err(|error| {
-            if error.kind() == io::ErrorKind::TimedOut {
-                self.note_stall();
-            }
-        })
+    /// Blocks until most of what is queued has left, for up to `timeout` without a byte that leaves. While other requests wait for
+    /// the thread (`is_contended`), what is queued from here on goes to a temporary file instead, so that a few slow readers do not
+    /// hold all threads; if `spool` has no room, the client has to read quickly. Where the system refuses the file, the client has
+    /// the whole timeout.
+    pub fn wait_drained(
+        &self,
+        timeout: Duration,
+        spool: &Arc<Budget>,
+        is_contended: impl Fn() -> bool,
+    ) -> Result<(), DrainError> {
+        let drained = self.wait_for_reader(timeout, spool, is_contended);
+        if matches!(drained, Err(DrainError::TimedOut | DrainError::Contended)) {
+            self.note_write_timeout();
+        }
+        drained
     }
 
-    fn wait_for_client(&self, stall: Duration, context: &ShardContext) -> io::Result<()> {
+    fn wait_for_reader(
+        &self,
+        timeout: Duration,
+        spool: &Arc<Budget>,
+        is_contended: impl Fn() -> bool,
+    ) -> Result<(), DrainError> {
         let mut sent = self.output().sent();
         let mut moved = Instant::now();
         let mut mark = (sent, moved);
         loop {
-            let (flushed, pending, total) = {
+            let (flushed, queued, total) = {
                 let mut output = self.output();
                 if output.is_sealed() {
-                    return Err(io::ErrorKind::ConnectionAborted.into());
+                    return Err(DrainError::Disconnected);
                 }
                 (output.flush(&self.stream)?, output.pending(), output.sent())
             };
-            if flushed == Flushed::All || pending + self.stream.pending() <= Self::LOW_WATER {
+            if flushed == Flushed::All || queued + self.stream.pending() <= Self::LOW_WATER_BYTES {
                 return Ok(());
             }
             if total != sent {
                 sent = total;
                 moved = Instant::now();
             }
-            if total - mark.0 >= HIGH_WATER - Self::LOW_WATER {
+            if total - mark.0 >= HIGH_WATER_BYTES - Self::LOW_WATER_BYTES {
                 mark = (total, Instant::now());
             }
-            if context.pool.is_pressed() {
-                let spilled = self.output().spill(&context.spool);
+            if is_contended() {
+                let spilled = self.output().spill(spool);
                 match spilled {
                     Ok(()) => return Ok(()),
-                    Err(SpoolFailure::Full | SpoolFailure::Revoked) if mark.1.elapsed() >= PRESSED => {
-                        context.report_rarely(Trouble::Cut, Severity::Warning, CUT);
-                        return Err(io::ErrorKind::TimedOut.into());
+                    Err(SpoolFailure::Full | SpoolFailure::Revoked) if mark.1.elapsed() >= CONTENDED_TIMEOUT => {
+                        return Err(DrainError::Contended);
                     }
                     Err(_) => {}
                 }
             }
-            let left = stall.checked_sub(moved.elapsed()).ok_or(io::ErrorKind::TimedOut)?;
-            self.stream.wait_writable(left.min(LOOK))?;
+            let left = timeout.checked_sub(moved.elapsed()).ok_or(DrainError::TimedOut)?;
+            self.stream.wait_writable(left.min(CONTENTION_CHECK))?;
         }
     }
 }
 
-/// The transports whose responses are being streamed. What they hold leaves within a moment even if their application
-/// falls silent, because the shard's monitor looks after them.
+/// The transports whose responses are being streamed. The shard's monitor flushes them, so that what is queued leaves within a
+/// moment even if the application falls silent.
 #[derive(Default)]
 pub struct Streaming {
     transports: Mutex<Vec<Arc<Transport>>>,
@@ -209,14 +232,14 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// Begins to look after a transport.
+    /// Adds a transport.
     pub fn add(&self, transport: Arc<Transport>) {
         let mut transports = self.lock();
         transports.push(transport);
         self.count.store(transports.len() as u64, Ordering::SeqCst);
     }
 
-    /// Ends it.
+    /// Takes it out.
     pub fn remove(&self, transport: &Arc<Transport>) {
         let mut transports = self.lock();
         if let Some(index) = transports.iter().position(|other| Arc::ptr_eq(other, transport)) {
@@ -225,7 +248,7 @@ impl Streaming {
         self.count.store(transports.len() as u64, Ordering::SeqCst);
     }
 
-    /// Whether any transport is looked after.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::SeqCst) == 0
     }

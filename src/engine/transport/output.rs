@@ -1,4 +1,4 @@
-//! What is still to be sent on one connection, in order: bytes of ours, bytes that belong to somebody else, pieces of
+//! What is still to be sent on one connection, in order: the server's own bytes, bytes that the application owns, pieces of
 //! files. Nothing that is large is copied.
 
 use std::cell::RefCell;
@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::transport::pace::Lag;
+use crate::engine::transport::client_rate::TransferRate;
 use crate::engine::transport::spool::{Budget, SpoolFailure, SpoolFile};
 use crate::net::outcome::SendFileError;
 use crate::net::stream::Stream;
@@ -42,41 +42,41 @@ pub enum Flushed {
     All,
     /// The socket takes no more for now.
     Blocked,
-    /// There is more and the socket might take it, but others want their turn.
+    /// There is more and the socket might take it, but other connections come first.
     Yielded,
 }
 
-/// Bytes one flush sends at most before others get their turn: a fast reader of a large file must not hold the poller.
-const FLUSH_SHARE: usize = 4 << 20;
+/// Bytes that one flush sends at most: a fast reader of a large file must not hold the poller.
+const FLUSH_SHARE_BYTES: usize = 4 << 20;
 /// Slices handed to one system call.
-const SLICES: usize = 16;
+const MAX_SLICES: usize = 16;
 /// The most bytes one sendfile call is asked for.
-const FILE_SHARE: u64 = 1 << 20;
+const SENDFILE_BYTES: u64 = 1 << 20;
 
 /// Bytes that one response keeps in a temporary file at most: what is longer has to wait for its client.
-const SPILL: u64 = 64 << 20;
+const SPILL_BYTES: u64 = 64 << 20;
 
-/// Emptied buffers that a thread keeps for the responses of its next batch, and the largest that is kept.
-const SPARES: usize = 8;
-const SPARE_SIZE: usize = 64 * 1024;
+/// Emptied buffers that a thread keeps for its next responses, and the largest that is kept.
+const FREE_BUFFERS: usize = 8;
+const FREE_BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
     // A buffer that has just been sent is in the processor's cache: using it again is quicker than having the allocator clear
     // it away and make another. (A response of 10 KiB took a twentieth less.)
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-// Every borrow ends where it begins: there is nothing to lose but a buffer.
-fn spare_buffer() -> Vec<u8> {
-    SPARE.with(|spare| spare.try_borrow_mut().ok().and_then(|mut spare| spare.pop())).unwrap_or_default()
+// A borrow that fails costs an allocation and nothing else.
+fn take_free_buffer() -> Vec<u8> {
+    FREE.with(|free| free.try_borrow_mut().ok().and_then(|mut free| free.pop())).unwrap_or_default()
 }
 
-fn keep_buffer(mut buffer: Vec<u8>) {
-    if (1..=SPARE_SIZE).contains(&buffer.capacity()) {
+fn recycle_buffer(mut buffer: Vec<u8>) {
+    if (1..=FREE_BUFFER_BYTES).contains(&buffer.capacity()) {
         buffer.clear();
-        SPARE.with(|spare| {
-            if let Some(mut spare) = spare.try_borrow_mut().ok().filter(|spare| spare.len() < SPARES) {
-                spare.push(buffer);
+        FREE.with(|free| {
+            if let Some(mut free) = free.try_borrow_mut().ok().filter(|free| free.len() < FREE_BUFFERS) {
+                free.push(buffer);
             }
         });
     }
@@ -95,8 +95,8 @@ pub struct Output {
     spill_failure: Option<SpoolFailure>,
     is_revoked: bool,
     sent: u64,
-    // How the client keeps up, while the socket takes no more.
-    lag: Option<Lag>,
+    // How quickly the client reads, while the socket takes no more.
+    rate: Option<TransferRate>,
     released: bool,
     failure: Option<io::ErrorKind>,
     // Why a file could not be sent whole.
@@ -118,7 +118,7 @@ impl Output {
     /// Lets everything that is appended go into a temporary file, until all of it was sent.
     pub fn spill(&mut self, budget: &Arc<Budget>) -> Result<(), SpoolFailure> {
         if self.spill.is_none() && self.spill_failure.is_none() {
-            match SpoolFile::open(budget, self.behind_since()) {
+            match SpoolFile::open(budget, self.slow_since()) {
                 Ok(file) => self.spill = Some(file),
                 Err(failure) => self.spill_failure = Some(failure),
             }
@@ -126,7 +126,7 @@ impl Output {
         self.spill_failure.map_or(Ok(()), Err)
     }
 
-    /// Whether another has the room of its temporary file, because the client was behind: the rest cannot be sent.
+    /// Whether its temporary file was emptied in favour of another, because the client was slow: the rest cannot be sent.
     pub fn is_revoked(&self) -> bool {
         self.is_revoked || self.spill.as_ref().is_some_and(SpoolFile::is_revoked)
     }
@@ -141,12 +141,12 @@ impl Output {
         self.sent
     }
 
-    /// Whether an owner of bytes was let go since the last time this was asked.
+    /// Whether an owner of bytes was dropped since this was last called.
     pub fn take_released(&mut self) -> bool {
         std::mem::take(&mut self.released)
     }
 
-    /// Whether a flush has failed: nothing reaches the client any more. Whoever flushes need not be the one who writes.
+    /// Whether a flush has failed: nothing reaches the client any more. The thread that flushes need not be the one that writes.
     pub fn has_failed(&self) -> bool {
         self.failure.is_some()
     }
@@ -156,7 +156,7 @@ impl Output {
         self.file_failure.take()
     }
 
-    /// The application is not to wait any more until its client has caught up: the response was ended without it.
+    /// The response was ended without the application, which is not to wait for its client any more.
     pub fn seal(&mut self) {
         self.sealed = true;
     }
@@ -183,7 +183,7 @@ impl Output {
         let last = match self.rest.back_mut() {
             None => {
                 if self.front.capacity() == 0 {
-                    self.front = spare_buffer();
+                    self.front = take_free_buffer();
                 }
                 &mut self.front
             }
@@ -204,7 +204,7 @@ impl Output {
     /// Queues bytes that stay where they are.
     pub fn push_owned(&mut self, owner: Owned) {
         if self.spill_bytes(owner.as_ref().as_ref()) {
-            // Let go at once, by whoever has just handed it over.
+            // Dropped at once, by the thread that has just handed it over.
             return;
         }
         self.pending += owner.as_ref().as_ref().len() as u64;
@@ -222,7 +222,7 @@ impl Output {
     fn spill_bytes(&mut self, bytes: &[u8]) -> bool {
         let Some(file) = self.spill.as_mut().filter(|_| self.spill_failure.is_none()) else { return false };
         let (offset, length) = (file.length(), bytes.len() as u64);
-        let appended = if offset + length > SPILL { Err(SpoolFailure::Full) } else { file.append(bytes) };
+        let appended = if offset + length > SPILL_BYTES { Err(SpoolFailure::Full) } else { file.append(bytes) };
         if let Err(failure) = appended {
             self.spill_failure = Some(failure);
             return false;
@@ -247,10 +247,10 @@ impl Output {
         if self.is_revoked() {
             return Err(self.lose_spill());
         }
-        let (mut share, before) = (FLUSH_SHARE, self.sent);
+        let (mut share, before) = (FLUSH_SHARE_BYTES, self.sent);
         while self.pending > 0 {
             if share == 0 {
-                self.note_brisk();
+                self.note_progress();
                 return Ok(Flushed::Yielded);
             }
             match self.send_some(stream) {
@@ -289,28 +289,28 @@ impl Output {
         io::ErrorKind::TimedOut.into()
     }
 
-    fn note_brisk(&mut self) {
-        self.lag = None;
+    fn note_progress(&mut self) {
+        self.rate = None;
         if let Some(spill) = &self.spill {
-            spill.set_behind(None);
+            spill.set_slow(None);
         }
     }
 
     fn note_blocked(&mut self, sent: u64) {
         let now = Instant::now();
-        let lag = self.lag.get_or_insert_with(|| Lag::new(now));
-        lag.note(sent, now);
+        let rate = self.rate.get_or_insert_with(|| TransferRate::new(now));
+        rate.note(sent, now);
         if let Some(spill) = &self.spill {
-            spill.set_behind(Some(lag.since()));
+            spill.set_slow(Some(rate.slow_since()));
         }
     }
 
-    /// Since when the client takes less than it might, if the socket takes no more.
-    pub fn behind_since(&self) -> Option<Instant> {
-        self.lag.as_ref().map(Lag::since)
+    /// Since when the client has read too slowly, if the socket takes no more.
+    pub fn slow_since(&self) -> Option<Instant> {
+        self.rate.as_ref().map(TransferRate::slow_since)
     }
 
-    /// Forgets what was not sent.
+    /// Drops what was not sent.
     pub fn discard(&mut self) {
         self.released |= self.rest.iter().any(|segment| matches!(segment, Segment::Owned { .. }));
         self.clear();
@@ -318,18 +318,18 @@ impl Output {
 
     // Idle connections keep no buffer and no file.
     fn clear(&mut self) {
-        keep_buffer(std::mem::take(&mut self.front));
+        recycle_buffer(std::mem::take(&mut self.front));
         self.at = 0;
         self.rest = VecDeque::new();
         self.pending = 0;
-        self.lag = None;
+        self.rate = None;
         self.spill = None;
         self.spilled = 0;
         self.spill_failure = None;
     }
 
     fn send_some(&mut self, stream: &Stream) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
         if self.at < self.front.len() {
             slices[0] = IoSlice::new(&self.front[self.at..]);
@@ -341,7 +341,7 @@ impl Output {
                 Segment::Owned { owner, at } => &owner.as_ref().as_ref()[*at..],
                 Segment::File(_) | Segment::Spilled { .. } => break,
             };
-            if count == SLICES {
+            if count == MAX_SLICES {
                 break;
             }
             if !bytes.is_empty() {
@@ -369,7 +369,7 @@ impl Output {
                 return Ok(0);
             }
         };
-        let wanted = usize::try_from(length.min(FILE_SHARE)).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(length.min(SENDFILE_BYTES)).unwrap_or(usize::MAX);
         let failure = match stream.send_file(file, offset, wanted) {
             Ok(0) => SendFileError::File(io::ErrorKind::UnexpectedEof.into()),
             Ok(accepted) => {
@@ -422,7 +422,7 @@ impl Output {
         self.at += of_front;
         sent -= of_front;
         if self.at == self.front.len() {
-            keep_buffer(std::mem::take(&mut self.front));
+            recycle_buffer(std::mem::take(&mut self.front));
             self.at = 0;
         }
         while let Some(segment) = self.rest.front_mut() {

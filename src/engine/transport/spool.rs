@@ -1,5 +1,5 @@
-//! Bytes that wait for an application or for a slow client, in memory or in unlinked temporary files, and the bound on all
-//! of them.
+//! The room of bytes that wait for an application or for a slow client, in memory or in unlinked temporary files, and the bound on
+//! all of it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,9 +11,14 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use crate::engine::options::Options;
-use crate::engine::transport::body::Body;
-use crate::engine::transport::pace::SLACK;
+use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
 use crate::http::reject::Reject;
+
+/// A body may take so many times the memory that each has for certain (`body_buffer`), as long as all that do so take no more than
+/// `BODY_MEMORY_TOTAL` times that: 8 MiB of 64 MiB by default. A file doubles what an upload costs: a megabyte took 0.22 ms of
+/// processor time in memory and 0.53 ms in a file, 6 MB 1.6 and 3.3 ms (ext4).
+pub(super) const BODY_MEMORY_MAX: u64 = 128;
+const BODY_MEMORY_TOTAL: u64 = 1024;
 
 /// What the temporary files of a server may take together, and the bodies that are kept in memory although they are large.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ impl Budget {
 
     /// The budget of a server.
     pub fn of(options: &Options, max_files: u64) -> Self {
-        Self::new(options.max_spool_size, max_files, (options.body_buffer as u64).saturating_mul(LENT))
+        Self::new(options.max_spool_size, max_files, (options.body_buffer as u64).saturating_mul(BODY_MEMORY_TOTAL))
     }
 
     /// Tries whether a file can be made and written to.
@@ -102,7 +107,7 @@ impl Budget {
         self.max[resource as usize]
     }
 
-    fn spent(&self, resource: Resource) -> &AtomicU64 {
+    pub(super) fn spent(&self, resource: Resource) -> &AtomicU64 {
         &self.spent[resource as usize]
     }
 
@@ -126,9 +131,9 @@ impl Budget {
             .values()
             .filter_map(|holder| {
                 let share = holder.lock();
-                let at = share.behind_since.filter(|at| since.is_none_or(|since| *at < since))?;
+                let at = share.slow_since.filter(|at| since.is_none_or(|since| *at < since))?;
                 let held = share.held[resource as usize];
-                (held > 0 && now.saturating_duration_since(at) >= SLACK).then_some((at, held, holder))
+                (held > 0 && now.saturating_duration_since(at) >= SLOW_CLIENT_GRACE).then_some((at, held, holder))
             })
             .collect();
         behind.sort_unstable_by_key(|(at, ..)| *at);
@@ -163,7 +168,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Resource {
+pub(super) enum Resource {
     Bytes,
     Files,
     Memory,
@@ -180,7 +185,7 @@ struct Holding {
 struct Share {
     held: [u64; 3],
     // Since when the client that it waits for has been behind.
-    behind_since: Option<Instant>,
+    slow_since: Option<Instant>,
     // The file, which loses its bytes with the share.
     file: Option<Arc<File>>,
 }
@@ -193,7 +198,7 @@ impl Holding {
     // `false`: its client has just done what it was to do, and all of it must stay.
     fn revoke(&self, budget: &Budget) -> bool {
         let mut share = self.lock();
-        if share.behind_since.is_none() {
+        if share.slow_since.is_none() {
             return false;
         }
         self.is_revoked.store(true, Ordering::Release);
@@ -236,8 +241,8 @@ impl Claim {
     }
 
     // `None`: it waits for no client. One that is behind may lose its part.
-    fn set_behind(&self, since: Option<Instant>) {
-        self.holding.lock().behind_since = since;
+    fn set_slow(&self, since: Option<Instant>) {
+        self.holding.lock().slow_since = since;
     }
 
     fn take(&self, resource: Resource, amount: u64) -> Result<(), SpoolFailure> {
@@ -251,7 +256,7 @@ impl Claim {
                     share.held[resource as usize] += amount;
                     return Ok(());
                 }
-                share.behind_since
+                share.slow_since
             };
             if !self.budget.make_room(resource, amount, since) {
                 return Err(SpoolFailure::Full);
@@ -298,9 +303,9 @@ pub struct SpoolFile {
 
 impl SpoolFile {
     /// A new, empty one, for a client that has been behind since then, if it is.
-    pub fn open(budget: &Arc<Budget>, behind_since: Option<Instant>) -> Result<Self, SpoolFailure> {
+    pub fn open(budget: &Arc<Budget>, slow_since: Option<Instant>) -> Result<Self, SpoolFailure> {
         let claim = Claim::new(budget);
-        claim.set_behind(behind_since);
+        claim.set_slow(slow_since);
         claim.take(Resource::Files, 1)?;
         let file = Arc::new(tempfile::tempfile().map_err(|error| budget.fail(error))?);
         claim.holding.lock().file = Some(Arc::clone(&file));
@@ -318,8 +323,8 @@ impl SpoolFile {
     }
 
     /// Tells since when the client is behind that fills or empties it; `None`: it waits for no client.
-    pub fn set_behind(&self, since: Option<Instant>) {
-        self.claim.set_behind(since);
+    pub fn set_slow(&self, since: Option<Instant>) {
+        self.claim.set_slow(since);
     }
 
     /// Whether it was emptied in favour of another, because its client was behind.
@@ -335,7 +340,7 @@ impl SpoolFile {
     }
 
     /// Goes back to the beginning, to be read.
-    fn rewind(&mut self) -> Result<(), SpoolFailure> {
+    pub(super) fn rewind(&mut self) -> Result<(), SpoolFailure> {
         (&*self.file).seek(SeekFrom::Start(0)).map(drop).map_err(|error| self.claim.budget.fail(error))
     }
 }
@@ -346,150 +351,39 @@ impl Read for SpoolFile {
     }
 }
 
-/// Memory that was lent to a body, until the body is let go.
-#[derive(Debug)]
+/// Memory that a body has beyond what is its own, until the body is let go.
+#[derive(Debug, Default)]
 pub struct MemoryReservation {
     bytes: u64,
     claim: Option<Claim>,
 }
 
 impl MemoryReservation {
-    // Lends more, so that it is `bytes` in all, to a client that has been behind since then.
-    fn grow(&mut self, bytes: u64, budget: &Arc<Budget>, behind_since: Option<Instant>) -> Result<(), SpoolFailure> {
+    /// Reserves more, so that it is `bytes` in all, for a client that has been slow since then, if it is.
+    pub(super) fn grow(
+        &mut self,
+        bytes: u64,
+        budget: &Arc<Budget>,
+        slow_since: Option<Instant>,
+    ) -> Result<(), SpoolFailure> {
         let more = bytes.saturating_sub(self.bytes);
         let claim = self.claim.get_or_insert_with(|| Claim::new(budget));
-        claim.set_behind(behind_since);
+        claim.set_slow(slow_since);
         claim.take(Resource::Memory, more)?;
         self.bytes += more;
         Ok(())
     }
 
-    fn give_back(&mut self) {
-        (self.bytes, self.claim) = (0, None);
-    }
-}
-
-/// A body may take so many times the memory that each has for certain, as long as all that do so take no more than
-/// `LENT` times that: 8 MiB of 64 MiB by default. A file doubles what an upload costs: a megabyte took 0.22 ms of processor time
-/// in memory and 0.53 ms in a file, 6 MB 1.6 and 3.3 ms (ext4).
-const LARGE: u64 = 128;
-const LENT: u64 = 1024;
-
-/// Bytes that are gathered before they are written to a file: a chunk may be as small as a byte, a system call is not.
-const GATHER: usize = 32 * 1024;
-
-/// A request body that is gathered: in memory first, then in a file.
-pub struct Spool {
-    // The whole, or what is not in the file yet.
-    memory: Vec<u8>,
-    file: Option<SpoolFile>,
-    threshold: usize,
-    // What it will come to, if that is known.
-    expected: Option<u64>,
-    budget: Arc<Budget>,
-    lent: MemoryReservation,
-    behind_since: Option<Instant>,
-}
-
-impl Spool {
-    /// An empty one that keeps up to `threshold` bytes in memory, and more of them if they are lent to it.
-    pub fn new(threshold: usize, expected: Option<u64>, budget: &Arc<Budget>) -> Self {
-        let lent = MemoryReservation { bytes: 0, claim: None };
-        let budget = Arc::clone(budget);
-        Self { memory: Vec::new(), file: None, threshold, expected, budget, lent, behind_since: None }
-    }
-
-    // Whether memory has room for so many bytes in all.
-    fn has_room(&mut self, bytes: usize) -> Result<bool, SpoolFailure> {
-        let own = self.threshold as u64;
-        if bytes as u64 <= own {
-            return Ok(true);
-        }
-        // What is lent is set aside whole: growing by and by would copy it again and again, and take twice as much.
-        let Some(whole) = self.expected else { return Ok(false) };
-        let has_room = self.may_take(whole)?;
-        if has_room {
-            self.memory.reserve(usize::try_from(whole).unwrap_or(0).saturating_sub(self.memory.len()));
-        }
-        Ok(has_room)
-    }
-
-    // Takes what memory a body of so many bytes needs beyond its own, if there is as much.
-    fn may_take(&mut self, whole: u64) -> Result<bool, SpoolFailure> {
-        let own = self.threshold as u64;
-        if whole > own.saturating_mul(LARGE) {
-            return Ok(false);
-        }
-        match self.lent.grow(whole.saturating_sub(own), &self.budget, self.behind_since) {
-            Ok(()) => Ok(true),
-            Err(SpoolFailure::Revoked) => Err(SpoolFailure::Revoked),
-            Err(SpoolFailure::Full | SpoolFailure::Failed) => Ok(false),
+    /// As [`SpoolFile::set_slow`].
+    pub(super) fn set_slow(&self, since: Option<Instant>) {
+        if let Some(claim) = &self.claim {
+            claim.set_slow(since);
         }
     }
 
-    /// Bytes in it.
-    pub fn length(&self) -> u64 {
-        self.file.as_ref().map_or(0, SpoolFile::length) + self.memory.len() as u64
-    }
-
-    fn claims(&self) -> impl Iterator<Item = &Claim> {
-        self.file.iter().map(|file| &file.claim).chain(&self.lent.claim)
-    }
-
-    /// Tells since when its client has been behind.
-    pub fn set_behind(&mut self, since: Option<Instant>) {
-        self.behind_since = since;
-        self.claims().for_each(|claim| claim.set_behind(since));
-    }
-
-    /// Whether another has what it had of the budget, because its client was behind.
-    pub fn is_revoked(&self) -> bool {
-        self.claims().any(Claim::is_revoked)
-    }
-
-    /// Puts `bytes` behind those that are there.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolFailure> {
-        if self.is_revoked() {
-            return Err(SpoolFailure::Revoked);
-        }
-        let whole = self.memory.len() + bytes.len();
-        if self.file.is_none() && !self.has_room(whole)? {
-            match SpoolFile::open(&self.budget, self.behind_since) {
-                Ok(file) => self.file = Some(file),
-                // One of unknown length grows by and by, which is better than to refuse it.
-                Err(failure) if !self.may_take(whole as u64)? => return Err(failure),
-                Err(_) => {}
-            }
-        }
-        if let Some(file) = &mut self.file {
-            if self.memory.len() + bytes.len() > GATHER {
-                file.append(&std::mem::take(&mut self.memory))?;
-                self.lent.give_back();
-            }
-            if bytes.len() > GATHER {
-                return file.append(bytes);
-            }
-        }
-        self.memory.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    /// The whole, to be read from its beginning.
-    pub fn finish(mut self) -> Result<Body, SpoolFailure> {
-        if let Some(file) = &mut self.file {
-            file.append(&std::mem::take(&mut self.memory))?;
-            file.rewind()?;
-        }
-        // From here on it waits for no client.
-        self.set_behind(None);
-        if self.is_revoked() {
-            return Err(SpoolFailure::Revoked);
-        }
-        Ok(match self.file {
-            Some(file) => Body::File(file),
-            None if self.memory.is_empty() => Body::Empty,
-            None => Body::Memory(self.memory, self.lent),
-        })
+    /// As [`SpoolFile::is_revoked`].
+    pub(super) fn is_revoked(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::is_revoked)
     }
 }
 
@@ -515,56 +409,13 @@ mod tests {
         assert_eq!((budget.bytes(), budget.spent(Resource::Files).load(Ordering::Relaxed)), (0, 0));
     }
 
-    #[test]
-    fn body_up_to_the_threshold_costs_no_file_and_a_larger_one_is_whole() {
-        let budget = Arc::new(Budget::new(100, 1, 0));
-        let mut small = Spool::new(5, None, &budget);
-        small.write(b"hello").unwrap();
-        assert!(matches!(small.finish(), Ok(Body::Memory(bytes, _)) if bytes == b"hello"));
-        let mut large = Spool::new(5, None, &budget);
-        for piece in [b"hello".as_slice(), b" ", b"world"] {
-            large.write(piece).unwrap();
-        }
-        // Small pieces do not go to the file one by one.
-        assert_eq!((large.length(), budget.bytes()), (11, 0));
-        let Ok(Body::File(mut file)) = large.finish() else { panic!("not in a file") };
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        assert_eq!((text.as_str(), budget.bytes()), ("hello world", 11));
-        drop(file);
-        assert_eq!(budget.bytes(), 0);
-    }
-
-    #[test]
-    fn large_bodies_stay_in_memory_as_long_as_all_of_them_have_room() {
-        let options = Options { body_buffer: 1, ..Options::default() };
-        let budget = Arc::new(Budget::of(&options, 10));
-        let spooled = |size: usize| {
-            let mut spool = Spool::new(1, Some(size as u64), &budget);
-            for piece in vec![0; size].chunks(10) {
-                spool.write(piece).unwrap();
-            }
-            spool.finish().unwrap()
-        };
-        let in_memory: Vec<_> = (0..9).map(|_| spooled(101)).collect();
-        assert!(in_memory.iter().all(|body| matches!(body, Body::Memory(..))));
-        assert!(matches!(spooled(129), Body::File(_)), "one body does not get all there is");
-        let lent = spooled(100);
-        assert!(matches!(lent, Body::Memory(..)));
-        assert!(matches!(spooled(100), Body::File(_)), "nothing is left");
-        drop(lent);
-        assert!(matches!(spooled(100), Body::Memory(..)));
-        drop(in_memory);
-        assert_eq!((budget.bytes(), budget.spent(Resource::Memory).load(Ordering::Relaxed)), (0, 0));
-    }
-
     // Files with `bytes` each, whose clients have been behind for so many seconds.
-    fn behind<const N: usize>(budget: &Arc<Budget>, bytes: usize, seconds: [u64; N]) -> [SpoolFile; N] {
+    fn slow_files<const N: usize>(budget: &Arc<Budget>, bytes: usize, seconds: [u64; N]) -> [SpoolFile; N] {
         let now = Instant::now();
         seconds.map(|seconds| {
             let mut file = SpoolFile::open(budget, None).unwrap();
             file.append(&vec![b'x'; bytes]).unwrap();
-            file.set_behind(now.checked_sub(Duration::from_secs(seconds)));
+            file.set_slow(now.checked_sub(Duration::from_secs(seconds)));
             file
         })
     }
@@ -572,7 +423,7 @@ mod tests {
     #[test]
     fn full_budget_is_taken_from_those_who_are_furthest_behind() {
         let budget = Arc::new(Budget::new(40, 5, 0));
-        let files = behind(&budget, 10, [4, 100, 1, 50]);
+        let files = slow_files(&budget, 10, [4, 100, 1, 50]);
         let revoked = || files.each_ref().map(SpoolFile::is_revoked);
         let mut newcomer = SpoolFile::open(&budget, None).unwrap();
         newcomer.append(b"12345").unwrap();
@@ -589,11 +440,11 @@ mod tests {
     #[test]
     fn files_that_are_all_taken_go_to_a_newcomer_and_bytes_that_would_not_do_stay() {
         let budget = Arc::new(Budget::new(40, 2, 0));
-        let files = behind(&budget, 10, [100, 50]);
+        let files = slow_files(&budget, 10, [100, 50]);
         let mut newcomer = SpoolFile::open(&budget, None).unwrap();
         assert_eq!(files.each_ref().map(SpoolFile::is_revoked), [true, false]);
         // Thirty are to be had at the most.
-        newcomer.set_behind(None);
+        newcomer.set_slow(None);
         newcomer.append(&[b'x'; 20]).unwrap();
         assert_eq!(newcomer.append(&[b'x'; 21]), Err(SpoolFailure::Full));
         assert!(!files[1].is_revoked(), "nothing would be gained");
@@ -602,48 +453,10 @@ mod tests {
     #[test]
     fn newcomer_that_is_behind_itself_takes_from_those_alone_who_are_further() {
         let budget = Arc::new(Budget::new(10, 2, 0));
-        let [mut slow, mut slowest] = behind(&budget, 5, [10, 20]);
+        let [mut slow, mut slowest] = slow_files(&budget, 5, [10, 20]);
         assert_eq!(slowest.append(b"!"), Err(SpoolFailure::Full));
         slow.append(b"!").unwrap();
         assert_eq!((slowest.append(b"!"), slow.append(b"1234")), (Err(SpoolFailure::Revoked), Ok(())));
-    }
-
-    #[test]
-    fn body_that_was_revoked_fails_and_one_that_is_complete_stays() {
-        let since = Instant::now().checked_sub(Duration::from_secs(10));
-        for in_memory in [false, true] {
-            let budget = Arc::new(if in_memory { Budget::new(0, 0, 99) } else { Budget::new(100, 1, 0) });
-            let spooled = |bytes: &[u8]| {
-                let mut spool = Spool::new(1, Some(100), &budget);
-                spool.set_behind(since);
-                spool.write(bytes).map(|()| spool)
-            };
-            let mut slow = spooled(&[b'x'; 50]).unwrap();
-            assert!(!slow.is_revoked());
-            let mut newcomer = Spool::new(1, Some(100), &budget);
-            newcomer.write(&[b'x'; 100]).unwrap();
-            assert!(slow.is_revoked());
-            assert_eq!(slow.write(b"x"), Err(SpoolFailure::Revoked));
-            assert_eq!(slow.finish().err(), Some(SpoolFailure::Revoked));
-            newcomer.set_behind(since);
-            let whole = newcomer.finish().unwrap();
-            assert_eq!(spooled(&[b'x'; 50]).err(), Some(SpoolFailure::Full), "no client is waited for");
-            drop(whole);
-            assert!(spooled(&[b'x'; 50]).is_ok());
-        }
-        assert_eq!(Reject::from(SpoolFailure::Revoked), Reject::BodyTimeout);
-    }
-
-    #[test]
-    fn body_without_a_file_stays_in_memory_as_long_as_there_is_some() {
-        let budget = Arc::new(Budget::new(0, 0, 5));
-        let mut body = Spool::new(2, None, &budget);
-        body.write(b"hello").unwrap();
-        body.write(b"!!").unwrap();
-        assert_eq!(body.write(b"?"), Err(SpoolFailure::Full));
-        assert_eq!(budget.spent(Resource::Memory).load(Ordering::Relaxed), 5);
-        drop(body);
-        assert_eq!(budget.spent(Resource::Memory).load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -659,33 +472,5 @@ mod tests {
         assert_eq!(budget.take_failure(), None);
         budget.fail(Errno::MFILE.into());
         assert!(budget.take_failure().unwrap().ends_with(": raise the limit of open files (ulimit -n)"));
-    }
-
-    #[test]
-    fn body_beyond_the_budget_is_refused_as_such() {
-        let budget = Arc::new(Budget::new(3, 1, 0));
-        let mut small = Spool::new(0, None, &budget);
-        small.write(b"four").unwrap();
-        let failure = small.finish().err().unwrap();
-        assert_eq!((failure, Reject::from(failure)), (SpoolFailure::Full, Reject::SpoolFull));
-        assert_eq!(Spool::new(0, None, &budget).write(&vec![0; GATHER + 1]), Err(SpoolFailure::Full));
-        assert_eq!(budget.bytes(), 0);
-    }
-
-    #[test]
-    fn pieces_of_any_size_keep_their_order() {
-        let budget = Arc::new(Budget::new(u64::MAX, 1, 0));
-        let mut spool = Spool::new(10, None, &budget);
-        let mut expected = Vec::new();
-        for (number, size) in [1, GATHER, 2, GATHER + 1, 0, 3, GATHER - 1, GATHER, 5].into_iter().enumerate() {
-            let piece = vec![u8::try_from(number).unwrap(); size];
-            spool.write(&piece).unwrap();
-            expected.extend(piece);
-            assert_eq!(spool.length(), expected.len() as u64);
-        }
-        let Ok(Body::File(mut file)) = spool.finish() else { panic!("not in a file") };
-        let mut found = Vec::new();
-        file.read_to_end(&mut found).unwrap();
-        assert!(found == expected);
     }
 }

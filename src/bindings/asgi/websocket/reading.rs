@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::holding::size;
 use super::{Stage, WebSocket};
 use crate::bindings::asgi::session::{Io, Session};
-use crate::engine::transport::pace::Pace;
+use crate::engine::transport::client_rate::ReceiveRate;
 use crate::net::outcome::ReadOutcome;
 use crate::websocket::close;
 use crate::websocket::frame::Opcode;
@@ -18,25 +18,25 @@ impl WebSocket {
     pub(super) fn pump(&mut self, io: &mut Io<'_>) {
         let count = self.read(io);
         self.count(io.now);
-        self.note_pace(count, io.now);
+        self.note_rate(count, io.now);
     }
 
     // Notes how quickly the client completes a message that it has begun. It answers for no time but that in which there is
     // nothing to be read.
-    fn note_pace(&mut self, count: usize, now: Instant) {
+    fn note_rate(&mut self, count: usize, now: Instant) {
         let Some(exchange) = self.exchange.as_deref() else { return };
         if self.receiver.is_inside() && !self.more {
-            let pace = self.pace.get_or_insert_with(|| Pace::new(now));
-            pace.note(count, now, exchange.options());
-            exchange.await_client(Some(pace.behind_since()));
-        } else if self.pace.take().is_some() {
-            exchange.await_client(None);
+            let rate = self.rate.get_or_insert_with(|| ReceiveRate::new(now));
+            rate.note(count, now, exchange.options());
+            exchange.set_receive_wait(Some(rate.slow_since()));
+        } else if self.rate.take().is_some() {
+            exchange.set_receive_wait(None);
         }
     }
 
     // By when more of a message that has begun must come.
     pub(super) fn message_due(&self) -> Option<Instant> {
-        Some(self.pace?.deadline(self.exchange.as_deref()?.options()))
+        Some(self.rate?.deadline(self.exchange.as_deref()?.options()))
     }
 
     // Returns how many bytes have come.
@@ -109,8 +109,8 @@ impl WebSocket {
                 self.queue.push_back(event);
                 self.paused |= self.queued >= self.queue_size;
                 // The next message begins with a time of its own.
-                if let Some(pace) = &mut self.pace {
-                    *pace = Pace::new(now);
+                if let Some(rate) = &mut self.rate {
+                    *rate = ReceiveRate::new(now);
                 }
             }
             Event::Ping(payload) if is_open => self.put(Opcode::Pong, &payload),
