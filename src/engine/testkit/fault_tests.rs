@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::engine::clock::Clock;
 use crate::engine::connection::{Connection, SHARE, Step, Turn};
 use crate::engine::exchange::{Content, Exchange, Progress, ZERO_COPY};
+use crate::engine::options::Options;
 use crate::engine::testkit::conversations::{Conversation, conversations};
 use crate::engine::testkit::doubles::{Witness, context};
 use crate::engine::transport::Transport;
@@ -121,7 +122,6 @@ impl World {
         panic!("{}: no end", conversation.name);
     }
 
-    #[expect(clippy::unused_self, reason = "the courses are of one world")]
     fn end(
         &self,
         double: &Double,
@@ -131,6 +131,11 @@ impl World {
     ) -> (Course, usize, usize) {
         assert!(transport.upgrade().is_none(), "somebody keeps the socket open");
         let script = double.0.lock().expect("nobody else has it");
+        assert!(!script.reset || !script.is_closed(), "a response that is cut off looks whole");
+        let is_quiet = script.faults.is_empty() && script.full_at.is_none() && script.writes_until.is_none();
+        if is_quiet && self.records.is_some() {
+            assert_eq!(script.finished, script.is_closed(), "the last record comes first");
+        }
         let told =
             witness.0.lock().expect("nobody else has it").iter().map(|&(status, _, whole)| (status, whole)).collect();
         let course =
@@ -422,4 +427,23 @@ fn break_at_any_byte_written_cuts_short_and_no_more() {
             assert!(course.reset || !has_asked, "{}: a client that takes nothing is given up", conversation.name);
         }
     });
+}
+
+#[test]
+fn what_a_record_layer_says_of_its_own_leaves_with_the_next_writable_event() {
+    let (double, now) = (Double::default(), Instant::now());
+    double.script().add_record_layer(1);
+    double.script().full_at = Some(0);
+    let transport = Arc::new(Transport::new(Stream::Double(double.clone())));
+    let context = context(Options::default(), &Witness::default());
+    let mut connection = Box::new(Connection::new(Arc::clone(&transport), context, Client::Local, 0, 0, now));
+    for is_readable in [true, false] {
+        connection.note(is_readable, false);
+        let mut scratch = [0; 64];
+        let mut turn = Turn { now, date: &[b'd'; 29], scratch: &mut scratch, share: SHARE };
+        let Step::Wait(waiting) = connection.advance(&mut turn) else { panic!("it waits for its client") };
+        connection = waiting;
+        assert_eq!((transport.pending() > 0, double.script().is_greeted()), (is_readable, !is_readable));
+        double.script().full_at = None;
+    }
 }

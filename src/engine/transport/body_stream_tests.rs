@@ -168,3 +168,48 @@ fn continue_leaves_with_the_first_poll_that_has_to_wait() {
     assert!(matches!(rig.poll(), Ok(Arrived::Later(_))));
     assert_eq!(rig.double.0.lock().unwrap().written, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
+
+// What a client sends in these pieces is read in others, and the body is the same.
+#[test]
+fn body_over_a_record_layer_comes_whole_and_nothing_decrypted_is_left_behind() {
+    let content: Vec<u8> = (0..5000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    let mut raw = Vec::new();
+    for piece in content.chunks(700) {
+        raw.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        raw.extend_from_slice(piece);
+        raw.extend_from_slice(b"\r\n");
+    }
+    raw.extend_from_slice(b"0\r\n\r\n");
+    for seed in 0..50 {
+        for (mut rig, sent) in [(Rig::of_length(5000, b""), &content), (Rig::chunked(b""), &raw)] {
+            rig.double.script().add_record_layer(seed);
+            for piece in sent.chunks(900) {
+                rig.arrives(piece);
+                rig.arrives(b"");
+            }
+            // Every read that finds nothing is followed by an event, as long as something is on its way.
+            while rig.drain().expect("the client sends all") != Arrived::End {
+                assert!(rig.double.script().take_readiness(), "seed {seed}: the body stops");
+            }
+            assert!(rig.read == content && rig.stream.is_over(), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn blocking_reader_over_a_record_layer_waits_for_the_socket_only_when_nothing_is_decrypted() {
+    for seed in 0..50 {
+        let mut rig = Rig::of_length(3000, b"");
+        rig.double.script().add_record_layer(seed);
+        rig.arrives(&[b'x'; 2000]);
+        rig.double.script().later.push_back(vec![b'x'; 1000]);
+        let (mut block, mut total) = ([0; 64], 0);
+        loop {
+            match rig.stream.read(&mut block).expect("the client sends all") {
+                0 => break,
+                count => total += count,
+            }
+        }
+        assert_eq!(total, 3000, "seed {seed}");
+    }
+}

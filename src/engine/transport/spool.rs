@@ -25,11 +25,11 @@ const BODY_MEMORY_TOTAL: u64 = 1024;
 pub struct Budget {
     max: [u64; 3],
     spent: [AtomicU64; 3],
-    // Those who have a part of it, by their numbers.
+    // What has a part of it, by number.
     holders: Mutex<BTreeMap<u64, Arc<Holding>>>,
     // The next number.
     number: AtomicU64,
-    // Parts that were taken away from clients that were behind, all of them and those not reported.
+    // Parts that were revoked because their clients were slow: all of them, and those not reported.
     revoked: AtomicU64,
     unreported: AtomicU64,
     // Why the system refused a file or a write, until that is reported.
@@ -62,7 +62,7 @@ impl Budget {
     /// Tries whether a file can be made and written to.
     pub fn probe(self: &Arc<Self>) {
         if self.max(Resource::Bytes) > 0 && self.max(Resource::Files) > 0 {
-            // What went wrong is kept to be reported.
+            // A failure is kept to be reported.
             let _ = SpoolFile::open(self, None).and_then(|mut file| file.append(b"?"));
             // Without open files to be had the folder is not at fault: the start fails next, and says so itself.
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,14 +72,14 @@ impl Budget {
         }
     }
 
-    // Where the failure is met, locks may be held that whoever reports must not wait for.
+    // It is reported later, because locks may be held here that a report must not wait for.
     fn fail(&self, error: io::Error) -> SpoolFailure {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         self.has_failed.store(true, Ordering::Release);
         SpoolFailure::Failed
     }
 
-    /// What an operator should know of a failure of the system's since this was last asked. One load if there was none.
+    /// A failure of the system since this was last called, as a log line. One load if there was none.
     pub fn take_failure(&self) -> Option<String> {
         if !self.has_failed.load(Ordering::Relaxed) || !self.has_failed.swap(false, Ordering::Acquire) {
             return None;
@@ -121,13 +121,13 @@ impl Budget {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // Takes the parts of clients that are behind by more than the slack away, the furthest behind first, until there is room
-    // for `amount` more. `false`: there is not as much to be had from those who are further behind than whoever asks, which
-    // is so `since` then; they keep theirs.
+    // Revokes the parts of clients that have been slow for longer than the grace, the slowest first, until there is room for
+    // `amount` more. `false`: clients that are slower than the one that needs it, slow `since` then, have not as much; they
+    // keep theirs.
     fn make_room(&self, resource: Resource, amount: u64, since: Option<Instant>) -> bool {
         let now = Instant::now();
         let holders = self.holders();
-        let mut behind: Vec<_> = holders
+        let mut slow: Vec<_> = holders
             .values()
             .filter_map(|holder| {
                 let share = holder.lock();
@@ -136,14 +136,14 @@ impl Budget {
                 (held > 0 && now.saturating_duration_since(at) >= SLOW_CLIENT_GRACE).then_some((at, held, holder))
             })
             .collect();
-        behind.sort_unstable_by_key(|(at, ..)| *at);
+        slow.sort_unstable_by_key(|(at, ..)| *at);
         let mut free = self.max(resource).saturating_sub(self.spent(resource).load(Ordering::Relaxed));
-        let enough = behind.iter().position(|(_, held, _)| {
+        let enough = slow.iter().position(|(_, held, _)| {
             free = free.saturating_add(*held);
             free >= amount
         });
         let Some(last) = enough else { return false };
-        for (_, _, holder) in &behind[..=last] {
+        for (_, _, holder) in &slow[..=last] {
             if holder.revoke(self) {
                 self.unreported.fetch_add(1, Ordering::Relaxed);
                 self.revoked.fetch_add(1, Ordering::Release);
@@ -152,12 +152,12 @@ impl Budget {
         true
     }
 
-    /// How many parts were taken away so far from clients that were behind.
+    /// How many parts were revoked so far.
     pub fn revoked(&self) -> u64 {
         self.revoked.load(Ordering::Acquire)
     }
 
-    /// Those of them that were not asked for in this way before.
+    /// How many of them since this was last called.
     pub fn take_unreported(&self) -> u64 {
         self.unreported.swap(0, Ordering::Relaxed)
     }
@@ -184,7 +184,7 @@ struct Holding {
 #[derive(Debug, Default)]
 struct Share {
     held: [u64; 3],
-    // Since when the client that it waits for has been behind.
+    // Since when the client that it waits for has been slow.
     slow_since: Option<Instant>,
     // The file, which loses its bytes with the share.
     file: Option<Arc<File>>,
@@ -195,7 +195,7 @@ impl Holding {
         self.share.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // `false`: its client has just done what it was to do, and all of it must stay.
+    // `false`: its client is not slow any more, and keeps all of it.
     fn revoke(&self, budget: &Budget) -> bool {
         let mut share = self.lock();
         if share.slow_since.is_none() {
@@ -211,7 +211,7 @@ impl Holding {
 }
 
 impl Share {
-    // Gives back all of it. Gives the file.
+    // Gives back all of it. Returns the file.
     fn give_back(&mut self, budget: &Budget) -> Option<Arc<File>> {
         let Self { held, file, .. } = std::mem::take(self);
         for (spent, held) in budget.spent.iter().zip(held) {
@@ -221,7 +221,7 @@ impl Share {
     }
 }
 
-// A place among the holders, until this goes.
+// An entry among the holders, until this is dropped.
 #[derive(Debug)]
 struct Claim {
     budget: Arc<Budget>,
@@ -240,7 +240,7 @@ impl Claim {
         self.holding.is_revoked.load(Ordering::Acquire)
     }
 
-    // `None`: it waits for no client. One that is behind may lose its part.
+    // `None`: it waits for no client. A slow one may lose its part.
     fn set_slow(&self, since: Option<Instant>) {
         self.holding.lock().slow_since = since;
     }
@@ -277,7 +277,7 @@ impl Drop for Claim {
 pub enum SpoolFailure {
     /// The budget is spent.
     Full,
-    /// Another has it, because the client was behind.
+    /// It was given to another, because the client was slow.
     Revoked,
     /// The system refused.
     Failed,
@@ -302,7 +302,7 @@ pub struct SpoolFile {
 }
 
 impl SpoolFile {
-    /// A new, empty one, for a client that has been behind since then, if it is.
+    /// A new, empty one, for a client that has been slow since then, if it is.
     pub fn open(budget: &Arc<Budget>, slow_since: Option<Instant>) -> Result<Self, SpoolFailure> {
         let claim = Claim::new(budget);
         claim.set_slow(slow_since);
@@ -322,12 +322,12 @@ impl SpoolFile {
         &self.file
     }
 
-    /// Tells since when the client is behind that fills or empties it; `None`: it waits for no client.
+    /// Notes since when the client that fills or empties it has been slow; `None`: it waits for no client.
     pub fn set_slow(&self, since: Option<Instant>) {
         self.claim.set_slow(since);
     }
 
-    /// Whether it was emptied in favour of another, because its client was behind.
+    /// Whether it was emptied in favour of another, because its client was slow.
     pub fn is_revoked(&self) -> bool {
         self.claim.is_revoked()
     }
@@ -351,7 +351,7 @@ impl Read for SpoolFile {
     }
 }
 
-/// Memory that a body has beyond what is its own, until the body is let go.
+/// Memory that a body has beyond its own `body_buffer`, until the body is dropped.
 #[derive(Debug, Default)]
 pub struct MemoryReservation {
     bytes: u64,
@@ -409,7 +409,7 @@ mod tests {
         assert_eq!((budget.bytes(), budget.spent(Resource::Files).load(Ordering::Relaxed)), (0, 0));
     }
 
-    // Files with `bytes` each, whose clients have been behind for so many seconds.
+    // Files with `bytes` each, whose clients have been slow for so many seconds.
     fn slow_files<const N: usize>(budget: &Arc<Budget>, bytes: usize, seconds: [u64; N]) -> [SpoolFile; N] {
         let now = Instant::now();
         seconds.map(|seconds| {
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn full_budget_is_taken_from_those_who_are_furthest_behind() {
+    fn full_budget_revokes_the_parts_of_the_slowest_clients_first() {
         let budget = Arc::new(Budget::new(40, 5, 0));
         let files = slow_files(&budget, 10, [4, 100, 1, 50]);
         let revoked = || files.each_ref().map(SpoolFile::is_revoked);
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn newcomer_that_is_behind_itself_takes_from_those_alone_who_are_further() {
+    fn slow_newcomer_takes_from_slower_clients_only() {
         let budget = Arc::new(Budget::new(10, 2, 0));
         let [mut slow, mut slowest] = slow_files(&budget, 5, [10, 20]);
         assert_eq!(slowest.append(b"!"), Err(SpoolFailure::Full));
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_of_the_system_is_told_once_with_its_place() {
+    fn failure_of_the_system_is_reported_once_with_its_folder() {
         let budget = Arc::new(Budget::new(1, 1, 0));
         assert_eq!(budget.take_failure(), None);
         assert_eq!(budget.fail(io::ErrorKind::StorageFull.into()), SpoolFailure::Failed);

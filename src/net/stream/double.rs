@@ -88,6 +88,16 @@ impl Script {
         self.peer = Some(Peer::new(seed));
     }
 
+    /// Whether the client has the answer to its greeting of a record layer.
+    pub fn is_greeted(&self) -> bool {
+        self.peer.as_ref().is_some_and(Peer::is_greeted)
+    }
+
+    /// Whether the client knows by a last record that it has everything.
+    pub fn is_closed(&self) -> bool {
+        self.peer.as_ref().is_some_and(Peer::is_closed)
+    }
+
     // Has the record layer do something, if there is one.
     fn with_layer<T>(&mut self, act: impl FnOnce(&mut RecordLayer, &mut Self) -> T) -> Option<T> {
         let mut layer = self.layer.take()?;

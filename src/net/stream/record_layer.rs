@@ -239,7 +239,7 @@ pub struct Peer {
     has_closed: bool,
     // What has come from the server and is not decrypted.
     received: Vec<u8>,
-    was_closed: bool,
+    is_closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,7 +258,7 @@ impl Peer {
             handshake: Handshake::Due,
             has_closed: false,
             received: Vec::new(),
-            was_closed: false,
+            is_closed: false,
         }
     }
 
@@ -328,19 +328,24 @@ impl Peer {
         self.received.extend_from_slice(bytes);
         let mut is_greeting = false;
         while let Some((kind, mut found)) = take_record(&mut self.received).expect("whole records") {
-            assert!(!self.was_closed, "{kind:?} behind the last record");
+            assert!(!self.is_closed, "{kind:?} behind the last record");
             match kind {
                 Kind::Hello => (is_greeting, self.handshake) = (true, Handshake::Done),
                 Kind::Data => content.append(&mut found),
                 Kind::KeyUpdate => {}
-                Kind::Close => self.was_closed = true,
+                Kind::Close => self.is_closed = true,
             }
         }
         is_greeting
     }
 
+    /// Whether the server has answered the greeting.
+    pub fn is_greeted(&self) -> bool {
+        self.handshake == Handshake::Done
+    }
+
     /// Whether the server has said that nothing follows.
-    pub fn was_closed(&self) -> bool {
-        self.was_closed
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
     }
 }
