@@ -11,8 +11,8 @@ use crate::engine::transport::body::BodyFailure;
 use crate::http::reject::Reject;
 use crate::net::listener::BindFailure;
 
-/// A failure that becomes a Python exception.
-pub enum Failure {
+/// An error that becomes a Python exception.
+pub enum PythonError {
     /// An address cannot be listened on.
     Bind(BindFailure),
     /// A request body cannot be read to its end.
@@ -35,64 +35,66 @@ fn raise(cell: &'static PyOnceLock<Py<PyType>>, name: &str, arguments: impl pyo3
     })
 }
 
-impl From<Failure> for PyErr {
-    fn from(failure: Failure) -> Self {
+impl From<PythonError> for PyErr {
+    fn from(failure: PythonError) -> Self {
         match failure {
-            Failure::Bind(failure) => {
+            PythonError::Bind(failure) => {
                 raise(&BIND_ERROR, "BindError", (failure.to_string(), failure.error.raw_os_error()))
             }
-            Failure::Body(BodyFailure::Incomplete | BodyFailure::Refused(Reject::BodyIncomplete)) => raise(
+            PythonError::Body(BodyFailure::Incomplete | BodyFailure::Refused(Reject::BodyIncomplete)) => raise(
                 &CLIENT_DISCONNECTED,
                 "ClientDisconnected",
                 ("the client left before its request body was complete",),
             ),
-            Failure::Body(BodyFailure::TimedOut) => {
+            PythonError::Body(BodyFailure::TimedOut) => {
                 raise(&BODY_TIMEOUT, "BodyTimeout", ("the request body came too slowly",))
             }
-            Failure::Body(BodyFailure::Refused(reject)) => raise(&MALFORMED_BODY, "MalformedBody", (reject.detail(),)),
-            Failure::Value(message) => PyValueError::new_err(message),
-            Failure::Type(message) => PyTypeError::new_err(message),
+            PythonError::Body(BodyFailure::Refused(reject)) => {
+                raise(&MALFORMED_BODY, "MalformedBody", (reject.detail(),))
+            }
+            PythonError::Value(message) => PyValueError::new_err(message),
+            PythonError::Type(message) => PyTypeError::new_err(message),
         }
     }
 }
 
-impl From<BodyFailure> for Failure {
+impl From<BodyFailure> for PythonError {
     fn from(failure: BodyFailure) -> Self {
         Self::Body(failure)
     }
 }
 
-impl From<BindFailure> for Failure {
+impl From<BindFailure> for PythonError {
     fn from(failure: BindFailure) -> Self {
         Self::Bind(failure)
     }
 }
 
-/// What an application is told that sends something to a client which has gone.
-pub fn gone() -> PyErr {
-    raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the client has gone",))
+/// The exception for an application that sends to a client which has disconnected.
+pub fn client_disconnected() -> PyErr {
+    raise(&CLIENT_DISCONNECTED, "ClientDisconnected", ("the client has disconnected",))
 }
 
-/// What an application is told that writes more to a response which was ended without it.
-pub fn ended(why: &'static str) -> PyErr {
+/// The exception for an application that writes to a response which the server has ended, with the reason.
+pub fn response_ended(why: &'static str) -> PyErr {
     raise(&CLIENT_DISCONNECTED, "ClientDisconnected", (why,))
 }
 
-/// Whether an error says that a client has gone.
-pub fn is_gone(py: Python<'_>, error: &PyErr) -> bool {
+/// Whether an error is the one of [`client_disconnected`], [`response_ended`] or an incomplete request body.
+pub fn is_client_disconnected(py: Python<'_>, error: &PyErr) -> bool {
     let kind = CLIENT_DISCONNECTED.import(py, "wsgi.errors", "ClientDisconnected");
     kind.is_ok_and(|kind| error.is_instance(py, kind))
 }
 
-/// Whether an error says in its own way that the client has gone: it is the server's, follows from it, or is called so. A
-/// group says it if all of its errors do.
-pub fn comes_of_departure(py: Python<'_>, error: &PyErr) -> bool {
+/// Whether an error was caused by a disconnect of the client: it is the server's own, was raised from it or while it was
+/// handled, or its class has "Disconnect" in its name. For an exception group, whether all of its errors were.
+pub fn is_caused_by_disconnect(py: Python<'_>, error: &PyErr) -> bool {
     // A chain of errors can be a ring.
     let mut links = 64;
-    says_departure(error.value(py).as_any(), &mut links)
+    has_disconnect_in_chain(error.value(py).as_any(), &mut links)
 }
 
-fn says_departure(error: &Bound<'_, PyAny>, links: &mut usize) -> bool {
+fn has_disconnect_in_chain(error: &Bound<'_, PyAny>, links: &mut usize) -> bool {
     let mut link = Some(error.clone());
     while let Some(error) = link {
         if *links == 0 {
@@ -100,12 +102,14 @@ fn says_departure(error: &Bound<'_, PyAny>, links: &mut usize) -> bool {
         }
         *links -= 1;
         let name = error.get_type().name().map(|name| name.to_string()).unwrap_or_default();
-        if is_gone(error.py(), &PyErr::from_value(error.clone())) || name.contains("Disconnect") {
+        if is_client_disconnected(error.py(), &PyErr::from_value(error.clone())) || name.contains("Disconnect") {
             return true;
         }
         // BaseExceptionGroup, and its backport to Python 3.10.
         let members = error.getattr("exceptions").ok().and_then(|members| members.cast_into::<PyTuple>().ok());
-        if members.is_some_and(|all| !all.is_empty() && all.iter().all(|member| says_departure(&member, links))) {
+        if members
+            .is_some_and(|all| !all.is_empty() && all.iter().all(|member| has_disconnect_in_chain(&member, links)))
+        {
             return true;
         }
         let next = |name| error.getattr(name).ok().filter(|next: &Bound<'_, PyAny>| !next.is_none());
@@ -114,7 +118,7 @@ fn says_departure(error: &Bound<'_, PyAny>, links: &mut usize) -> bool {
     false
 }
 
-/// An I/O error of ours that no class above fits.
+/// An I/O error that no class above fits.
 pub fn os_error(error: io::Error) -> PyErr {
     error.into()
 }

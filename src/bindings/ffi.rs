@@ -31,14 +31,14 @@ mod unwinding {
     }
 }
 
-/// Before 3.14, CPython ends a daemon thread that wants the interpreter while that goes away: it unwinds the thread's stack
+/// Before 3.14, CPython ends a daemon thread that attaches while the interpreter is finalized: it unwinds the thread's stack
 /// (`pthread_exit`), and Rust aborts the process where that comes by a place that catches panics. A thread that is inside
-/// the application when the program ends is held here instead until the process is gone, as CPython does since.
+/// the application when the program ends is parked here instead until the process exits, as CPython does since.
 struct Held;
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A panic of our own goes on its way.
+        // A panic of our own unwinds.
         while !std::thread::panicking() {
             std::thread::park();
         }
@@ -113,8 +113,8 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
 }
 
 fn ascii<'py>(py: Python<'py>, bytes: &[u8], length: ffi::Py_ssize_t) -> PyResult<Bound<'py, PyString>> {
-    // SAFETY: we are attached, as `py` proves. `PyUnicode_New` returns null with an exception set, or a new str that nobody
-    // else has seen, with room for `length` characters of one byte each, because none is above 127. They are all written
+    // SAFETY: we are attached, as `py` proves. `PyUnicode_New` returns null with an exception set, or a new str that no
+    // other code has seen, with room for `length` characters of one byte each, because none is above 127. They are all written
     // here, from a slice of the same length that lies elsewhere.
     let string = unsafe {
         let string = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_New(length, 127))?;
@@ -162,7 +162,7 @@ struct BuiltinMethod {
 }
 
 /// Whether a method of a built-in object carries something of its users: weak references, or a `__module__`, the one attribute
-/// that can be set. True as well for an object of which that cannot be told.
+/// that can be set. True as well for an object whose layout is not known.
 pub fn is_marked(method: &Bound<'_, PyAny>) -> bool {
     let load = |field: *mut *mut ffi::PyObject| {
         // SAFETY: the field is one of a live object, and aligned, as called below. Free-threaded builds may write to it meanwhile.

@@ -1,5 +1,5 @@
-//! An application may fork. Its child has the server's memory, sockets and poller, but they are its parent's: a child that
-//! comes back from the application would answer the parent's client a second time and take away what its poller reports.
+//! An application may fork. The child shares the server's memory, sockets and poller with its parent: if it returned from
+//! the application into the server, it would answer the parent's client a second time and consume the poller's events.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,7 @@ pub fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The process that something was made in. A count of forks tells processes apart without a system call.
+/// The process that something was made in. Counting forks distinguishes processes without a system call.
 pub struct Process(usize);
 
 impl Process {
@@ -25,12 +25,12 @@ impl Process {
         Self(FORKS.load(Ordering::Relaxed))
     }
 
-    /// Ends the process, with a word in the log, if it is a child that came back from the application.
-    pub fn leave_if_forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
+    /// Logs an error and exits the process if it is a forked child that returned from the application.
+    pub fn exit_if_forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
         if self.0 == FORKS.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let message = "a process that the application forked came back to the server and was ended: it must end by \
+        let message = "a process that the application forked returned to the server and was ended: end it with \
                        os._exit()";
         log(py, ERROR, message, error);
         let code = 1_i32.into_pyobject(py)?.into_any();

@@ -16,7 +16,7 @@ mod wsgi;
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::asgi::call::{ReceiveFn, SendFn};
+    use super::asgi::awaitable::{ReceiveFn, SendFn};
     #[pymodule_export]
     use super::asgi::loop_driver::LoopDriver;
     #[pymodule_export]

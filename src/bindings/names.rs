@@ -1,30 +1,23 @@
-//! Python strings that are made once: the environ keys of the fields that clients send.
+//! A cache of Python objects for field names, which clients repeat.
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
-use super::ffi::latin1;
-use crate::interface::cgi::field_key;
-
-/// Rows of the cache; a name that falls on another's row takes it over, so that clients cannot make it grow.
+/// Rows of the cache. A name replaces another one in its row, so that clients cannot make the cache grow.
 const ROWS: usize = 512;
-/// Longer names are not worth a row.
-const LONGEST: usize = 64;
+/// Longer names are not cached.
+const MAX_NAME_BYTES: usize = 64;
 
-struct Row {
+struct CachedName<T> {
     name: Box<[u8]>,
-    key: Py<PyString>,
+    object: Py<T>,
 }
 
-/// One worker's cache, by field name as received.
-pub struct FieldNames {
-    rows: Box<[Option<Row>]>,
-    scratch: Vec<u8>,
-}
+/// One thread's cache, by field name as received.
+pub struct NameCache<T>(Box<[Option<CachedName<T>>]>);
 
-impl Default for FieldNames {
+impl<T> Default for NameCache<T> {
     fn default() -> Self {
-        Self { rows: (0..ROWS).map(|_| None).collect(), scratch: Vec::new() }
+        Self((0..ROWS).map(|_| None).collect())
     }
 }
 
@@ -36,28 +29,24 @@ fn row_of(name: &[u8]) -> usize {
     (mixed >> 16) as usize % ROWS
 }
 
-impl FieldNames {
-    /// The environ key of a field, such as `HTTP_USER_AGENT`.
-    pub fn key<'py>(&mut self, py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {
-        if name.len() > LONGEST {
-            return self.make_key(py, name);
+impl<T> NameCache<T> {
+    /// The object for a name, made by `make` if it is not cached. Its argument is whether the object is the first of
+    /// its row.
+    pub fn get_or_make<'py>(
+        &mut self,
+        py: Python<'py>,
+        name: &[u8],
+        make: impl FnOnce(bool) -> PyResult<Bound<'py, T>>,
+    ) -> PyResult<Bound<'py, T>> {
+        if name.len() > MAX_NAME_BYTES {
+            return make(false);
         }
-        let index = row_of(name);
-        if let Some(row) = self.rows[index].as_ref().filter(|row| *row.name == *name) {
-            return Ok(row.key.bind(py).clone());
+        let row = &mut self.0[row_of(name)];
+        if let Some(cached) = row.as_ref().filter(|cached| *cached.name == *name) {
+            return Ok(cached.object.bind(py).clone());
         }
-        let mut key = self.make_key(py, name)?;
-        // Some Pythons never let go of what was interned: only the first name of each row is.
-        if self.rows[index].is_none() {
-            key = PyString::intern(py, key.to_str()?);
-        }
-        self.rows[index] = Some(Row { name: name.into(), key: key.clone().unbind() });
-        Ok(key)
-    }
-
-    fn make_key<'py>(&mut self, py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyString>> {
-        self.scratch.clear();
-        field_key(name, &mut self.scratch);
-        latin1(py, &self.scratch)
+        let object = make(row.is_none())?;
+        *row = Some(CachedName { name: name.into(), object: object.clone().unbind() });
+        Ok(object)
     }
 }

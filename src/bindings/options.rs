@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::errors::Failure;
+use super::errors::PythonError;
 use crate::engine::access_log::{AccessLog, DIRECTIVES, Descriptor, Excluded, Format, Target};
 use crate::engine::gateway::{Origins, Reporter};
 use crate::engine::observe::Observer;
@@ -143,7 +143,7 @@ impl<'py> Settings<'_, 'py> {
             binds.push(bind);
         }
         let opened: Result<_, BindFailure> = Listener::open_all(&binds, &opening);
-        Ok(opened.map_err(Failure::from)?)
+        Ok(opened.map_err(PythonError::from)?)
     }
 
     /// The access log, if one is wanted.

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAny, PyDict};
 
 use super::asgi::loop_driver::LoopDriver;
-use super::asgi::scope::Builder;
+use super::asgi::scope::ScopeBuilder;
 use super::options::Settings;
 use super::reporter::LoggingReporter;
 use super::wsgi::gateway::WsgiGateway;
@@ -88,7 +88,8 @@ impl Server {
         if environs.len() != listeners.len() {
             return Err(PyValueError::new_err("one environ is needed for each listener"));
         }
-        let (calls, loop_calls) = (Arc::<wsgi::calls::Calls>::default(), Arc::<asgi::calls::Calls>::default());
+        let (calls, loop_calls) =
+            (Arc::<wsgi::calls::WorkerCalls>::default(), Arc::<asgi::calls::OpenCalls>::default());
         let in_flight: Arc<dyn InFlight> =
             if external_loop { Arc::clone(&loop_calls) as _ } else { Arc::clone(&calls) as _ };
         let plan = Plan {
@@ -134,8 +135,8 @@ pub struct Run {
     engine: server::Run,
     app: Py<PyAny>,
     environs: Vec<Py<PyDict>>,
-    calls: Arc<wsgi::calls::Calls>,
-    loop_calls: Arc<asgi::calls::Calls>,
+    calls: Arc<wsgi::calls::WorkerCalls>,
+    loop_calls: Arc<asgi::calls::OpenCalls>,
     in_flight: Arc<dyn InFlight>,
 }
 
@@ -170,11 +171,11 @@ impl Run {
         context: Py<PyAny>,
         create_task: Py<PyAny>,
         over: Py<PyAny>,
-    ) -> PyResult<LoopDriver> {
+    ) -> PyResult<Py<LoopDriver>> {
         let external_loop =
             self.engine.external_loop().ok_or_else(|| PyRuntimeError::new_err("the run has no external loop"))?;
-        let builder = Builder::new(servers, state, external_loop.options().pathsend);
-        LoopDriver::new(
+        let builder = ScopeBuilder::new(servers, state, external_loop.options().pathsend);
+        LoopDriver::create(
             external_loop,
             Arc::clone(&self.loop_calls),
             self.app.clone_ref(py),

@@ -5,7 +5,7 @@ const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// The last second of the year 9999: the formats have room for four digits.
-const LAST: u64 = 253_402_300_799;
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// The Date field's format (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`. Times after the year 9999 become its
 /// last second.
@@ -41,7 +41,7 @@ struct Moment {
 
 impl Moment {
     fn new(unix_seconds: u64) -> Self {
-        let unix_seconds = unix_seconds.min(LAST);
+        let unix_seconds = unix_seconds.min(LAST_SECOND);
         let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
         let (year, month, day) = civil(days);
         let [h1, h2] = two(second / 3600);
@@ -85,7 +85,7 @@ fn pick(names: &[&'static [u8; 3]], index: u64) -> &'static [u8; 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::{DAYS, LAST, MONTHS, civil, common_log, imf_fixdate, pick};
+    use super::{DAYS, LAST_SECOND, MONTHS, civil, common_log, imf_fixdate, pick};
 
     #[test]
     fn known_moments_have_their_text() {
@@ -99,7 +99,7 @@ mod tests {
             (1_709_251_200, "Fri, 01 Mar 2024 00:00:00 GMT"),
             (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT"),
             (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
-            (LAST, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (LAST_SECOND, "Fri, 31 Dec 9999 23:59:59 GMT"),
             (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
         ] {
             assert_eq!(imf_fixdate(seconds), text.as_bytes(), "{seconds}");

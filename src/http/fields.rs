@@ -55,7 +55,7 @@ pub fn is_named(found: &[u8], name: &[u8]) -> bool {
     found == name || found.eq_ignore_ascii_case(name)
 }
 
-/// Whether this is `OWS`, optional white space (RFC 9110 §5.6.3): SP or HTAB, and not what other languages take for space.
+/// Whether this is `OWS`, optional white space (RFC 9110 §5.6.3): SP or HTAB, and not what other languages treat as space.
 pub const fn is_ows(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
@@ -138,7 +138,7 @@ pub fn port_of(host: &[u8]) -> Option<u16> {
     parse_content_length(port.get(1..)?).filter(|_| is_port).and_then(|port| u16::try_from(port).ok())
 }
 
-/// Whether no application is given a field of this name, whatever its interface.
+/// Whether fields of this name are dropped for all applications.
 ///
 /// 1. Names with `_`: variables of CGI and many frameworks have `_` for `-`, so that a client could forge a field that a proxy
 ///    sets or takes away.
@@ -147,8 +147,8 @@ pub fn is_withheld(name: &[u8]) -> bool {
     name.contains(&b'_') || name.eq_ignore_ascii_case(b"Proxy")
 }
 
-/// Whether this names a field of which different values are refused, and equal ones count as one: what the content is
-/// (RFC 9110 §8.3) and who asks (§11.6.2) must not depend on whether a reader takes the first line, the last, or joins them.
+/// Whether different values of this field are refused, and equal ones count as one: the media type (RFC 9110 §8.3) and the
+/// credentials (§11.6.2) must not depend on whether a reader takes the first line, the last, or joins them.
 pub fn is_singleton(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"Content-Type") || name.eq_ignore_ascii_case(b"Authorization")
 }

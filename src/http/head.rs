@@ -3,7 +3,7 @@
 use super::status::Status;
 use super::target::Form;
 
-/// The versions that are spoken.
+/// The supported versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// HTTP/1.0.
@@ -58,8 +58,8 @@ pub(crate) struct RequestLine {
     pub version: Version,
 }
 
-/// The head that came before on the same connection: clients mostly repeat their fields, and what they repeat needs not be
-/// read again. What it is made of serves the next head in any case.
+/// The head that came before on the same connection. Clients mostly repeat their fields, which need not be parsed again. Its
+/// allocations are reused for the next head in any case.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PreviousHead {
     pub bytes: Vec<u8>,
@@ -69,14 +69,14 @@ pub(crate) struct PreviousHead {
 }
 
 impl PreviousHead {
-    /// The spans of a head whose field section is, or begins with, this one's and begins at `at`, and the section's length.
-    /// Otherwise none, in a vector to be used.
+    /// The spans of a head whose field section begins at `at` with the same bytes as this one's, and the length of the section.
+    /// If it does not, an empty vector to fill, and `None`.
     pub fn repeated(&mut self, section: &[u8], at: usize) -> (Vec<(Span, Span)>, Option<usize>) {
         let mut fields = std::mem::take(&mut self.fields);
         let own = self.bytes.get(self.section..).unwrap_or_default();
-        // It ends with the empty line, so that what begins with it is it.
+        // It ends with the empty line, so that a section that begins with it has the same fields.
         let repeated = (!own.is_empty() && section.starts_with(own)).then_some(own.len());
-        // Without its fields it is none.
+        // It has given its fields away.
         self.bytes.clear();
         if repeated.is_none() {
             fields.clear();
@@ -96,7 +96,7 @@ impl PreviousHead {
     }
 }
 
-/// Larger heads are given back to the allocator.
+/// Buffers of larger heads are freed instead of reused.
 const PREVIOUS_HEAD_BYTES: usize = 4096;
 
 /// The head of a request, as it came. Only the parser makes one, so its fields and its target are valid.
@@ -118,7 +118,7 @@ impl RequestHead {
         Self { bytes, request, fields }
     }
 
-    /// It is over, and another one may come; no more than an empty one if it is unusually large.
+    /// Its buffers for the next head of the connection; empty ones if they are unusually large.
     pub(crate) fn into_earlier(self) -> PreviousHead {
         let Self { bytes, request, fields, .. } = self;
         if bytes.capacity() + fields.capacity() * size_of::<(Span, Span)>() > PREVIOUS_HEAD_BYTES {
@@ -208,7 +208,7 @@ impl RequestHead {
     }
 }
 
-/// What is known of a request that got an answer, be it complete or not.
+/// What was received of a request that was answered.
 #[derive(Clone, Debug)]
 pub enum Received {
     /// Its head. Without fields, if the request was answered before these were complete.
@@ -234,7 +234,7 @@ impl Received {
         }
     }
 
-    /// Whether the method is HEAD, whatever follows it: the answer must not have content (RFC 9110 §9.3.2).
+    /// Whether the method is HEAD, also in an invalid request line: the response has no content (RFC 9110 §9.3.2).
     pub fn asks_by_head(&self) -> bool {
         self.request_line().starts_with(b"HEAD ")
     }
@@ -242,7 +242,7 @@ impl Received {
 
 #[cfg(test)]
 impl RequestHead {
-    /// A head for tests of rooms that must not know the parser.
+    /// A head for tests of modules that must not import the parser.
     pub(crate) fn sample(line: &str, fields: &[(&str, &[u8])]) -> Self {
         let mut bytes = format!("{line}\r\n").into_bytes();
         let mut spans = Vec::new();
@@ -272,9 +272,9 @@ impl RequestHead {
     }
 }
 
-/// The head of a response as the application wants it: its status, and its fields already as lines.
+/// The head of a response from the application: its status, and its fields as lines.
 ///
-/// What goes in here goes on the wire. Whoever calls [`ResponseHead::new`] and [`ResponseHead::push`] has judged the
+/// What is added is sent. Callers of [`ResponseHead::new`] and [`ResponseHead::push`] have validated the
 /// bytes before (`interface::outgoing` does for applications).
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
@@ -282,7 +282,7 @@ pub struct ResponseHead {
     // The reason phrase and the field lines behind it: one allocation.
     bytes: Vec<u8>,
     reason_length: usize,
-    /// The length that the application announces. It has no line: what the wire says of it is the plan's to decide.
+    /// The Content-Length of the application. It has no line: the framing of the response decides whether it is sent.
     pub content_length: Option<u64>,
     /// There is a Date line.
     pub has_date: bool,

@@ -1,6 +1,6 @@
-//! What a request may measure. Every bound of the pure rooms that an operator may move is named here.
+//! The configurable limits of a request.
 
-/// The bounds, each enforced before the bytes that break it are kept.
+/// The limits, each enforced before the bytes that break it are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the request line without its line end; one more is answered 414.
@@ -8,7 +8,7 @@ pub struct Limits {
     /// Field lines of one head, and of one trailer section; one more is answered 431.
     pub header_fields: usize,
     /// Bytes of the head after the request line: all field lines with their line ends and the empty line that closes
-    /// them. One more is answered 431. The same bound holds for a trailer section.
+    /// them. One more is answered 431. The same limit holds for a trailer section.
     pub header_size: usize,
     /// Bytes of content, without chunk framing; one more is answered 413.
     pub body_size: u64,

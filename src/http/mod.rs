@@ -1,4 +1,4 @@
-//! The vocabulary of HTTP: what both ends of the corridor speak of. It imports the standard library only.
+//! The vocabulary of HTTP, which all other modules share. It imports the standard library only.
 
 #![forbid(unsafe_code)]
 

@@ -44,8 +44,8 @@ impl Hexadecimal {
     }
 }
 
-// Writes from the right and returns where the first digit stands. The compiler knows the base: a division by what it does
-// not know takes some twenty times as long.
+// Writes from the right and returns where the first digit stands. The base is a constant for the compiler: a division by a
+// variable takes some twenty times as long.
 fn fill<const BASE: u64>(digits: &mut [u8], mut number: u64) -> usize {
     let mut start = digits.len();
     for (index, digit) in digits.iter_mut().enumerate().rev() {

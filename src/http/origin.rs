@@ -1,16 +1,16 @@
-//! Where a request comes from, as its application is to see it: what the connection tells, or what trusted proxies do.
+//! Where a request comes from: the peer of its connection, or the client that trusted proxies forward for.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// A client with this address, and its port where that is known.
     Ip(IpAddr, Option<u16>),
     /// A client of a Unix socket, which has no address.
     Local,
-    /// A client whose address a proxy keeps to itself.
+    /// A client whose address a proxy does not disclose.
     Unknown,
 }
 
@@ -24,12 +24,12 @@ impl Display for Client {
     }
 }
 
-/// How the client speaks to the outermost proxy.
+/// The scheme between the client and the outermost proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// Plain.
+    /// Plain HTTP.
     Http,
-    /// Through TLS.
+    /// HTTP over TLS.
     Https,
 }
 
@@ -51,7 +51,7 @@ impl Scheme {
     }
 }
 
-/// A field in which proxies tell of the client: the standard one (RFC 7239), and those that came before it.
+/// A field in which proxies forward facts about the client: the standard one (RFC 7239), and its predecessors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedField {
     /// Forwarded: addresses, schemes and hosts in one.
@@ -62,9 +62,9 @@ pub enum ForwardedField {
     Proto,
     /// X-Forwarded-Host: what the client sent as Host.
     Host,
-    /// X-Forwarded-Port: the port that the client spoke to.
+    /// X-Forwarded-Port: the port that the client connected to.
     Port,
-    /// X-Forwarded-Prefix: the part of the path that the proxy took away.
+    /// X-Forwarded-Prefix: the prefix of the path that the proxy removed.
     Prefix,
 }
 
@@ -90,39 +90,47 @@ impl ForwardedField {
     }
 }
 
-/// What is known of a request's origin where trusted proxies may tell it.
+/// The origin of a request, as far as trusted proxies forward it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Who asks.
+    /// The client.
     pub client: Client,
-    /// How; `None`: as the listener is spoken to.
+    /// Its scheme; `None`: that of the listener.
     pub scheme: Option<Scheme>,
-    /// Which host the client named; `None`: the one that the request names.
+    /// The host of the client's request; `None`: the one in this request.
     pub host: Option<Vec<u8>>,
-    /// The port that the client spoke to; `None`: the listener's.
+    /// The port that the client connected to; `None`: the listener's.
     pub port: Option<u16>,
-    /// The path, decoded, below which the outermost proxy shows the application; `None`: as the server is set up.
+    /// The prefix of the path that the outermost proxy removed, decoded; `None`: as configured.
     pub prefix: Option<Vec<u8>>,
-    /// The fields that were read, as far as trusted proxies wrote them.
+    /// The fields that were read, with the elements that trusted proxies wrote.
     pub fields: Vec<(ForwardedField, Vec<u8>)>,
     /// Whether the request came from a trusted proxy.
-    pub is_vouched: bool,
+    pub is_from_trusted_proxy: bool,
 }
 
 impl Origin {
-    /// The origin of a request for which nobody vouches.
+    /// The origin of a request without trusted proxies.
     pub const fn of(client: Client) -> Self {
-        Self { client, scheme: None, host: None, port: None, prefix: None, fields: Vec::new(), is_vouched: false }
+        Self {
+            client,
+            scheme: None,
+            host: None,
+            port: None,
+            prefix: None,
+            fields: Vec::new(),
+            is_from_trusted_proxy: false,
+        }
     }
 
-    /// Whether the application must not see a field as it came. [`Origin::fields`] are what it sees instead.
+    /// Whether a field is withheld from the application, which gets [`Origin::fields`] instead.
     ///
-    /// From anybody but a trusted proxy that is everything that looks as if a proxy had written it, X-Forwarded-User
-    /// for instance.
-    pub fn hides(&self, name: &[u8]) -> bool {
+    /// Unless the peer is a trusted proxy, these are all fields that look as if a proxy had written them, such as
+    /// X-Forwarded-User.
+    pub fn withholds(&self, name: &[u8]) -> bool {
         const FAMILY: &[u8] = b"X-Forwarded-";
         let is_of_family = || name.get(..FAMILY.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAMILY));
-        ForwardedField::of(name).is_some() || !self.is_vouched && is_of_family()
+        ForwardedField::of(name).is_some() || !self.is_from_trusted_proxy && is_of_family()
     }
 }
 
@@ -133,17 +141,17 @@ mod tests {
     #[test]
     fn fields_that_proxies_write_are_hidden_by_who_sent_them() {
         let stranger = Origin::of(Client::Unknown);
-        let proxy = Origin { is_vouched: true, ..stranger.clone() };
+        let proxy = Origin { is_from_trusted_proxy: true, ..stranger.clone() };
         for known in ForwardedField::ALL.map(ForwardedField::name) {
             for name in [known.to_owned(), known.to_ascii_lowercase(), known.to_ascii_uppercase()] {
-                assert!(stranger.hides(name.as_bytes()) && proxy.hides(name.as_bytes()), "{name}");
+                assert!(stranger.withholds(name.as_bytes()) && proxy.withholds(name.as_bytes()), "{name}");
             }
         }
         for name in ["X-Forwarded-User", "x-forwarded-email", "X-FORWARDED-"] {
-            assert!(stranger.hides(name.as_bytes()) && !proxy.hides(name.as_bytes()), "{name}");
+            assert!(stranger.withholds(name.as_bytes()) && !proxy.withholds(name.as_bytes()), "{name}");
         }
         for name in ["Host", "X-Forwarded", "Forwarded-For", "X-Real-IP", "", "Via"] {
-            assert!(!stranger.hides(name.as_bytes()) && !proxy.hides(name.as_bytes()), "{name}");
+            assert!(!stranger.withholds(name.as_bytes()) && !proxy.withholds(name.as_bytes()), "{name}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Refusals. Each rule that a request can break has a variant of its own, so that a test can name it, a log line can
-//! say it, and a client is told no more than it needs.
+//! Refusals. Each rule that a request can break has a variant, so that tests can name it, the log can tell it from others, and
+//! the client's text can be less detailed.
 
 use super::status::Status;
 
-/// Who erred.
+/// What caused a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Blame {
     /// The client sent what it must not, too much, or too slowly.
@@ -12,15 +12,15 @@ pub enum Blame {
     App,
     /// The server failed or is full.
     Server,
-    /// Nobody: the client has left.
-    Gone,
+    /// The client disconnected.
+    Disconnect,
 }
 
-// One row for each variant: status, blame, what the client reads, what the log says. One table, so that no list can
+// One row for each variant: status, blame, the text for the client, the text for the log. One table, so that no list can
 // miss a variant.
 macro_rules! rejects {
     ($($(#[$doc:meta])+ $name:ident: $status:literal $blame:ident, $public:literal, $detail:literal;)+) => {
-        /// Why a request is answered by the server itself.
+        /// Why the server answers a request instead of the application.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reject {
             $($(#[$doc])+ $name,)+
@@ -30,22 +30,22 @@ macro_rules! rejects {
             /// Every variant, in the order of their rules.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The status that the client gets.
+            /// The status of the response.
             pub const fn status(self) -> Status {
                 Status::literal(match self { $(Self::$name => $status),+ })
             }
 
-            /// Who erred.
+            /// What caused a refusal.
             pub const fn blame(self) -> Blame {
                 match self { $(Self::$name => Blame::$blame),+ }
             }
 
-            /// What the client reads: short plain text that repeats no byte of the request.
+            /// The text for the client: short, plain, without bytes of the request.
             pub const fn public(self) -> &'static str {
                 match self { $(Self::$name => $public),+ }
             }
 
-            /// What the log says: which rule was broken, in lower case, without bytes of the request.
+            /// The text for the log: the broken rule, in lower case, without bytes of the request.
             pub const fn detail(self) -> &'static str {
                 match self { $(Self::$name => $detail),+ }
             }
@@ -74,7 +74,7 @@ rejects! {
     /// The version is no `HTTP/` with two digits (RFC 9112 §2.3).
     VersionMalformed: 400 Client, "Malformed request line.", "the version is not 'HTTP/' DIGIT '.' DIGIT";
     /// A version other than HTTP/1.0 and HTTP/1.1 (RFC 9110 §15.6.6).
-    VersionUnsupported: 505 Client, "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
+    VersionUnsupported: 505 Client, "Only HTTP/1.0 and HTTP/1.1 are supported.",
         "the version is neither HTTP/1.0 nor HTTP/1.1";
     /// The target has none of the four forms, or one that does not go with the method (RFC 9112 §3.2).
     TargetMalformed: 400 Client, "Malformed request target.", "the target has no form that goes with the method";
@@ -113,9 +113,9 @@ rejects! {
     /// A field's value holds a control character (RFC 9110 §5.5).
     FieldValueMalformed: 400 Client, "Malformed header field.", "a field's value contains a control character";
 
-    // What the fields say of the message.
+    // The fields that frame and route the message.
 
-    /// A tunnel is asked for (RFC 9110 §9.3.6); this is an origin server.
+    /// The client requests a tunnel (RFC 9110 §9.3.6); this is an origin server.
     Connect: 501 Client, "CONNECT is not implemented.", "the method is CONNECT";
     /// The method has a lower-case letter, and the application is one of ASGI, whose scopes have methods in upper case.
     MethodLowerCase: 501 Client, "The method is not implemented.",
@@ -162,7 +162,7 @@ rejects! {
     AuthorizationConflict: 400 Client, "Conflicting Authorization fields.",
         "Authorization field lines with different values";
 
-    // What a trusted proxy says of the client.
+    // Fields of trusted proxies.
 
     /// Forwarded is no list of elements with their parameters (RFC 7239 §4), or one of these has a value that it must
     /// not have.
@@ -193,9 +193,9 @@ rejects! {
     /// A chunk extension is no name, or no name with a token or a quoted string as its value (RFC 9112 §7.1.1).
     ChunkExtensionMalformed: 400 Client, "Malformed chunk.",
         "a chunk extension is not ';' name, with '=' and a value or without";
-    /// One chunk extension, or all of a body's together, are over their bound.
+    /// One chunk extension, or all of a body's together, are over their limit.
     ChunkExtensionsTooLarge: 413 Client, "The chunk extensions are too large.",
-        "the chunk extensions are over their bound";
+        "the chunk extensions are over their limit";
     /// A line of the chunked framing does not end with CRLF.
     ChunkLineEnd: 400 Client, "Malformed chunk.", "a chunk size line does not end with CRLF";
     /// A chunk's data is not followed by CRLF.
@@ -209,14 +209,14 @@ rejects! {
     TooManyTrailers: 431 Client, "Too many trailer fields.",
         "the trailer section has more lines than the header field limit";
 
-    // What only the engine can know.
+    // Refusals of the engine.
 
     /// The head was not complete in time (RFC 9110 §15.5.9).
     HeaderTimeout: 408 Client, "The request did not arrive in time.", "the head was not complete before its deadline";
     /// The body stalled or was too slow.
     BodyTimeout: 408 Client, "The request did not arrive in time.", "the body stalled or came below the minimum rate";
-    /// The client closed or reset the connection inside its body. Nobody is left to read the answer.
-    BodyIncomplete: 400 Gone, "The content is incomplete.", "the client left before its body was complete";
+    /// The client closed or reset the connection inside its body. The response would have no reader.
+    BodyIncomplete: 400 Disconnect, "The content is incomplete.", "the client left before its body was complete";
     /// The queue of complete requests is full.
     QueueFull: 503 Server, "The server is busy.", "the request queue is full";
     /// The request waited too long for a worker.
@@ -225,11 +225,11 @@ rejects! {
     TooManyWebSockets: 503 Server, "The server is busy.", "WebSockets hold seven eighths of max_connections";
     /// The server stopped before the application had answered.
     Stopping: 503 Server, "The server is stopping.", "the server stopped before the application had answered";
-    /// The request bodies in temporary files have come to their bound.
+    /// The request bodies in temporary files have reached their limit.
     SpoolFull: 503 Server, "The server is busy.", "the request bodies in temporary files are at their bound";
     /// A body could not be written to its temporary file.
     SpoolFailed: 500 Server, "Internal server error.", "the request body could not be spooled to a temporary file";
-    /// The application raised, or answered with what no response can be made of.
+    /// The application raised, or returned no valid response.
     AppFailed: 500 App, "Internal server error.", "the application failed before its response began";
 }
 
@@ -268,7 +268,7 @@ mod tests {
             let fits = match reject.blame() {
                 Blame::Client => status.code() < 500 || matches!(status.code(), 501 | 505),
                 Blame::App | Blame::Server => status.code() >= 500,
-                Blame::Gone => status.code() == 400,
+                Blame::Disconnect => status.code() == 400,
             };
             assert!(fits, "{reject:?}");
         }

@@ -5,12 +5,12 @@
 pub struct Status(u16);
 
 impl Status {
-    /// The code, if it has three digits: 100 to 999. Codes from 600 on have no meaning, but are not ours to judge.
+    /// The code, if it has three digits: 100 to 999. Codes from 600 on have no meaning, but are valid.
     pub const fn new(code: u16) -> Option<Self> {
         if 100 <= code && code <= 999 { Some(Self(code)) } else { None }
     }
 
-    // For the tables of this room, whose codes are literals.
+    // For the tables of this module, whose codes are literals.
     pub(super) const fn literal(code: u16) -> Self {
         Self(code)
     }
@@ -25,12 +25,12 @@ impl Status {
         self.0 < 200
     }
 
-    /// Whether no body follows, whatever the fields say (RFC 9112 §6.3, rule 1).
+    /// Whether no body follows, regardless of the fields (RFC 9112 §6.3, rule 1).
     pub const fn forbids_body(self) -> bool {
         self.is_informational() || matches!(self.0, 204 | 304)
     }
 
-    /// Whether the content must be empty and say so: 205 Reset Content (RFC 9110 §15.3.6).
+    /// Whether the content must be empty, with a Content-Length of 0: 205 Reset Content (RFC 9110 §15.3.6).
     pub const fn resets_content(self) -> bool {
         self.0 == 205
     }

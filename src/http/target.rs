@@ -31,9 +31,9 @@ pub struct Target<'a> {
     pub query: &'a [u8],
 }
 
-/// Takes a target to pieces.
+/// Parses a target.
 ///
-/// Of the bytes that RFC 3986 excludes, those are refused that could be taken for something else on the way: controls,
+/// Of the bytes that RFC 3986 excludes, those are refused that other servers could misread: controls,
 /// white space, non-ASCII and `#`. The others (`"`, `<`, `>`, `\`, `^`, `` ` ``, `{`, `|`, `}`) are what browsers send.
 pub fn parse<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Reject> {
     if let Some(byte) = target.iter().find(|&&byte| !byte.is_ascii_graphic() || byte == b'#') {

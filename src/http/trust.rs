@@ -1,4 +1,4 @@
-//! Whom an operator believes: addresses and networks whose word about others counts.
+//! The peers that are trusted as proxies: addresses and networks.
 
 use std::net::IpAddr;
 
@@ -7,19 +7,19 @@ use super::origin::Client;
 /// The peers that are trusted. By default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    everybody: bool,
+    all: bool,
     local: bool,
     networks: Vec<Network>,
 }
 
 impl Trust {
     /// Reads a list of IP addresses, networks in CIDR notation, `unix` for the peers of Unix sockets, and `*` for
-    /// everybody. The error is the entry that is none of these.
+    /// all peers. The error is the first invalid entry.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
         let mut trust = Self::default();
         for entry in entries {
             match entry {
-                "*" => trust.everybody = true,
+                "*" => trust.all = true,
                 "unix" => trust.local = true,
                 _ => trust.networks.push(Network::parse(entry).ok_or(entry)?),
             }
@@ -27,20 +27,20 @@ impl Trust {
         Ok(trust)
     }
 
-    /// Whether nobody is trusted.
+    /// Whether no peer is trusted.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The same without `*`: only those who are listed.
+    /// The same without `*`: only the listed peers.
     #[must_use]
     pub fn listed(self) -> Self {
-        Self { everybody: false, ..self }
+        Self { all: false, ..self }
     }
 
-    /// Whether this peer is trusted. One without a known address is so only if everybody is.
+    /// Whether this peer is trusted. One of unknown address is trusted only by `*`.
     pub fn covers(&self, client: Client) -> bool {
-        self.everybody
+        self.all
             || match client {
                 Client::Ip(ip, _) => self.networks.iter().any(|network| network.contains(ip)),
                 Client::Local => self.local,
@@ -69,7 +69,7 @@ impl Network {
             None => width(written),
         };
         let network = Self { address, prefix: prefix.checked_sub(mapping)? };
-        // Bits behind the prefix are a slip of the pen, and nobody knows which half was meant.
+        // Bits beyond the prefix are a mistake: either the address or the prefix length is wrong.
         let is_exact = prefix <= width(written) && masked(address, network.prefix) == bits(address);
         is_exact.then_some(network)
     }

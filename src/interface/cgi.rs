@@ -1,7 +1,7 @@
 //! The variables that a request contributes to an application's environment (PEP 3333, RFC 3875 §4.1).
 //!
-//! A field becomes `HTTP_` and its name in upper case, with `_` for `-` and every other character as it is. Two different
-//! names must not meet in one variable, else a client could forge what a proxy vouches for: names with `_` are dropped.
+//! A field becomes `HTTP_` and its name in upper case, with `_` for `-` and every other character as it is. Names
+//! with `_` are dropped: two names in one variable would let a client forge a field that a proxy sets.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +13,7 @@ use crate::http::origin::Origin;
 use crate::http::target::percent_decode;
 
 /// Up to this number of field lines, repeats are found without an allocation, by comparing each with those before it.
-const FEW_FIELDS: usize = 128;
+const MAX_COMPARED_FIELDS: usize = 128;
 
 /// Which variable a value belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,23 +34,23 @@ pub enum Name<'a> {
     ContentType,
     /// `CONTENT_LENGTH`.
     ContentLength,
-    /// `SERVER_PORT`, where a proxy tells the port that the client spoke to.
+    /// `SERVER_PORT`, the port that the client connected to, if a proxy forwards it.
     ServerPort,
-    /// `SCRIPT_NAME`, where a proxy tells the part of the path that it took away.
+    /// `SCRIPT_NAME`, the prefix of the path that a proxy removed, if it forwards it.
     ScriptName,
-    /// `wsgi.url_scheme`, where a proxy tells it.
+    /// `wsgi.url_scheme`, if a proxy forwards it.
     UrlScheme,
     /// The variable of a field, whose name is here as it came: see [`field_key`].
     Field(&'a [u8]),
 }
 
-/// What is known besides the head.
+/// What the variables depend on besides the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
-    /// The length of the body, where it is known before the application runs: announced, or counted because the body
-    /// was taken whole. A body without any framing has none.
+    /// The length of the body, if it is known before the application runs: announced, or counted because the body is
+    /// complete. None without a body.
     pub body_length: Option<u64>,
-    /// What proxies tell, where some are trusted.
+    /// The origin, if proxies are trusted.
     pub origin: Option<&'a Origin>,
 }
 
@@ -60,10 +60,10 @@ pub struct Facts<'a> {
 ///    nor `HTTP_CONTENT_TYPE`.
 /// 2. Transfer-Encoding is dropped when the length is known: the coding was taken off, and frameworks that see the field
 ///    ignore the length.
-/// 3. The authority of an absolute-form target stands for Host (RFC 9112 §3.2.2).
-/// 4. The host that a trusted proxy names stands for both. Fields that proxies write are seen as far as trusted ones wrote
-///    them, once some are trusted.
-/// 5. Fields that no application is given are dropped ([`is_withheld`]).
+/// 3. The authority of an absolute-form target replaces Host (RFC 9112 §3.2.2).
+/// 4. The host that a trusted proxy forwards replaces both. If proxies are trusted, forwarding fields contain only what
+///    trusted ones wrote.
+/// 5. Withheld fields are dropped ([`is_withheld`]).
 /// 6. Lines of one name are joined at the first one's place, by `,` (RFC 9110 §5.3) or, for Cookie, by `; `
 ///    (RFC 6265 §5.4). Of a field that may have one value only the first line counts: the others repeat it, or the request
 ///    was refused.
@@ -98,7 +98,7 @@ pub fn variables(head: &RequestHead, facts: &Facts<'_>, mut emit: impl FnMut(Nam
     }
 }
 
-// What proxies tell, besides the client's address and the host. Kept apart, so that requests of others do not pay for it.
+// What proxies forward, besides the client's address and the host. A cold function, so that other requests do not pay for it.
 #[cold]
 fn emit_origin(origin: &Origin, emit: &mut dyn FnMut(Name<'_>, &[u8])) {
     if let Some(scheme) = origin.scheme {
@@ -115,7 +115,7 @@ fn emit_origin(origin: &Origin, emit: &mut dyn FnMut(Name<'_>, &[u8])) {
     }
 }
 
-// What stands for Host.
+// What replaces Host.
 fn authority<'a>(head: &'a RequestHead, facts: Facts<'a>) -> Option<&'a [u8]> {
     facts.origin.and_then(|origin| origin.host.as_deref()).or_else(|| head.authority())
 }
@@ -137,12 +137,12 @@ pub(super) fn variable<'a>(facts: Facts<'_>, name: &'a [u8]) -> Option<Name<'a>>
         12 if is(b"Content-Type") => Some(Name::ContentType),
         14 if is(b"Content-Length") => None,
         17 if facts.body_length.is_some() && is(b"Transfer-Encoding") => None,
-        _ if facts.origin.is_some_and(|origin| origin.hides(name)) => None,
+        _ if facts.origin.is_some_and(|origin| origin.withholds(name)) => None,
         _ => Some(Name::Field(name)),
     }
 }
 
-// What a line says, unless somebody else's word counts for more.
+// The value of a field line, or what replaces it.
 fn value_of<'a>(variable: Name<'_>, head: &'a RequestHead, facts: Facts<'a>, value: &'a [u8]) -> &'a [u8] {
     match variable {
         Name::Field(name) if name.eq_ignore_ascii_case(b"Host") => authority(head, facts).unwrap_or(value),
@@ -152,10 +152,10 @@ fn value_of<'a>(variable: Name<'_>, head: &'a RequestHead, facts: Facts<'a>, val
 
 /// Whether the lines must be joined. True as well for more lines than can be compared cheaply.
 pub(super) fn has_repeats(head: &RequestHead) -> bool {
-    let mut seen = [0_u32; FEW_FIELDS];
+    let mut seen = [0_u32; MAX_COMPARED_FIELDS];
     for (index, (name, _)) in head.fields().enumerate() {
         let key = digest(name);
-        let (Some(earlier), true) = (seen.get(..index), index < FEW_FIELDS) else { return true };
+        let (Some(earlier), true) = (seen.get(..index), index < MAX_COMPARED_FIELDS) else { return true };
         if earlier.contains(&key) && head.fields().take(index).any(|(other, _)| other.eq_ignore_ascii_case(name)) {
             return true;
         }

@@ -183,7 +183,7 @@ fn repeated_fields_are_joined_at_the_first_ones_place() {
 
 #[test]
 fn many_fields_give_the_same_variables_as_few() {
-    for count in [1, 2, FEW_FIELDS - 1, FEW_FIELDS, FEW_FIELDS + 1, 1000] {
+    for count in [1, 2, MAX_COMPARED_FIELDS - 1, MAX_COMPARED_FIELDS, MAX_COMPARED_FIELDS + 1, 1000] {
         let names: Vec<String> = (0..count).map(|index| format!("X-{index}")).collect();
         let fields: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
         let expected: Vec<String> = (0..count).map(|index| format!("HTTP_X_{index}=X-{index}")).collect();
@@ -211,7 +211,7 @@ fn what_trusted_proxies_tell_stands_above_what_the_request_says() {
         port: Some(443),
         prefix: Some(b"/shop".to_vec()),
         fields: vec![(ForwardedField::For, b"192.0.2.1".to_vec())],
-        is_vouched: true,
+        is_from_trusted_proxy: true,
         ..Origin::of(Client::Unknown)
     };
     let facts = Facts { origin: Some(&origin), ..NO_BODY };

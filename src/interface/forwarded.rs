@@ -1,13 +1,13 @@
-//! Where a request comes from, when proxies stand in front (RFC 7239, and the X-Forwarded fields that came before it).
+//! The origin of a request that came through proxies (RFC 7239, and the older X-Forwarded fields).
 //!
-//! Anybody can send these fields, so their values are worth what their writer is worth:
+//! Any client can send these fields, so they are trusted only as far as their writer is:
 //!
-//! 1. They count only from a peer that is trusted.
-//! 2. Only those are read that the operator says the proxies write. What they do not write, they let through.
-//! 3. Elements are read from the right, because each proxy adds its own there: the rightmost one was written by the
-//!    peer, the one before it by whoever the peer names, if that one is trusted as well, and so on, for as many elements
-//!    as there are proxies. What stands further left is the client's invention, and is not even looked at.
-//! 4. What a trusted proxy wrote must make sense: it is refused otherwise, because every guess could be a wrong one.
+//! 1. They are read only if the peer is trusted.
+//! 2. Only the configured fields are read: proxies pass on those that they do not write.
+//! 3. Elements are read from the right, because each proxy appends its own there: the peer wrote the rightmost one, the
+//!    address in it wrote the one before, if that is trusted as well, and so on, for as many elements as there are
+//!    proxies. Elements further left may come from the client and are ignored.
+//! 4. A malformed element of a trusted proxy is refused, because any guess could be wrong.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -27,23 +27,23 @@ const OBFUSCATED: [bool; 256] = letters_digits_and(b"._-");
 /// Bytes of a path (RFC 3986 §3.3).
 const PATH: [bool; 256] = letters_digits_and(b"-._~!$&'()*+,;=:@/%");
 
-/// What the operator says of the proxies in front.
+/// The configuration of the proxies in front.
 #[derive(Clone, Debug)]
 pub struct Forwarding {
-    /// Who they are.
+    /// Their addresses.
     pub trust: Trust,
-    /// How many of them a request passes.
+    /// How many of them a request passes through.
     pub hops: usize,
-    /// The fields that they write. `Forwarded` excludes the others, which tell the same.
+    /// The fields that they write. `Forwarded` excludes the others, which have the same meaning.
     pub fields: Vec<ForwardedField>,
 }
 
 impl Forwarding {
-    /// What a request's fields tell of its origin, if they may. `peer` is the other end of the connection, and `scheme`
-    /// how that one speaks, where it is known otherwise.
+    /// The origin of a request, from its fields if the peer is trusted. `peer` is the other end of the connection, and
+    /// `scheme` its scheme, if that is known.
     pub fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
-        let mut origin = Origin { scheme, is_vouched: self.trust.covers(peer), ..Origin::of(peer) };
-        if origin.is_vouched {
+        let mut origin = Origin { scheme, is_from_trusted_proxy: self.trust.covers(peer), ..Origin::of(peer) };
+        if origin.is_from_trusted_proxy {
             if self.reads(ForwardedField::Forwarded) {
                 self.read_forwarded(head, &mut origin)?;
             } else {
@@ -65,19 +65,19 @@ impl Forwarding {
             for element in from_right(head, ForwardedField::For).take(self.hops) {
                 origin.client = node(element, true).ok_or(Reject::XForwardedForMalformed)?;
                 walked += 1;
-                // Only a trusted proxy's word says what stands to the left of its own address.
+                // The element to the left was written by this address: read it only if that is trusted.
                 if !self.trust.covers(origin.client) {
                     break;
                 }
             }
-            // The other fields are believed as far as the addresses reach.
+            // As many elements of the other fields are trusted.
             reach = walked.max(1);
         }
         for &field in &self.fields {
             // One list may be shorter than another: a proxy may add to one field and replace another.
-            let mut vouched: Vec<&[u8]> = from_right(head, field).take(reach).collect();
-            vouched.reverse();
-            let Some(&value) = vouched.first() else { continue };
+            let mut trusted: Vec<&[u8]> = from_right(head, field).take(reach).collect();
+            trusted.reverse();
+            let Some(&value) = trusted.first() else { continue };
             match field {
                 ForwardedField::Proto => {
                     origin.scheme = Some(scheme(value).ok_or(Reject::XForwardedProtoMalformed)?);
@@ -90,19 +90,19 @@ impl Forwarding {
                 }
                 ForwardedField::For | ForwardedField::Forwarded => {}
             }
-            origin.fields.push((field, vouched.join(&b", "[..])));
+            origin.fields.push((field, trusted.join(&b", "[..])));
         }
         Ok(())
     }
 
     fn read_forwarded(&self, head: &RequestHead, origin: &mut Origin) -> Result<(), Reject> {
         let malformed = Reject::ForwardedMalformed;
-        let mut vouched: VecDeque<&[u8]> = VecDeque::new();
-        // A quoted string ends in its own line, so that what a client leaves open cannot swallow a proxy's line.
+        let mut trusted: VecDeque<&[u8]> = VecDeque::new();
+        // Each line is parsed on its own, so that an open quoted string of a client cannot include a proxy's line.
         'lines: for line in lines_from_right(head, ForwardedField::Forwarded) {
-            let elements = last_elements(line, self.hops - vouched.len()).ok_or(malformed)?;
+            let elements = last_elements(line, self.hops - trusted.len()).ok_or(malformed)?;
             for element in elements.iter().rev() {
-                vouched.push_front(element.text);
+                trusted.push_front(element.text);
                 if let Some(value) = &element.host {
                     if !is_host(value) {
                         return Err(malformed);
@@ -119,13 +119,13 @@ impl Forwarding {
                 if element.client.is_some() {
                     origin.client = next;
                 }
-                if !self.trust.covers(next) || vouched.len() == self.hops {
+                if !self.trust.covers(next) || trusted.len() == self.hops {
                     break 'lines;
                 }
             }
         }
-        if !vouched.is_empty() {
-            let text: Vec<&[u8]> = vouched.into();
+        if !trusted.is_empty() {
+            let text: Vec<&[u8]> = trusted.into();
             origin.fields.push((ForwardedField::Forwarded, text.join(&b", "[..])));
         }
         Ok(())
@@ -144,28 +144,28 @@ fn from_right(head: &RequestHead, field: ForwardedField) -> impl Iterator<Item =
     elements.map(trim_ows).filter(|element| !element.is_empty())
 }
 
-// The port that the client spoke to, and the host with it: what the application makes URLs of.
+// Sets the port that the client connected to, and the host with it, from which applications make URLs.
 fn settle_port(head: &RequestHead, origin: &mut Origin) {
     let Origin { scheme, host, port, .. } = origin;
     let named = host.as_deref().or_else(|| head.authority()).or_else(|| head.value(b"Host")).unwrap_or_default();
     let of_scheme = scheme.map(Scheme::default_port);
     match (*port, port_of(named)) {
         // URLs are made of the host alone (PEP 3333), so a port that it lacks is added to it.
-        (Some(told), None) => {
-            let is_usual = of_scheme.map_or(matches!(told, 80 | 443), |usual| told == usual);
+        (Some(forwarded), None) => {
+            let is_usual = of_scheme.map_or(matches!(forwarded, 80 | 443), |usual| forwarded == usual);
             if !is_usual && valid_host(named) {
                 let name = named.strip_suffix(b":").unwrap_or(named);
-                *host = Some([name, b":", told.to_string().as_bytes()].concat());
+                *host = Some([name, b":", forwarded.to_string().as_bytes()].concat());
             }
         }
-        // Nobody can be spoken to at port 0, whatever the client said.
+        // No client can connect to port 0.
         (None, None | Some(0)) => *port = of_scheme,
         (None, Some(in_host)) if scheme.is_some() || host.is_some() => *port = Some(in_host),
         _ => {}
     }
 }
 
-// A scheme. Some proxies tell WebSocket handshakes by schemes of their own.
+// A scheme. Some proxies forward WebSocket handshakes with `ws` and `wss`.
 fn scheme(value: &[u8]) -> Option<Scheme> {
     let is = |name: &[u8]| value.eq_ignore_ascii_case(name);
     if is(b"https") || is(b"wss") {
@@ -188,8 +188,8 @@ fn is_host(value: &[u8]) -> bool {
 }
 
 // A path without a slash at its end, decoded as SCRIPT_NAME is. Applications make URLs of it, often without escaping it again:
-// control characters would split the fields that these stand in, and two slashes, or what browsers take for slashes, would be
-// another host.
+// control characters would split header fields, and two slashes, or backslashes, which browsers treat as slashes, would lead
+// to another host.
 fn prefix(value: &[u8]) -> Option<Vec<u8>> {
     let path = percent_decode(value);
     let is_path = value.starts_with(b"/") && value.iter().all(|&byte| PATH[usize::from(byte)]);
@@ -240,7 +240,7 @@ fn is_obfuscated(text: &str) -> bool {
     }
 }
 
-// A `forwarded-element` (RFC 7239 §4): its text, and the values of the parameters that mean something here.
+// A `forwarded-element` (RFC 7239 §4): its text, and the values of the known parameters.
 #[derive(Default)]
 struct Element<'a> {
     text: &'a [u8],
@@ -250,8 +250,8 @@ struct Element<'a> {
     by: Option<Cow<'a, [u8]>>,
 }
 
-// The last `count` elements of one line. The whole line must be well-formed, because only its beginning tells which
-// commas are inside quotes.
+// The last `count` elements of one line. The whole line must be well-formed, because the quotes before a comma
+// decide whether it separates elements.
 fn last_elements(line: &[u8], count: usize) -> Option<VecDeque<Element<'_>>> {
     let mut elements = VecDeque::new();
     let mut rest = line;
@@ -298,7 +298,7 @@ fn pair<'a>(text: &'a [u8], element: &mut Element<'a>) -> Option<&'a [u8]> {
         return None;
     }
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-    let place = match name.len() {
+    let slot = match name.len() {
         3 if is(b"for") => &mut element.client,
         2 if is(b"by") => &mut element.by,
         4 if is(b"host") => &mut element.host,
@@ -306,7 +306,7 @@ fn pair<'a>(text: &'a [u8], element: &mut Element<'a>) -> Option<&'a [u8]> {
         // Extensions have no meaning here (§5.5).
         _ => return Some(rest),
     };
-    place.replace(value).is_none().then_some(rest)
+    slot.replace(value).is_none().then_some(rest)
 }
 
 // `value = token / quoted-string` (RFC 7239 §4, RFC 9110 §5.6.4), and what follows.

@@ -75,9 +75,9 @@ fn fields_that_the_proxies_do_not_write_change_nothing() {
 fn trusted_peer_without_fields_is_the_client_itself() {
     for fields in [&[][..], &[("X-Forwarded-For", &b""[..]), ("X-Forwarded-Proto", b" , ,")]] {
         let found = origin(2, &X_FIELDS, fields).unwrap();
-        assert_eq!(found, Origin { is_vouched: true, ..Origin::of(ip(PROXY)) });
+        assert_eq!(found, Origin { is_from_trusted_proxy: true, ..Origin::of(ip(PROXY)) });
     }
-    assert_eq!(forwarded(2, b""), Ok(Origin { is_vouched: true, ..Origin::of(ip(PROXY)) }));
+    assert_eq!(forwarded(2, b""), Ok(Origin { is_from_trusted_proxy: true, ..Origin::of(ip(PROXY)) }));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What requests and responses mean to applications (PEP 3333, ASGI 3), still as bytes: Python's objects are made elsewhere.
+//! Requests and responses as applications see them (PEP 3333, ASGI 3), as bytes: the bindings make Python objects of them.
 
 #![forbid(unsafe_code)]
 

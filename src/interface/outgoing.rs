@@ -1,5 +1,5 @@
-//! What an application says of its response, judged: to `start_response` (PEP 3333, "The `start_response()` Callable"), or
-//! in ASGI's messages. Nothing that could change the framing or the lines of a response passes.
+//! Validates the status and the fields of an application's response: from `start_response` (PEP 3333, "The `start_response()`
+//! Callable"), or from ASGI's messages. Nothing passes that could change the framing or the lines of the response.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use crate::http::fields::{has_element, is_field_byte, is_named, is_tchar, parse_
 use crate::http::head::{ResponseHead, push_line};
 use crate::http::status::Status;
 
-/// What became of a field.
+/// What was done with a valid field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It is part of the response.
-    Yes,
-    /// It is the server's to say, and was left out.
-    Stripped,
+pub enum FieldOutcome {
+    /// It was added to the response.
+    Added,
+    /// It was dropped: the server sets it.
+    Dropped,
 }
 
-/// A character where the grammar has no place for it.
+/// A character that the grammar does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Misfit {
+pub struct InvalidCharacter {
     /// Its code point.
     pub code: u32,
-    /// How many characters stand before it.
+    /// Its position, counted from 0.
     pub at: usize,
 }
 
-impl Misfit {
+impl InvalidCharacter {
     fn find(text: &[u8], fits: impl Fn(u8) -> bool) -> Option<Self> {
         // Without an early end most texts, which fit, take half the instructions.
         if text.iter().fold(true, |all, &byte| all & fits(byte)) {
@@ -36,7 +36,7 @@ impl Misfit {
     }
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for InvalidCharacter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code {
             0x00 => formatter.write_str("a NUL")?,
@@ -53,7 +53,7 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// What an application did wrong.
+/// An invalid status or field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppError {
     /// The status is not three digits, a space and a reason.
@@ -63,30 +63,30 @@ pub enum AppError {
     /// The status is that of an interim response, which does not answer a request.
     StatusInterim,
     /// The reason holds a control character.
-    ReasonByte(Misfit),
+    ReasonByte(InvalidCharacter),
     /// A field has no name.
     FieldNameEmpty,
     /// A field's name is no token.
-    FieldNameByte(Misfit),
+    FieldNameByte(InvalidCharacter),
     /// A field's value holds a control character.
-    FieldValueByte(Misfit),
+    FieldValueByte(InvalidCharacter),
     /// Content-Length is no plain number.
     ContentLengthMalformed,
     /// Content-Length was given twice, with different values.
     ContentLengthConflict,
 }
 
-/// Bytes of a name that a message repeats.
-const SHOWN_NAME: usize = 64;
+/// Most bytes of a name that a message contains.
+const MAX_SHOWN_NAME_BYTES: usize = 64;
 
-/// As much of a field's name as a message repeats: the token that it begins with.
+/// The part of a field's name that a message may contain: the token that it begins with.
 pub fn shown_name(name: &[u8]) -> String {
-    name.iter().take_while(|&&byte| is_tchar(byte)).take(SHOWN_NAME).copied().map(char::from).collect()
+    name.iter().take_while(|&&byte| is_tchar(byte)).take(MAX_SHOWN_NAME_BYTES).copied().map(char::from).collect()
 }
 
 impl AppError {
-    /// What is wrong with the field of this name. The value is never shown, nor what stands behind the first misfit of a name:
-    /// that may be a value as well.
+    /// What is wrong with the field of this name. The value is never shown, nor what follows the first invalid character of
+    /// a name: that may be a value as well.
     pub fn in_field(self, name: &[u8]) -> String {
         let shown = shown_name(name);
         match self {
@@ -104,15 +104,15 @@ impl fmt::Display for AppError {
             Self::StatusMalformed => "three digits from 200 to 999, a space and a reason are required, as in '200 OK'",
             Self::StatusRange => "a number from 200 to 999 is required",
             Self::StatusInterim => "a final status is required, but 100 to 199 announce an interim response",
-            Self::ReasonByte(misfit) => return write!(formatter, "the reason contains {misfit}"),
+            Self::ReasonByte(character) => return write!(formatter, "the reason contains {character}"),
             Self::FieldNameEmpty => "a header name is empty",
-            Self::FieldNameByte(misfit) => {
+            Self::FieldNameByte(character) => {
                 return write!(
                     formatter,
-                    "contains {misfit}; a name consists of ASCII letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)"
+                    "contains {character}; a name consists of ASCII letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)"
                 );
             }
-            Self::FieldValueByte(misfit) => return write!(formatter, "the value contains {misfit}"),
+            Self::FieldValueByte(character) => return write!(formatter, "the value contains {character}"),
             Self::ContentLengthMalformed => "the value must be a plain decimal number below 2**64",
             Self::ContentLengthConflict => "it was given before, with another value",
         };
@@ -122,7 +122,7 @@ impl fmt::Display for AppError {
 
 impl std::error::Error for AppError {}
 
-/// Judges a status line such as `200 OK`. The reason may be empty, but not the space before it.
+/// Parses a status line such as `200 OK`. The reason may be empty, but not the space before it.
 pub fn status(line: &[u8]) -> Result<ResponseHead, AppError> {
     let [hundreds @ b'0'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' ', reason @ ..] = line else {
         return Err(AppError::StatusMalformed);
@@ -133,13 +133,13 @@ pub fn status(line: &[u8]) -> Result<ResponseHead, AppError> {
     if status.is_informational() {
         return Err(AppError::StatusInterim);
     }
-    if let Some(Misfit { code, at }) = Misfit::find(reason, is_field_byte) {
-        return Err(AppError::ReasonByte(Misfit { code, at: at + line.len() - reason.len() }));
+    if let Some(InvalidCharacter { code, at }) = InvalidCharacter::find(reason, is_field_byte) {
+        return Err(AppError::ReasonByte(InvalidCharacter { code, at: at + line.len() - reason.len() }));
     }
     Ok(ResponseHead::new(status, reason))
 }
 
-/// Judges a status that is a number, and gives it its registered reason.
+/// The head for a status code, with its registered reason.
 pub fn status_code(code: u16) -> Result<ResponseHead, AppError> {
     let status = Status::new(code).ok_or(AppError::StatusRange)?;
     if status.is_informational() {
@@ -148,18 +148,17 @@ pub fn status_code(code: u16) -> Result<ResponseHead, AppError> {
     Ok(ResponseHead::new(status, status.reason().as_bytes()))
 }
 
-/// Judges one field and adds it.
+/// Validates a field and adds it to the head.
 ///
-/// 1. Fields that speak of this one connection are the server's (PEP 3333 forbids them to applications). They are left
-///    out instead of refused, because applications that forward another server's answer send them unawares. Of
-///    Connection, the wish to close is honoured.
-/// 2. Content-Length is noted instead of added; the same value twice is one.
+/// 1. Hop-by-hop fields are the server's (PEP 3333 forbids them to applications). They are dropped instead of refused, because
+///    applications that relay another server's response send them. `Connection: close` is honoured.
+/// 2. Content-Length is stored instead of added; the same value twice counts as one.
 /// 3. Of Date and Server only the first line is kept: both have one value (RFC 9110 §6.6.1, §10.2.4).
-pub fn field(head: &mut ResponseHead, name: &[u8], value: &[u8]) -> Result<Kept, AppError> {
-    judge(name, value)?;
+pub fn field(head: &mut ResponseHead, name: &[u8], value: &[u8]) -> Result<FieldOutcome, AppError> {
+    validate(name, value)?;
     if is_hop_by_hop(name) {
         head.close |= is_named(name, b"Connection") && has_element(value, b"close");
-        return Ok(Kept::Stripped);
+        return Ok(FieldOutcome::Dropped);
     }
     if is_named(name, b"Content-Length") {
         let length = parse_content_length(trim_ows(value)).ok_or(AppError::ContentLengthMalformed)?;
@@ -167,40 +166,40 @@ pub fn field(head: &mut ResponseHead, name: &[u8], value: &[u8]) -> Result<Kept,
             return Err(AppError::ContentLengthConflict);
         }
         head.content_length = Some(length);
-        return Ok(Kept::Yes);
+        return Ok(FieldOutcome::Added);
     }
     if (head.has_date && is_named(name, b"Date")) || (head.has_server && is_named(name, b"Server")) {
-        return Ok(Kept::Stripped);
+        return Ok(FieldOutcome::Dropped);
     }
     head.push(name, value);
-    Ok(Kept::Yes)
+    Ok(FieldOutcome::Added)
 }
 
-/// Judges one field of an early hint (103) or of a trailer section and appends its line. Fields of the connection and
-/// Content-Length, which would speak of another body, are left out (RFC 9110 §6.5.1).
-pub fn loose_field(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<Kept, AppError> {
-    judge(name, value)?;
+/// Validates a field of an early hint (103) or of a trailer section and appends its line. Hop-by-hop fields and
+/// Content-Length, which would describe another body, are dropped (RFC 9110 §6.5.1).
+pub fn hint_or_trailer_field(lines: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<FieldOutcome, AppError> {
+    validate(name, value)?;
     if is_hop_by_hop(name) || is_named(name, b"Content-Length") {
-        return Ok(Kept::Stripped);
+        return Ok(FieldOutcome::Dropped);
     }
     push_line(lines, name, value);
-    Ok(Kept::Yes)
+    Ok(FieldOutcome::Added)
 }
 
-fn judge(name: &[u8], value: &[u8]) -> Result<(), AppError> {
+fn validate(name: &[u8], value: &[u8]) -> Result<(), AppError> {
     if name.is_empty() {
         return Err(AppError::FieldNameEmpty);
     }
-    if let Some(misfit) = Misfit::find(name, is_tchar) {
-        return Err(AppError::FieldNameByte(misfit));
+    if let Some(character) = InvalidCharacter::find(name, is_tchar) {
+        return Err(AppError::FieldNameByte(character));
     }
-    if let Some(misfit) = Misfit::find(value, is_field_byte) {
-        return Err(AppError::FieldValueByte(misfit));
+    if let Some(character) = InvalidCharacter::find(value, is_field_byte) {
+        return Err(AppError::FieldValueByte(character));
     }
     Ok(())
 }
 
-/// The fields that RFC 9110 §7.6.1 ties to a connection, and those that RFC 2616 §13.5.1, the list that PEP 3333 means,
+/// The hop-by-hop fields of RFC 9110 §7.6.1, and those that RFC 2616 §13.5.1, the list that PEP 3333 means,
 /// names besides: Proxy-Authenticate, Proxy-Authorization, and Trailers, by which it calls Trailer.
 fn is_hop_by_hop(name: &[u8]) -> bool {
     let is = |other: &[u8]| is_named(name, other);

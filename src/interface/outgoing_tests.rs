@@ -8,8 +8,8 @@ fn head_of(fields: &[(&str, &[u8])]) -> Result<ResponseHead, AppError> {
     Ok(head)
 }
 
-fn misfit(character: char, at: usize) -> Misfit {
-    Misfit { code: character.into(), at }
+fn character(character: char, at: usize) -> InvalidCharacter {
+    InvalidCharacter { code: character.into(), at }
 }
 
 #[test]
@@ -40,10 +40,10 @@ fn messages_name_the_field_and_the_character_but_no_value() {
     ] {
         assert_eq!(told(name, value), text);
     }
-    let beyond = AppError::FieldValueByte(misfit('\u{2603}', 2)).in_field(b"A");
+    let beyond = AppError::FieldValueByte(character('\u{2603}', 2)).in_field(b"A");
     assert_eq!(beyond, "header 'A': the value contains the character U+2603, which is not in latin-1, at position 2");
     // However long a name is.
-    assert!(AppError::FieldValueByte(misfit('\n', 0)).in_field(&[b'A'; 1000]).len() < 200);
+    assert!(AppError::FieldValueByte(character('\n', 0)).in_field(&[b'A'; 1000]).len() < 200);
 }
 
 // PEP 3333, "The start_response() Callable"
@@ -83,10 +83,10 @@ fn bad_status_is_refused() {
         (b"101 X", AppError::StatusInterim),
         (b"103 X", AppError::StatusInterim),
         (b"199 X\r\n", AppError::StatusInterim),
-        (b"200 OK\r\nX: y", AppError::ReasonByte(misfit('\r', 6))),
-        (b"200 OK\n", AppError::ReasonByte(misfit('\n', 6))),
-        (b"200 \0", AppError::ReasonByte(misfit('\0', 4))),
-        (b"200 \x7f", AppError::ReasonByte(misfit('\u{7f}', 4))),
+        (b"200 OK\r\nX: y", AppError::ReasonByte(character('\r', 6))),
+        (b"200 OK\n", AppError::ReasonByte(character('\n', 6))),
+        (b"200 \0", AppError::ReasonByte(character('\0', 4))),
+        (b"200 \x7f", AppError::ReasonByte(character('\u{7f}', 4))),
     ] {
         assert_eq!(status(line).err(), Some(error), "{}", line.escape_ascii());
     }
@@ -110,25 +110,25 @@ fn fields_leave_as_they_came() {
 fn fields_that_could_break_the_response_are_refused() {
     for (name, value, error) in [
         (&b""[..], &b"v"[..], AppError::FieldNameEmpty),
-        (b"A\r\nB", b"v", AppError::FieldNameByte(misfit('\r', 1))),
-        (b"A:", b"v", AppError::FieldNameByte(misfit(':', 1))),
-        (b"A B", b"v", AppError::FieldNameByte(misfit(' ', 1))),
-        (b" A", b"v", AppError::FieldNameByte(misfit(' ', 0))),
-        (b"\xc4", b"v", AppError::FieldNameByte(misfit('\u{c4}', 0))),
-        (b"A\0", b"v", AppError::FieldNameByte(misfit('\0', 1))),
-        (b"Content-Length ", b"5", AppError::FieldNameByte(misfit(' ', 14))),
-        (b"A", b"a\r\nSet-Cookie: x=1", AppError::FieldValueByte(misfit('\r', 1))),
-        (b"A", b"a\nb", AppError::FieldValueByte(misfit('\n', 1))),
-        (b"A", b"a\rb", AppError::FieldValueByte(misfit('\r', 1))),
-        (b"A", b"\0", AppError::FieldValueByte(misfit('\0', 0))),
-        (b"A", b"\x7f", AppError::FieldValueByte(misfit('\u{7f}', 0))),
-        (b"Connection", b"close\r\n", AppError::FieldValueByte(misfit('\r', 5))),
+        (b"A\r\nB", b"v", AppError::FieldNameByte(character('\r', 1))),
+        (b"A:", b"v", AppError::FieldNameByte(character(':', 1))),
+        (b"A B", b"v", AppError::FieldNameByte(character(' ', 1))),
+        (b" A", b"v", AppError::FieldNameByte(character(' ', 0))),
+        (b"\xc4", b"v", AppError::FieldNameByte(character('\u{c4}', 0))),
+        (b"A\0", b"v", AppError::FieldNameByte(character('\0', 1))),
+        (b"Content-Length ", b"5", AppError::FieldNameByte(character(' ', 14))),
+        (b"A", b"a\r\nSet-Cookie: x=1", AppError::FieldValueByte(character('\r', 1))),
+        (b"A", b"a\nb", AppError::FieldValueByte(character('\n', 1))),
+        (b"A", b"a\rb", AppError::FieldValueByte(character('\r', 1))),
+        (b"A", b"\0", AppError::FieldValueByte(character('\0', 0))),
+        (b"A", b"\x7f", AppError::FieldValueByte(character('\u{7f}', 0))),
+        (b"Connection", b"close\r\n", AppError::FieldValueByte(character('\r', 5))),
     ] {
         let mut head = status(b"200 OK").unwrap();
         assert_eq!(field(&mut head, name, value), Err(error), "{}", name.escape_ascii());
         assert_eq!(head.lines(), b"");
         let mut lines = Vec::new();
-        assert_eq!(loose_field(&mut lines, name, value), Err(error), "{}", name.escape_ascii());
+        assert_eq!(hint_or_trailer_field(&mut lines, name, value), Err(error), "{}", name.escape_ascii());
         assert_eq!(lines, b"");
     }
 }
@@ -150,13 +150,13 @@ fn fields_of_the_connection_are_stripped_in_any_case() {
     ] {
         for name in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
             let mut head = status(b"200 OK").unwrap();
-            assert_eq!(field(&mut head, name.as_bytes(), b"chunked"), Ok(Kept::Stripped), "{name}");
+            assert_eq!(field(&mut head, name.as_bytes(), b"chunked"), Ok(FieldOutcome::Dropped), "{name}");
             assert_eq!((head.lines(), head.close), (&b""[..], false), "{name}");
         }
     }
     for name in ["X-Connection", "WWW-Authenticate", "Via", "Date", "T", "TEE", "Keep-Alive2"] {
         let mut head = status(b"200 OK").unwrap();
-        assert_eq!(field(&mut head, name.as_bytes(), b"v"), Ok(Kept::Yes), "{name}");
+        assert_eq!(field(&mut head, name.as_bytes(), b"v"), Ok(FieldOutcome::Added), "{name}");
     }
 }
 
@@ -201,8 +201,8 @@ fn content_length_that_is_wrong_or_ambiguous_is_refused() {
 fn date_and_server_are_kept_once() {
     for (name, other) in [("Date", "date"), ("Server", "SERVER")] {
         let mut head = status(b"200 OK").unwrap();
-        assert_eq!(field(&mut head, name.as_bytes(), b"first"), Ok(Kept::Yes));
-        assert_eq!(field(&mut head, other.as_bytes(), b"second"), Ok(Kept::Stripped));
+        assert_eq!(field(&mut head, name.as_bytes(), b"first"), Ok(FieldOutcome::Added));
+        assert_eq!(field(&mut head, other.as_bytes(), b"second"), Ok(FieldOutcome::Dropped));
         assert_eq!(head.lines(), format!("{name}: first\r\n").as_bytes());
         assert_eq!((head.has_date, head.has_server), (name == "Date", name == "Server"));
     }
@@ -226,10 +226,10 @@ fn number_becomes_a_status_with_its_reason() {
 #[test]
 fn early_hints_carry_only_fields_of_the_message() {
     let mut lines = Vec::new();
-    assert_eq!(loose_field(&mut lines, b"Link", b"</a>; rel=preload"), Ok(Kept::Yes));
-    assert_eq!(loose_field(&mut lines, b"Content-Length", b"5"), Ok(Kept::Stripped));
-    assert_eq!(loose_field(&mut lines, b"Connection", b"close"), Ok(Kept::Stripped));
-    assert_eq!(loose_field(&mut lines, b"transfer-encoding", b"chunked"), Ok(Kept::Stripped));
-    assert_eq!(loose_field(&mut lines, b"link", b"</b>"), Ok(Kept::Yes));
+    assert_eq!(hint_or_trailer_field(&mut lines, b"Link", b"</a>; rel=preload"), Ok(FieldOutcome::Added));
+    assert_eq!(hint_or_trailer_field(&mut lines, b"Content-Length", b"5"), Ok(FieldOutcome::Dropped));
+    assert_eq!(hint_or_trailer_field(&mut lines, b"Connection", b"close"), Ok(FieldOutcome::Dropped));
+    assert_eq!(hint_or_trailer_field(&mut lines, b"transfer-encoding", b"chunked"), Ok(FieldOutcome::Dropped));
+    assert_eq!(hint_or_trailer_field(&mut lines, b"link", b"</b>"), Ok(FieldOutcome::Added));
     assert_eq!(lines, b"Link: </a>; rel=preload\r\nlink: </b>\r\n");
 }

@@ -37,7 +37,7 @@ pub fn raw_path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, [u8]> {
     Cow::Owned(whole)
 }
 
-/// `path`: percent-decoded once, and then as UTF-8; bytes that are none become U+FFFD. Backpressure the decoded `prefix`.
+/// `path`: percent-decoded once, and then as UTF-8; bytes that are none become U+FFFD. Begins with the decoded `prefix`.
 pub fn path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, str> {
     if head.form() == Form::Asterisk {
         return Cow::Borrowed("*");
@@ -55,9 +55,9 @@ pub fn path<'a>(head: &'a RequestHead, prefix: &[u8]) -> Cow<'a, str> {
 
 /// `headers`: each field line in order.
 ///
-/// 1. The host that a trusted proxy names stands for Host, else the authority of an absolute-form target (RFC 9112 §3.2.2).
-/// 2. Fields that proxies write are seen as far as trusted ones wrote them, once some are trusted.
-/// 3. Fields that no application is given are dropped ([`is_withheld`]).
+/// 1. The host that a trusted proxy forwards replaces Host, else the authority of an absolute-form target (RFC 9112 §3.2.2).
+/// 2. If proxies are trusted, forwarding fields contain only what trusted ones wrote.
+/// 3. Withheld fields are dropped ([`is_withheld`]).
 pub fn fields<'a>(head: &'a RequestHead, origin: Option<&'a Origin>, mut emit: impl FnMut(&'a [u8], &'a [u8])) {
     let authority = origin.and_then(|origin| origin.host.as_deref()).or_else(|| head.authority());
     if let Some(authority) = authority.filter(|_| !head.has(b"Host")) {
@@ -66,7 +66,7 @@ pub fn fields<'a>(head: &'a RequestHead, origin: Option<&'a Origin>, mut emit: i
     for (name, value) in head.fields() {
         match authority {
             Some(authority) if name.eq_ignore_ascii_case(b"Host") => emit(name, authority),
-            _ if is_withheld(name) || origin.is_some_and(|origin| origin.hides(name)) => {}
+            _ if is_withheld(name) || origin.is_some_and(|origin| origin.withholds(name)) => {}
             _ => emit(name, value),
         }
     }
@@ -75,7 +75,7 @@ pub fn fields<'a>(head: &'a RequestHead, origin: Option<&'a Origin>, mut emit: i
     }
 }
 
-/// Whether the client takes trailer fields (RFC 9110 §10.1.4).
+/// Whether the client accepts trailer fields (RFC 9110 §10.1.4).
 pub fn takes_trailers(head: &RequestHead) -> bool {
     let is_trailers = |element: &[u8]| {
         let end = element.iter().position(|&byte| matches!(byte, b';' | b' ' | b'\t')).unwrap_or(element.len());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn withheld_fields_are_dropped_whoever_sends_them() {
+    fn withheld_fields_are_dropped_from_any_peer() {
         let lines: &[(&str, &[u8])] = &[
             ("X_Forwarded_User", b"root"),
             ("PROXY", b"evil"),
@@ -113,7 +113,7 @@ mod tests {
         ];
         let head = RequestHead::sample("GET / HTTP/1.1", lines);
         let (stranger, mut proxy) = (Origin::of(Client::Local), Origin::of(Client::Local));
-        proxy.is_vouched = true;
+        proxy.is_from_trusted_proxy = true;
         for (origin, expected) in [
             (None, &["X-Forwarded-User", "proxy-x"][..]),
             (Some(stranger), &["proxy-x"]),

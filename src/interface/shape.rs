@@ -1,14 +1,14 @@
-//! What requests have in common: most that come in have the same field names in the same order as many before them, and
-//! then have the same variables, from the same lines. Whoever builds environments can do it once for each shape.
+//! The shape of a request: most requests have the same field names in the same order as earlier ones, and then have the same
+//! variables, from the same lines. An environment can be built once for each shape.
 
 use crate::http::head::{RequestHead, Version};
 use crate::http::target::Form;
 
 use super::cgi::{Facts, Name, has_repeats, variable};
 
-/// Longer names, and more lines, are not worth being remembered: as many as a number has bits.
-const LONGEST_NAME: usize = 64;
-const MOST_LINES: usize = u64::BITS as usize;
+/// Requests with longer names, or more lines than an integer has bits, have no shape.
+const MAX_NAME_BYTES: usize = 64;
+const MAX_LINES: usize = u64::BITS as usize;
 
 /// The version, the names of all field lines in order, and whether the length of the body is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of a request; none if its variables do not come from one line each: when lines are joined, or replaced by
-    /// what an absolute-form target or a proxy tells.
+    /// an absolute-form target or the fields of a proxy.
     pub fn of(head: &RequestHead, facts: &Facts<'_>) -> Option<Self> {
-        let is_plain = is_plain(head, facts) && head.fields().all(|(name, _)| name.len() <= LONGEST_NAME);
+        let is_plain = is_plain(head, facts) && head.fields().all(|(name, _)| name.len() <= MAX_NAME_BYTES);
         (is_plain && !has_repeats(head)).then(|| Self {
             version: head.version(),
             has_length: facts.body_length.is_some(),
@@ -30,8 +30,8 @@ impl Shape {
         })
     }
 
-    /// The lines of a request of this shape that are not the same as those of another, by their bits. `same` tells whether the
-    /// line of a number is, all of it. None for a request of another shape.
+    /// The lines of a request of this shape that are not the same as those of another, by their bits. `same` returns
+    /// whether the line of that number is the same as the other's. None for a request of another shape.
     pub fn differences(
         &self,
         head: &RequestHead,
@@ -81,7 +81,7 @@ pub fn digest(head: &RequestHead, facts: &Facts<'_>) -> u32 {
 }
 
 fn is_plain(head: &RequestHead, facts: &Facts<'_>) -> bool {
-    facts.origin.is_none() && head.form() == Form::Origin && head.fields().len() <= MOST_LINES
+    facts.origin.is_none() && head.form() == Form::Origin && head.fields().len() <= MAX_LINES
 }
 
 #[cfg(test)]
@@ -153,9 +153,9 @@ mod tests {
         assert!(Shape::of(&head("GET / HTTP/1.1", &["Host", "X-A", "x-a"]), &NO_BODY).is_none());
         assert!(Shape::of(&head("GET http://b/ HTTP/1.1", &["Host"]), &NO_BODY).is_none());
         assert!(Shape::of(&head("OPTIONS * HTTP/1.1", &["Host"]), &NO_BODY).is_none());
-        let long = "X".repeat(LONGEST_NAME + 1);
+        let long = "X".repeat(MAX_NAME_BYTES + 1);
         assert!(Shape::of(&head("GET / HTTP/1.1", &["Host", &long]), &NO_BODY).is_none());
-        let many: Vec<String> = (0..=MOST_LINES).map(|number| format!("X-{number}")).collect();
+        let many: Vec<String> = (0..=MAX_LINES).map(|number| format!("X-{number}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(Shape::of(&head("GET / HTTP/1.1", &many), &NO_BODY).is_none());
     }

@@ -58,7 +58,7 @@ async def returns(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def returns_behind_a_start(scope: Scope, receive: Receive, send: Send) -> None:
     await disconnect(receive)
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(OSError, match="disconnected"):
         await send(start())
 
 
@@ -254,7 +254,7 @@ def test_disconnect_is_told_soon_to_a_stream_that_neither_sends_nor_asked_before
         listening = asyncio.ensure_future(disconnect(receive))
         await listening
         lasted.append(asyncio.get_running_loop().time() - began)
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(OSError, match="disconnected"):
             await send(body(b"x", True))
 
     lasted: list[float] = []

@@ -274,7 +274,7 @@ def test_body_that_is_wrong_or_late_is_refused_to_the_client(
         while message.get("more_body"):
             message = await receive()
         assert message == {"type": "http.disconnect"}
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(OSError, match="disconnected"):
             await send(start())
 
     watched = Watched(app)
@@ -401,4 +401,4 @@ def test_forked_child_that_comes_back_is_ended(tmp_path: Path, loop: str) -> Non
                 (response,) = client.responses("GET")
                 assert response.body == b"parent"
         assert command.stop() == 0
-    assert "forked came back to the server and was ended" in "\n".join(command.stderr.seen)
+    assert "forked returned to the server and was ended" in "\n".join(command.stderr.seen)

@@ -221,7 +221,7 @@ def test_event_stream_that_begins_behind_the_stop_ends_with_its_first_content(se
             await send(body(b"data: all\n\n"))
             return
         # It still leaves, and the application learns that no more will.
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(OSError, match="disconnected"):
             await send(body(b"data: 1\n\n", True))
 
     watched = Watched(app)

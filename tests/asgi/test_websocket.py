@@ -204,7 +204,7 @@ def test_client_that_leaves_before_it_is_accepted_is_a_disconnect(served: Serve)
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         assert await receive() == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(OSError, match="disconnected"):
             await send(ACCEPT)
 
     watched = Watched(app)
@@ -406,7 +406,7 @@ def test_close_of_the_application_waits_for_the_client(
         await send({"type": "websocket.close", **close})
         message = await receive()
         assert (message["type"], message["code"]) == ("websocket.disconnect", code)
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(OSError, match="disconnected"):
             await send({"type": "websocket.send", "text": "late"})
 
     watched = Watched(app)
@@ -455,7 +455,7 @@ def test_client_that_leaves_without_a_word_is_1006(served: Serve, caplog: pytest
         await send(ACCEPT)
         message = await receive()
         assert message == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(OSError, match="disconnected"):
             await send({"type": "websocket.send", "text": "late"})
         raise WebSocketDisconnect
 

@@ -69,7 +69,7 @@ def test_write_that_is_kept_speaks_to_no_other_request() -> None:
 
     def app(environ: Environ, start_response: Start) -> Iterable[bytes]:
         for write in kept:
-            with pytest.raises(RuntimeError, match="over"):
+            with pytest.raises(RuntimeError, match="complete"):
                 write(b"of an earlier response")
         kept.append(start_response("200 OK", [("Content-Length", "2")]))
         return [b"ok"]
@@ -315,9 +315,9 @@ def test_objects_that_the_collector_lists_between_requests_serve_no_other() -> N
         return answer(start_response, environ["HTTP_X_SECRET"].encode())
 
     def is_of_the_worker(thing: Any) -> bool:
-        if isinstance(thing, BuiltinMethodType):
+        if type(thing) is BuiltinMethodType:  # A lazy object of another package may fail to tell its class.
             return id(thing.__self__) in calls
-        return isinstance(thing, dict) and str(thing.get("HTTP_X_SECRET")).startswith("of the test")
+        return type(thing) is dict and str(thing.get("HTTP_X_SECRET")).startswith("of the test")
 
     def ask(http: RawClient, secret: str) -> None:
         http.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Secret: %b\r\n\r\n" % secret.encode())

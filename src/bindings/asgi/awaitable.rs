@@ -1,62 +1,64 @@
-//! What `receive()` and `send()` return. To asyncio it is a coroutine, so that it can be awaited or made a task of.
+//! `receive` and `send`, the application's second and third argument, and what they return: to asyncio it is a coroutine, so
+//! that it can be awaited or made a task of.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::call::{Call, Polled};
+use super::call::AsgiCall;
 use crate::bindings::ffi::{Resumed, resume};
 
 /// What is awaited.
-pub enum Asked {
+pub enum Operation {
     /// The next message to the application.
     Receive,
-    /// That this message is on its way.
+    /// That this message is sent.
     Send(Py<PyAny>),
-    /// That the client has caught up with what was sent.
+    /// That enough of what was sent has reached the client.
     Drain,
 }
 
-struct State {
+struct AwaitableState {
     // Absent once it is over.
-    asked: Option<Asked>,
+    operation: Option<Operation>,
     waiting: Option<Wait>,
 }
 
-// A place among those that wait at a call. It is given up with this, however the waiting ends.
+// Waits for a future of a call, until it is dropped.
 struct Wait {
-    call: Py<Call>,
+    call: Py<AsgiCall>,
     ticket: u64,
-    // How the future in that place is awaited.
+    // The future's iterator.
     awaited: Py<PyAny>,
-    // It ends before what it waits for has come, and that is the request's body.
+    // It waits for the request's body, which has not come.
     pauses: bool,
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.call.get().leave_line(self.ticket, self.pauses);
+        self.call.get().stop_waiting(self.ticket, self.pauses);
     }
 }
 
 /// One `receive()` or `send()`.
 #[pyclass(frozen, module = "wsgi._core")]
 pub struct Awaitable {
-    call: Py<Call>,
-    state: Mutex<State>,
+    call: Py<AsgiCall>,
+    state: Mutex<AwaitableState>,
 }
 
 impl Awaitable {
-    /// What `asked` of `call` gives.
-    pub fn new(call: Py<Call>, asked: Asked) -> Self {
-        Self { call, state: Mutex::new(State { asked: Some(asked), waiting: None }) }
+    /// The awaitable of an operation of `call`.
+    pub fn new(call: Py<AsgiCall>, operation: Operation) -> Self {
+        Self { call, state: Mutex::new(AwaitableState { operation: Some(operation), waiting: None }) }
     }
 
     // Held only for a moment, never while Python code runs.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AwaitableState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,47 +73,47 @@ impl Awaitable {
                         return Ok(Stepped::Waits(future));
                     }
                     Ok(Resumed::Returned) => waiting.pauses = false,
-                    // Somebody else has cancelled the future.
+                    // The future was cancelled by other code than its task.
                     Err(error) => {
-                        self.give_up();
+                        self.take_wait();
                         return Err(error);
                     }
                 }
             }
-            let call = self.call.bind(py);
-            if call.get().must_yield() {
+            let call = self.call.get();
+            if call.must_yield() {
                 // Tasks take None as `asyncio.sleep(0)` does: they go on in the next turn of the loop.
                 return Ok(Stepped::Waits(py.None().into_bound(py)));
             }
-            let asked = self.lock().asked.take();
-            let (asked, polled) = match asked {
+            let operation = self.lock().operation.take();
+            let (operation, polled) = match operation {
                 None => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
-                Some(Asked::Receive) => (Asked::Receive, Call::receive_now(call)?),
-                Some(Asked::Send(message)) => (Asked::Drain, Call::send_now(call, message.bind(py))?),
-                Some(Asked::Drain) => (Asked::Drain, Call::drain_now(call)?),
+                Some(Operation::Receive) => (Operation::Receive, call.receive_now(py)?),
+                Some(Operation::Send(message)) => (Operation::Drain, call.send_now(message.bind(py))?),
+                Some(Operation::Drain) => (Operation::Drain, call.drain_now(py)?),
             };
             match polled {
-                Polled::Ready(result) => return Ok(Stepped::Over(result)),
-                Polled::Later => {
-                    let (ticket, future) = Call::line_up(call)?;
-                    let pauses = matches!(asked, Asked::Receive);
+                Poll::Ready(result) => return Ok(Stepped::Over(result)),
+                Poll::Pending => {
+                    let (ticket, future) = call.wait(py)?;
+                    let pauses = matches!(operation, Operation::Receive);
                     let mut waiting = Wait { call: self.call.clone_ref(py), ticket, awaited: future.unbind(), pauses };
                     waiting.awaited = waiting.awaited.call_method0(py, intern!(py, "__await__"))?;
                     let mut state = self.lock();
-                    state.asked = Some(asked);
+                    state.operation = Some(operation);
                     state.waiting = Some(waiting);
                 }
             }
         }
     }
 
-    // It is over. What it waited for comes back.
-    fn give_up(&self) -> Option<Wait> {
+    // It is over. Returns what it waits for.
+    fn take_wait(&self) -> Option<Wait> {
         let mut state = self.lock();
-        let (asked, waiting) = (state.asked.take(), state.waiting.take());
-        // A message of the application's is let go outside the lock.
+        let (operation, waiting) = (state.operation.take(), state.waiting.take());
+        // Outside the lock: it may be the last reference to the message.
         drop(state);
-        drop(asked);
+        drop(operation);
         waiting
     }
 }
@@ -150,14 +152,14 @@ impl Awaitable {
     #[pyo3(signature = (*error))]
     fn throw<'py>(&self, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let py = error.py();
-        match self.give_up() {
+        match self.take_wait() {
             Some(waiting) => waiting.awaited.bind(py).call_method1(intern!(py, "throw"), error),
             None => Err(thrown(error)?),
         }
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(waiting) = self.give_up() {
+        if let Some(waiting) = self.take_wait() {
             waiting.awaited.bind(py).call_method0(intern!(py, "close"))?;
         }
         Ok(())
@@ -168,4 +170,38 @@ impl Awaitable {
 pub fn thrown(error: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
     let value = error.get_item(1).ok().filter(|value| !value.is_none());
     Ok(PyErr::from_value(value.map_or_else(|| error.get_item(0), Ok)?))
+}
+
+/// `receive`. It is a class rather than a method of the call: `wsgi.asgi` marks it as a coroutine function, which a built-in
+/// method cannot be.
+#[pyclass(frozen, module = "wsgi._core", name = "ASGIReceive")]
+pub struct ReceiveFn(pub Py<AsgiCall>);
+
+#[pymethods]
+impl ReceiveFn {
+    #[getter]
+    fn __name__(_: &Bound<'_, Self>) -> &'static str {
+        "receive"
+    }
+
+    fn __call__(&self, py: Python<'_>) -> Awaitable {
+        Awaitable::new(self.0.clone_ref(py), Operation::Receive)
+    }
+}
+
+/// `send`, likewise.
+#[pyclass(frozen, module = "wsgi._core", name = "ASGISend")]
+pub struct SendFn(pub Py<AsgiCall>);
+
+#[pymethods]
+impl SendFn {
+    #[getter]
+    fn __name__(_: &Bound<'_, Self>) -> &'static str {
+        "send"
+    }
+
+    #[pyo3(signature = (message, /))]
+    fn __call__(&self, py: Python<'_>, message: Py<PyAny>) -> Awaitable {
+        Awaitable::new(self.0.clone_ref(py), Operation::Send(message))
+    }
 }

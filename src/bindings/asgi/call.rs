@@ -1,100 +1,93 @@
-//! One call of the application: its `receive` and `send`, and whoever waits for them.
+//! One call of the application: the session it is about, its budget for a turn of the loop, and the futures of what waits in
+//! its `receive` and `send`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Instant;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use super::awaitable::{Asked, Awaitable};
-use super::loop_driver::LoopDriver;
+use super::event_loop::{CallId, EventLoop};
 use super::message::{SendEvent, to_dict};
-use super::session::{Io, Next, OPERATION_BYTES, Session, TURN_BYTES};
-use crate::bindings::errors::{comes_of_departure, is_gone};
+use super::session::{Io, OPERATION_BYTES, PollOutcome, Session, TURN_BYTES};
+use crate::bindings::errors::{is_caused_by_disconnect, is_client_disconnected};
 use crate::bindings::reporter::{ERROR, INFO, log};
 use crate::engine::exchange::Exchange;
 use crate::engine::exchange::in_flight::Cut;
 
-/// What is gathered before it is sent, in bytes: what is more leaves at once, what is less at the end of the loop's turn.
-const GATHER: u64 = 32 * 1024;
+/// Gathered content is sent at once from this size on, and at the end of the loop's turn below it.
+const GATHER_BYTES: u64 = 32 * 1024;
 
-/// What an awaitable has at the moment.
-pub enum Polled<'py> {
-    /// Its result; nothing for `send`.
-    Ready(Option<Bound<'py, PyAny>>),
-    /// Nothing; a future is to be waited for.
-    Later,
-}
+/// The result of an awaitable, none for `send`; pending if it is to wait for a future.
+pub type OperationPoll<'py> = Poll<Option<Bound<'py, PyAny>>>;
 
-/// How the application's call came to its end.
+/// How the application's call ended.
 pub enum Ended {
     /// It returned.
     Returned,
     /// It raised this.
     Raised(PyErr),
-    /// Its task was cancelled, or thrown away.
+    /// Its task was cancelled, or its coroutine closed.
     Cancelled(PyErr),
 }
 
-struct State {
+struct AsgiCallState {
     session: Box<dyn Session>,
-    // The futures of those that wait, in the order in which they came.
+    // The futures that `receive` and `send` wait for, by ticket, in order.
     waiting: BTreeMap<u64, Py<PyAny>>,
-    // The next one's number.
-    ticket: u64,
-    // When the driver will next look at it.
+    last_ticket: u64,
+    // The deadline that the event loop has for this call.
     scheduled: Option<Instant>,
-    // It is among those that the driver flushes.
+    // The event loop will flush it.
     dirty: bool,
-    // What the application did wrong last, should nobody else tell.
+    // The last error of the application that was raised to it by `send`, in case it returns without one.
     misuse: Option<String>,
-    // A stop took the exchange away, and has event so.
+    // A stop has taken the exchange away.
     cut: bool,
 }
 
 /// One call.
 #[pyclass(frozen, module = "wsgi._core", name = "ASGICall")]
-pub struct Call {
-    driver: Py<LoopDriver>,
-    /// The number of the connection.
-    pub token: usize,
-    /// Its own number among all calls.
-    pub serial: u64,
+pub struct AsgiCall {
+    event_loop: Arc<EventLoop>,
+    /// Its number.
+    pub id: CallId,
     is_websocket: bool,
     // The application's own task is inside a step.
     runs: AtomicBool,
-    // What the application may still ask for before the others have their turn, in bytes.
+    // What the application may still do in this turn of the loop, in bytes.
     budget: AtomicUsize,
-    // The request line's first two words, for the log.
-    place: String,
-    state: Mutex<State>,
+    // Method and path, for the log.
+    request: String,
+    state: Mutex<AsgiCallState>,
 }
 
-impl Call {
-    /// A call about what is talked of.
+impl AsgiCall {
+    /// A call about a session. `request` is its method and path, for the log.
     pub fn new(
-        driver: Py<LoopDriver>,
-        serial: u64,
-        token: usize,
-        place: String,
+        event_loop: Arc<EventLoop>,
+        id: CallId,
+        request: String,
         session: Box<dyn Session>,
         is_websocket: bool,
     ) -> Self {
         let waiting = BTreeMap::new();
-        let state = State { session, waiting, ticket: 0, scheduled: None, dirty: false, misuse: None, cut: false };
+        let state =
+            AsgiCallState { session, waiting, last_ticket: 0, scheduled: None, dirty: false, misuse: None, cut: false };
         let (runs, budget) = (AtomicBool::new(false), AtomicUsize::new(TURN_BYTES));
-        Self { driver, token, serial, is_websocket, runs, budget, place, state: Mutex::new(state) }
+        Self { event_loop, id, is_websocket, runs, budget, request, state: Mutex::new(state) }
     }
 
     // Held only for a moment, never while Python code of the application's may run.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AsgiCallState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the others have their turn first. Then the next one is the application's again.
+    /// Whether the budget is spent, so that other tasks have their turn first. It is renewed then.
     pub fn must_yield(&self) -> bool {
         let is_spent = self.budget.load(Ordering::Relaxed) == 0;
         if is_spent {
@@ -103,14 +96,13 @@ impl Call {
         is_spent
     }
 
-    // The loop is about to make a turn.
     fn renew(&self) {
         self.budget.store(TURN_BYTES, Ordering::Relaxed);
     }
 
     // Does what the application asks for, within its budget.
-    fn work<T>(&self, py: Python<'_>, work: impl FnOnce(&mut dyn Session, &mut Io<'_>) -> T) -> T {
-        self.driver.bind(py).get().with_io(|io| {
+    fn work<T>(&self, work: impl FnOnce(&mut dyn Session, &mut Io<'_>) -> T) -> T {
+        self.event_loop.with_io(|io| {
             io.budget = self.budget.load(Ordering::Relaxed);
             let done = work(&mut *self.lock().session, io);
             io.spend(OPERATION_BYTES);
@@ -120,91 +112,84 @@ impl Call {
     }
 
     /// Looks for the next message to the application.
-    pub fn receive_now<'py>(slf: &Bound<'py, Self>) -> PyResult<Polled<'py>> {
-        let (py, call) = (slf.py(), slf.get());
-        let driver = call.driver.bind(py);
-        let received = call.work(py, |session, io| session.receive(py, io));
-        Self::settle(slf);
+    pub fn receive_now<'py>(&self, py: Python<'py>) -> PyResult<OperationPoll<'py>> {
+        let received = self.work(|session, io| session.receive(py, io));
+        self.settle(py);
         Ok(match received? {
-            Next::Now(told) => Polled::Ready(Some(to_dict(py, told)?.into_any())),
-            Next::Later(at) => {
-                call.schedule(driver, at);
-                Polled::Later
+            PollOutcome::Ready(event) => Poll::Ready(Some(to_dict(py, event)?.into_any())),
+            PollOutcome::Pending(at) => {
+                self.schedule(py, at);
+                Poll::Pending
             }
         })
     }
 
     /// Takes a message of the application's.
-    pub fn send_now<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Polled<'py>> {
-        let (py, call) = (slf.py(), slf.get());
-        let event = SendEvent::read(message, call.is_websocket);
-        let sent = call.work(py, |session, io| {
+    pub fn send_now<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<OperationPoll<'py>> {
+        let py = message.py();
+        let event = SendEvent::read(message, self.is_websocket);
+        let sent = self.work(|session, io| {
             let event = event?;
             io.spend(event.size());
             session.send(event, io)
         });
         if let Err(error) = &sent {
-            let misuse = (!is_gone(py, error)).then(|| error.value(py).to_string());
-            call.lock().misuse = misuse;
+            let misuse = (!is_client_disconnected(py, error)).then(|| error.value(py).to_string());
+            self.lock().misuse = misuse;
         }
-        Self::settle(slf);
+        self.settle(py);
         sent?;
-        Self::drain_now(slf)
+        self.drain_now(py)
     }
 
-    /// Looks whether the client has caught up.
-    pub fn drain_now<'py>(slf: &Bound<'py, Self>) -> PyResult<Polled<'py>> {
-        let call = slf.get();
-        let driver = call.driver.bind(slf.py());
-        let drained = driver.get().with_io(|io| call.lock().session.drain(io));
-        Self::settle(slf);
+    /// Looks whether the application can go on sending.
+    pub fn drain_now<'py>(&self, py: Python<'py>) -> PyResult<OperationPoll<'py>> {
+        let drained = self.event_loop.with_io(|io| self.lock().session.drain(io));
+        self.settle(py);
         Ok(match drained? {
-            Next::Now(()) => Polled::Ready(None),
-            Next::Later(at) => {
-                call.schedule(driver, at);
-                Polled::Later
+            PollOutcome::Ready(()) => Poll::Ready(None),
+            PollOutcome::Pending(at) => {
+                self.schedule(py, at);
+                Poll::Pending
             }
         })
     }
 
-    /// A future that is set when it is worth looking again, and the number under which it waits: whoever stops waiting for
-    /// it says so.
-    pub fn line_up<'py>(slf: &Bound<'py, Self>) -> PyResult<(u64, Bound<'py, PyAny>)> {
-        let call = slf.get();
-        let future = call.driver.bind(slf.py()).get().future(slf.py())?;
-        let mut state = call.lock();
-        state.ticket += 1;
-        let ticket = state.ticket;
-        call.renew();
+    /// A future that is set when it is worth looking again, and its ticket for [`AsgiCall::stop_waiting`].
+    pub fn wait<'py>(&self, py: Python<'py>) -> PyResult<(u64, Bound<'py, PyAny>)> {
+        let future = self.event_loop.future(py)?;
+        let mut state = self.lock();
+        state.last_ticket += 1;
+        let ticket = state.last_ticket;
+        self.renew();
         state.waiting.insert(ticket, future.clone().unbind());
         Ok((ticket, future))
     }
 
-    /// The waiter with this number has what it waited for, or wants it no more. `pauses`: nobody waits for the request's body
-    /// any more.
-    pub fn leave_line(&self, ticket: u64, pauses: bool) {
+    /// Drops the future with this ticket. `pauses`: it waited for the request's body, and nothing does any more.
+    pub fn stop_waiting(&self, ticket: u64, pauses: bool) {
         let mut state = self.lock();
         let future = state.waiting.remove(&ticket);
         if pauses {
             state.session.pause(Instant::now());
         }
         drop(state);
-        // Outside the lock: it may be the last to hold what waits.
+        // Outside the lock: it may be the last reference.
         drop(future);
     }
 
-    /// Ends the process if it is a child that came back from the application.
-    pub fn leave_if_forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
-        self.driver.bind(py).get().leave_if_forked(py, error)
+    /// Exits the process if it is a forked child that returned from the application.
+    pub fn exit_if_forked(&self, py: Python<'_>, error: Option<&PyErr>) -> PyResult<()> {
+        self.event_loop.exit_if_forked(py, error)
     }
 
-    fn schedule(&self, driver: &Bound<'_, LoopDriver>, at: Option<Instant>) {
+    fn schedule(&self, py: Python<'_>, at: Option<Instant>) {
         let Some(at) = at else { return };
         let mut state = self.lock();
         if state.scheduled.is_none_or(|earlier| earlier > at) {
             state.scheduled = Some(at);
             drop(state);
-            LoopDriver::schedule(driver, at, self.token, self.serial);
+            self.event_loop.schedule(py, at, self.id);
         }
     }
 
@@ -213,35 +198,31 @@ impl Call {
         self.runs.store(true, Ordering::Relaxed);
     }
 
-    /// The step is over: a head to which no content was given is sent after a moment.
-    pub fn rest(slf: &Bound<'_, Self>) {
-        let call = slf.get();
-        call.runs.store(false, Ordering::Relaxed);
-        let head_due = call.lock().session.head_due();
-        call.schedule(call.driver.bind(slf.py()), head_due);
+    /// The step is over: a head without content is sent after a moment.
+    pub fn rest(&self, py: Python<'_>) {
+        self.runs.store(false, Ordering::Relaxed);
+        let head_due = self.lock().session.head_due();
+        self.schedule(py, head_due);
     }
 
     /// The socket has changed.
-    pub fn changed(slf: &Bound<'_, Self>) {
-        let driver = slf.get().driver.bind(slf.py());
-        driver.get().with_io(|io| slf.get().lock().session.advance(io));
-        Self::wake(slf);
-        Self::settle(slf);
+    pub fn changed(&self, py: Python<'_>) {
+        self.event_loop.with_io(|io| self.lock().session.advance(io));
+        self.wake(py);
+        self.settle(py);
     }
 
-    /// An instant that it was scheduled for has come.
-    pub fn expire(slf: &Bound<'_, Self>, now: Instant) {
-        // An earlier look may have moved it.
-        if slf.get().lock().scheduled.take_if(|at| *at <= now).is_some() {
-            Self::changed(slf);
+    /// The instant that it was scheduled for has come, unless it was moved.
+    pub fn expire(&self, py: Python<'_>, now: Instant) {
+        if self.lock().scheduled.take_if(|at| *at <= now).is_some() {
+            self.changed(py);
         }
     }
 
     /// The server is being stopped.
-    pub fn stop(slf: &Bound<'_, Self>) {
-        let driver = slf.get().driver.bind(slf.py());
-        driver.get().with_io(|io| slf.get().lock().session.stop(io));
-        Self::changed(slf);
+    pub fn stop(&self, py: Python<'_>) {
+        self.event_loop.with_io(|io| self.lock().session.stop(io));
+        self.changed(py);
     }
 
     /// What it costs the others in memory that all share.
@@ -249,17 +230,16 @@ impl Call {
         self.lock().session.weight(now)
     }
 
-    /// There is no memory left, and it is to make room.
-    pub fn evict(slf: &Bound<'_, Self>) {
-        let driver = slf.get().driver.bind(slf.py());
-        driver.get().with_io(|io| slf.get().lock().session.evict(io));
-        Self::wake(slf);
-        Self::settle(slf);
+    /// Frees that memory, by closing the WebSocket.
+    pub fn evict(&self, py: Python<'_>) {
+        self.event_loop.with_io(|io| self.lock().session.evict(io));
+        self.wake(py);
+        self.settle(py);
     }
 
     /// Sends what is gathered.
-    pub fn flush(slf: &Bound<'_, Self>) {
-        let mut state = slf.get().lock();
+    pub fn flush(&self, py: Python<'_>) {
+        let mut state = self.lock();
         state.dirty = false;
         let failed = state.session.exchange().is_some_and(|exchange| exchange.flush().is_err());
         if failed {
@@ -267,14 +247,13 @@ impl Call {
         }
         drop(state);
         if failed {
-            Self::settle(slf);
+            self.settle(py);
         }
     }
 
-    // Whoever waits looks again.
-    fn wake(slf: &Bound<'_, Self>) {
-        let py = slf.py();
-        let waiting = std::mem::take(&mut slf.get().lock().waiting);
+    // Sets the futures of what waits.
+    fn wake(&self, py: Python<'_>) {
+        let waiting = std::mem::take(&mut self.lock().waiting);
         for future in waiting.into_values() {
             let set = future.bind(py).call_method0(intern!(py, "done")).and_then(|done| {
                 if done.is_truthy()? {
@@ -284,45 +263,43 @@ impl Call {
                 }
             });
             if let Err(error) = set {
-                log(py, ERROR, "an application that waits for its client could not be woken", Some(&error));
+                log(py, ERROR, "a future that an application waits for could not be set", Some(&error));
             }
         }
     }
 
-    // Gives the exchange back once nothing more can be event about it. Until then what is queued is to be sent, and the
-    // session may have its own times.
-    fn settle(slf: &Bound<'_, Self>) {
-        let call = slf.get();
-        let driver = call.driver.bind(slf.py());
+    // Gives the exchange back once the session is done with it. Until then what is gathered is to be sent, and the session may
+    // have deadlines.
+    fn settle(&self, py: Python<'_>) {
         let mut becomes_dirty = false;
         let (concluded, due) = {
-            let mut state = call.lock();
+            let mut state = self.lock();
             let concluded = state.session.take_concluded();
             if let Some(exchange) = state.session.exchange() {
                 let (pending, _) = exchange.traffic();
-                if pending >= GATHER {
-                    // A client that has gone is found right after.
+                if pending >= GATHER_BYTES {
+                    // An error is found by the next look at the session.
                     let _ = exchange.flush();
                 } else if pending > 0 {
                     becomes_dirty = !std::mem::replace(&mut state.dirty, true);
                 }
             }
-            // While the application runs, content may follow at once: `rest` sees to the head then.
-            let head_due = if call.runs.load(Ordering::Relaxed) { None } else { state.session.head_due() };
+            // While the application runs, content may follow at once: `rest` schedules the head then.
+            let head_due = if self.runs.load(Ordering::Relaxed) { None } else { state.session.head_due() };
             (concluded, [state.session.due(), head_due].into_iter().flatten().min())
         };
         if let Some(exchange) = concluded {
-            LoopDriver::conclude(driver, slf, exchange);
-            Self::wake(slf);
+            self.event_loop.conclude(py, self.id, exchange);
+            self.wake(py);
         } else {
-            call.schedule(driver, due);
+            self.schedule(py, due);
         }
         if becomes_dirty {
-            LoopDriver::flush_later(driver, slf);
+            self.event_loop.flush_later(py, self.id);
         }
     }
 
-    /// Takes the exchange away, if it is ended so. The application learns of it from `receive` and `send`.
+    /// Takes the exchange away if `cut` covers it. The application learns of it from `receive` and `send`.
     pub fn cut(&self, cut: Cut) -> Option<Box<Exchange>> {
         let mut state = self.lock();
         let taken = state.session.exchange().is_some_and(|exchange| cut.covers(exchange));
@@ -330,19 +307,17 @@ impl Call {
         if taken { state.session.release() } else { None }
     }
 
-    /// Method and path of the request.
-    pub fn place(&self) -> &str {
-        &self.place
+    /// Method and path of the request; none once its exchange was given back.
+    pub fn open_request(&self) -> Option<String> {
+        self.lock().session.exchange().map(|_| self.request.clone())
     }
 
-    /// The application's call is over.
-    pub fn end(slf: &Bound<'_, Self>, ended: Ended) {
-        let (py, call) = (slf.py(), slf.get());
-        let driver = call.driver.bind(py);
-        let (undone, misuse, let_down, cut_short) = driver.get().with_io(|io| {
-            let mut state = call.lock();
-            let (let_down, cut_short) =
-                if state.cut { (true, None) } else { (state.session.was_let_down(), state.session.cut_short()) };
+    /// The application has returned, raised or was cancelled.
+    pub fn end(&self, py: Python<'_>, ended: Ended) {
+        let (undone, misuse, interrupted, cut_short) = self.event_loop.with_io(|io| {
+            let mut state = self.lock();
+            let (interrupted, cut_short) =
+                if state.cut { (true, None) } else { (state.session.was_interrupted(), state.session.cut_short()) };
             let undone = match &ended {
                 Ended::Returned => state.session.returned(io),
                 Ended::Raised(_) | Ended::Cancelled(_) => {
@@ -350,63 +325,28 @@ impl Call {
                     None
                 }
             };
-            (undone, state.misuse.take(), let_down, cut_short)
+            (undone, state.misuse.take(), interrupted, cut_short)
         });
-        Self::settle(slf);
-        driver.get().forget(call.serial);
+        self.settle(py);
+        self.event_loop.end(py, self.id, self.is_websocket);
         if let Some(why) = cut_short {
-            log(py, INFO, &format!("{why} at {}", call.place), None);
+            log(py, INFO, &format!("{why} at {}", self.request), None);
         }
         match ended {
             Ended::Returned => {
                 if let Some(misuse) = misuse {
-                    log(py, ERROR, &format!("the application broke ASGI at {}: {misuse}", call.place), None);
+                    log(py, ERROR, &format!("the application broke ASGI at {}: {misuse}", self.request), None);
                 }
                 if let Some(undone) = undone {
-                    log(py, ERROR, &format!("the application {undone} at {}", call.place), None);
+                    log(py, ERROR, &format!("the application {undone} at {}", self.request), None);
                 }
             }
-            // One that could not have its request, or lost its client, has nothing to answer for; nor has one that was told
-            // to stop.
-            Ended::Raised(error) if let_down && comes_of_departure(py, &error) => {}
-            Ended::Cancelled(_) if let_down || driver.get().is_dismissed() || driver.get().is_stopping() => {}
+            // No error of the application: it lost its client, or was cancelled by a stop.
+            Ended::Raised(error) if interrupted && is_caused_by_disconnect(py, &error) => {}
+            Ended::Cancelled(_) if interrupted || self.event_loop.cancels() => {}
             Ended::Raised(error) | Ended::Cancelled(error) => {
-                log(py, ERROR, &format!("the application failed at {}", call.place), Some(&error));
+                log(py, ERROR, &format!("the application failed at {}", self.request), Some(&error));
             }
         }
-    }
-}
-
-/// The application's second argument. A class of its own, and no method of the call: `wsgi.asgi` marks it as a coroutine
-/// function, which a built-in method cannot be.
-#[pyclass(frozen, module = "wsgi._core", name = "ASGIReceive")]
-pub struct ReceiveFn(pub Py<Call>);
-
-#[pymethods]
-impl ReceiveFn {
-    #[getter]
-    fn __name__(_: &Bound<'_, Self>) -> &'static str {
-        "receive"
-    }
-
-    fn __call__(&self, py: Python<'_>) -> Awaitable {
-        Awaitable::new(self.0.clone_ref(py), Asked::Receive)
-    }
-}
-
-/// The application's third argument, likewise.
-#[pyclass(frozen, module = "wsgi._core", name = "ASGISend")]
-pub struct SendFn(pub Py<Call>);
-
-#[pymethods]
-impl SendFn {
-    #[getter]
-    fn __name__(_: &Bound<'_, Self>) -> &'static str {
-        "send"
-    }
-
-    #[pyo3(signature = (message, /))]
-    fn __call__(&self, py: Python<'_>, message: Py<PyAny>) -> Awaitable {
-        Awaitable::new(self.0.clone_ref(py), Asked::Send(message))
     }
 }

@@ -1,30 +1,31 @@
-//! The calls whose exchanges are open, by the numbers of their connections.
+//! The calls that have an exchange, by the numbers of their connections.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
-use super::call::Call;
+use super::call::AsgiCall;
+use super::event_loop::CallId;
 use crate::engine::exchange::Exchange;
 use crate::engine::exchange::in_flight::{Cut, InFlight};
 
-/// The calls of one run.
+/// The open calls of one run.
 #[derive(Default)]
-pub struct Calls {
-    slots: Mutex<Vec<Option<Py<Call>>>>,
-    // Those whose exchanges were taken away, which have not heard of it.
-    cut: Mutex<Vec<Py<Call>>>,
+pub struct OpenCalls {
+    slots: Mutex<Vec<Option<Py<AsgiCall>>>>,
+    // Those whose exchanges were taken away, until the driver has taken them.
+    cut: Mutex<Vec<Py<AsgiCall>>>,
 }
 
-impl Calls {
+impl OpenCalls {
     // Held only for a moment, never while Python code may run.
-    fn lock(&self) -> MutexGuard<'_, Vec<Option<Py<Call>>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Py<AsgiCall>>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the call that a connection's request is with.
-    pub fn put(&self, call: &Bound<'_, Call>) {
-        let token = call.get().token;
+    /// Adds the call of a connection.
+    pub fn insert(&self, call: &Bound<'_, AsgiCall>) {
+        let token = call.get().id.token;
         let mut calls = self.lock();
         if calls.len() <= token {
             calls.resize_with(token + 1, || None);
@@ -32,34 +33,38 @@ impl Calls {
         calls[token] = Some(call.clone().unbind());
     }
 
+    /// The call with this number.
+    pub fn get(&self, py: Python<'_>, id: CallId) -> Option<Py<AsgiCall>> {
+        self.of_connection(py, id.token).filter(|call| call.get().id == id)
+    }
+
     /// The call of a connection.
-    pub fn get(&self, py: Python<'_>, token: usize) -> Option<Py<Call>> {
+    pub fn of_connection(&self, py: Python<'_>, token: usize) -> Option<Py<AsgiCall>> {
         self.lock().get(token).and_then(Option::as_ref).map(|call| call.clone_ref(py))
     }
 
     /// All of them.
-    pub fn all(&self, py: Python<'_>) -> Vec<Py<Call>> {
+    pub fn all(&self, py: Python<'_>) -> Vec<Py<AsgiCall>> {
         self.lock().iter().flatten().map(|call| call.clone_ref(py)).collect()
     }
 
-    /// The calls whose exchanges were taken away since this was last asked.
-    pub fn take_cut(&self) -> Vec<Py<Call>> {
+    /// The calls whose exchanges were taken away since the last call of this.
+    pub fn take_cut(&self) -> Vec<Py<AsgiCall>> {
         std::mem::take(&mut *self.cut.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A call has given its exchange back.
-    pub fn forget(&self, call: &Call) {
-        let freed =
-            self.lock().get_mut(call.token).and_then(|slot| slot.take_if(|other| other.get().serial == call.serial));
+    /// Removes a call, which has given its exchange back.
+    pub fn remove(&self, id: CallId) {
+        let freed = self.lock().get_mut(id.token).and_then(|slot| slot.take_if(|call| call.get().id == id));
         // Outside the lock: it may be the last reference.
         drop(freed);
     }
 }
 
-impl InFlight for Calls {
+impl InFlight for OpenCalls {
     // A loop has one shard.
     fn take(&self, _: usize, cut: Cut) -> Vec<Box<Exchange>> {
-        // Event streams are told of the stop, and end themselves.
+        // Event streams end themselves at a stop.
         if cut == Cut::EventStreams {
             return Vec::new();
         }
@@ -69,7 +74,7 @@ impl InFlight for Calls {
             _ => 0..calls.len(),
         };
         let mut lost = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut take = |slot: &mut Option<Py<Call>>| {
+        let mut take = |slot: &mut Option<Py<AsgiCall>>| {
             let exchange = slot.as_ref()?.get().cut(cut)?;
             lost.extend(slot.take());
             Some(exchange)
@@ -78,6 +83,6 @@ impl InFlight for Calls {
     }
 
     fn requests(&self) -> Vec<String> {
-        self.lock().iter().flatten().map(|call| call.get().place().to_owned()).collect()
+        self.lock().iter().flatten().filter_map(|call| call.get().open_request()).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! One HTTP request as a session with the application: which message is due, and what it means for the exchange.
+//! One HTTP request as a session with the application: the order of its messages, and what they do to the exchange.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::message::{HttpSendEvent, SendEvent, content, out_of_place};
-use super::session::{Io, Next, ReceiveEvent, Session, Stall, is_decided};
-use crate::bindings::errors::gone;
+use super::session::{Io, PollOutcome, ReceiveEvent, Session, WriteStall, is_decided};
+use crate::bindings::errors::client_disconnected;
 use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::observe::Cause;
 use crate::engine::scheduling::pool::AdmissionGuard;
@@ -21,58 +21,58 @@ use crate::http1::plan::BodySize;
 use crate::interface::scope;
 use crate::net::outcome::Presence;
 
-/// A client that has closed its sending side has most likely gone, but may have half-closed and still read: what is
-/// answered within this time reaches it.
-const HALF_CLOSED: Duration = Duration::from_secs(1);
+/// A client that has closed its sending side has most likely disconnected, but may have half-closed and still read: what is
+/// sent within this time reaches it.
+const HALF_CLOSED_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the head of a response waits for the first content: what comes within this time leaves with it, with a
-/// Content-Length if it is all, and an application that fails within it is answered 500.
-const HEAD_WAITS: Duration = Duration::from_millis(2);
+/// How long the head of a response waits for the first content. Content within this time is sent with it, with a
+/// Content-Length if it is complete, and an application that fails within it is answered 500.
+const HEAD_WAIT: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ResponseStage {
     // The response has not begun.
     Start,
-    // Its head is on its way, the content is due.
+    // Its head is queued, the content is due.
     Head,
     Content,
-    // The content is whole, its trailer fields are due.
+    // The content is complete, its trailer fields are due.
     Trailers,
     Over,
 }
 
 /// The session.
 pub struct Http {
-    // Absent once the response is complete or nobody listens any more.
+    // Absent once the response is complete or aborted.
     exchange: Option<Box<Exchange>>,
-    // Counts the request as one that waits for its answer.
-    place: Option<AdmissionGuard>,
-    stage: Stage,
-    // The response's head until it leaves, and when it does so without content.
+    // Counts the request as waiting for its response.
+    admission: Option<AdmissionGuard>,
+    stage: ResponseStage,
+    // The response's head until it is sent, and when it is sent without content.
     head: Option<(ResponseHead, Instant)>,
     // The server is being stopped.
     stopping: bool,
     // The lines of announced trailer fields.
     trailers: Option<Vec<u8>>,
-    // The application has had the whole body.
+    // The application has received the whole body.
     body_over: bool,
-    // Why it will never have it.
+    // Why it cannot.
     failure: Option<BodyFailure>,
     // Why the response ended before the application ended it.
     cut: Option<&'static str>,
     // Since when the client's sending side has been closed.
     ended: Option<Instant>,
-    stall: Stall,
+    stall: WriteStall,
 }
 
 impl Http {
     /// The session about `exchange`.
-    pub fn new(exchange: Box<Exchange>, place: AdmissionGuard, now: Instant) -> Self {
+    pub fn new(exchange: Box<Exchange>, admission: AdmissionGuard, now: Instant) -> Self {
         let ended = exchange.has_ended().then_some(now);
         Self {
             exchange: Some(exchange),
-            place: Some(place),
-            stage: Stage::Start,
+            admission: Some(admission),
+            stage: ResponseStage::Start,
             head: None,
             stopping: false,
             trailers: None,
@@ -80,11 +80,11 @@ impl Http {
             failure: None,
             cut: None,
             ended,
-            stall: Stall::default(),
+            stall: WriteStall::default(),
         }
     }
 
-    // What has come of a body that is still arriving; `None` for one that is complete, or if nobody sends one any more.
+    // What has come of a body that is still arriving; `None` for one that is complete.
     fn read(&mut self, io: &mut Io<'_>) -> Result<Option<Arrived>, BodyFailure> {
         let Some(exchange) = &mut self.exchange else {
             self.body_over = true;
@@ -110,7 +110,7 @@ impl Http {
     fn whole_body(&mut self, py: Python<'_>) -> PyResult<ReceiveEvent> {
         self.body_over = true;
         match self.exchange.as_deref_mut().map_or(Body::Empty, Exchange::take_body) {
-            Body::Memory(bytes, _lent) => Ok(piece(py, &bytes, false)),
+            Body::Memory(bytes, _reservation) => Ok(piece(py, &bytes, false)),
             Body::File(mut file) => {
                 let mut bytes = Vec::new();
                 file.read_to_end(&mut bytes)?;
@@ -120,7 +120,7 @@ impl Http {
         }
     }
 
-    // The client is told what was wrong with its body, if it is still there; the application learns that it has gone.
+    // Refuses the request, or aborts the exchange of a client that has disconnected. The application gets a disconnect.
     fn fail(&mut self, failure: BodyFailure, io: &mut Io<'_>) {
         self.failure = Some(failure);
         if let Some(exchange) = &mut self.exchange {
@@ -136,38 +136,38 @@ impl Http {
 
     fn check_order(&self, event: &HttpSendEvent<'_>) -> PyResult<()> {
         let why = match (self.stage, event, self.head.is_some()) {
-            (Stage::Start, HttpSendEvent::Start { .. } | HttpSendEvent::Hint(_), false)
-            | (Stage::Start, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, true)
-            | (Stage::Head, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, _)
-            | (Stage::Content, HttpSendEvent::Body { .. }, _)
-            | (Stage::Trailers, HttpSendEvent::Trailers { .. }, _) => return Ok(()),
-            (Stage::Start, HttpSendEvent::Start { .. }, true)
-            | (Stage::Head | Stage::Content, HttpSendEvent::Start { .. }, _) => "twice",
-            (Stage::Start, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, false) => {
+            (ResponseStage::Start, HttpSendEvent::Start { .. } | HttpSendEvent::Hint(_), false)
+            | (ResponseStage::Start, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, true)
+            | (ResponseStage::Head, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, _)
+            | (ResponseStage::Content, HttpSendEvent::Body { .. }, _)
+            | (ResponseStage::Trailers, HttpSendEvent::Trailers { .. }, _) => return Ok(()),
+            (ResponseStage::Start, HttpSendEvent::Start { .. }, true)
+            | (ResponseStage::Head | ResponseStage::Content, HttpSendEvent::Start { .. }, _) => "twice",
+            (ResponseStage::Start, HttpSendEvent::Body { .. } | HttpSendEvent::File { .. }, false) => {
                 "before http.response.start"
             }
-            (Stage::Content, HttpSendEvent::File { .. }, _) => "after http.response.body",
+            (ResponseStage::Content, HttpSendEvent::File { .. }, _) => "after http.response.body",
             (_, HttpSendEvent::Hint(_), _) => "after http.response.start",
-            (Stage::Trailers, _, _) => "where http.response.trailers is due",
+            (ResponseStage::Trailers, _, _) => "where http.response.trailers is due",
             (_, _, _) => "where it is not due",
         };
         Err(event.out_of_order(why))
     }
 
-    // The head leaves, with content behind it or without.
+    // Queues the head, if it is not yet.
     fn begin(&mut self, size: BodySize, io: &mut Io<'_>) -> Option<&mut Exchange> {
         let exchange = self.exchange.as_deref_mut()?;
         if let Some((head, _)) = self.head.take() {
             // Trailer fields need the chunked coding.
             let size = if self.trailers.is_some() { BodySize::Unknown } else { size };
             exchange.begin(&head, size, io.clock);
-            self.place = None;
-            self.stage = Stage::Head;
+            self.admission = None;
+            self.stage = ResponseStage::Head;
         }
         Some(exchange)
     }
 
-    // A stream of events would hold up a stop for ever: it ends in good order, and its client connects again elsewhere.
+    // A stream of events has no end of its own: it is finished at a stop, and its client reconnects elsewhere.
     fn end_event_stream(&mut self) {
         if !self.stopping || self.cut.is_some() {
             return;
@@ -179,11 +179,11 @@ impl Http {
     }
 
     fn after_content(&mut self, more: bool) -> PyResult<()> {
-        self.stage = Stage::Content;
+        self.stage = ResponseStage::Content;
         let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(()) };
         if exchange.has_surplus() {
             exchange.abort();
-            self.stage = Stage::Over;
+            self.stage = ResponseStage::Over;
             return Err(PyValueError::new_err("http.response.body: the content is longer than its content-length"));
         }
         if more {
@@ -193,15 +193,15 @@ impl Http {
         let lacking = exchange.lacking();
         if lacking > 0 {
             exchange.abort();
-            self.stage = Stage::Over;
+            self.stage = ResponseStage::Over;
             let message = format!("http.response.body: the content is {lacking} bytes shorter than its content-length");
             return Err(PyValueError::new_err(message));
         }
         if self.trailers.is_some() {
-            self.stage = Stage::Trailers;
+            self.stage = ResponseStage::Trailers;
         } else {
             exchange.finish();
-            self.stage = Stage::Over;
+            self.stage = ResponseStage::Over;
         }
         Ok(())
     }
@@ -212,9 +212,9 @@ impl Http {
         if more {
             return;
         }
-        self.stage = Stage::Over;
+        self.stage = ResponseStage::Over;
         if let Some(exchange) = self.exchange.as_deref_mut() {
-            // They are for clients that asked for them; others get the end of the content.
+            // Only clients that accept trailer fields get them.
             if scope::takes_trailers(exchange.request()) {
                 exchange.finish_with_trailers(lines);
             } else {
@@ -232,7 +232,7 @@ impl Session for Http {
     fn take_concluded(&mut self) -> Option<Box<Exchange>> {
         let over = self.cut.is_some() || self.exchange.as_ref().is_some_and(|exchange| is_decided(exchange.progress()));
         if over {
-            self.place = None;
+            self.admission = None;
             self.exchange.take()
         } else {
             None
@@ -240,11 +240,11 @@ impl Session for Http {
     }
 
     fn release(&mut self) -> Option<Box<Exchange>> {
-        self.place = None;
+        self.admission = None;
         self.exchange.take()
     }
 
-    fn was_let_down(&self) -> bool {
+    fn was_interrupted(&self) -> bool {
         self.cut.is_some() || self.failure.is_some()
     }
 
@@ -252,35 +252,35 @@ impl Session for Http {
         self.cut
     }
 
-    fn receive(&mut self, py: Python<'_>, io: &mut Io<'_>) -> PyResult<Next<ReceiveEvent>> {
+    fn receive(&mut self, py: Python<'_>, io: &mut Io<'_>) -> PyResult<PollOutcome<ReceiveEvent>> {
         if !self.body_over && self.failure.is_none() {
             match self.read(io) {
                 Ok(Some(Arrived::Bytes(count))) => {
-                    return Ok(Next::Now(piece(py, &io.scratch[..count], !self.body_over)));
+                    return Ok(PollOutcome::Ready(piece(py, &io.scratch[..count], !self.body_over)));
                 }
                 Ok(Some(Arrived::Later(at))) => {
-                    // It is the client that keeps it from being answered: slow uploads must not use up the queue.
-                    self.place = None;
-                    return Ok(Next::Later(Some(at)));
+                    // The request waits for its client, not for the server: slow uploads must not fill the queue.
+                    self.admission = None;
+                    return Ok(PollOutcome::Pending(Some(at)));
                 }
                 Ok(Some(Arrived::End)) => {
                     self.body_over = true;
-                    return Ok(Next::Now(piece(py, b"", false)));
+                    return Ok(PollOutcome::Ready(piece(py, b"", false)));
                 }
-                Ok(None) => return self.whole_body(py).map(Next::Now),
+                Ok(None) => return self.whole_body(py).map(PollOutcome::Ready),
                 Err(failure) => self.fail(failure, io),
             }
         }
-        if self.exchange.is_none() || self.was_let_down() {
-            return Ok(Next::Now(ReceiveEvent::Disconnect));
+        if self.exchange.is_none() || self.was_interrupted() {
+            return Ok(PollOutcome::Ready(ReceiveEvent::Disconnect));
         }
-        match self.ended.map(|at| at + HALF_CLOSED) {
+        match self.ended.map(|at| at + HALF_CLOSED_WAIT) {
             Some(at) if at <= io.now => {
-                // Once it is told, it is so.
+                // A response would no longer be expected.
                 self.lose();
-                Ok(Next::Now(ReceiveEvent::Disconnect))
+                Ok(PollOutcome::Ready(ReceiveEvent::Disconnect))
             }
-            at => Ok(Next::Later(at)),
+            at => Ok(PollOutcome::Pending(at)),
         }
     }
 
@@ -296,16 +296,16 @@ impl Session for Http {
 
     fn send(&mut self, event: SendEvent<'_>, io: &mut Io<'_>) -> PyResult<()> {
         let SendEvent::Http(event) = event else { return Err(out_of_place("a WebSocket's message", "HTTP")) };
-        if self.stage == Stage::Over {
+        if self.stage == ResponseStage::Over {
             return Err(event.out_of_order("after the response was complete"));
         }
-        if self.exchange.is_none() || self.was_let_down() {
-            return Err(gone());
+        if self.exchange.is_none() || self.was_interrupted() {
+            return Err(client_disconnected());
         }
         self.check_order(&event)?;
         match event {
             HttpSendEvent::Start { head, trailers } => {
-                self.head = Some((head, io.now + HEAD_WAITS));
+                self.head = Some((head, io.now + HEAD_WAIT));
                 self.trailers = trailers.then(Vec::new);
                 Ok(())
             }
@@ -313,7 +313,7 @@ impl Session for Http {
                 let length = bytes.as_bytes().len() as u64;
                 let size = if more { BodySize::Unknown } else { BodySize::Known(length) };
                 if let Some(exchange) = self.begin(size, io) {
-                    exchange.write(content(&bytes)).map_err(|_| gone())?;
+                    exchange.write(content(&bytes)).map_err(|_| client_disconnected())?;
                 }
                 self.after_content(more)
             }
@@ -336,13 +336,13 @@ impl Session for Http {
         }
     }
 
-    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<Next<()>> {
+    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<PollOutcome<()>> {
         if self.cut.is_some() {
-            return Err(gone());
+            return Err(client_disconnected());
         }
-        let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(Next::Now(())) };
+        let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(PollOutcome::Ready(())) };
         if is_decided(exchange.progress()) {
-            return Ok(Next::Now(()));
+            return Ok(PollOutcome::Ready(()));
         }
         let drained = self.stall.check(exchange, io);
         let takes_nothing = !exchange.has_failed();
@@ -354,7 +354,7 @@ impl Session for Http {
                 }
             }
             self.lose();
-            gone()
+            client_disconnected()
         })
     }
 
@@ -371,7 +371,7 @@ impl Session for Http {
         }
     }
 
-    // Whoever waits says himself when.
+    // `receive` and `drain` return their own deadlines.
     fn due(&self) -> Option<Instant> {
         None
     }
@@ -380,7 +380,7 @@ impl Session for Http {
         self.head.as_ref().map(|(_, at)| *at)
     }
 
-    // What has an end of its own is finished, or cut off with the server.
+    // Other responses have until the end of the graceful timeout.
     fn stop(&mut self, _: &mut Io<'_>) {
         self.stopping = true;
         self.end_event_stream();

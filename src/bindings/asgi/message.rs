@@ -128,7 +128,8 @@ impl<'py> HttpSendEvent<'py> {
             "http.response.pathsend" => message.file()?,
             "http.response.trailers" => {
                 let mut lines = Vec::new();
-                message.each_header(|name, value| outgoing::loose_field(&mut lines, name, value).map(drop))?;
+                message
+                    .each_header(|name, value| outgoing::hint_or_trailer_field(&mut lines, name, value).map(drop))?;
                 Self::Trailers { lines, more: message.flag(intern!(py, "more_trailers"))? }
             }
             "http.response.early_hint" => message.hint()?,
@@ -136,7 +137,7 @@ impl<'py> HttpSendEvent<'py> {
         }))
     }
 
-    /// The complaint that it comes at a wrong time.
+    /// The error for a message at a wrong time.
     pub fn out_of_order(&self, why: &str) -> PyErr {
         let kind = match self {
             Self::Start { .. } => "start",
@@ -149,7 +150,7 @@ impl<'py> HttpSendEvent<'py> {
     }
 }
 
-/// The complaint about something that is event where it means nothing.
+/// The error for a message that the protocol of the request does not have.
 pub fn out_of_place(what: &str, place: &str) -> PyErr {
     PyValueError::new_err(format!("send: {what} has no place in {place}"))
 }
@@ -209,7 +210,8 @@ impl<'a, 'py> Message<'a, 'py> {
         for link in links.try_iter().map_err(|_| self.wrong_type("links", "an iterable of bytes", &links))? {
             let link = link?;
             let value = link.extract::<&[u8]>().map_err(|_| self.wrong_type("links", "bytes", &link))?;
-            outgoing::loose_field(&mut hints, b"Link", value).map_err(|error| self.wrong_field(b"Link", error))?;
+            outgoing::hint_or_trailer_field(&mut hints, b"Link", value)
+                .map_err(|error| self.wrong_field(b"Link", error))?;
         }
         Ok(HttpSendEvent::Hint(hints))
     }
@@ -233,7 +235,7 @@ impl<'a, 'py> Message<'a, 'py> {
         self.get(key)?.map_or(Ok(false), |value| value.is_truthy())
     }
 
-    /// A complaint about one of its values.
+    /// The error for a value of a wrong type.
     pub fn wrong_type(&self, key: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
         PyTypeError::new_err(format!("{}: {key:?} must be {wanted}, not {}", self.kind, type_name(value)))
     }
@@ -263,7 +265,8 @@ impl<'a, 'py> Message<'a, 'py> {
         self.copied(key, &value)
     }
 
-    // A subclass of bytes may run code of its own when it is let go, wherever that is; others may change.
+    // A copy: a subclass of bytes may have a finalizer, which would run wherever the last reference is dropped, and other
+    // buffers may change.
     fn copied(&self, key: &Bound<'py, PyString>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         if let Ok(bytes) = value.cast::<PyBytes>() {
             return Ok(PyBytes::new(value.py(), bytes.as_bytes()));

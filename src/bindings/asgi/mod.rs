@@ -1,17 +1,18 @@
 //! ASGI 3: a gateway of its own to the engine, driven by an asyncio loop on the loop's own thread.
 //!
 //! ```text
-//! loop -> driver (looks after the shard) -> call (one application call) -> running (the coroutine of its task)
-//!                                              its receive and send -> awaitable -> http or websocket
+//! loop -> loop_driver (drives the shard) -> run (the coroutine of a task) -> awaitable (receive, send)
+//!      -> call (one application call) -> http or websocket
+//!                                     -> event_loop (timers, the end of the turn, giving exchanges back)
 //! ```
 
-mod awaitable;
+pub mod awaitable;
 pub mod call;
 pub mod calls;
+mod event_loop;
 mod http;
 pub mod loop_driver;
 mod message;
-mod names;
 mod run;
 pub mod scope;
 mod session;

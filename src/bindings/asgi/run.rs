@@ -1,5 +1,5 @@
-//! The coroutine of an application call's task: it calls the application inside the task, passes every step on, and sees
-//! to what the application leaves behind. Nothing that the application raises reaches the loop.
+//! The coroutine of an application call's task: it calls the application inside the task, passes every step on, and ends the
+//! call. Nothing that the application raises reaches the loop.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +9,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::awaitable::thrown;
-use super::call::{Call, Ended, ReceiveFn, SendFn};
+use super::awaitable::{ReceiveFn, SendFn, thrown};
+use super::call::{AsgiCall, Ended};
 use super::message::type_name;
 use crate::bindings::ffi::{self, Resumed, resume};
 
-enum State {
+enum CoroutineState {
     // The application was not called yet: it is to be called in the context of the task.
     Fresh { app: Py<PyAny>, scope: Py<PyDict> },
     Started(Py<PyAny>),
@@ -24,26 +24,26 @@ enum State {
 /// One call of the application.
 #[pyclass(frozen, module = "wsgi._core")]
 pub struct Running {
-    call: Py<Call>,
-    state: Mutex<State>,
+    call: Py<AsgiCall>,
+    state: Mutex<CoroutineState>,
 }
 
 static CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 impl Running {
     /// The call of `app` with `scope`.
-    pub fn new(call: Py<Call>, app: Py<PyAny>, scope: Py<PyDict>) -> Self {
-        Self { call, state: Mutex::new(State::Fresh { app, scope }) }
+    pub fn new(call: Py<AsgiCall>, app: Py<PyAny>, scope: Py<PyDict>) -> Self {
+        Self { call, state: Mutex::new(CoroutineState::Fresh { app, scope }) }
     }
 
     // Held only for a moment, never while Python code runs.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CoroutineState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the application has come to its end.
     pub fn is_over(&self) -> bool {
-        matches!(*self.lock(), State::Over)
+        matches!(*self.lock(), CoroutineState::Over)
     }
 
     fn coroutine<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -51,38 +51,38 @@ impl Running {
         let fresh = {
             let mut state = self.lock();
             match &*state {
-                State::Started(coroutine) => return Ok(coroutine.bind(py).clone()),
-                State::Over => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
-                State::Fresh { .. } => std::mem::replace(&mut *state, State::Over),
+                CoroutineState::Started(coroutine) => return Ok(coroutine.bind(py).clone()),
+                CoroutineState::Over => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+                CoroutineState::Fresh { .. } => std::mem::replace(&mut *state, CoroutineState::Over),
             }
         };
-        let State::Fresh { app, scope } = fresh else {
+        let CoroutineState::Fresh { app, scope } = fresh else {
             return Err(PyRuntimeError::new_err("the application was called already"));
         };
         let receive = Bound::new(py, ReceiveFn(self.call.clone_ref(py)))?;
         let send = Bound::new(py, SendFn(self.call.clone_ref(py)))?;
         let returned = ffi::call(app.bind(py), [scope.bind(py).as_any(), receive.as_any(), send.as_any()])?;
         let coroutine = awaited(&returned)?;
-        *self.lock() = State::Started(coroutine.clone().unbind());
+        *self.lock() = CoroutineState::Started(coroutine.clone().unbind());
         Ok(coroutine)
     }
 
     // What one step came to: what the task is to wait for, or nothing more.
     fn note<'py>(&self, py: Python<'py>, step: PyResult<Resumed<'py>>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.call.bind(py).get().leave_if_forked(py, step.as_ref().err())?;
+        self.call.get().exit_if_forked(py, step.as_ref().err())?;
         let ended = match step {
             Ok(Resumed::Yielded(future)) => {
-                Call::rest(self.call.bind(py));
+                self.call.get().rest(py);
                 return Ok(Some(future));
             }
             Ok(Resumed::Returned) => Ended::Returned,
             Err(error) if is_cancellation(py, &error)? => Ended::Cancelled(error),
             Err(error) => Ended::Raised(error),
         };
-        *self.lock() = State::Over;
-        // A task that was cancelled says so.
+        *self.lock() = CoroutineState::Over;
+        // A cancelled task must end as cancelled.
         let cancelled = if let Ended::Cancelled(error) = &ended { Some(error.clone_ref(py)) } else { None };
-        Call::end(self.call.bind(py), ended);
+        self.call.get().end(py, ended);
         cancelled.map_or(Ok(None), Err)
     }
 }
@@ -132,26 +132,26 @@ impl Running {
     #[pyo3(signature = (*error))]
     fn throw<'py>(&self, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let py = error.py();
-        let is_fresh = matches!(*self.lock(), State::Fresh { .. });
+        let is_fresh = matches!(*self.lock(), CoroutineState::Fresh { .. });
         let step = if is_fresh { Err(thrown(error)?) } else { self.pass_on(py, "throw", error.clone()) };
         self.note(py, step)?.ok_or_else(|| PyStopIteration::new_err(()))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let state = std::mem::replace(&mut *self.lock(), State::Over);
+        let state = std::mem::replace(&mut *self.lock(), CoroutineState::Over);
         let closed = match &state {
-            State::Started(coroutine) => coroutine.bind(py).call_method0(intern!(py, "close")).map(drop),
-            State::Fresh { .. } => Ok(()),
-            State::Over => return Ok(()),
+            CoroutineState::Started(coroutine) => coroutine.bind(py).call_method0(intern!(py, "close")).map(drop),
+            CoroutineState::Fresh { .. } => Ok(()),
+            CoroutineState::Over => return Ok(()),
         };
-        Call::end(self.call.bind(py), Ended::Cancelled(PyGeneratorExit::new_err(())));
+        self.call.get().end(py, Ended::Cancelled(PyGeneratorExit::new_err(())));
         closed
     }
 
     // Debuggers and anyio look at a coroutine's frame and state: they see those of the application.
     fn __getattr__<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let coroutine = match &*self.lock() {
-            State::Started(coroutine) => coroutine.clone_ref(py),
+            CoroutineState::Started(coroutine) => coroutine.clone_ref(py),
             _ => return Err(PyAttributeError::new_err(name.clone().unbind())),
         };
         coroutine.bind(py).getattr(name.cast::<pyo3::types::PyString>()?)

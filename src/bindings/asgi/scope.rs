@@ -1,4 +1,4 @@
-//! The scope of one request: what the request's head says, and what the server adds.
+//! The scope of one request, from the request's head and the listener.
 
 use std::net::IpAddr;
 
@@ -7,29 +7,29 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::bindings::ffi::latin1;
+use crate::bindings::names::NameCache;
 use crate::engine::exchange::Exchange;
 use crate::http::head::Version;
 use crate::http::origin::{Client, Scheme};
 use crate::interface::scope;
 
-use super::names::LowerNames;
-
 /// What a loop keeps to build scopes from.
-pub struct Builder {
+pub struct ScopeBuilder {
     // The `server` of each listener, in the order of the listeners.
     servers: Vec<Py<PyAny>>,
-    // What the application's lifespan left; none if it has no part in that.
+    // The lifespan's state; none if the application does not support lifespans.
     state: Option<Py<PyDict>>,
     // Applications are offered to send files by their path.
     pathsend: bool,
-    names: LowerNames,
+    // In lower case.
+    names: NameCache<PyBytes>,
     last_ip: Option<(IpAddr, Py<PyString>)>,
 }
 
-impl Builder {
+impl ScopeBuilder {
     /// A builder for listeners that are at `servers`.
     pub fn new(servers: Vec<Py<PyAny>>, state: Option<Py<PyDict>>, pathsend: bool) -> Self {
-        Self { servers, state, pathsend, names: LowerNames::default(), last_ip: None }
+        Self { servers, state, pathsend, names: NameCache::default(), last_ip: None }
     }
 
     /// The scope of an HTTP request.
@@ -53,7 +53,7 @@ impl Builder {
         Ok(made)
     }
 
-    /// The scope of a WebSocket for which the client speaks these subprotocols.
+    /// The scope of a WebSocket for which the client offers these subprotocols.
     pub fn websocket<'py>(
         &mut self,
         py: Python<'py>,
@@ -81,7 +81,7 @@ impl Builder {
         made.set_item(intern!(py, "type"), kind)?;
         let asgi = PyDict::new(py);
         asgi.set_item(intern!(py, "version"), intern!(py, "3.0"))?;
-        // `send` raises once the client has gone, which is new in 2.4. But a Starlette that is told 2.4 relies on that alone: a
+        // `send` raises once the client has disconnected, which is new in 2.4. But Starlette relies on that alone with 2.4: a
         // stream that has nothing to send would not end with its client.
         asgi.set_item(intern!(py, "spec_version"), intern!(py, "2.3"))?;
         made.set_item(intern!(py, "asgi"), asgi)?;
@@ -104,7 +104,7 @@ impl Builder {
         Ok(made)
     }
 
-    // Where the client spoke to, as far as trusted proxies tell it.
+    // The address that the client connected to, as trusted proxies forward it.
     fn server<'py>(&self, py: Python<'py>, exchange: &Exchange) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(server) = self.servers.get(exchange.listener()) else { return Ok(None) };
         match exchange.origin().and_then(|origin| origin.port) {
@@ -118,14 +118,17 @@ impl Builder {
         let mut outcome = Ok(());
         scope::fields(exchange.request(), exchange.origin(), |name, value| {
             if outcome.is_ok() {
-                let pair = (self.names.get(py, name), PyBytes::new(py, value));
-                outcome = pair.into_pyobject(py).and_then(|pair: Bound<'_, PyTuple>| headers.append(pair));
+                let lower = |_| Ok(PyBytes::new(py, &name.to_ascii_lowercase()));
+                outcome = self.names.get_or_make(py, name, lower).and_then(|name| {
+                    let pair: Bound<'_, PyTuple> = (name, PyBytes::new(py, value)).into_pyobject(py)?;
+                    headers.append(pair)
+                });
             }
         });
         outcome.map(|()| headers)
     }
 
-    // A Unix socket's client has no address; that of one behind proxies has no port that is known.
+    // The client of a Unix socket has no address. The port of a client behind proxies is not known.
     fn client<'py>(&mut self, py: Python<'py>, exchange: &Exchange) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let Client::Ip(ip, port) = exchange.client() else { return Ok(None) };
         let known = self.last_ip.as_ref().filter(|(last, _)| *last == ip).map(|(_, text)| text.clone_ref(py));
@@ -138,7 +141,7 @@ impl Builder {
     }
 }
 
-// Whether the client speaks through TLS, as a trusted proxy says.
+// Whether the client uses TLS, as a trusted proxy forwards it.
 fn is_secure(exchange: &Exchange) -> bool {
     exchange.origin().and_then(|origin| origin.scheme) == Some(Scheme::Https)
 }

@@ -1,5 +1,5 @@
-//! What HTTP requests and WebSockets have in common: an exchange, an application that is to be told and that says
-//! something, and a client that may fall behind or go.
+//! What HTTP requests and WebSockets have in common: an exchange, messages from and to the application, and a client that may
+//! be slow or disconnect.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub const TURN_BYTES: usize = 256 * 1024;
 /// What a `receive()` or `send()` counts for besides its bytes: 32 of them make a turn.
 pub const OPERATION_BYTES: usize = TURN_BYTES / 32;
 
-/// What the loop's thread lends.
+/// What the event loop provides for the work of a session.
 pub struct Io<'a> {
     /// The time.
     pub now: Instant,
@@ -27,9 +27,9 @@ pub struct Io<'a> {
     pub scratch: &'a mut [u8],
     /// What compresses the messages of WebSockets.
     pub compressors: &'a mut Compressors,
-    /// The longest time in which a client takes nothing.
+    /// The longest time in which a client may read nothing.
     pub write_timeout: Duration,
-    /// What may still be done before the others have their turn, in bytes.
+    /// The work that may still be done in this turn of the loop, in bytes.
     pub budget: usize,
 }
 
@@ -40,20 +40,20 @@ impl Io<'_> {
     }
 }
 
-/// What there is at the moment.
-pub enum Next<T> {
+/// What is available at the moment.
+pub enum PollOutcome<T> {
     /// This.
-    Now(T),
-    /// Nothing yet; it must be looked at again when the socket changes, or at the instant.
-    Later(Option<Instant>),
+    Ready(T),
+    /// Nothing yet: look again when the socket changes, or at the instant.
+    Pending(Option<Instant>),
 }
 
-/// What the application is told next. It becomes a dict only when no lock is held: making one may set off a collection,
-/// and that any code.
+/// A message to the application. It becomes a dict when no lock is held: making one may run the garbage collector, and with it
+/// any code.
 pub enum ReceiveEvent {
     /// A piece of the request's body, and whether there is more.
     Request(Py<PyBytes>, bool),
-    /// The client has gone, or the response is complete.
+    /// The client has disconnected, or the response is complete.
     Disconnect,
     /// A client asks for a WebSocket.
     Connect,
@@ -63,51 +63,51 @@ pub enum ReceiveEvent {
     Closed(u16, String),
 }
 
-/// One session. Nothing here waits, and no code of the application's runs.
+/// One session. No method waits or runs code of the application.
 pub trait Session: Send {
     /// The exchange, as long as there is one.
     fn exchange(&mut self) -> Option<&mut Exchange>;
 
-    /// The exchange, if nothing more can be event about it.
+    /// Takes the exchange, if the session is done with it.
     fn take_concluded(&mut self) -> Option<Box<Exchange>>;
 
-    /// The exchange, whatever was event about it: for the application its client has gone.
+    /// Takes the exchange in any state. To the application its client has disconnected.
     fn release(&mut self) -> Option<Box<Exchange>>;
 
-    /// Whether the application could not have its request, or lost its client.
-    fn was_let_down(&self) -> bool;
+    /// Whether the client, or a stop, has ended the request before the application did.
+    fn was_interrupted(&self) -> bool;
 
-    /// Why the client did not get a whole response, where that is not the application's doing; for the log.
+    /// Why the response is incomplete for another reason than the application; for the log.
     fn cut_short(&self) -> Option<&'static str>;
 
     /// The next message to the application.
-    fn receive(&mut self, py: Python<'_>, io: &mut Io<'_>) -> PyResult<Next<ReceiveEvent>>;
+    fn receive(&mut self, py: Python<'_>, io: &mut Io<'_>) -> PyResult<PollOutcome<ReceiveEvent>>;
 
-    /// The application has turned to something else than its request's body.
+    /// The application no longer waits for its request's body.
     fn pause(&mut self, now: Instant);
 
-    /// Takes a message of the application's.
+    /// Handles a message of the application.
     fn send(&mut self, event: SendEvent<'_>, io: &mut Io<'_>) -> PyResult<()>;
 
     /// Whether the application can go on sending.
-    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<Next<()>>;
+    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<PollOutcome<()>>;
 
-    /// The socket has changed, or a time has come: does what needs no application.
+    /// The socket has changed, or a deadline has come: does what needs no application.
     fn advance(&mut self, io: &mut Io<'_>);
 
-    /// When it must be looked at, even if the socket stays as it is.
+    /// When to call `advance`, even if the socket does not change.
     fn due(&self) -> Option<Instant>;
 
-    /// When the head of the response leaves, should its content not have begun by then.
+    /// When the head of the response is sent if there is no content until then.
     fn head_due(&self) -> Option<Instant>;
 
     /// The server is being stopped.
     fn stop(&mut self, io: &mut Io<'_>);
 
-    /// Nothing that is sent reaches the client any more.
+    /// The client has disconnected.
     fn lose(&mut self);
 
-    /// The application has returned. Says what it left undone.
+    /// The application has returned. Returns what it failed to do, for the log.
     fn returned(&mut self, io: &mut Io<'_>) -> Option<&'static str>;
 
     /// The application has raised.
@@ -122,43 +122,43 @@ pub trait Session: Send {
     fn evict(&mut self, _tools: &mut Io<'_>) {}
 }
 
-/// How far an application that is ahead of its client has to wait for it.
+/// Backpressure for an application that is ahead of its client.
 #[derive(Default)]
-pub struct Stall {
+pub struct WriteStall {
     // Bytes sent when it began to wait, and when that changed last.
     waiting: Option<(u64, Instant)>,
 }
 
-impl Stall {
-    /// Whether the application can go on. `Err`: the client has gone, or takes nothing any more.
-    pub fn check(&mut self, exchange: &mut Exchange, io: &Io<'_>) -> Result<Next<()>, ()> {
+impl WriteStall {
+    /// Whether the application can go on. `Err`: the client has disconnected, or has read nothing for `write_timeout`.
+    pub fn check(&mut self, exchange: &mut Exchange, io: &Io<'_>) -> Result<PollOutcome<()>, ()> {
         if exchange.has_failed() {
             return Err(());
         }
         let Some((sent, since)) = self.waiting else {
             if !exchange.is_ahead() {
-                return Ok(Next::Now(()));
+                return Ok(PollOutcome::Ready(()));
             }
             self.waiting = Some((exchange.traffic().1, io.now));
-            return Ok(Next::Later(Some(io.now + io.write_timeout)));
+            return Ok(PollOutcome::Pending(Some(io.now + io.write_timeout)));
         };
         if exchange.has_caught_up() {
             self.waiting = None;
-            return Ok(Next::Now(()));
+            return Ok(PollOutcome::Ready(()));
         }
         let moved = exchange.traffic().1;
         let since = if moved == sent { since } else { io.now };
         self.waiting = Some((moved, since));
         let end = since + io.write_timeout;
         if end > io.now {
-            return Ok(Next::Later(Some(end)));
+            return Ok(PollOutcome::Pending(Some(end)));
         }
         exchange.note_stall();
         Err(())
     }
 }
 
-/// Whether a response can get no further.
+/// Whether a response is complete or aborted.
 pub fn is_decided(progress: Progress) -> bool {
     matches!(progress, Progress::Complete | Progress::Aborted)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use super::call::Call;
+use super::call::AsgiCall;
 use crate::bindings::reporter::{WARNING, log};
 use crate::websocket::memory::Memory;
 
@@ -17,7 +17,7 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Default)]
 struct State {
     // By their own numbers, until the application has come to its end.
-    calls: HashMap<u64, Py<Call>>,
+    calls: HashMap<u64, Py<AsgiCall>>,
     // How many were closed since that was logged, and when it was.
     closed: usize,
     logged: Option<Instant>,
@@ -47,8 +47,8 @@ impl Sockets {
     }
 
     /// Notes one.
-    pub fn put(&self, call: &Bound<'_, Call>) {
-        self.lock().calls.insert(call.get().serial, call.clone().unbind());
+    pub fn put(&self, call: &Bound<'_, AsgiCall>) {
+        self.lock().calls.insert(call.get().id.serial, call.clone().unbind());
     }
 
     /// The application of this one has come to its end.
@@ -72,7 +72,7 @@ impl Sockets {
             if self.memory.has_room() {
                 break;
             }
-            Call::evict(call.bind(py));
+            call.get().evict(py);
             count += 1;
         }
         self.tell(py, count, now);

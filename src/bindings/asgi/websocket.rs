@@ -15,9 +15,9 @@ use pyo3::types::PyBytesMethods;
 use self::holding::size;
 use super::http::Http;
 use super::message::{SendEvent, content, out_of_place};
-use super::session::{Io, Next, ReceiveEvent, Session, Stall};
+use super::session::{Io, PollOutcome, ReceiveEvent, Session, WriteStall};
 use super::socket_message::SocketSendEvent;
-use crate::bindings::errors::gone;
+use crate::bindings::errors::client_disconnected;
 use crate::engine::exchange::{Content, Exchange, Progress};
 use crate::engine::options::Options;
 use crate::engine::scheduling::pool::AdmissionGuard;
@@ -80,7 +80,7 @@ pub struct WebSocket {
     // Why the server ended it, for the log.
     cut: Option<&'static str>,
     lost: bool,
-    stall: Stall,
+    stall: WriteStall,
     // The socket may hold more than was read.
     more: bool,
     // An instant that has passed.
@@ -118,7 +118,7 @@ impl WebSocket {
             end: None,
             cut: None,
             lost: false,
-            stall: Stall::default(),
+            stall: WriteStall::default(),
             more: false,
             began: now,
             pulse: Pulse::new(options.ping_interval, options.ping_timeout, now),
@@ -130,7 +130,7 @@ impl WebSocket {
             let message = "websocket.accept: \"subprotocol\" must be one of those that the client speaks";
             return Err(PyValueError::new_err(message));
         }
-        let exchange = self.exchange.as_deref_mut().ok_or_else(gone)?;
+        let exchange = self.exchange.as_deref_mut().ok_or_else(client_disconnected)?;
         self.input = exchange.upgrade(&head, io.clock);
         self.place = None;
         self.stage = Stage::Open;
@@ -241,8 +241,8 @@ impl Session for WebSocket {
         http.release()
     }
 
-    fn was_let_down(&self) -> bool {
-        let is_denial_lost = matches!(&self.stage, Stage::Denied(http) if http.was_let_down());
+    fn was_interrupted(&self) -> bool {
+        let is_denial_lost = matches!(&self.stage, Stage::Denied(http) if http.was_interrupted());
         self.end.is_some() || is_denial_lost
     }
 
@@ -254,9 +254,9 @@ impl Session for WebSocket {
         }
     }
 
-    fn receive(&mut self, _: Python<'_>, io: &mut Io<'_>) -> PyResult<Next<ReceiveEvent>> {
+    fn receive(&mut self, _: Python<'_>, io: &mut Io<'_>) -> PyResult<PollOutcome<ReceiveEvent>> {
         if !std::mem::replace(&mut self.connect_told, true) {
-            return Ok(Next::Now(ReceiveEvent::Connect));
+            return Ok(PollOutcome::Ready(ReceiveEvent::Connect));
         }
         if matches!(self.stage, Stage::Connecting) {
             // An end that came with the handshake is announced by no further event.
@@ -271,17 +271,17 @@ impl Session for WebSocket {
             self.count(io.now);
             self.share.progress(io.now);
             io.spend(size(&event));
-            return Ok(Next::Now(ReceiveEvent::Received(event)));
+            return Ok(PollOutcome::Ready(ReceiveEvent::Received(event)));
         }
         if let Stage::Denied(http) = &self.stage {
-            self.lost |= http.was_let_down();
+            self.lost |= http.was_interrupted();
         }
         Ok(match &self.end {
-            Some((code, reason)) => Next::Now(ReceiveEvent::Closed(*code, reason.clone())),
+            Some((code, reason)) => PollOutcome::Ready(ReceiveEvent::Closed(*code, reason.clone())),
             None if self.lost || self.exchange.is_none() => {
-                Next::Now(ReceiveEvent::Closed(close::ABNORMAL, String::new()))
+                PollOutcome::Ready(ReceiveEvent::Closed(close::ABNORMAL, String::new()))
             }
-            None => Next::Later(None),
+            None => PollOutcome::Pending(None),
         })
     }
 
@@ -294,7 +294,7 @@ impl Session for WebSocket {
         match (&mut self.stage, event) {
             (Stage::Denied(http), SocketSendEvent::Denial(event)) => http.send(SendEvent::Http(event), io),
             (Stage::Denied(_), event) => Err(event.out_of_order("where a response was begun instead")),
-            _ if self.lost => Err(gone()),
+            _ if self.lost => Err(client_disconnected()),
             (Stage::Connecting, SocketSendEvent::Accept { protocol, head }) => {
                 self.accept(protocol.as_deref(), head, io)?;
                 self.pump(io);
@@ -306,7 +306,7 @@ impl Session for WebSocket {
             }
             (Stage::Connecting, SocketSendEvent::Denial(event)) => {
                 let (Some(exchange), Some(place)) = (self.exchange.take(), self.place.take()) else {
-                    return Err(gone());
+                    return Err(client_disconnected());
                 };
                 let mut http = Box::new(Http::new(exchange, place, io.now));
                 if self.stopping {
@@ -333,18 +333,18 @@ impl Session for WebSocket {
             }
             (Stage::Open, event) => Err(event.out_of_order("after websocket.accept")),
             // The specification wants an error of the system's kind once it is over.
-            (Stage::Closing(_) | Stage::Over, _) => Err(gone()),
+            (Stage::Closing(_) | Stage::Over, _) => Err(client_disconnected()),
         }
     }
 
-    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<Next<()>> {
+    fn drain(&mut self, io: &mut Io<'_>) -> PyResult<PollOutcome<()>> {
         if let Stage::Denied(http) = &mut self.stage {
             return http.drain(io);
         }
-        let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(Next::Now(())) };
+        let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(PollOutcome::Ready(())) };
         self.stall.check(exchange, io).map_err(|()| {
             self.lose();
-            gone()
+            client_disconnected()
         })
     }
 

@@ -1,6 +1,7 @@
-//! The objects that one call of the application is given: made once for each worker, and used for the next request if nothing
-//! leads to them. References to them are counted, and those to the templates that refer to them. The methods are looked at for
-//! weak references and for what was written to their attributes; the call and the input can have neither.
+//! The objects that one call of the application is given. They are made once for each worker, and reused for the next request
+//! if the application has no reference to them: the reference counts of the objects, and of the templates that contain them,
+//! are compared with the expected ones. The methods are checked for weak references and set attributes as well; the call and
+//! the input can have neither.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,13 +10,13 @@ use pyo3::types::PyDict;
 use crate::bindings::ffi::{is_marked, references};
 use crate::http::head::Version;
 
-use super::call::Call;
+use super::call::WsgiCall;
 use super::input::InputStream;
 
 /// One call's objects.
 pub struct CallObjects<'py> {
     /// The call, of which those below but the input are methods.
-    pub call: Bound<'py, Call>,
+    pub call: Bound<'py, WsgiCall>,
     /// `wsgi.input`.
     pub input: Bound<'py, InputStream>,
     /// The application's second argument.
@@ -33,10 +34,10 @@ pub struct CallObjects<'py> {
 }
 
 impl<'py> CallObjects<'py> {
-    /// A fresh one. `note` may keep the call.
-    pub fn new(py: Python<'py>, note: impl FnOnce(&Bound<'py, Call>)) -> PyResult<Self> {
+    /// New objects. `note` may keep a reference to the call.
+    pub fn new(py: Python<'py>, note: impl FnOnce(&Bound<'py, WsgiCall>)) -> PyResult<Self> {
         let input = Bound::new(py, InputStream::default())?;
-        let call = Bound::new(py, Call::new(&input))?;
+        let call = Bound::new(py, WsgiCall::new(&input))?;
         let method = |name| call.getattr(name);
         let start_response = method(intern!(py, "start_response"))?;
         let write = method(intern!(py, "write"))?;
@@ -57,7 +58,7 @@ impl<'py> CallObjects<'py> {
         Ok(objects)
     }
 
-    // The methods first: where other threads run meanwhile, one that goes on from a method to its call is found at the call.
+    // The methods first: a thread that gets the call from a method meanwhile is counted at the call.
     fn count(&self) -> [isize; 6] {
         [
             references(&self.start_response),
@@ -69,7 +70,7 @@ impl<'py> CallObjects<'py> {
         ]
     }
 
-    /// Puts into an environ what the application may ask for.
+    /// Sets the keys of an environ that the application reads them by.
     pub fn install(&self, environ: &Bound<'py, PyDict>, version: Version) -> PyResult<()> {
         let py = environ.py();
         environ.set_item(intern!(py, "wsgi.input"), &self.input)?;
@@ -81,8 +82,8 @@ impl<'py> CallObjects<'py> {
         Ok(())
     }
 
-    /// Puts it into a template, for as long as that is used with this objects.
-    pub fn lend(&mut self, template: &Bound<'py, PyDict>, version: Version) -> PyResult<()> {
+    /// Installs them in a template, which is used with these objects from then on.
+    pub fn install_in_template(&mut self, template: &Bound<'py, PyDict>, version: Version) -> PyResult<()> {
         self.install(template, version)?;
         self.templates.push(template.clone());
         let [_, _, early_hints, client_disconnected, _, input] = &mut self.references;
@@ -92,7 +93,7 @@ impl<'py> CallObjects<'py> {
         Ok(())
     }
 
-    /// Takes it out of a template again.
+    /// Removes them from a template.
     pub fn clear(template: &Bound<'py, PyDict>) -> PyResult<()> {
         let py = template.py();
         for key in [intern!(py, "wsgi.input"), intern!(py, "wsgi.client_disconnected"), intern!(py, "wsgi.early_hints")]
@@ -104,8 +105,8 @@ impl<'py> CallObjects<'py> {
         Ok(())
     }
 
-    /// Whether nothing else leads to any of the objects, so that they can serve another request unnoticed. (Gained 2,300
-    /// instructions a request.)
+    /// Whether the application has no reference to any of the objects, so that they can be reused. (Gained 2,300 instructions a
+    /// request.)
     pub fn is_unshared(&self) -> bool {
         let methods = [&self.start_response, &self.write, &self.early_hints, &self.client_disconnected];
         // Theirs and ours.

@@ -51,7 +51,7 @@ static BUFFERED_RANDOM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static TEMPORARY_FILE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 impl FileWrapper {
-    /// The file's next block, for which no more than `most` bytes are asked; none at its end.
+    /// The file's next block, for which at most `most` bytes are read; none at its end.
     pub fn read<'py>(&self, py: Python<'py>, most: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
         let size = self.block_size.min(usize::try_from(most).unwrap_or(usize::MAX)).into_pyobject(py)?.into_any();
         let block = ffi::call(&self.filelike.bind(py).getattr("read")?, [&size])?;
@@ -61,7 +61,7 @@ impl FileWrapper {
     /// The rest of the file from its present position on, if it is a regular file that the kernel can send. The
     /// descriptor is our own, so that the application may close its file at once.
     pub fn span(&self, py: Python<'_>) -> Option<FileSpan> {
-        // Anything that goes wrong here leaves the file to be read like any other object.
+        // After any error the file is read like any other object.
         self.find_span(py).ok().flatten()
     }
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::bindings::errors::{Failure, comes_of_departure, is_gone};
+use crate::bindings::errors::{PythonError, is_caused_by_disconnect, is_client_disconnected};
 use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, INFO, WARNING, log};
@@ -18,23 +18,23 @@ use crate::engine::transport::body::{Body, BodyFailure, BodyStream};
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 
-use super::call::{Call, place};
+use super::call::WsgiCall;
 use super::call_objects::CallObjects;
-use super::calls::Calls;
-use super::environ::Builder;
+use super::calls::WorkerCalls;
+use super::environ::EnvironBuilder;
 use super::file_wrapper::FileWrapper;
 
 /// One worker's gateway.
 pub struct WsgiGateway<'py> {
     py: Python<'py>,
     app: Bound<'py, PyAny>,
-    environs: Builder<'py>,
+    environs: EnvironBuilder<'py>,
     // Every call runs in a copy of it.
     context: Context,
-    // For the next call, unless the application kept something of the last.
+    // Reused for the next call, unless the application has references to any of them.
     objects: Option<CallObjects<'py>>,
-    // Where a stop finds the call that this worker is in, and the worker's number there.
-    calls: Arc<Calls>,
+    // Where a stop finds this worker's call, by the worker's number.
+    calls: Arc<WorkerCalls>,
     index: usize,
     // Its `threading.get_ident()`.
     ident: u64,
@@ -48,20 +48,20 @@ impl<'py> WsgiGateway<'py> {
         py: Python<'py>,
         app: Bound<'py, PyAny>,
         bases: &[Py<PyDict>],
-        calls: Arc<Calls>,
+        calls: Arc<WorkerCalls>,
         index: usize,
     ) -> PyResult<Self> {
-        let (environs, context) = (Builder::new(py, bases)?, Context::current(py)?);
+        let (environs, context) = (EnvironBuilder::new(py, bases)?, Context::current(py)?);
         let ident = py.import("threading")?.call_method0("get_ident")?.extract()?;
         Ok(Self { py, app, environs, context, objects: None, calls, index, ident, process: Process::this() })
     }
 
     fn take_objects(&mut self) -> PyResult<CallObjects<'py>> {
-        // Looked at again: between two requests another thread may have got it from the garbage collector's lists.
+        // Checked again: between two requests another thread may have got one of them from `gc.get_objects()`.
         if let Some(objects) = self.objects.take().filter(CallObjects::is_unshared) {
             return Ok(objects);
         }
-        // The templates may have the objects of the last one still, also where a panic has dropped it.
+        // The templates may still have the objects of the last call, also after a panic.
         self.environs.forget_objects();
         CallObjects::new(self.py, |call| self.calls.set(self.index, self.ident, call))
     }
@@ -69,9 +69,9 @@ impl<'py> WsgiGateway<'py> {
     // From the call to the response's end. An error is one of the application's.
     fn answer(&mut self, objects: &CallObjects<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
         let result = ffi::call(&self.app, [environ.as_any(), objects.start_response.as_any()]);
-        self.process.leave_if_forked(self.py, result.as_ref().err())?;
+        self.process.exit_if_forked(self.py, result.as_ref().err())?;
         let result = result?;
-        // What the application keeps of its environ is its own from here on.
+        // From here on only references of the application keep the environ alive.
         drop(environ);
         // A list or tuple is all there, and has no close(). Most have one item.
         if let Some(content) = only(&result)? {
@@ -81,33 +81,33 @@ impl<'py> WsgiGateway<'py> {
             return self.answer_whole(objects.call.get(), &contents, clock);
         }
         let (py, call, process) = (self.py, objects.call.get(), &self.process);
-        let response = Response { py, call, result: &result, clock, process, has_begun: false };
+        let response = ResponseSender { py, call, result: &result, clock, process, has_begun: false };
         let answered = response.send();
-        // close() is called exactly once, whatever happened, and what it raises harms no response.
+        // close() is called exactly once in any case. What it raises is logged; the response is sent all the same.
         let closed = match result.getattr_opt(intern!(self.py, "close")) {
             Ok(Some(close)) => ffi::call(&close, []).map(drop),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        self.process.leave_if_forked(self.py, closed.as_ref().err())?;
+        self.process.exit_if_forked(self.py, closed.as_ref().err())?;
         if let Err(error) = closed {
             log(self.py, ERROR, "close() of the application's response raised", Some(&error));
         }
         answered
     }
 
-    // All of the content leaves when this request is done: nothing needs to be sent ahead.
-    fn answer_whole(&mut self, call: &Call, contents: &[Bound<'py, PyBytes>], clock: &mut Clock) -> PyResult<()> {
+    // All of the content is there: it is sent with the head.
+    fn answer_whole(&mut self, call: &WsgiCall, contents: &[Bound<'py, PyBytes>], clock: &mut Clock) -> PyResult<()> {
         let total = contents.iter().map(|bytes| bytes.as_bytes().len() as u64).sum();
         let contents = contents.iter().map(owned_or_borrowed);
-        let complaint = call.with_head(self.py, |exchange, head| {
+        let mistake = call.with_head(self.py, |exchange, head| {
             if exchange.write_whole(head, total, contents, clock).is_ok() {
                 return finish(exchange);
             }
             exchange.lose_client();
             None
         })?;
-        complain(self.py, complaint.flatten());
+        log_mistake(self.py, mistake.flatten());
         Ok(())
     }
 }
@@ -115,7 +115,7 @@ impl<'py> WsgiGateway<'py> {
 impl Gateway for WsgiGateway<'_> {
     fn serve(&mut self, mut exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>> {
         let py = self.py;
-        // From the call to the last thing that is let go, everything of the application's runs in this context.
+        // The application's code runs in this context, up to the finalizers of what the call releases.
         let entered = self.context.enter(py);
         let (_entered, mut objects) = match entered.and_then(|entered| Ok((entered, self.take_objects()?))) {
             Ok(prepared) => prepared,
@@ -141,30 +141,33 @@ impl Gateway for WsgiGateway<'_> {
         let stream = if streams { objects.input.get().close(py) } else { None };
         let Some(mut exchange) = ended else {
             let failure = stream.as_deref().and_then(BodyStream::failure);
-            if let Some(error) = answered.err().filter(|error| failure.is_none() && !is_gone(py, error)) {
-                log(py, ERROR, &failed(&objects.call.get().cut_place().unwrap_or_default()), Some(&error));
+            if let Some(error) = answered.err().filter(|error| failure.is_none() && !is_client_disconnected(py, error))
+            {
+                log(py, ERROR, &failed_at(&objects.call.get().method_and_path().unwrap_or_default()), Some(&error));
             }
             self.calls.clear(self.index);
             return None;
         };
-        let told = || objects.call.get().knows_of_departure();
+        let knows_disconnect = || objects.call.get().knows_disconnect();
         match (answered, stream.as_deref().and_then(BodyStream::failure)) {
-            // The application could not read its request: that is the client's doing.
+            // The application failed because its request body is incomplete: the client is the cause.
             (Err(_), Some(failure @ BodyFailure::Incomplete)) => {
                 exchange.lose_client();
                 log(py, INFO, &at(failure.reject().detail(), &exchange), None);
             }
             (Err(_), Some(failure)) => exchange.refuse(failure.reject(), clock),
-            (Err(error), None) if told() && comes_of_departure(py, &error) => leave(py, &mut exchange),
+            (Err(error), None) if knows_disconnect() && is_caused_by_disconnect(py, &error) => {
+                abandon(py, &mut exchange);
+            }
             (Err(error), None) => {
-                log(py, ERROR, &failed(&place(&exchange)), Some(&error));
-                if told() {
+                log(py, ERROR, &failed_at(&exchange.request().method_and_path()), Some(&error));
+                if knows_disconnect() {
                     exchange.lose_client();
                 } else {
                     exchange.refuse(Reject::AppFailed, clock);
                 }
             }
-            (Ok(()), _) if exchange.progress() == Progress::Waiting && told() => leave(py, &mut exchange),
+            (Ok(()), _) if exchange.progress() == Progress::Waiting && knows_disconnect() => abandon(py, &mut exchange),
             (Ok(()), _) => {}
         }
         if let Some(stream) = stream {
@@ -177,7 +180,7 @@ impl Gateway for WsgiGateway<'_> {
             self.objects = Some(objects);
         } else {
             self.calls.clear(self.index);
-            objects.call.get().outlive(&exchange);
+            objects.call.get().keep_transport(&exchange);
             self.environs.forget_objects();
         }
         Some(exchange)
@@ -188,24 +191,24 @@ impl Gateway for WsgiGateway<'_> {
     }
 }
 
-// An application that was told of the client's departure gives no response.
-fn leave(py: Python<'_>, exchange: &mut Exchange) {
+// Ends the exchange of an application that knows of the disconnect and gave no response.
+fn abandon(py: Python<'_>, exchange: &mut Exchange) {
     let why = exchange.lose_client();
     log(py, INFO, &at(why, exchange), None);
 }
 
 fn at(what: &str, exchange: &Exchange) -> String {
-    format!("{what} at {}", place(exchange))
+    format!("{what} at {}", exchange.request().method_and_path())
 }
 
-fn failed(place: &str) -> String {
-    format!("the application failed at {place}")
+fn failed_at(request: &str) -> String {
+    format!("the application failed at {request}")
 }
 
-// What the application returned, on its way to the client.
-struct Response<'a, 'py> {
+// Sends what the application returned.
+struct ResponseSender<'a, 'py> {
     py: Python<'py>,
-    call: &'a Call,
+    call: &'a WsgiCall,
     result: &'a Bound<'py, PyAny>,
     clock: &'a mut Clock,
     process: &'a Process,
@@ -213,7 +216,7 @@ struct Response<'a, 'py> {
     has_begun: bool,
 }
 
-// Nothing more needs to be sent: an error of the application, or a client that has gone.
+// Why sending ends: an error of the application, or a disconnect of the client.
 enum Stop {
     Error(PyErr),
     Disconnected,
@@ -231,7 +234,7 @@ impl From<Disconnected> for Stop {
     }
 }
 
-impl Response<'_, '_> {
+impl ResponseSender<'_, '_> {
     fn send(mut self) -> PyResult<()> {
         match self.send_content() {
             Ok(()) => self.finish(),
@@ -263,7 +266,7 @@ impl Response<'_, '_> {
                 break;
             }
             let block = wrapper.read(self.py, room);
-            self.process.leave_if_forked(self.py, block.as_ref().err())?;
+            self.process.exit_if_forked(self.py, block.as_ref().err())?;
             let Some(block) = block? else { break };
             let mut bytes = content(&block)?;
             if bytes.as_bytes().len() as u64 > room {
@@ -296,7 +299,7 @@ impl Response<'_, '_> {
         };
         loop {
             let item = ffi::next(&iterator);
-            self.process.leave_if_forked(self.py, item.as_ref().err())?;
+            self.process.exit_if_forked(self.py, item.as_ref().err())?;
             let Some(item) = item? else { break };
             if !self.send_piece(&content(&item)?)? {
                 return Ok(());
@@ -305,7 +308,7 @@ impl Response<'_, '_> {
         Ok(self.call.begin(self.py, BodySize::Known(0), self.clock)?)
     }
 
-    // Tells whether the response has a use for more.
+    // Returns whether more content can be sent.
     fn send_piece(&mut self, bytes: &Bound<'_, PyBytes>) -> Result<bool, Stop> {
         // PEP 3333: the head waits for the first content that is not empty.
         if bytes.as_bytes().is_empty() {
@@ -319,25 +322,25 @@ impl Response<'_, '_> {
     }
 
     fn finish(&mut self) {
-        let complaint = self.call.with(finish).flatten();
-        complain(self.py, complaint);
+        let mistake = self.call.with(finish).flatten();
+        log_mistake(self.py, mistake);
     }
 }
 
-// Ends a response. What the application did wrong with its length comes back.
+// Ends a response. Returns the log line for content that does not have the announced length.
 fn finish(exchange: &mut Exchange) -> Option<(u8, String)> {
     let (lacking, surplus) = (exchange.lacking(), exchange.has_surplus());
     exchange.finish();
     if lacking > 0 {
         let message = format!("its content is {lacking} bytes shorter than its Content-Length");
-        return Some((ERROR, format!("{}: {message}", failed(&place(exchange)))));
+        return Some((ERROR, format!("{}: {message}", failed_at(&exchange.request().method_and_path()))));
     }
     let message = "its content is longer than its Content-Length; the rest was not sent";
-    surplus.then(|| (WARNING, format!("{}: {message}", failed(&place(exchange)))))
+    surplus.then(|| (WARNING, format!("{}: {message}", failed_at(&exchange.request().method_and_path()))))
 }
 
-fn complain(py: Python<'_>, complaint: Option<(u8, String)>) {
-    if let Some((level, message)) = complaint {
+fn log_mistake(py: Python<'_>, mistake: Option<(u8, String)>) {
+    if let Some((level, message)) = mistake {
         log(py, level, &message, None);
     }
 }
@@ -378,15 +381,15 @@ fn content<'py>(item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         return Ok(bytes.clone());
     }
     if let Ok(bytes) = item.cast::<PyBytes>() {
-        // A subclass may run code of its own when it is let go, wherever that is.
+        // A subclass may have a finalizer, which would run wherever the last reference is dropped.
         return Ok(PyBytes::new(item.py(), bytes.as_bytes()));
     }
     let hint = if item.is_instance_of::<PyString>() { ": encode text, as in text.encode()" } else { "" };
     let message = format!("the application's response must consist of bytes, not {}{hint}", type_name(item));
-    Err(Failure::Type(message).into())
+    Err(PythonError::Type(message).into())
 }
 
-// The usual slips of a first program have a word of their own.
+// Usual mistakes of a first program get a hint.
 fn not_iterable(result: &Bound<'_, PyAny>) -> PyErr {
     let hint = if result.is_none() {
         ": is a return missing?"
@@ -402,7 +405,7 @@ fn not_iterable(result: &Bound<'_, PyAny>) -> PyErr {
         ""
     };
     let message = format!("the application must return an iterable of bytes, not {}{hint}", type_name(result));
-    Failure::Type(message).into()
+    PythonError::Type(message).into()
 }
 
 fn type_name(value: &Bound<'_, PyAny>) -> String {

@@ -9,82 +9,82 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::bindings::errors::{Failure, os_error};
+use crate::bindings::errors::{PythonError, os_error};
 use crate::bindings::ffi;
 use crate::engine::transport::body::{Body, BodyFailure, BodyStream};
 use crate::engine::transport::spool::{MemoryReservation, SpoolFile};
 
 /// Bytes read ahead at a time for `readline` and for reading to the end.
-const BLOCK: usize = 64 * 1024;
+const BLOCK_BYTES: usize = 64 * 1024;
 
-enum Source {
+enum BodySource {
     Complete,
     File(SpoolFile),
     Stream(Box<BodyStream>),
 }
 
-struct State {
+struct BodyReader {
     // Read from the source and not yet handed out.
     buffer: Vec<u8>,
     at: usize,
-    source: Source,
-    // Goes with the buffer.
-    _lent: Option<MemoryReservation>,
+    source: BodySource,
+    // Returned when the buffer is freed.
+    _reservation: Option<MemoryReservation>,
 }
 
-enum Trouble {
+enum ReadError {
     Body(BodyFailure),
     File(std::io::Error),
-    // The body is larger than what memory is left: that is an error of the application's, and not the end of the process.
+    // The body does not fit into memory: an error for the application, where allocating would abort the process.
     Memory,
 }
 
-impl From<TryReserveError> for Trouble {
+impl From<TryReserveError> for ReadError {
     fn from(_: TryReserveError) -> Self {
         Self::Memory
     }
 }
 
 // Makes `bytes` longer by `count`.
-fn extend(bytes: &mut Vec<u8>, count: usize) -> Result<(), Trouble> {
+fn extend(bytes: &mut Vec<u8>, count: usize) -> Result<(), ReadError> {
     bytes.try_reserve(count)?;
     bytes.resize(bytes.len() + count, 0);
     Ok(())
 }
 
-impl From<Trouble> for PyErr {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Body(failure) => Failure::from(failure).into(),
-            Trouble::File(error) => os_error(error),
-            Trouble::Memory => PyMemoryError::new_err(()),
+impl From<ReadError> for PyErr {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Body(failure) => PythonError::from(failure).into(),
+            ReadError::File(error) => os_error(error),
+            ReadError::Memory => PyMemoryError::new_err(()),
         }
     }
 }
 
-impl State {
+impl BodyReader {
     fn buffered(&self) -> &[u8] {
         &self.buffer[self.at..]
     }
 
     // Reads some bytes straight from the source. 0 is the end.
-    fn read_source(&mut self, into: &mut [u8]) -> Result<usize, Trouble> {
+    fn read_source(&mut self, into: &mut [u8]) -> Result<usize, ReadError> {
         match &mut self.source {
-            Source::Complete => Ok(0),
-            Source::File(file) => file.read(into).map_err(Trouble::File),
-            Source::Stream(stream) => stream.read(into).map_err(Trouble::Body),
+            BodySource::Complete => Ok(0),
+            BodySource::File(file) => file.read(into).map_err(ReadError::File),
+            BodySource::Stream(stream) => stream.read(into).map_err(ReadError::Body),
         }
     }
 
     // Puts more bytes behind those in the buffer. `false` is the end.
-    fn fill(&mut self) -> Result<bool, Trouble> {
-        if matches!(self.source, Source::Complete) {
+    fn fill(&mut self) -> Result<bool, ReadError> {
+        if matches!(self.source, BodySource::Complete) {
             return Ok(false);
         }
         self.buffer.drain(..self.at);
         self.at = 0;
         let before = self.buffer.len();
-        extend(&mut self.buffer, BLOCK)?;
+        extend(&mut self.buffer, BLOCK_BYTES)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = self.read_source(&mut buffer[before..]);
         buffer.truncate(before + read.as_ref().map_or(0, |count| *count));
@@ -92,7 +92,7 @@ impl State {
         read.map(|count| count > 0)
     }
 
-    fn take(&mut self, count: usize) -> Result<Vec<u8>, Trouble> {
+    fn take(&mut self, count: usize) -> Result<Vec<u8>, ReadError> {
         let mut taken = Vec::new();
         taken.try_reserve(count)?;
         taken.extend_from_slice(&self.buffer[self.at..self.at + count]);
@@ -101,13 +101,13 @@ impl State {
     }
 
     // Up to `size` bytes; fewer only at the end.
-    fn read(&mut self, size: Option<usize>) -> Result<Vec<u8>, Trouble> {
+    fn read(&mut self, size: Option<usize>) -> Result<Vec<u8>, ReadError> {
         let Some(size) = size else {
             let mut all = self.take(self.buffered().len())?;
             loop {
-                // Memory grows with what arrives, never with what was promised.
+                // Memory grows with what arrives, never with the announced length.
                 let before = all.len();
-                extend(&mut all, BLOCK.max(before / 2))?;
+                extend(&mut all, BLOCK_BYTES.max(before / 2))?;
                 let read = self.read_source(&mut all[before..]);
                 all.truncate(before + read.as_ref().map_or(0, |count| *count));
                 if read? == 0 {
@@ -118,7 +118,7 @@ impl State {
         let mut taken = self.take(size.min(self.buffered().len()))?;
         while taken.len() < size {
             let before = taken.len();
-            extend(&mut taken, (size - before).min(BLOCK.max(before)))?;
+            extend(&mut taken, (size - before).min(BLOCK_BYTES.max(before)))?;
             let read = self.read_source(&mut taken[before..]);
             taken.truncate(before + read.as_ref().map_or(0, |count| *count));
             if read? == 0 {
@@ -129,7 +129,7 @@ impl State {
     }
 
     // Up to and with the next line feed, at most `size` bytes.
-    fn readline(&mut self, size: Option<usize>) -> Result<Vec<u8>, Trouble> {
+    fn readline(&mut self, size: Option<usize>) -> Result<Vec<u8>, ReadError> {
         let mut searched = 0;
         loop {
             let limit = size.unwrap_or(usize::MAX).min(self.buffered().len());
@@ -147,14 +147,14 @@ impl State {
     }
 
     fn is_at_hand(&self) -> bool {
-        matches!(self.source, Source::Complete)
+        matches!(self.source, BodySource::Complete)
     }
 }
 
 /// The request body.
 #[pyclass(frozen, module = "wsgi._core")]
 pub struct InputStream {
-    state: Mutex<State>,
+    state: Mutex<BodyReader>,
 }
 
 // PEP 3333 and the io module: a negative size or None means no bound.
@@ -164,29 +164,36 @@ fn bound(size: Option<isize>) -> Option<usize> {
 
 impl Default for InputStream {
     fn default() -> Self {
-        Self { state: Mutex::new(State { buffer: Vec::new(), at: 0, source: Source::Complete, _lent: None }) }
+        Self {
+            state: Mutex::new(BodyReader {
+                buffer: Vec::new(),
+                at: 0,
+                source: BodySource::Complete,
+                _reservation: None,
+            }),
+        }
     }
 }
 
 impl InputStream {
-    /// From now on this is the input for a body.
+    /// Makes this the input for a body.
     pub fn open(&self, body: Body) {
-        let (buffer, source, lent) = match body {
-            Body::Empty => (Vec::new(), Source::Complete, None),
-            Body::Memory(bytes, lent) => (bytes, Source::Complete, Some(lent)),
-            Body::File(file) => (Vec::new(), Source::File(file), None),
-            Body::Stream(stream) => (Vec::new(), Source::Stream(stream), None),
+        let (buffer, source, reservation) = match body {
+            Body::Empty => (Vec::new(), BodySource::Complete, None),
+            Body::Memory(bytes, reservation) => (bytes, BodySource::Complete, Some(reservation)),
+            Body::File(file) => (Vec::new(), BodySource::File(file), None),
+            Body::Stream(stream) => (Vec::new(), BodySource::Stream(stream), None),
         };
-        *self.lock() = State { buffer, at: 0, source, _lent: lent };
+        *self.lock() = BodyReader { buffer, at: 0, source, _reservation: reservation };
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BodyReader> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // Whether nothing can still be arriving. Never blocks.
     fn is_complete(&self) -> bool {
-        self.state.try_lock().is_ok_and(|state| !matches!(state.source, Source::Stream(_)))
+        self.state.try_lock().is_ok_and(|state| !matches!(state.source, BodySource::Stream(_)))
     }
 
     /// Looks at a body that is still arriving.
@@ -197,28 +204,32 @@ impl InputStream {
         if self.is_complete() {
             return None;
         }
-        // Another thread may be reading: it waits for the client without the interpreter, and so must we.
+        // Another thread may hold the lock while it waits for the client: wait for it detached from the interpreter.
         py.detach(|| match &mut self.lock().source {
-            Source::Stream(stream) => Some(with(stream)),
+            BodySource::Stream(stream) => Some(with(stream)),
             _ => None,
         })
     }
 
-    /// Takes back a body that is still arriving; from now on the input is at its end.
+    /// Takes out a body that is still arriving. The input is at its end then.
     pub fn close(&self, py: Python<'_>) -> Option<Box<BodyStream>> {
         if self.is_complete() {
             return None;
         }
         py.detach(|| {
             let mut state = self.lock();
-            match std::mem::replace(&mut state.source, Source::Complete) {
-                Source::Stream(stream) => Some(stream),
+            match std::mem::replace(&mut state.source, BodySource::Complete) {
+                BodySource::Stream(stream) => Some(stream),
                 _ => None,
             }
         })
     }
 
-    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut State) -> Result<T, Trouble> + Send) -> PyResult<T> {
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut BodyReader) -> Result<T, ReadError> + Send,
+    ) -> PyResult<T> {
         if let Ok(mut state) = self.state.try_lock() {
             if state.is_at_hand() {
                 return Ok(work(&mut state)?);

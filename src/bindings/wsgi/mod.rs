@@ -8,3 +8,4 @@ pub mod file_wrapper;
 pub mod gateway;
 pub mod input;
 mod template;
+mod variables;

@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::bindings::ffi::{latin1, references};
-use crate::bindings::names::FieldNames;
 use crate::engine::exchange::Exchange;
 use crate::http::head::RequestHead;
 use crate::http::number::Decimal;
@@ -15,15 +14,15 @@ use crate::http::target::percent_decode;
 use crate::interface::shape::Shape;
 
 use super::call_objects::CallObjects;
-use super::environ::{facts, key, set_client, set_port};
+use super::variables::{FieldKeys, facts, key, set_client, set_port};
 
-/// Longer values are not kept.
-const LONGEST_VALUE: usize = 256;
-/// Values that are a secret of one client, or of its request alone.
-const UNKEPT: [&[u8]; 3] = [b"cookie", b"authorization", b"proxy-authorization"];
+/// Longer values are not kept in a template.
+const MAX_VALUE_BYTES: usize = 256;
+/// Fields whose values are secrets of one client.
+const SECRET_FIELDS: [&[u8]; 3] = [b"cookie", b"authorization", b"proxy-authorization"];
 
 // The variable of one field line.
-struct Line {
+struct TemplateLine {
     key: Py<PyString>,
     // The line whose value the environ has; none where it has none.
     text: Vec<u8>,
@@ -35,15 +34,15 @@ pub struct Template<'py> {
     shape: Shape,
     listener: usize,
     environ: Bound<'py, PyDict>,
-    has_kit: bool,
-    // Its environ says what the other fields tell: no change of it has been left half done, by an error or a panic.
+    has_objects: bool,
+    // False while the environ is changed: an error or a panic has left it inconsistent with the fields below.
     is_sound: bool,
-    // What the environ says of the last request, but for what is not kept.
+    // What the environ contains of the last request.
     client: Client,
     method: Vec<u8>,
     target: Vec<u8>,
     length: Option<u64>,
-    lines: Vec<Option<Line>>,
+    lines: Vec<Option<TemplateLine>>,
 }
 
 impl<'py> Template<'py> {
@@ -51,23 +50,23 @@ impl<'py> Template<'py> {
     pub fn learn(
         py: Python<'py>,
         bases: &[Bound<'py, PyDict>],
-        names: &mut FieldNames,
+        keys: &mut FieldKeys,
         exchange: &Exchange,
     ) -> PyResult<Option<Self>> {
         let shape = Shape::of(exchange.request(), &facts(exchange));
         let (Some(shape), Some(base)) = (shape, bases.get(exchange.listener())) else { return Ok(None) };
         let environ = base.copy()?;
-        // So that every copy has the keys of the lines, whatever it will say.
+        // Every copy has the keys of all lines.
         let mut lines = Vec::new();
         for (variable, (name, _)) in shape.variables().zip(exchange.request().fields()) {
             let Some(variable) = variable else {
                 lines.push(None);
                 continue;
             };
-            let key = key(py, names, variable)?;
+            let key = key(py, keys, variable)?;
             environ.set_item(&key, intern!(py, ""))?;
-            let keeps = !UNKEPT.iter().any(|unkept| name.eq_ignore_ascii_case(unkept));
-            lines.push(Some(Line { key: key.unbind(), text: Vec::new(), keeps }));
+            let keeps = !SECRET_FIELDS.iter().any(|secret| name.eq_ignore_ascii_case(secret));
+            lines.push(Some(TemplateLine { key: key.unbind(), text: Vec::new(), keeps }));
         }
         let protocol = latin1(py, shape.version().as_bytes())?;
         environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
@@ -79,7 +78,7 @@ impl<'py> Template<'py> {
             shape,
             listener,
             environ,
-            has_kit: false,
+            has_objects: false,
             is_sound: true,
             client,
             method,
@@ -93,7 +92,7 @@ impl<'py> Template<'py> {
     pub fn differences(&self, exchange: &Exchange) -> Option<u64> {
         // The garbage collector lists the environ. One that something else refers to must not lead to later requests.
         if !self.is_sound
-            || references(&self.environ) != 1 + isize::from(self.has_kit)
+            || references(&self.environ) != 1 + isize::from(self.has_objects)
             || self.listener != exchange.listener()
             || has_port(self.client) != has_port(exchange.client())
         {
@@ -114,11 +113,11 @@ impl<'py> Template<'py> {
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.request();
         self.is_sound = false;
-        if !self.has_kit {
-            objects.lend(&self.environ, head.version())?;
-            self.has_kit = true;
+        if !self.has_objects {
+            objects.install_in_template(&self.environ, head.version())?;
+            self.has_objects = true;
         }
-        self.follow_client(exchange.client())?;
+        self.update_client(exchange.client())?;
         if self.method != head.method() {
             self.environ.set_item(intern!(py, "REQUEST_METHOD"), latin1(py, head.method())?)?;
             replace(&mut self.method, head.method());
@@ -129,7 +128,7 @@ impl<'py> Template<'py> {
             self.length = exchange.body_length();
         }
         // A query may hold secrets.
-        let keeps_target = head.query().is_empty() && head.target().len() <= LONGEST_VALUE;
+        let keeps_target = head.query().is_empty() && head.target().len() <= MAX_VALUE_BYTES;
         if keeps_target && self.target != head.target() {
             set_target(&self.environ, head)?;
             replace(&mut self.target, head.target());
@@ -159,7 +158,7 @@ impl<'py> Template<'py> {
         Ok(environ)
     }
 
-    fn follow_client(&mut self, client: Client) -> PyResult<()> {
+    fn update_client(&mut self, client: Client) -> PyResult<()> {
         if self.client == client {
             return Ok(());
         }
@@ -172,15 +171,15 @@ impl<'py> Template<'py> {
         Ok(())
     }
 
-    /// Lets go of what a objects is made of.
+    /// Removes the call objects from the environ.
     pub fn clear(&mut self) -> PyResult<()> {
-        if std::mem::take(&mut self.has_kit) { CallObjects::clear(&self.environ) } else { Ok(()) }
+        if std::mem::take(&mut self.has_objects) { CallObjects::clear(&self.environ) } else { Ok(()) }
     }
 }
 
-impl Line {
+impl TemplateLine {
     fn keeps(&self, line: &[u8]) -> bool {
-        self.keeps && line.len() <= LONGEST_VALUE
+        self.keeps && line.len() <= MAX_VALUE_BYTES
     }
 }
 

@@ -1,5 +1,5 @@
 use wsgi_core::http1::write;
-use wsgi_core::interface::outgoing::{self, AppError, Kept};
+use wsgi_core::interface::outgoing::{self, AppError, FieldOutcome};
 
 /// What an application says of its response: a status line, and names and values of fields, separated by NUL.
 ///
@@ -16,12 +16,12 @@ pub fn outgoing(bytes: &[u8]) {
     while let (Some(name), Some(value)) = (words.next(), words.next()) {
         let before = head.lines().len();
         let kept = outgoing::field(&mut head, name, value);
-        let hinted = outgoing::loose_field(&mut hints, name, value);
+        let hinted = outgoing::hint_or_trailer_field(&mut hints, name, value);
         let valid = is_token(name) && value.iter().copied().all(is_text);
         assert_eq!(hinted.is_ok(), valid);
         match kept {
-            Ok(Kept::Yes) if !name.eq_ignore_ascii_case(b"content-length") => {
-                assert_eq!(hinted, Ok(Kept::Yes));
+            Ok(FieldOutcome::Added) if !name.eq_ignore_ascii_case(b"content-length") => {
+                assert_eq!(hinted, Ok(FieldOutcome::Added));
                 lines.extend([name, b": ", value, b"\r\n"].concat());
             }
             Ok(_) => {
