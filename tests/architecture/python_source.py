@@ -30,31 +30,6 @@ def import_graph(root: Path) -> dict[str, set[str]]:
     }
 
 
-def cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """The groups of files that import each other, directly or through others of the group, each sorted.
-
-    Parameters:
-        graph: what each file imports.
-    """
-    reachable = {file: _reachable(graph, file) for file in graph}
-    groups = {
-        frozenset(other for other in reachable[file] if file in reachable[other])
-        for file in graph
-        if file in reachable[file]
-    }
-    return sorted(sorted(group) for group in groups)
-
-
-def _reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
-    found: set[str] = set()
-    pending = [start]
-    while pending:
-        new = graph[pending.pop()] - found
-        found |= new
-        pending += new
-    return found
-
-
 def _module_of(path: Path) -> str:
     parts = path.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
