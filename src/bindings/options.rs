@@ -9,9 +9,10 @@ use pyo3::prelude::*;
 
 use super::errors::PythonError;
 use crate::engine::access_log::{AccessLog, DIRECTIVES, Descriptor, Excluded, Format, Target};
-use crate::engine::gateway::{Origins, Reporter};
 use crate::engine::observe::Observer;
 use crate::engine::options::{Options, WebSocketOptions};
+use crate::engine::origins::Origins;
+use crate::engine::report::Reporter;
 use crate::http::head::RequestHead;
 use crate::http::limits::Limits;
 use crate::http::origin::{Client, ForwardedField, Origin, Scheme};

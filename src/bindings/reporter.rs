@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyString};
 
 use super::ffi::{call, is_attached};
-use crate::engine::gateway::{Reporter, Severity};
-use crate::engine::server::spawn;
+use crate::engine::report::{Reporter, Severity};
+use crate::engine::thread::spawn;
 
 // The levels of Python's logging.
 /// Of use while something is looked into.

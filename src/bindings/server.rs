@@ -14,9 +14,9 @@ use super::reporter::LoggingReporter;
 use super::wsgi::gateway::WsgiGateway;
 use super::{asgi, wsgi};
 use crate::engine::exchange::in_flight::InFlight;
-use crate::engine::gateway::Reporter;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
+use crate::engine::report::Reporter;
 use crate::engine::server::{self, Plan};
 use crate::net::listener::{ListenAddress, Listener};
 

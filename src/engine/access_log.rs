@@ -16,11 +16,11 @@ use memchr::{memchr_iter, memrchr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 
-use crate::engine::gateway::{Reporter, Severity};
 use crate::engine::log_format::Stamp;
 pub use crate::engine::log_format::{COMBINED, DIRECTIVES, Format};
 use crate::engine::observe::{Observer, Record};
-use crate::engine::server::spawn;
+use crate::engine::report::{Reporter, Severity};
+use crate::engine::thread::spawn;
 use crate::http::head::RequestHead;
 
 /// Lines that wait for a log that cannot be written take at most this much memory; what comes then is lost and counted.

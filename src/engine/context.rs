@@ -1,21 +1,20 @@
 //! What all connections of one shard share.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::engine::exchange::in_flight::InFlight;
-use crate::engine::gateway::{Reporter, Severity};
-use crate::engine::monitor::MonitorSignal;
 use crate::engine::observe::{Observer, Record};
 use crate::engine::options::Options;
-use crate::engine::scheduling::pool::{StallNews, Trouble, WorkerPool};
+use crate::engine::report::{Reports, Severity, Trouble};
+use crate::engine::scheduling::capacity::Capacity;
+use crate::engine::scheduling::monitor_signal::MonitorSignal;
+use crate::engine::scheduling::stall::StallNews;
 use crate::engine::sync::AtomicBool;
 use crate::engine::transport::Streaming;
 use crate::engine::transport::spool::Budget;
 use crate::http::origin::Client;
-use crate::http::reject::Reject;
+use crate::net::address::Peer;
 
 /// The surroundings of a connection.
 pub struct ShardContext {
@@ -23,21 +22,18 @@ pub struct ShardContext {
     pub shard: usize,
     /// The operator's decisions.
     pub options: Arc<Options>,
-    /// The workers of all shards.
-    pub pool: Arc<WorkerPool>,
-    /// What temporary files may take.
+    /// How many requests run and wait, in all shards.
+    pub capacity: Arc<Capacity>,
+    /// The space that temporary files may take.
     pub spool: Arc<Budget>,
     /// Responses that are being streamed.
     pub streaming: Streaming,
-    /// Where problems are told.
-    pub reporter: Arc<dyn Reporter>,
-    /// The requests that are inside the application.
-    pub in_flight: Arc<dyn InFlight>,
+    /// What the operator is told.
+    pub reports: Arc<Reports>,
+    /// Wakes the shard's monitor.
+    pub monitor_signal: MonitorSignal,
     observers: Arc<[Box<dyn Observer>]>,
-    // Whether refusals and cut responses are reported one by one.
-    debug: bool,
     stopping: AtomicBool,
-    monitor_signal: MonitorSignal,
 }
 
 impl ShardContext {
@@ -45,24 +41,21 @@ impl ShardContext {
     pub fn new(
         shard: usize,
         options: Arc<Options>,
-        pool: Arc<WorkerPool>,
+        capacity: Arc<Capacity>,
         spool: Arc<Budget>,
-        reporter: Arc<dyn Reporter>,
-        in_flight: Arc<dyn InFlight>,
+        reports: Arc<Reports>,
         observers: Arc<[Box<dyn Observer>]>,
     ) -> Self {
         Self {
             shard,
             options,
-            pool,
+            capacity,
             spool,
             streaming: Streaming::default(),
-            debug: reporter.wants_debug(),
-            reporter,
-            in_flight,
+            reports,
+            monitor_signal: MonitorSignal::default(),
             observers,
             stopping: AtomicBool::new(false),
-            monitor_signal: MonitorSignal::default(),
         }
     }
 
@@ -76,36 +69,54 @@ impl ShardContext {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Reports a trouble that may go on, if it was not reported lately.
-    pub(in crate::engine) fn report_rarely(&self, trouble: Trouble, severity: Severity, message: &str) {
-        if self.pool.may_report(trouble, Instant::now()) {
-            self.reporter.report(severity, message);
+    /// Whether a connection from this peer is accepted. With the PROXY protocol only trusted proxies are: the header of another
+    /// peer would be worth nothing, and without a header the client is unknown.
+    pub(in crate::engine) fn admits(&self, peer: Peer, now: Instant) -> bool {
+        let client = Client::from(peer);
+        let admitted = self.options.proxy_protocol.is_none() || self.options.trusted.covers(client);
+        if !admitted {
+            let message =
+                format!("a connection from {client} was closed: with proxy_protocol, trusted_proxies must cover it");
+            self.warn_of_proxies(&message, now);
+        }
+        admitted
+    }
+
+    /// Reports what may be a proxy that is configured differently from this server, at most once a minute.
+    pub(in crate::engine) fn warn_of_proxies(&self, message: &str, now: Instant) {
+        self.reports.report_rarely(Trouble::Proxies, Severity::Warning, message, now);
+    }
+
+    /// Reports that a connection was closed without a response to what it had sent.
+    pub(in crate::engine) fn report_closed(&self, client: Client, why: &str) {
+        if self.reports.wants_debug() {
+            self.reports.report(Severity::Debug, &format!("connection from {client} closed: {why}"));
         }
     }
 
-    /// Reports what the system had against a temporary file, and how many clients lost theirs to others.
-    pub(in crate::engine) fn report_spool(&self) {
+    /// Reports why the system refused a temporary file, and how many clients lost theirs in favour of others.
+    pub(in crate::engine) fn report_spool(&self, now: Instant) {
         if let Some(failure) = self.spool.take_failure() {
-            self.report_rarely(Trouble::Disk, Severity::Error, &failure);
+            self.reports.report_rarely(Trouble::Disk, Severity::Error, &failure, now);
         }
         for _ in 0..self.spool.take_unreported() {
-            self.count_trouble(Trouble::SpoolEvictions);
+            self.reports.count(Trouble::SpoolEvictions, now);
         }
     }
 
-    /// Reports that no thread comes back from the application, and that one has.
+    /// Reports that no thread returns from the application, and that one has again.
     pub(in crate::engine) fn report_stall(&self, now: Instant) {
-        match self.pool.look_for_stall(now) {
+        match self.capacity.check_stall(now) {
             None => {}
             Some(StallNews::Over) => {
-                self.reporter.report(Severity::Info, "threads come back from the application again");
+                self.reports.report(Severity::Info, "threads come back from the application again");
             }
-            Some(StallNews::Begun(age, waiting)) => {
-                let threads = match self.pool.threads() {
+            Some(StallNews::Begun { age, waiting }) => {
+                let threads = match self.capacity.threads() {
                     1 => "the only thread is".to_owned(),
                     threads => format!("all {threads} threads are"),
                 };
-                self.reporter.report_stall(format!(
+                self.reports.report_stall(format!(
                     "no request has come to its end for {} seconds: {waiting} wait, and {threads} inside the application",
                     age.as_secs()
                 ));
@@ -113,77 +124,18 @@ impl ShardContext {
         }
     }
 
-    /// Whether anybody wants records.
+    /// Whether records are of use.
     pub fn is_observed(&self) -> bool {
-        self.debug || !self.observers.is_empty()
+        self.reports.wants_debug() || !self.observers.is_empty()
     }
 
-    /// Tells the observers. A panic of one costs it this record, and no more.
+    /// Passes a record to the observers. A panic of one observer costs it this record only.
     pub fn finished(&self, record: &Record) {
-        if let (true, Some(cause)) = (self.debug, record.cause) {
-            self.reporter.report(Severity::Debug, &record.summary(cause));
+        if let (true, Some(cause)) = (self.reports.wants_debug(), record.cause) {
+            self.reports.report(Severity::Debug, &record.summary(cause));
         }
         for observer in self.observers.iter() {
-            self.guard("one record of an observer", || observer.finished(record));
+            self.reports.catch_panic("one record of an observer", || observer.finished(record));
         }
-    }
-
-    /// Reports that a connection was closed without an answer to what had come.
-    pub(in crate::engine) fn report_closed(&self, client: Client, why: &str) {
-        if self.debug {
-            self.reporter.report(Severity::Debug, &format!("connection from {client} closed: {why}"));
-        }
-    }
-
-    /// Reports a refusal if the server, and not the client, is the reason: now and then where there may be many.
-    pub(in crate::engine) fn note_refusal(&self, reject: Reject) {
-        match reject {
-            Reject::QueueFull => self.count_trouble(Trouble::QueueFull),
-            Reject::QueueTimeout => self.count_trouble(Trouble::QueueTimeout),
-            Reject::SpoolFull => self.count_trouble(Trouble::Spool),
-            Reject::TooManyWebSockets => self.count_trouble(Trouble::WebSockets),
-            // Why the system refused a temporary file is reported where it did, with the folder.
-            _ => {}
-        }
-    }
-
-    /// Counts one more case of a trouble, and reports the count if that is due.
-    pub(in crate::engine) fn count_trouble(&self, trouble: Trouble) {
-        if let Some(count) = self.pool.count_trouble(trouble, Instant::now()) {
-            self.report_trouble(trouble, count);
-        }
-    }
-
-    /// Reports what was counted and not reported yet.
-    pub fn report_rest(&self) {
-        for (trouble, count) in self.pool.take_unreported() {
-            self.report_trouble(trouble, count);
-        }
-    }
-
-    fn report_trouble(&self, trouble: Trouble, count: u64) {
-        if let Some(message) = trouble.message(count) {
-            self.reporter.report(Severity::Warning, &message);
-        }
-    }
-
-    /// Does `work`; a panic in it is reported as a defect that cost `loss`.
-    pub fn guard<T>(&self, loss: &str, work: impl FnOnce() -> T) -> Option<T> {
-        // Whoever asks for this leaves nothing behind that a panic could have left half done, or forgets it.
-        let done = catch_unwind(AssertUnwindSafe(work)).ok();
-        if done.is_none() {
-            self.reporter.report(Severity::Error, &format!("a defect of the server itself cost {loss} (panic)"));
-        }
-        done
-    }
-
-    /// What the monitor sleeps on.
-    pub fn monitor_signal(&self) -> &MonitorSignal {
-        &self.monitor_signal
-    }
-
-    /// Sees to it that the monitor is awake: something may need it within a moment.
-    pub fn watch(&self) {
-        self.monitor_signal.wake();
     }
 }

@@ -10,11 +10,14 @@ mod log_format;
 pub mod monitor;
 pub mod observe;
 pub mod options;
+pub mod origins;
+pub mod report;
 pub mod scheduling;
 pub mod server;
 pub mod shard;
 mod sync;
 #[cfg(any(test, feature = "doubles"))]
 pub mod testkit;
+pub mod thread;
 pub mod transport;
 pub mod worker;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::gateway::Origins;
+use crate::engine::origins::Origins;
 use crate::http::limits::Limits;
 use crate::http::trust::Trust;
 use crate::net::proxy_protocol::Accepted;

@@ -2,20 +2,24 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::in_flight::InFlight;
-use crate::engine::gateway::{Gateway, Reporter, Severity};
+use crate::engine::gateway::Gateway;
 use crate::engine::monitor;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
-use crate::engine::scheduling::pool::WorkerPool;
+use crate::engine::report::{Reporter, Reports, Severity};
+use crate::engine::scheduling::capacity::Capacity;
+use crate::engine::shard::Shard;
 use crate::engine::shard::external_loop::ExternalLoop;
+use crate::engine::shard::queues::Phase;
 use crate::engine::shard::reactor::Reactor;
-use crate::engine::shard::{Phase, Shard};
+use crate::engine::shard::worker_pool::WorkerPool;
+use crate::engine::thread::spawn;
 use crate::engine::transport::spool::Budget;
 use crate::engine::worker;
 use crate::net::listener::Listener;
@@ -77,27 +81,35 @@ impl Run {
             ..(*plan.options).clone()
         });
         let spool = Arc::new(Budget::of(&plan.options, room.files));
-        let pool = Arc::new(WorkerPool::new(threads, count));
+        let reports = Arc::new(Reports::new(Arc::clone(&plan.reporter)));
+        let capacity = Arc::new(Capacity::new(threads, count));
+        let pool = Arc::new(WorkerPool::new(Arc::clone(&capacity)));
         for index in 0..count {
             let context = ShardContext::new(
                 index,
                 Arc::clone(&options),
-                Arc::clone(&pool),
+                Arc::clone(&capacity),
                 Arc::clone(&spool),
-                Arc::clone(&plan.reporter),
-                Arc::clone(&plan.in_flight),
+                Arc::clone(&reports),
                 Arc::clone(&plan.observers),
             );
-            shards.push(Arc::new(Shard::new(Arc::new(context), listeners.to_vec(), Arc::clone(&pool), plan.once)?));
+            let shard = Shard::new(
+                Arc::new(context),
+                listeners.to_vec(),
+                Arc::clone(&pool),
+                Arc::clone(&plan.in_flight),
+                plan.once,
+            )?;
+            shards.push(Arc::new(shard));
         }
         if !plan.external_loop {
-            // Found out now, and not when the first client needs one.
+            // Reported now, and not when the first client needs a temporary file.
             spool.probe();
             if let Some(failure) = spool.take_failure() {
-                plan.reporter.report(Severity::Warning, &failure);
+                reports.report(Severity::Warning, &failure);
             }
         }
-        pool.enlist(shards.iter().map(|shard| shard.waker()).collect());
+        pool.register(shards.iter().map(|shard| shard.queues.waker().clone()).collect());
         let run = Self { shards, workers: pool.workers(), monitors: Mutex::default() };
         if plan.external_loop {
             // No monitor: a loop leaves nothing unsent, and one that is held up cannot be relieved.
@@ -149,18 +161,18 @@ impl Run {
 
     fn enter(&self, phase: Phase) {
         for shard in &self.shards {
-            shard.enter(phase);
+            shard.queues.enter(phase);
         }
     }
 
     /// Whether the run is over, though a worker may still be inside the application.
     pub fn is_over(&self) -> bool {
-        self.shards.iter().all(|shard| shard.is_stopped())
+        self.shards.iter().all(|shard| shard.queues.is_stopped())
     }
 
     /// Connections that a stop still waits for.
     pub fn connections(&self) -> usize {
-        self.shards.iter().map(|shard| shard.draining()).sum()
+        self.shards.iter().map(|shard| shard.queues.draining()).sum()
     }
 
     /// Tidies up after the workers have gone (or were given up). Blocks for a moment: call it detached.
@@ -175,15 +187,9 @@ impl Run {
             shard.clear();
         }
         if let Some(shard) = self.shards.first() {
-            shard.context.report_rest();
+            shard.context.reports.report_rest();
         }
     }
-}
-
-/// Starts a thread that Python has not started.
-#[expect(clippy::disallowed_methods, reason = "this room owns the threads of the engine")]
-pub fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).spawn(body)
 }
 
 #[cfg(test)]

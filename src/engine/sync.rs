@@ -1,5 +1,10 @@
-//! What the threads of this room meet at: locks, atomics, queues, and the way to sleep. Everywhere but in the models it is
-//! the standard library's and crossbeam's. There it is loom's, which tries every order that the memory model allows.
+//! What the engine's threads share: locks, atomics, channels, and parking. The types are the standard library's and crossbeam's;
+//! in the models they are loom's, which tries every order that the memory model allows.
+
+/// A value with cache lines of its own: writes to its neighbours in memory slow down no processor that reads it.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct CacheLine<T>(pub T);
 
 #[cfg(not(all(test, models)))]
 mod real {
@@ -13,7 +18,7 @@ mod real {
     #[cfg(sanitized)]
     pub use super::seen::{Mutex, MutexGuard};
 
-    /// A queue of which both ends are ours.
+    /// A queue whose two ends live equally long.
     pub struct Channel<T>(Sender<T>, Receiver<T>);
 
     impl<T> Channel<T> {
@@ -23,9 +28,9 @@ mod real {
             Self(sender, receiver)
         }
 
-        /// Puts an item behind all others.
+        /// Adds an item at the end.
         pub fn put(&self, item: T) {
-            // Both ends live as long as the queue: it cannot be disconnected.
+            // It cannot be disconnected.
             drop(self.0.send(item));
         }
 
@@ -34,17 +39,17 @@ mod real {
             self.1.try_recv().ok()
         }
 
-        /// Whether nothing is there.
+        /// Whether no item is there.
         pub fn is_empty(&self) -> bool {
             self.1.is_empty()
         }
 
-        /// How much is there.
+        /// How many items are there.
         pub fn len(&self) -> usize {
             self.1.len()
         }
 
-        /// Takes the first item; sleeps until there is one.
+        /// Takes the first item, and waits until there is one.
         pub fn wait(&self) -> Option<T> {
             self.1.recv().ok()
         }

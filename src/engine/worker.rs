@@ -1,5 +1,5 @@
-//! Leader and followers. Every worker thread runs [`work`]: it answers what is ready, sees to the poller if nobody else
-//! does, and otherwise sleeps until it is needed.
+//! Leader and followers. Every worker thread runs [`work`]: it runs requests that are ready, leads a shard that no other worker
+//! leads, and parks otherwise.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,87 +10,90 @@ use crate::engine::clock::Clock;
 use crate::engine::connection::Connection;
 use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::gateway::Gateway;
-use crate::engine::shard::{Attended, Shard};
+use crate::engine::shard::queues::ShardQueues;
+use crate::engine::shard::{Shard, WorkerAction};
 use crate::http::reject::Reject;
 use crate::net::outcome::Presence;
 
-/// Requests answered before their responses leave together: each send wakes a client on another processor.
-const BATCH: usize = 32;
-/// How long a response waits for the others of its batch: a quarter of what its request has waited in line, so that it is
-/// noticed by nobody, within these bounds. (With Flask and 64 clients, 5 % less than with the lower bound alone.)
+/// Requests that are run before their responses leave together: each send wakes a client on another processor.
+const BATCH_REQUESTS: usize = 32;
+/// How long a response waits for the others of its batch: a quarter of the time that its request was queued, so that the client
+/// does not notice, within these bounds. (With Flask and 64 clients, 5 % less than with the lower bound alone.)
 const BATCH_TIME: [Duration; 2] = [Duration::from_micros(300), Duration::from_millis(1)];
-/// The monitor learns this often that the batch goes on: it is to relieve a leader that one call holds up, and no other.
-const SIGN_EVERY: Duration = Duration::from_micros(300);
-/// A request that had to wait this long is worth a look whether its client is still there. A client that has closed its
-/// sending side has almost always gone; one that half-closes and is answered in time never notices this rule.
-const GONE_AFTER: Duration = Duration::from_secs(1);
+/// How often a batch counts progress: the monitor is to replace a leader that one call holds up, and no other.
+const PROGRESS_INTERVAL: Duration = Duration::from_micros(300);
+/// A request that was queued for longer than this is dropped if its client has closed its sending side: almost all of those have
+/// gone. A client that half-closes and is answered in time is not affected.
+const DROP_AFTER: Duration = Duration::from_secs(1);
 
 /// The body of a worker thread, which begins at the shard number `home`. Returns when all have stopped.
 pub fn work<G: Gateway>(shards: &[Arc<Shard>], home: usize, gateway: &mut G) {
     let mut worker = Worker { shards, at: home, gateway, clock: Clock::new(Instant::now()) };
     while let Some(shard) = shards.get(worker.at) {
         // After a panic there may be work as after any round.
-        let attended = worker.gateway.detached(|| shard.context.guard("one round of a worker", || shard.attend()));
-        match attended.unwrap_or(Attended::Work) {
-            Attended::Work => worker.run_batch(shard),
-            // One that waits is sent off at once: the next may take long, too.
-            Attended::Run(exchange) => {
+        let reports = &shard.context.reports;
+        let action = worker.gateway.detached(|| reports.catch_panic("one round of a worker", || shard.lead_or_park()));
+        match action.unwrap_or(WorkerAction::RunQueued) {
+            WorkerAction::RunQueued => worker.run_batch(&shard.queues),
+            // A batch of one: the next request may block, too.
+            WorkerAction::Run(exchange) => {
                 worker.run(exchange, Instant::now());
-                shard.end();
+                shard.queues.release();
             }
-            Attended::Go(elsewhere) => worker.at = elsewhere,
-            Attended::Stop => return,
+            WorkerAction::MoveTo(elsewhere) => worker.at = elsewhere,
+            WorkerAction::Stop => return,
         }
     }
 }
 
 struct Worker<'a, G> {
     shards: &'a [Arc<Shard>],
-    // The shard that this worker sees to when it has nothing to answer.
+    // The shard that this worker leads when it has nothing to run.
     at: usize,
     gateway: &'a mut G,
     clock: Clock,
 }
 
 impl<G: Gateway> Worker<'_, G> {
-    fn run_batch(&mut self, shard: &Shard) {
-        if !shard.begin() {
+    fn run_batch(&mut self, queues: &ShardQueues) {
+        if !queues.acquire() {
             return;
         }
         let mut now = Instant::now();
-        let (mut signed, mut until) = (now, None);
-        for _ in 0..BATCH {
-            let Some(exchange) = shard.next() else { break };
-            let ours = exchange.shard() == shard.context.shard;
+        let (mut counted, mut until) = (now, None);
+        for _ in 0..BATCH_REQUESTS {
+            let Some(exchange) = queues.take() else { break };
+            let is_own = exchange.shard() == queues.context.shard;
             let until = *until.get_or_insert_with(|| now + batch_time(&exchange, now));
             now = self.run(exchange, now);
-            if now > until || !ours {
+            if now > until || !is_own {
                 break;
             }
-            if now - signed > SIGN_EVERY {
-                shard.count_progress();
-                signed = now;
+            if now - counted > PROGRESS_INTERVAL {
+                queues.count_progress();
+                counted = now;
             }
         }
-        shard.end();
+        queues.release();
     }
 
-    // gateway, from taking an exchange over to giving its connection back. Returns when that was done.
+    // The gateway, from taking an exchange to giving its connection back. Returns when that was done.
     fn run(&mut self, exchange: Box<Exchange>, began: Instant) -> Instant {
-        // What is answered must be sent off where it came from.
+        // The response is sent by the shard that the request came from.
         self.at = exchange.shard();
         let Some(shard) = self.shards.get(self.at) else { return began };
         let Self { gateway, clock, .. } = self;
         let token = exchange.token();
-        let answered = shard.context.guard("one request", || answer(shard, *gateway, exchange, began, clock));
-        match answered {
+        let queues = &shard.queues;
+        let run = || answer(queues, *gateway, exchange, began, clock);
+        match queues.context.reports.catch_panic("one request", run) {
             Some(Some((connection, now))) => {
-                shard.hand_back(connection);
+                queues.hand_back(connection);
                 return now;
             }
             // A stop has ended the request meanwhile.
             Some(None) => {}
-            None => shard.lose(token),
+            None => queues.lose(token),
         }
         Instant::now()
     }
@@ -101,35 +104,35 @@ fn batch_time(first: &Exchange, now: Instant) -> Duration {
     (now.saturating_duration_since(first.arrived()) / 4).clamp(shortest, longest)
 }
 
-// The connection with its answer, whatever the gateway made of it, and the instant it was there.
+// The connection with its response, and the instant at which that was complete.
 fn answer<G: Gateway>(
-    shard: &Shard,
+    queues: &ShardQueues,
     gateway: &mut G,
     mut exchange: Box<Exchange>,
     began: Instant,
     clock: &mut Clock,
 ) -> Option<(Box<Connection>, Instant)> {
     let waited = began.saturating_duration_since(exchange.arrived());
-    if waited > GONE_AFTER && exchange.presence() != Presence::Here {
+    if waited > DROP_AFTER && exchange.presence() != Presence::Here {
         exchange.lose_client();
         let now = Instant::now();
         return Some((Connection::conclude(exchange, now), now));
     }
-    let mut leave = None;
+    let mut permission = None;
     if exchange.holds_body_back() {
         // Frameworks read nothing without a length, which a chunked body has once it is whole.
-        leave = exchange.body_length().and_then(|_| shard.context.pool.read_directly());
-        if leave.is_none() {
+        permission = exchange.body_length().and_then(|_| queues.context.capacity.read_directly());
+        if permission.is_none() {
             return Some((Connection::ask_for_body(exchange, began), began));
         }
     }
     let key = exchange.key;
-    let before = shard.profile.is_suspect(key).then(processor_time);
+    let before = queues.profile.is_suspect(key).then(processor_time);
     let exchange = respond(gateway, exchange, clock)?;
-    drop(leave);
+    drop(permission);
     let processor = before.map(|before| processor_time().saturating_sub(before));
     let now = Instant::now();
-    shard.profile.note(key, now.saturating_duration_since(began), processor);
+    queues.profile.note(key, now.saturating_duration_since(began), processor);
     Some((Connection::conclude(exchange, now), now))
 }
 

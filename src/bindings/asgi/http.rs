@@ -12,7 +12,7 @@ use super::session::{Io, PollOutcome, ReceiveEvent, Session, WriteStall, is_deci
 use crate::bindings::errors::client_disconnected;
 use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::observe::Cause;
-use crate::engine::scheduling::pool::AdmissionGuard;
+use crate::engine::scheduling::capacity::AdmissionGuard;
 use crate::engine::transport::body::{Arrived, Body, BodyFailure};
 use crate::engine::transport::output::FileSpan;
 use crate::http::head::ResponseHead;

@@ -19,7 +19,7 @@ use super::sockets::Sockets;
 use super::websocket::WebSocket;
 use crate::bindings::ffi::Context;
 use crate::engine::exchange::{Content, Exchange};
-use crate::engine::scheduling::pool::AdmissionGuard;
+use crate::engine::scheduling::capacity::AdmissionGuard;
 use crate::engine::shard::external_loop::ExternalLoop;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;

@@ -20,7 +20,7 @@ use super::socket_message::SocketSendEvent;
 use crate::bindings::errors::client_disconnected;
 use crate::engine::exchange::{Content, Exchange, Progress};
 use crate::engine::options::Options;
-use crate::engine::scheduling::pool::AdmissionGuard;
+use crate::engine::scheduling::capacity::AdmissionGuard;
 use crate::engine::transport::client_rate::ReceiveRate;
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;

@@ -12,7 +12,7 @@ use crate::bindings::ffi::call;
 use crate::bindings::reporter::{ERROR, LoggingReporter, log, tell};
 use crate::engine::exchange::Exchange;
 use crate::engine::exchange::in_flight::{Cut, InFlight};
-use crate::engine::gateway::{Reporter, Severity};
+use crate::engine::report::{Reporter, Severity};
 
 // The call object of one worker, used for one request after the other.
 struct WorkerSlot {

@@ -4,9 +4,6 @@
 use std::time::Instant;
 
 use crate::engine::connection::{Connection, Fill, Pass, Stage, Step, Turn};
-use crate::engine::context::ShardContext;
-use crate::engine::gateway::Severity;
-use crate::engine::scheduling::pool::Trouble;
 use crate::http::head::RequestHead;
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
@@ -18,28 +15,6 @@ impl From<Peer> for Client {
         match (peer.ip(), peer.port()) {
             (Some(ip), port) => Self::Ip(ip, port),
             (None, _) => Self::Local,
-        }
-    }
-}
-
-impl ShardContext {
-    /// Whether a connection from this peer is of use. Backpressure the PROXY protocol only those of trusted proxies are: without
-    /// trust the header would be worth nothing, and without a header nobody knows whose connection it is.
-    pub(in crate::engine) fn admits(&self, peer: Peer, now: Instant) -> bool {
-        let client = Client::from(peer);
-        let admitted = self.options.proxy_protocol.is_none() || self.options.trusted.covers(client);
-        if !admitted {
-            let message =
-                format!("a connection from {client} was closed: with proxy_protocol, trusted_proxies must cover it");
-            self.warn_of_proxies(&message, now);
-        }
-        admitted
-    }
-
-    /// Reports what may be a proxy that is set up in another way than this server, now and then.
-    pub(in crate::engine) fn warn_of_proxies(&self, message: &str, now: Instant) {
-        if self.pool.may_report(Trouble::Proxies, now) {
-            self.reporter.report(Severity::Warning, message);
         }
     }
 }
@@ -107,9 +82,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::exchange::in_flight::Uninterruptible;
+    use crate::engine::context::ShardContext;
     use crate::engine::options::Options;
-    use crate::engine::scheduling::pool::WorkerPool;
+    use crate::engine::report::Reports;
+    use crate::engine::scheduling::capacity::Capacity;
     use crate::engine::testkit::doubles::Notebook;
     use crate::engine::transport::spool::Budget;
     use crate::http::trust::Trust;
@@ -118,19 +94,9 @@ mod tests {
         let trusted = Trust::parse(trusted.iter().copied()).unwrap();
         let options = Options { trusted, proxy_protocol, ..Options::default() };
         let notebook = Arc::<Notebook>::default();
-        let (pool, spool) = (Arc::new(WorkerPool::new(1, 1)), Arc::new(Budget::new(0, 0, 0)));
-        (
-            ShardContext::new(
-                0,
-                Arc::new(options),
-                pool,
-                spool,
-                Arc::clone(&notebook) as _,
-                Arc::new(Uninterruptible),
-                Arc::new([]),
-            ),
-            notebook,
-        )
+        let reports = Arc::new(Reports::new(Arc::clone(&notebook) as _));
+        let (capacity, spool) = (Arc::new(Capacity::new(1, 1)), Arc::new(Budget::new(0, 0, 0)));
+        (ShardContext::new(0, Arc::new(options), capacity, spool, reports, Arc::new([])), notebook)
     }
 
     fn peer(text: &str) -> Peer {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::engine::connection::{Connection, Fill, Pass, Stage, Step, Turn};
 use crate::engine::exchange::{Exchange, Progress};
-use crate::engine::gateway::Severity;
 use crate::engine::observe::{CLIENT_CLOSED, Cause, Record, Scarce};
 use crate::engine::options::SERVER;
+use crate::engine::report::Severity;
 use crate::engine::transport::body::{Body, DRAIN_LIMIT_BYTES};
 use crate::engine::transport::output::Flushed;
 use crate::http::head::Received;
@@ -86,7 +86,7 @@ impl Connection {
     /// Queues a refusal of the server's own, after which the connection closes.
     /// Returns the size of its content.
     pub(in crate::engine) fn queue_refusal(&self, reject: Reject, head_method: bool, date: &[u8; 29]) -> u64 {
-        self.context.note_refusal(reject);
+        self.context.reports.count_refusal(reject);
         let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
         let mut content = 0;
         self.transport.output().append(|out| {
@@ -238,7 +238,7 @@ impl Connection {
             .and_then(|record| record.request.head())
             .map_or_else(String::new, |head| format!(" to {}", head.method_and_path()));
         let message = format!("the response{request} was cut off: {failure}");
-        self.context.reporter.report(Severity::Error, &message);
+        self.context.reports.report(Severity::Error, &message);
         true
     }
 

@@ -11,10 +11,9 @@ use std::time::Instant;
 use crate::engine::clock::Clock;
 use crate::engine::connection::Connection;
 use crate::engine::context::ShardContext;
-use crate::engine::gateway::Severity;
 use crate::engine::observe::Cause;
 use crate::engine::options::SERVER;
-use crate::engine::scheduling::pool::Trouble;
+use crate::engine::report::{Severity, Trouble};
 use crate::engine::scheduling::quota::QuotaGuard;
 use crate::engine::transport::body::{Body, BodyStream};
 use crate::engine::transport::output::{FileSpan, Output, Owned};
@@ -81,9 +80,9 @@ impl Backpressure {
     pub fn wait_drained(&self) -> Result<(), Disconnected> {
         let Self { transport, context } = self;
         let drained =
-            transport.wait_drained(context.options.write_timeout, &context.spool, || context.pool.is_pressed());
+            transport.wait_drained(context.options.write_timeout, &context.spool, || context.capacity.is_pressed());
         if drained == Err(DrainError::Contended) {
-            context.report_rarely(Trouble::Cut, Severity::Warning, SLOW_READER_CUT);
+            context.reports.report_rarely(Trouble::Cut, Severity::Warning, SLOW_READER_CUT, Instant::now());
         }
         drained.map_err(|_| Disconnected)
     }
@@ -386,7 +385,7 @@ impl Exchange {
                 self.response.streaming = true;
                 self.connection.context.streaming.add(Arc::clone(transport));
             }
-            self.connection.context.watch();
+            self.connection.context.monitor_signal.wake();
         }
         Ok(())
     }

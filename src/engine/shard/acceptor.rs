@@ -1,221 +1,233 @@
-//! The reactor's listeners: clients are let in, and room is made for them.
+//! The listeners of a reactor: which client is accepted next, and which connection is evicted for it.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::connection::Connection;
-use crate::engine::exchange::in_flight::Cut;
-use crate::engine::gateway::Severity;
-use crate::engine::observe::{Cause, Scarce};
-use crate::engine::scheduling::pool::Trouble;
-use crate::engine::shard::reactor::Reactor;
-use crate::engine::transport::Transport;
-use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
+use crate::engine::connection::deadlines::EvictionPriority;
+use crate::engine::context::ShardContext;
+use crate::engine::report::{Severity, Trouble};
+use crate::engine::shard::connection_table::ConnectionTable;
 use crate::net::address::Peer;
 use crate::net::listener::{Accepted, Listener};
+use crate::net::poller::Poller;
 use crate::net::stream::Stream;
 
-/// Clients accepted before those that are here get their turn.
-const ACCEPTS: usize = 64;
-/// How often connections are looked through for one that can make room, and the line for requests that are overdue.
-pub(in crate::engine) const LOOK: Duration = Duration::from_millis(50);
+/// Attempts to accept at one listener before the connections that exist get their turn.
+const ATTEMPTS_PER_ROUND: usize = 64;
+/// The same for a server that is about to close its listeners: more than the kernel's queue usually holds.
+const ATTEMPTS_BEFORE_CLOSE: usize = 16 * 1024;
+/// The shortest time between two searches through all connections for candidates of an eviction.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long accepting pauses when descriptors have run out.
 pub(in crate::engine) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Listeners are registered with the poller under tokens from here on; connections never reach them.
+const FIRST_TOKEN: usize = usize::MAX / 2;
 
-/// A listener, and what is known of its queue.
-pub(in crate::engine) struct ListenerState {
-    pub listener: Arc<Listener>,
-    // Clients may be waiting: the kernel says so only once.
-    pub open: bool,
+// A listener, and whether clients may wait there: the kernel says so once.
+struct ListenerState {
+    listener: Arc<Listener>,
+    is_ready: bool,
 }
 
-impl Reactor {
-    pub(in crate::engine) fn may_accept(&self, now: Instant) -> bool {
-        self.accept_after.is_none_or(|after| after <= now)
-            && self.listeners.iter().any(|listener| listener.open)
-            && self.connections() < self.context.options.max_connections
+/// Where a round of accepting is.
+#[derive(Default)]
+pub(in crate::engine) struct AcceptRound {
+    listener: usize,
+    attempts: usize,
+}
+
+impl AcceptRound {
+    fn skip_listener(&mut self) {
+        *self = Self { listener: self.listener + 1, attempts: 0 };
     }
 
-    pub(in crate::engine) fn accept(&mut self, now: Instant) {
-        if self.accept_after.is_some_and(|after| after > now) {
-            return;
+    fn end(&mut self) {
+        self.listener = usize::MAX;
+    }
+}
+
+/// What a step of a round came to.
+pub(in crate::engine) enum Arrival {
+    /// A client at the listener with this number, and the connection that is evicted for it.
+    Client { stream: Stream, peer: Peer, listener: usize, evicted: Option<usize> },
+    /// Descriptors have run out: the connection with this token is evicted, and accepting goes on in the next round.
+    Exhausted { evicted: usize },
+}
+
+/// Accepts clients. Registration with the poller, which the reactor owns, goes through parameters.
+pub(in crate::engine) struct Acceptor {
+    context: Arc<ShardContext>,
+    listeners: Vec<ListenerState>,
+    paused_until: Option<Instant>,
+    // Connections that can be evicted, the first to go at the end.
+    candidates: Vec<(EvictionPriority, usize)>,
+    pub(super) next_search: Option<Instant>,
+}
+
+impl Acceptor {
+    /// Accepts from `listeners`, which are registered with `poller`.
+    pub fn new(context: Arc<ShardContext>, listeners: Vec<Arc<Listener>>, poller: &Poller) -> io::Result<Self> {
+        for (index, listener) in listeners.iter().enumerate() {
+            poller.watch_listener(listener.descriptor(), FIRST_TOKEN + index)?;
         }
-        self.accept_after = None;
-        for index in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS {
-                if !self.listeners.get(index).is_some_and(|listener| listener.open) {
-                    break;
-                }
-                // Neither idle nor slow connections starve new clients; but while nobody comes, nobody has to go.
-                let full = self.connections() >= self.context.options.max_connections;
-                if full && !self.listeners[index].listener.has_client() {
-                    self.listeners[index].open = false;
-                    break;
-                }
-                let spare = if full { self.find_eviction_candidate(now) } else { None };
-                if full && spare.is_none() {
-                    self.report_crowding(now);
-                    return;
-                }
-                match self.listeners[index].listener.accept() {
-                    Accepted::Client(stream, peer) => {
-                        if let Some(token) = spare {
-                            self.give_up(token);
-                        }
-                        self.add_client(stream, peer, index, now);
-                        if self.once {
-                            self.context.stop();
-                            self.close_listeners();
-                            return;
-                        }
-                    }
-                    Accepted::Nobody => self.listeners[index].open = false,
-                    Accepted::Vanished => {}
-                    Accepted::Exhausted(error) => {
-                        match self.find_eviction_candidate(now) {
-                            Some(token) => self.give_up(token),
-                            None => self.accept_after = Some(now + ACCEPT_PAUSE),
-                        }
-                        let advice = "; if files have run out, raise their limit or lower max_connections";
-                        self.report_refusal(&error, advice, now);
-                        return;
-                    }
-                    Accepted::Failed(error) => {
-                        self.accept_after = Some(now + ACCEPT_PAUSE);
-                        self.report_refusal(&error, "", now);
-                        break;
-                    }
-                }
-            }
+        let listeners = listeners.into_iter().map(|listener| ListenerState { listener, is_ready: true }).collect();
+        Ok(Self { context, listeners, paused_until: None, candidates: Vec::new(), next_search: None })
+    }
+
+    /// Closes the listeners.
+    pub fn close(&mut self, poller: &Poller) {
+        for state in self.listeners.drain(..) {
+            poller.forget(state.listener.descriptor());
         }
     }
 
-    // Closes a connection for the sake of another. One that idles loses nothing by it.
-    fn give_up(&mut self, token: usize) {
-        if self.connections.is_served(token) {
-            if self.evict(token, Scarce::Connections) {
-                self.context.count_trouble(Trouble::Evictions);
-            }
-            return;
-        }
-        if let Some(connection) = self.connections.connection(token).filter(|connection| connection.is_busy()) {
-            if connection.is_answering() {
-                connection.give_up(Cause::Evicted(Scarce::Connections));
-            } else {
-                self.context.report_closed(connection.client, Cause::Evicted(Scarce::Connections).text());
-            }
-            self.context.count_trouble(Trouble::Evictions);
-        }
-        self.forget(token);
+    /// Whether the listeners are closed.
+    pub fn is_closed(&self) -> bool {
+        self.listeners.is_empty()
     }
 
-    // Ends a request whose application waits for a slow client, which has to make room for others: the application learns that
-    // its client has gone. `false`: it has come to its end meanwhile.
-    pub(in crate::engine) fn evict(&mut self, token: usize, scarce: Scarce) -> bool {
-        let Some(transport) = self.connections.transport(token).map(Arc::clone) else { return false };
-        let cause = Cause::Evicted(scarce);
-        match self.context.in_flight.take(self.context.shard, Cut::Connection(token)).pop() {
-            Some(mut exchange) => {
-                exchange.evict(cause);
-                let ends_by_reset = exchange.is_until_close();
-                Connection::conclude(exchange, Instant::now()).give_up(cause);
-                if let Some(descriptor) = transport.stream().descriptor() {
-                    // A thread may hold the socket for a moment, and its events would be taken for those of the newcomer.
-                    self.poller.forget(descriptor);
-                }
-                self.forget(token);
-                // The thread wakes.
-                if Arc::strong_count(&transport) > 1 && !ends_by_reset {
-                    transport.stream().abandon();
-                }
-            }
-            // It is on its way back, but for a body that is being read.
-            None if transport.receive_wait().is_some() => transport.stream().abandon(),
-            None => return false,
+    /// Notes that clients may wait, if `token` is a listener's. `false`: it is a connection's.
+    pub fn note_ready(&mut self, token: usize) -> bool {
+        let Some(index) = token.checked_sub(FIRST_TOKEN) else { return false };
+        if let Some(state) = self.listeners.get_mut(index) {
+            state.is_ready = true;
         }
         true
     }
 
-    // Requests wait, and every thread is taken: a thread that waits for the body of a slow client is freed, one at a time. (One
-    // that waits for its client to read goes on without it, into a temporary file.)
-    pub(in crate::engine) fn free_thread(&mut self, now: Instant) {
-        if !self.context.pool.is_pressed() || self.free_after.is_some_and(|after| after > now) {
-            return;
+    #[cfg(test)]
+    pub fn note_listener_ready(&mut self, listener: usize) {
+        assert!(self.note_ready(FIRST_TOKEN + listener));
+    }
+
+    fn is_any_ready(&self) -> bool {
+        self.listeners.iter().any(|state| state.is_ready)
+    }
+
+    fn is_full(&self, connections: &ConnectionTable) -> bool {
+        connections.len() >= self.context.options.max_connections
+    }
+
+    /// Whether a round would accept clients without an eviction.
+    pub fn may_accept(&self, connections: &ConnectionTable, now: Instant) -> bool {
+        self.paused_until.is_none_or(|until| until <= now) && self.is_any_ready() && !self.is_full(connections)
+    }
+
+    /// When the next round is due although the kernel reports nothing.
+    pub fn next_round(&self, connections: &ConnectionTable, now: Instant) -> Option<Instant> {
+        // No event says that a connection can now be evicted for the clients that wait.
+        let search = (self.is_full(connections) && self.is_any_ready()).then_some(now + SEARCH_INTERVAL);
+        [search, self.paused_until].into_iter().flatten().min()
+    }
+
+    /// Begins a round, which is empty while accepting pauses.
+    pub fn begin_round(&mut self, now: Instant) -> AcceptRound {
+        let mut round = AcceptRound::default();
+        if self.paused_until.is_some_and(|until| until > now) {
+            round.end();
+        } else {
+            self.paused_until = None;
         }
-        self.free_after = Some(now + LOOK);
-        let since = |token| Some((self.connections.transport(token)?.receive_wait()?, token));
-        let slowest = self.connections.places().filter_map(since).min();
-        if let Some((_, token)) =
-            slowest.filter(|(since, _)| now.saturating_duration_since(*since) >= SLOW_CLIENT_GRACE)
-        {
-            if self.evict(token, Scarce::Threads) {
-                self.context.count_trouble(Trouble::ThreadEvictions);
+        round
+    }
+
+    /// The next client of a round. While all places are taken, one is evicted for each client that waits.
+    pub fn accept(&mut self, round: &mut AcceptRound, connections: &ConnectionTable, now: Instant) -> Option<Arrival> {
+        while let Some(state) = self.listeners.get_mut(round.listener) {
+            if !state.is_ready || round.attempts == ATTEMPTS_PER_ROUND {
+                round.skip_listener();
+                continue;
+            }
+            round.attempts += 1;
+            let is_full = connections.len() >= self.context.options.max_connections;
+            // No connection is evicted before a client needs its place.
+            if is_full && !state.listener.has_client() {
+                state.is_ready = false;
+                continue;
+            }
+            let evicted = if is_full { self.find_candidate(connections, now) } else { None };
+            if is_full && evicted.is_none() {
+                self.report_full(connections.len(), now);
+                break;
+            }
+            let state = self.listeners.get_mut(round.listener)?;
+            match state.listener.accept() {
+                Accepted::Client(stream, peer) => {
+                    return Some(Arrival::Client { stream, peer, listener: round.listener, evicted });
+                }
+                Accepted::Nobody => state.is_ready = false,
+                Accepted::Vanished => {}
+                Accepted::Exhausted(error) => {
+                    let advice = "; if files have run out, raise their limit or lower max_connections";
+                    self.report_failure(&error, advice, now);
+                    round.end();
+                    let evicted = self.find_candidate(connections, now);
+                    if evicted.is_none() {
+                        self.paused_until = Some(now + ACCEPT_PAUSE);
+                    }
+                    return evicted.map(|evicted| Arrival::Exhausted { evicted });
+                }
+                Accepted::Failed(error) => {
+                    self.paused_until = Some(now + ACCEPT_PAUSE);
+                    self.report_failure(&error, "", now);
+                    round.skip_listener();
+                }
             }
         }
+        round.end();
+        None
     }
 
-    fn report_crowding(&self, now: Instant) {
-        if self.context.pool.may_report(Trouble::Accept, now) {
-            let message = format!(
-                "cannot accept connections: all {} are busy; raise max_connections, or the limit of open files, of which \
-                 connections get five eighths",
-                self.connections()
-            );
-            self.context.reporter.report(Severity::Warning, &message);
-        }
-    }
-
-    fn report_refusal(&self, error: &io::Error, advice: &str, now: Instant) {
-        if self.context.pool.may_report(Trouble::Accept, now) {
-            let message = format!("cannot accept connections: {error}{advice}");
-            self.context.reporter.report(Severity::Error, &message);
-        }
-    }
-
-    pub(in crate::engine) fn add_client(
+    /// The next client that is in the kernel's queues while the server is about to close them. None is evicted for it.
+    pub fn accept_queued(
         &mut self,
-        stream: Stream,
-        peer: Peer,
-        listener: usize,
-        now: Instant,
-    ) -> Option<usize> {
-        if !self.context.admits(peer, now) {
-            return None;
+        round: &mut AcceptRound,
+        connections: &ConnectionTable,
+    ) -> Option<(Stream, Peer, usize)> {
+        while let Some(state) = self.listeners.get(round.listener) {
+            if self.is_full(connections) || round.attempts == ATTEMPTS_BEFORE_CLOSE {
+                round.skip_listener();
+                continue;
+            }
+            round.attempts += 1;
+            match state.listener.accept() {
+                Accepted::Client(stream, peer) => return Some((stream, peer, round.listener)),
+                Accepted::Vanished => {}
+                Accepted::Nobody | Accepted::Exhausted(_) | Accepted::Failed(_) => round.skip_listener(),
+            }
         }
-        let token = self.connections.next_place();
-        if let Some(descriptor) = stream.descriptor() {
-            // Only a kernel without memory refuses this; the client is turned away.
-            self.poller.watch(descriptor, token).ok()?;
-        }
-        let transport = Arc::new(Transport::new(stream));
-        let connection = Connection::new(transport, Arc::clone(&self.context), peer.into(), listener, token, now);
-        self.add(Box::new(connection));
-        Some(token)
+        None
     }
 
-    // A connection that can make room for another. All are looked through at most once in a while, because a crowd of
-    // clients outside must not cost a look at a crowd inside for each.
-    fn find_eviction_candidate(&mut self, now: Instant) -> Option<usize> {
-        if self.candidates.is_empty() && self.look_after.is_none_or(|after| after <= now) {
-            self.look_after = Some(now + LOOK);
-            let spare = |token| Some((self.connections.eviction_priority(token, now)?, token));
-            let mut found: Vec<_> = self.connections.places().filter_map(spare).collect();
-            found.sort_unstable();
-            self.candidates = found;
+    // A connection that can be evicted. All are searched at most once per interval, so that many waiting clients do not cost a
+    // search through many connections each.
+    fn find_candidate(&mut self, connections: &ConnectionTable, now: Instant) -> Option<usize> {
+        if self.candidates.is_empty() && self.next_search.is_none_or(|at| at <= now) {
+            self.next_search = Some(now + SEARCH_INTERVAL);
+            let candidate = |token| Some((connections.eviction_priority(token, now)?, token));
+            self.candidates.extend(connections.places().filter_map(candidate));
+            self.candidates.sort_unstable();
         }
         while let Some((found, token)) = self.candidates.pop() {
-            // Whoever has done something since then is less spare than it was.
-            if self.connections.eviction_priority(token, now) >= Some(found) {
+            // A connection that has made progress since then has a lower priority than it had.
+            if connections.eviction_priority(token, now) >= Some(found) {
                 return Some(token);
             }
         }
         None
     }
 
-    pub(in crate::engine) fn close_listeners(&mut self) {
-        for listener in self.listeners.drain(..) {
-            self.poller.forget(listener.listener.descriptor());
-        }
+    fn report_full(&self, connections: usize, now: Instant) {
+        let message = format!(
+            "cannot accept connections: all {connections} are busy; raise max_connections, or the limit of open files, of which \
+             connections get five eighths"
+        );
+        self.context.reports.report_rarely(Trouble::Accept, Severity::Warning, &message, now);
+    }
+
+    fn report_failure(&self, error: &io::Error, advice: &str, now: Instant) {
+        let message = format!("cannot accept connections: {error}{advice}");
+        self.context.reports.report_rarely(Trouble::Accept, Severity::Error, &message, now);
     }
 }

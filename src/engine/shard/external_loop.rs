@@ -10,8 +10,9 @@ use crate::engine::clock::Clock;
 use crate::engine::connection::{Connection, Inflow};
 use crate::engine::exchange::{Content, Disconnected, Exchange, Progress};
 use crate::engine::options::Options;
-use crate::engine::scheduling::pool::AdmissionGuard;
-use crate::engine::shard::{Phase, Shard};
+use crate::engine::scheduling::capacity::AdmissionGuard;
+use crate::engine::shard::Shard;
+use crate::engine::shard::queues::Phase;
 use crate::engine::transport::Transport;
 use crate::engine::transport::body::Body;
 use crate::engine::transport::output::Flushed;
@@ -44,7 +45,7 @@ impl ExternalLoop {
 
     /// What the loop is to watch: readable when the shard wants to be looked at.
     pub fn descriptor(&self) -> Option<RawFd> {
-        self.shard.with_reactor(|reactor| reactor.poller.descriptor())
+        self.shard.with_reactor(|reactor| reactor.descriptor())
     }
 
     /// The operator's decisions.
@@ -58,14 +59,14 @@ impl ExternalLoop {
         let mut seen = Polled::default();
         self.shard.with_reactor(|reactor| {
             if poll {
-                reactor.round(&self.shard, false);
+                reactor.round(&self.shard.queues, false);
             } else {
-                reactor.collect(&self.shard);
+                reactor.collect(&self.shard.queues);
             }
             seen.changed = reactor.take_changed();
-            seen.next = reactor.next_look(Instant::now());
+            seen.next = reactor.next_round(Instant::now());
         });
-        while let Some(taken) = self.shard.take_with_place() {
+        while let Some(taken) = self.shard.queues.take_with_guard() {
             seen.ready.push(taken);
         }
         seen
@@ -76,22 +77,22 @@ impl ExternalLoop {
         if exchange.progress() != Progress::Complete {
             exchange.abort();
         }
-        self.shard.hand_back(Connection::conclude(exchange, Instant::now()));
+        self.shard.queues.hand_back(Connection::conclude(exchange, Instant::now()));
     }
 
     /// Whether answers wait to be sent off.
     pub fn has_answers(&self) -> bool {
-        !self.shard.is_quiet()
+        !self.shard.queues.is_empty()
     }
 
     /// Whether the server is being stopped.
     pub fn is_stopping(&self) -> bool {
-        self.shard.phase() != Phase::Serving
+        self.shard.queues.phase() != Phase::Serving
     }
 
     /// Whether every connection has gone, for good.
     pub fn is_over(&self) -> bool {
-        self.shard.is_stopped()
+        self.shard.queues.is_stopped()
     }
 }
 
@@ -161,7 +162,7 @@ impl Exchange {
     /// Counts the connection as a WebSocket until the exchange ends. `false`: there are as many as there may be.
     pub fn count_as_websocket(&mut self) -> bool {
         let context = &self.connection.context;
-        self.websocket = context.pool.open_websocket(context.options.max_connections);
+        self.websocket = context.capacity.open_websocket(context.options.max_connections);
         self.websocket.is_some()
     }
 

@@ -3,8 +3,8 @@ use std::net::{Shutdown, SocketAddr};
 
 use super::*;
 use crate::engine::clock::Clock;
-use crate::engine::gateway::Reporter;
 use crate::engine::observe::Observer;
+use crate::engine::report::Reporter;
 use crate::engine::server::{Plan, Run};
 use crate::engine::testkit::doubles::{Notebook, Witness, answer};
 use crate::net::address::Bind;

@@ -1,102 +1,106 @@
-//! The poller's side of a shard: accepts, moves connections along, keeps their deadlines. Used by one thread at a time.
+//! The poller's half of a shard: accepts, moves connections along, keeps their deadlines. Used by one thread at a time.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::clock::Clock;
-use crate::engine::connection::deadlines::EvictionPriority;
 use crate::engine::connection::{Connection, SHARE, Step, Turn};
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::Exchange;
-use crate::engine::gateway::Severity;
+use crate::engine::exchange::in_flight::{Cut, InFlight};
 use crate::engine::observe::Scarce;
-use crate::engine::shard::Shard;
-use crate::engine::shard::acceptor::{LOOK, ListenerState};
-use crate::engine::shard::connection_table::ConnectionTable;
-use crate::engine::shard::timers::Timers;
+use crate::engine::report::Severity;
+use crate::engine::shard::acceptor::{AcceptRound, Acceptor, Arrival};
+use crate::engine::shard::connections::Connections;
+use crate::engine::shard::drain::{Cuts, Drain, Due, counted};
+use crate::engine::shard::queues::{Phase, ShardQueues};
 use crate::http::reject::Reject;
+use crate::net::address::Peer;
 use crate::net::listener::Listener;
 use crate::net::poller::{Poller, Readiness, Waker};
+use crate::net::stream::Stream;
 
 /// Changes of readiness taken from the kernel at a time.
-const EVENTS: usize = 256;
+const MAX_EVENTS: usize = 256;
 /// The shared receive buffer; a connection keeps bytes of its own only while a request is incomplete.
-const SCRATCH: usize = 64 * 1024;
-/// While requests are queued, the kernel is asked for more at least this often.
-const POLL_EVERY: Duration = Duration::from_millis(1);
-/// How soon the deadline of a connection is looked at again that is with a worker.
-const RECHECK: Duration = Duration::from_secs(5);
-/// What a panic in the corridor costs.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// While requests are queued, the kernel is polled at least this often.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// While requests wait for a thread, overdue ones and slow clients are looked for this often.
+const PRESSURE_INTERVAL: Duration = Duration::from_millis(50);
+/// What a panic in the pipeline costs.
 const CONNECTION: &str = "one connection";
-/// Listeners are watched under numbers from here on; connections never reach them.
-const LISTENERS: usize = usize::MAX / 2;
 
 /// One poller and its connections.
 pub struct Reactor {
-    pub(in crate::engine) context: Arc<ShardContext>,
-    pub(in crate::engine) poller: Poller,
+    context: Arc<ShardContext>,
+    poller: Poller,
     events: Vec<Readiness>,
-    pub(in crate::engine) listeners: Vec<ListenerState>,
-    pub(in crate::engine) connections: ConnectionTable,
-    pub(in crate::engine) timers: Timers,
+    polled: Instant,
+    acceptor: Acceptor,
+    connections: Connections,
+    // Tokens of connections that go on in the next round.
     again: Vec<usize>,
-    // What is on its way from the workers, and to them.
+    // What comes from the workers, and goes to them.
     answered: VecDeque<Box<Connection>>,
     admitted: VecDeque<Box<Exchange>>,
     scratch: Box<[u8]>,
-    pub(in crate::engine) clock: Clock,
-    polled: Instant,
-    pub(in crate::engine) accept_after: Option<Instant>,
-    // Connections that can make room for others, the first to go at the end, and when they are looked for again.
-    pub(in crate::engine) candidates: Vec<(EvictionPriority, usize)>,
-    pub(in crate::engine) look_after: Option<Instant>,
+    clock: Clock,
     // When a thread that waits for a slow client is looked for again.
-    pub(in crate::engine) free_after: Option<Instant>,
-    pub(in crate::engine) once: bool,
-    pub(in crate::engine) drain_until: Option<Instant>,
-    // When responses that have not come to their end are cut.
-    pub(in crate::engine) cut_after: Option<Instant>,
-    released: bool,
-    // How often room in temporary files had been taken from the slow when that was last looked at.
+    free_thread_after: Option<Instant>,
+    single_request: bool,
+    drain: Option<Drain>,
+    // The spool's count of revocations when it was last read.
     revoked: u64,
-    // Connections that changed while others had them, if anybody wants to know.
+    // Tokens of connections whose sockets changed while others had them, if a loop takes them.
     changed: Option<Vec<usize>>,
 }
 
 impl Reactor {
-    /// A reactor that watches `listeners`.
-    pub fn new(context: Arc<ShardContext>, listeners: Vec<Arc<Listener>>, once: bool) -> io::Result<Self> {
-        let poller = Poller::new(EVENTS)?;
+    /// A reactor that accepts from `listeners`, whose requests `in_flight` knows while they are inside the application.
+    pub fn new(
+        context: Arc<ShardContext>,
+        listeners: Vec<Arc<Listener>>,
+        in_flight: Arc<dyn InFlight>,
+        single_request: bool,
+    ) -> io::Result<Self> {
+        let poller = Poller::new(MAX_EVENTS)?;
         let now = Instant::now();
-        for (index, listener) in listeners.iter().enumerate() {
-            poller.watch_listener(listener.descriptor(), LISTENERS + index)?;
-        }
         Ok(Self {
-            context,
-            poller,
-            events: Vec::with_capacity(EVENTS),
-            listeners: listeners.into_iter().map(|listener| ListenerState { listener, open: true }).collect(),
-            connections: ConnectionTable::default(),
-            timers: Timers::new(now),
+            events: Vec::with_capacity(MAX_EVENTS),
+            polled: now,
+            acceptor: Acceptor::new(Arc::clone(&context), listeners, &poller)?,
+            connections: Connections::new(Arc::clone(&context), in_flight, now),
             again: Vec::new(),
             answered: VecDeque::new(),
             admitted: VecDeque::new(),
-            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             clock: Clock::new(now),
-            polled: now,
-            accept_after: None,
-            candidates: Vec::new(),
-            look_after: None,
-            free_after: None,
-            once,
-            drain_until: None,
-            cut_after: None,
-            released: false,
+            free_thread_after: None,
+            single_request,
+            drain: None,
             revoked: 0,
             changed: None,
+            poller,
+            context,
         })
+    }
+
+    /// Wakes this reactor from its wait.
+    pub fn waker(&self) -> Waker {
+        self.poller.waker()
+    }
+
+    /// The poller's descriptor: readable while the kernel has something to report.
+    pub(in crate::engine) fn descriptor(&self) -> RawFd {
+        self.poller.descriptor()
+    }
+
+    pub(in crate::engine) fn connections(&self) -> usize {
+        self.connections.table.len()
     }
 
     /// Notes from now on which connections change while others have them.
@@ -108,124 +112,105 @@ impl Reactor {
         self.changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// How soon another round is due even if the kernel is silent; `None`: not at all.
-    pub(in crate::engine) fn next_look(&self, now: Instant) -> Option<Duration> {
-        if self.again.is_empty() && !self.may_accept(now) { self.patience(now) } else { Some(Duration::ZERO) }
-    }
-
-    /// Takes back what was answered, and sends it, without asking the kernel what has changed.
-    pub(in crate::engine) fn collect(&mut self, shard: &Shard) {
-        let now = Instant::now();
-        self.take_back(shard, now);
-        self.follow_phase(shard, now);
-        shard.enqueue(&mut self.admitted);
-    }
-
-    /// A handle that wakes this reactor from its wait.
-    pub fn waker(&self) -> Waker {
-        self.poller.waker()
-    }
-
-    pub(in crate::engine) fn connections(&self) -> usize {
-        self.connections.len()
-    }
-
-    /// One round: takes back what workers are done with, waits for the kernel (if `may_wait` and there is nothing else to
-    /// do), and moves along whatever changed. Returns whether bytes that belong to the application were let go.
-    pub fn round(&mut self, shard: &Shard, may_wait: bool) -> bool {
-        self.go_round(shard, may_wait);
-        shard.enqueue(&mut self.admitted);
-        std::mem::take(&mut self.released)
-    }
-
-    fn go_round(&mut self, shard: &Shard, may_wait: bool) {
-        let mut now = Instant::now();
-        self.take_back(shard, now);
-        self.follow_phase(shard, now);
-        if shard.is_stopped() {
-            return;
+    /// How soon another round is due even if the kernel reports nothing; `None`: not at all.
+    pub(in crate::engine) fn next_round(&self, now: Instant) -> Option<Duration> {
+        if !self.again.is_empty() || self.acceptor.may_accept(&self.connections.table, now) {
+            return Some(Duration::ZERO);
         }
-        // What was pipelined behind an answer must not wait for the kernel.
-        shard.enqueue(&mut self.admitted);
-        let busy = shard.has_work();
-        if !busy {
-            // Seats may have been taken since requests came into line: whoever rises first answers those.
-            shard.hand_over_queue();
-        }
-        if !busy || now.duration_since(self.polled) >= POLL_EVERY {
-            let idle = may_wait && !busy && self.again.is_empty() && !self.may_accept(now);
-            let timeout = if idle { self.patience(now) } else { Some(Duration::ZERO) };
-            if let Err(error) = self.poller.wait(timeout, &mut self.events) {
-                self.context.reporter.report(Severity::Error, &format!("waiting for the network failed: {error}"));
-                self.events.clear();
-            }
-            now = Instant::now();
-            self.polled = now;
-            self.handle_events(shard, now);
-            self.go_on(shard, now);
-            self.take_back(shard, now);
-            // Where the workers of this shard are all busy, clients are left to a shard that can serve them.
-            if may_wait || !shard.has_idle_neighbour() {
-                self.accept(now);
-            }
-            self.expire(shard, now);
-            self.decline_overdue(shard, now);
-            self.free_thread(now);
-            // Polled after the events, so that a worker that gave a connection back meanwhile need not wake us.
-            self.take_back(shard, now);
-        }
-        self.drop_revoked(shard, now);
-        self.follow_phase(shard, now);
-        self.context.report_spool();
-        self.context.report_stall(now);
-    }
-
-    fn patience(&self, now: Instant) -> Option<Duration> {
-        // No event says that a connection can now make room for the clients that wait outside.
-        let full = self.connections() >= self.context.options.max_connections
-            && self.listeners.iter().any(|listener| listener.open);
-        // Nor that a request has been in line for too long.
-        let look = (full || self.context.pool.is_pressed() || self.context.pool.is_stalling()).then_some(now + LOOK);
-        [self.timers.next(), look, self.accept_after, self.cut_after, self.drain_until]
+        let accept = self.acceptor.next_round(&self.connections.table, now);
+        // No event says that a request has been queued for too long.
+        let capacity = &self.context.capacity;
+        let pressure = (capacity.is_pressed() || capacity.may_stall()).then_some(now + PRESSURE_INTERVAL);
+        [self.connections.next_deadline(), accept, pressure, self.drain.as_ref().map(Drain::next_deadline)]
             .into_iter()
             .flatten()
             .min()
             .map(|at| at.saturating_duration_since(now) + Duration::from_millis(1))
     }
 
-    fn take_back(&mut self, shard: &Shard, now: Instant) {
-        shard.take_answered(&mut self.answered);
+    /// Takes back what was answered, and sends it, without polling the kernel.
+    pub(in crate::engine) fn collect(&mut self, queues: &ShardQueues) {
+        let now = Instant::now();
+        self.take_back(queues, now);
+        self.follow_phase(queues, now);
+        queues.enqueue(&mut self.admitted);
+    }
+
+    /// One round: takes back what workers are done with, waits for the kernel (if `may_wait` and there is nothing else to
+    /// do), and moves along whatever changed. Returns whether bytes that belong to the application were let go.
+    pub fn round(&mut self, queues: &ShardQueues, may_wait: bool) -> bool {
+        self.run_round(queues, may_wait);
+        queues.enqueue(&mut self.admitted);
+        self.connections.take_released()
+    }
+
+    fn run_round(&mut self, queues: &ShardQueues, may_wait: bool) {
+        let mut now = Instant::now();
+        self.take_back(queues, now);
+        self.follow_phase(queues, now);
+        if queues.is_stopped() {
+            return;
+        }
+        // What was pipelined behind an answer must not wait for the kernel.
+        queues.enqueue(&mut self.admitted);
+        let has_work = queues.has_work();
+        if !has_work {
+            // Permits may have been taken since requests were queued: the first worker that gives one back runs those.
+            queues.hand_over();
+        }
+        if !has_work || now.duration_since(self.polled) >= POLL_INTERVAL {
+            let timeout = if may_wait && !has_work { self.next_round(now) } else { Some(Duration::ZERO) };
+            if let Err(error) = self.poller.wait(timeout, &mut self.events) {
+                self.context.reports.report(Severity::Error, &format!("waiting for the network failed: {error}"));
+                self.events.clear();
+            }
+            now = Instant::now();
+            self.polled = now;
+            self.handle_events(queues, now);
+            self.go_on(queues, now);
+            self.take_back(queues, now);
+            // While all workers are busy, clients are left to a shard that can serve them.
+            if may_wait || !queues.has_idle_neighbour() {
+                self.accept(now);
+            }
+            self.expire(queues, now);
+            self.decline_overdue(queues, now);
+            self.free_thread(now);
+            // After the events, so that a worker that gave a connection back meanwhile need not wake this thread.
+            self.take_back(queues, now);
+        }
+        self.drop_revoked(queues, now);
+        self.follow_phase(queues, now);
+        self.context.report_spool(now);
+        self.context.report_stall(now);
+    }
+
+    fn take_back(&mut self, queues: &ShardQueues, now: Instant) {
+        queues.take_answered(&mut self.answered);
         // One at a time, so that a panic costs no other.
         while let Some(mut connection) = self.answered.pop_front() {
             let (ready_while_away, ended) = connection.transport.take_ready_while_away();
             connection.note(ready_while_away, ended);
-            self.move_along(shard, connection, now, Connection::advance);
+            self.move_along(queues, connection, now, Connection::advance);
         }
-        while let Some(token) = shard.take_lost() {
-            if let Some(transport) = self.connections.transport(token) {
-                self.context.streaming.remove(transport);
-                transport.stream().reset_on_close();
-            }
-            self.forget(token);
+        while let Some(token) = queues.take_lost() {
+            self.connections.reset_lost(token);
         }
     }
 
-    fn handle_events(&mut self, shard: &Shard, now: Instant) {
+    fn handle_events(&mut self, queues: &ShardQueues, now: Instant) {
         let events = std::mem::take(&mut self.events);
         for event in &events {
-            if event.token >= LISTENERS {
-                if let Some(listener) = self.listeners.get_mut(event.token - LISTENERS) {
-                    listener.open = true;
-                }
+            if self.acceptor.note_ready(event.token) {
                 continue;
             }
-            if !event.readable && !event.ended && self.connections.is_parked(event.token) {
+            if !event.readable && !event.ended && self.connections.table.is_parked(event.token) {
                 continue;
             }
-            if let Some(mut connection) = self.connections.take(event.token, &self.context) {
+            if let Some(mut connection) = self.connections.take(event.token) {
                 connection.note(event.readable, event.ended);
-                self.move_along(shard, connection, now, Connection::advance);
-            } else if let Some(transport) = self.connections.transport(event.token) {
+                self.move_along(queues, connection, now, Connection::advance);
+            } else if let Some(transport) = self.connections.table.transport(event.token) {
                 transport.note_ready_while_away(event.ended);
                 if let Some(changed) = &mut self.changed {
                     changed.push(event.token);
@@ -239,53 +224,91 @@ impl Reactor {
         self.events = events;
     }
 
-    fn go_on(&mut self, shard: &Shard, now: Instant) {
+    fn go_on(&mut self, queues: &ShardQueues, now: Instant) {
         for token in std::mem::take(&mut self.again) {
-            self.connections.delist(token);
-            if let Some(connection) = self.connections.take(token, &self.context) {
-                self.move_along(shard, connection, now, Connection::advance);
+            self.connections.table.delist(token);
+            if let Some(connection) = self.connections.take(token) {
+                self.move_along(queues, connection, now, Connection::advance);
             }
         }
     }
 
-    // Also while every worker is inside the application: the leader comes by every [`LOOK`] then, or the monitor.
-    fn decline_overdue(&mut self, shard: &Shard, now: Instant) {
-        while let Some(exchange) = shard.take_overdue(now) {
+    fn accept(&mut self, now: Instant) {
+        let mut round = self.acceptor.begin_round(now);
+        while let Some(arrival) = self.acceptor.accept(&mut round, &self.connections.table, now) {
+            match arrival {
+                Arrival::Exhausted { evicted } => self.connections.make_room(evicted, &self.poller, now),
+                Arrival::Client { stream, peer, listener, evicted } => {
+                    if let Some(token) = evicted {
+                        self.connections.make_room(token, &self.poller, now);
+                    }
+                    self.add_client(stream, peer, listener, now);
+                    if self.single_request {
+                        self.context.stop();
+                        self.acceptor.close(&self.poller);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_client(&mut self, stream: Stream, peer: Peer, listener: usize, now: Instant) -> Option<usize> {
+        self.connections.add(stream, peer, listener, &self.poller, now)
+    }
+
+    fn expire(&mut self, queues: &ShardQueues, now: Instant) {
+        while let Some(connection) = self.connections.take_expired(now) {
+            self.move_along(queues, connection, now, Connection::expire);
+        }
+    }
+
+    // While every worker is inside the application the leader, or else the monitor, does this every `PRESSURE_INTERVAL`.
+    fn decline_overdue(&mut self, queues: &ShardQueues, now: Instant) {
+        while let Some(exchange) = queues.take_overdue(now) {
             self.decline(exchange, Reject::QueueTimeout, now);
         }
     }
 
-    // Closes the connections whose room in temporary files others have by now.
-    fn drop_revoked(&mut self, shard: &Shard, now: Instant) {
+    // One thread at a time, while requests wait and no permit is left.
+    fn free_thread(&mut self, now: Instant) {
+        if self.context.capacity.is_pressed() && self.free_thread_after.is_none_or(|after| after <= now) {
+            self.free_thread_after = Some(now + PRESSURE_INTERVAL);
+            self.connections.free_thread(&self.poller, now);
+        }
+    }
+
+    // Closes the connections whose space in temporary files was given to others.
+    fn drop_revoked(&mut self, queues: &ShardQueues, now: Instant) {
         let revoked = self.context.spool.revoked();
         if std::mem::replace(&mut self.revoked, revoked) == revoked {
             return;
         }
-        for token in self.connections.places() {
-            if self.connections.is_served(token) {
-                if self.connections.transport(token).is_some_and(|transport| transport.output().is_revoked()) {
-                    self.evict(token, Scarce::Spool);
+        for token in self.connections.table.places() {
+            let table = &mut self.connections.table;
+            if table.is_served(token) {
+                if table.transport(token).is_some_and(|transport| transport.output().is_revoked()) {
+                    self.connections.evict(token, Scarce::Spool, &self.poller);
                 }
-            } else if self.connections.connection(token).is_some_and(|connection| connection.is_revoked()) {
-                if let Some(connection) = self.connections.take(token, &self.context) {
-                    self.move_along(shard, connection, now, Connection::revoke);
+            } else if table.connection(token).is_some_and(|connection| connection.is_revoked()) {
+                if let Some(connection) = self.connections.take(token) {
+                    self.move_along(queues, connection, now, Connection::revoke);
                 }
             }
         }
     }
 
-    pub(in crate::engine) fn decline(&mut self, exchange: Box<Exchange>, reject: Reject, now: Instant) {
+    fn decline(&mut self, exchange: Box<Exchange>, reject: Reject, now: Instant) {
         let token = exchange.connection.token;
         let date = *self.clock.date(now);
         let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        let step = self.context.guard(CONNECTION, || Connection::decline(exchange, reject, &mut turn));
+        let step = self.context.reports.catch_panic(CONNECTION, || Connection::decline(exchange, reject, &mut turn));
         self.place(token, Some(step.unwrap_or(Step::Closed)));
     }
 
-    // The corridor, with everything around it: a panic costs the connection it happened on, and no more.
-    pub(in crate::engine) fn move_along(
+    // The pipeline, with everything around it: a panic costs the connection it happened on, and no more.
+    fn move_along(
         &mut self,
-        shard: &Shard,
+        queues: &ShardQueues,
         connection: Box<Connection>,
         now: Instant,
         through: impl FnOnce(Box<Connection>, &mut Turn<'_>) -> Step,
@@ -293,10 +316,10 @@ impl Reactor {
         let token = connection.token;
         let date = *self.clock.date(now);
         let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        let step = self.context.guard(CONNECTION, || {
+        let step = self.context.reports.catch_panic(CONNECTION, || {
             let step = through(connection, &mut turn);
             match step {
-                Step::Ready(exchange) => match shard.admit(exchange, &mut self.admitted) {
+                Step::Ready(exchange) => match queues.admit(exchange, &mut self.admitted) {
                     Ok(()) => None,
                     Err(exchange) => Some(Connection::decline(exchange, Reject::QueueFull, &mut turn)),
                 },
@@ -310,56 +333,121 @@ impl Reactor {
         match step {
             // With a worker now.
             None => {}
-            Some(Step::Wait(connection)) => self.keep(token, connection),
+            Some(Step::Wait(connection)) => self.connections.keep(token, connection),
             Some(Step::Again(connection)) => {
-                self.keep(token, connection);
-                if self.connections.enlist(token) {
+                self.connections.keep(token, connection);
+                if self.connections.table.enlist(token) {
                     self.again.push(token);
                 }
             }
             // A declined exchange cannot be ready again: its connection closes.
-            Some(Step::Ready(_) | Step::Closed) => self.forget(token),
+            Some(Step::Ready(_) | Step::Closed) => self.connections.forget(token),
         }
     }
 
-    fn keep(&mut self, token: usize, mut connection: Box<Connection>) {
-        self.released |= connection.take_released();
-        if let Some(deadline) = connection.deadline() {
-            self.connections.schedule(token, deadline, &mut self.timers);
-        }
-        self.connections.keep(token, connection);
-    }
-
-    /// Gives a new connection its place.
-    pub(in crate::engine) fn add(&mut self, connection: Box<Connection>) {
-        self.connections.open(&connection.transport);
-        self.keep(connection.token, connection);
-    }
-
-    pub(in crate::engine) fn forget(&mut self, token: usize) {
-        if let Some(transport) = self.connections.remove(token) {
-            self.released |= transport.output().take_released();
+    fn follow_phase(&mut self, queues: &ShardQueues, now: Instant) {
+        match queues.phase() {
+            Phase::Serving => {
+                if self.single_request && self.acceptor.is_closed() && self.connections() == 0 {
+                    queues.enter(Phase::Stopped);
+                }
+            }
+            Phase::Draining => self.go_on_draining(queues, now),
+            Phase::Aborting => self.abort(queues, "when it was to end at once", now),
+            Phase::Stopped => {}
         }
     }
 
-    fn expire(&mut self, shard: &Shard, now: Instant) {
-        while let Some((tick, place)) = self.timers.pop(now) {
-            let token = place as usize;
-            if !self.connections.unschedule(token, tick) {
+    fn go_on_draining(&mut self, queues: &ShardQueues, now: Instant) {
+        if self.drain.is_none() {
+            self.begin_draining(queues, now);
+        }
+        let cuts = self.cut(queues, Cut::EventStreams, now);
+        self.report_cuts(Severity::Info, cuts.message("ended", "event stream", ""));
+        let due = self.drain.as_mut().map_or(Due::Nothing, |drain| drain.due(now));
+        if due == Due::CutUnfinished {
+            let cuts = self.cut(queues, Cut::Unfinished, now);
+            let why = ", unfinished after half of graceful_timeout";
+            self.report_cuts(Severity::Warning, cuts.message("cut", "response", why));
+        }
+        queues.note_draining(self.connections());
+        if self.connections() == 0 && queues.is_empty() {
+            queues.enter(Phase::Stopped);
+        } else if due == Due::Abort {
+            self.abort(queues, "after the graceful timeout", now);
+        }
+    }
+
+    // Clients in the kernel's queue are still served; idle connections close at once, unless a request is just arriving.
+    fn begin_draining(&mut self, queues: &ShardQueues, now: Instant) {
+        self.drain = Some(Drain::new(now, self.context.options.graceful_timeout));
+        let mut round = AcceptRound::default();
+        while let Some((stream, peer, listener)) = self.acceptor.accept_queued(&mut round, &self.connections.table) {
+            self.add_client(stream, peer, listener, now);
+        }
+        self.acceptor.close(&self.poller);
+        for token in self.connections.table.places() {
+            if !self.connections.table.is_idle(token) {
                 continue;
             }
-            match self.connections.deadline(token, &self.context) {
-                Some(deadline) if deadline <= now => {
-                    if let Some(connection) = self.connections.take(token, &self.context) {
-                        self.move_along(shard, connection, now, Connection::expire);
-                    }
+            if let Some(mut connection) = self.connections.take(token) {
+                connection.note(true, false);
+                self.move_along(queues, connection, now, Connection::advance);
+                if self.connections.table.is_idle(token) {
+                    self.connections.forget(token);
                 }
-                Some(deadline) => self.connections.schedule(token, deadline, &mut self.timers),
-                // With a worker.
-                None => self.connections.schedule(token, now + RECHECK, &mut self.timers),
             }
         }
-        self.timers.shrink();
+    }
+
+    // Ends requests that are inside the application: their clients learn of it now, and the application at its next call.
+    fn cut(&mut self, queues: &ShardQueues, cut: Cut, now: Instant) -> Cuts {
+        let mut cuts = Cuts::default();
+        for mut exchange in self.connections.in_flight.take(self.context.shard, cut) {
+            cuts.add(exchange.request());
+            let (transport, token) = (exchange.transport(), exchange.token());
+            exchange.cut(self.clock.date(now));
+            let ends_by_reset = exchange.is_until_close();
+            self.move_along(queues, Connection::conclude(exchange, now), now, Connection::advance);
+            // The application may hold the socket as well, and wait for the rest of its request.
+            let own = if self.connections.table.transport(token).is_some() { 3 } else { 1 };
+            if Arc::strong_count(&transport) > own && transport.pending() == 0 && !ends_by_reset {
+                transport.stream().abandon();
+            }
+        }
+        cuts
+    }
+
+    fn report_cuts(&self, severity: Severity, message: Option<String>) {
+        if let Some(message) = message {
+            self.context.reports.report(severity, &message);
+        }
+    }
+
+    fn abort(&mut self, queues: &ShardQueues, when: &str, now: Instant) {
+        let left = self.connections();
+        while let Some(exchange) = queues.take_queued() {
+            self.decline(exchange, Reject::Stopping, now);
+        }
+        let cuts = self.cut(queues, Cut::All, now);
+        if left > 0 {
+            let message = format!("stopped with {} unfinished {when}{}", counted(left, "connection"), cuts.names());
+            self.context.reports.report(Severity::Warning, &message);
+        }
+        self.clear();
+        queues.enter(Phase::Stopped);
+    }
+
+    /// Ends what is with the application, and everything else.
+    pub(in crate::engine) fn end_all(&mut self, queues: &ShardQueues) {
+        let cuts = self.cut(queues, Cut::All, Instant::now());
+        self.report_cuts(Severity::Warning, cuts.message("gave up", "request", ""));
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.acceptor.close(&self.poller);
+        self.connections.clear();
     }
 }
 

@@ -4,12 +4,14 @@ use super::*;
 use crate::engine::clock::Clock;
 use crate::engine::connection::deadlines::GRACE;
 use crate::engine::exchange::Content;
-use crate::engine::exchange::in_flight::{Cut, InFlight, Uninterruptible};
+use crate::engine::exchange::in_flight::Uninterruptible;
 use crate::engine::observe::{Observer, Record};
 use crate::engine::options::Options;
-use crate::engine::scheduling::pool::WorkerPool;
-use crate::engine::shard::Phase;
+use crate::engine::report::Reports;
+use crate::engine::scheduling::capacity::Capacity;
+use crate::engine::shard::Shard;
 use crate::engine::shard::acceptor::ACCEPT_PAUSE;
+use crate::engine::shard::worker_pool::WorkerPool;
 use crate::engine::testkit::doubles::{Notebook, Witness, answer};
 use crate::engine::transport::Transport;
 use crate::engine::transport::spool::Budget;
@@ -72,12 +74,12 @@ impl Rig {
             Listener::open_all(&binds, &opening).expect("loopback").into_iter().map(Arc::new).collect();
         let (notebook, witness) = (Arc::<Notebook>::default(), Witness::default());
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(Clumsy), Box::new(witness.clone())]);
-        let reporter = Arc::clone(&notebook) as Arc<dyn crate::engine::gateway::Reporter>;
-        let (pool, spool) = (Arc::new(WorkerPool::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
-        let context =
-            Arc::new(ShardContext::new(0, Arc::new(options), Arc::clone(&pool), spool, reporter, in_flight, observers));
-        let shard = Shard::new(context, listeners.clone(), Arc::clone(&pool), false).expect("a shard");
-        pool.enlist(vec![shard.waker()]);
+        let reports = Arc::new(Reports::new(Arc::clone(&notebook) as _));
+        let (capacity, spool) = (Arc::new(Capacity::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
+        let pool = Arc::new(WorkerPool::new(Arc::clone(&capacity)));
+        let context = Arc::new(ShardContext::new(0, Arc::new(options), capacity, spool, reports, observers));
+        let shard = Shard::new(context, listeners.clone(), Arc::clone(&pool), in_flight, false).expect("a shard");
+        pool.register(vec![shard.queues.waker().clone()]);
         let clock = Clock::new(Instant::now());
         Self { shard: Arc::new(shard), listeners, notebook, witness, clock }
     }
@@ -89,11 +91,11 @@ impl Rig {
         for double in doubles {
             let token =
                 reactor.add_client(Stream::Double(double.clone()), Peer::Local, 0, now).expect("no kernel is asked");
-            let mut connection = reactor.connections.take(token, &self.shard.context).expect("it is new");
+            let mut connection = reactor.connections.take(token).expect("it is new");
             connection.note(true, false);
-            reactor.move_along(&self.shard, connection, now, Connection::advance);
+            reactor.move_along(&self.shard.queues, connection, now, Connection::advance);
         }
-        reactor.round(&self.shard, false);
+        reactor.round(&self.shard.queues, false);
     }
 
     fn connections(&self) -> usize {
@@ -101,9 +103,9 @@ impl Rig {
     }
 
     fn serve(&mut self) {
-        while let Some(mut exchange) = self.shard.next() {
+        while let Some(mut exchange) = self.shard.queues.take() {
             answer(&mut exchange, b"hello", false, &mut self.clock);
-            self.shard.hand_back(Connection::conclude(exchange, Instant::now()));
+            self.shard.queues.hand_back(Connection::conclude(exchange, Instant::now()));
         }
     }
 
@@ -128,9 +130,9 @@ impl Rig {
     // Tells the reactor that clients may be waiting at the first listener.
     fn knock(&self, now: Instant) -> Option<Duration> {
         let mut reactor = self.shard.reactor().lock().unwrap();
-        reactor.listeners[0].open = true;
+        reactor.acceptor.note_listener_ready(0);
         reactor.accept(now);
-        if reactor.may_accept(now) { None } else { reactor.patience(now) }
+        if reactor.acceptor.may_accept(&reactor.connections.table, now) { None } else { reactor.next_round(now) }
     }
 }
 
@@ -145,7 +147,7 @@ fn written(double: &Double) -> String {
 }
 
 #[test]
-fn panic_in_the_corridor_costs_one_connection() {
+fn panic_in_the_pipeline_costs_one_connection() {
     let mut rig = Rig::new(Options::default());
     // The calls of one request: a read and a write.
     for at in 0..2 {
@@ -169,10 +171,10 @@ fn panic_while_a_worker_sends_costs_one_connection() {
     rig.round(&[broken.clone(), sound.clone()]);
     rig.serve();
     {
-        // Somebody else has the poller, and nobody is needed: the worker sends what it answered before it parks.
+        // Another thread has the poller: the worker sends what it answered before it parks.
         let _held = rig.shard.reactor().lock().unwrap();
-        rig.shard.enter(Phase::Draining);
-        rig.shard.send_answers();
+        rig.shard.queues.enter(Phase::Draining);
+        rig.shard.queues.send_answered();
     }
     rig.round(&[]);
     assert!(written(&sound).ends_with("hello"));
@@ -191,11 +193,11 @@ fn panic_of_an_observer_costs_it_one_record_and_the_others_none() {
         for double in &clients {
             let now = Instant::now();
             let token = reactor.add_client(Stream::Double(double.clone()), Peer::Local, 0, now).unwrap();
-            let mut connection = reactor.connections.take(token, &rig.shard.context).unwrap();
+            let mut connection = reactor.connections.take(token).unwrap();
             connection.note(true, false);
-            reactor.move_along(&rig.shard, connection, now, Connection::advance);
+            reactor.move_along(&rig.shard.queues, connection, now, Connection::advance);
         }
-        reactor.collect(&rig.shard);
+        reactor.collect(&rig.shard.queues);
     }
     rig.serve();
     let late = client(GET);
@@ -214,7 +216,7 @@ fn panic_of_an_observer_costs_it_one_record_and_the_others_none() {
 }
 
 #[test]
-fn panic_in_a_look_of_the_monitor_leaves_it_awake() {
+fn panic_in_a_check_of_the_monitor_does_not_end_it() {
     let rig = Rig::new(Options::default());
     let broken = Double::default();
     broken.0.lock().unwrap().faults.extend((0..3).map(|at| (at, Fault::Panic)));
@@ -227,9 +229,9 @@ fn panic_in_a_look_of_the_monitor_leaves_it_awake() {
     while written(&broken).is_empty() {
         std::thread::yield_now();
     }
-    rig.shard.enter(Phase::Stopped);
+    rig.shard.queues.enter(Phase::Stopped);
     monitor.join().expect("no panic ends the monitor");
-    assert_eq!(rig.reports(), ["a defect of the server itself cost one look of a monitor (panic)"; 3]);
+    assert_eq!(rig.reports(), ["a defect of the server itself cost one check of a monitor (panic)"; 3]);
 }
 
 #[test]
@@ -244,7 +246,7 @@ fn stop_that_gives_up_tells_the_observers_of_what_was_answered() {
 }
 
 #[test]
-fn client_that_vanished_before_it_was_accepted_holds_nobody_up() {
+fn client_that_vanished_before_it_was_accepted_delays_no_other() {
     let rig = Rig::new(Options::default());
     let _waiting = rig.connect(0);
     let errors = [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::NETDOWN, Errno::HOSTUNREACH];
@@ -263,10 +265,10 @@ fn accepting_pauses_while_nothing_can_be_accepted_and_asks_once_a_pause() {
         let start = Instant::now();
         for pause in 0..5_u32 {
             let now = start + pause * ACCEPT_PAUSE;
-            let patience = rig.knock(now);
+            let timeout = rig.knock(now);
             assert_eq!(rig.calls_left(), 4 - pause as usize, "{error}: one call at a time");
-            assert!(patience.is_some_and(|wait| wait >= ACCEPT_PAUSE), "{error}: the poller sleeps meanwhile");
-            // Whatever else goes on, nobody asks before the pause is over.
+            assert!(timeout.is_some_and(|wait| wait >= ACCEPT_PAUSE), "{error}: the poller sleeps meanwhile");
+            // No call is made before the pause is over.
             for millisecond in [0, 1, 50, 99] {
                 rig.knock(now + Duration::from_millis(millisecond));
             }
@@ -289,7 +291,7 @@ fn listener_of_no_use_costs_no_idle_connection_and_the_other_listener_nothing() 
         assert!(written(&idle).ends_with("hello"));
         rig.break_accepting(&[error]);
         let _other = rig.connect(1);
-        rig.shard.reactor().lock().unwrap().listeners[1].open = true;
+        rig.shard.reactor().lock().unwrap().acceptor.note_listener_ready(1);
         // Late enough for the idle client to have had its turn.
         rig.knock(Instant::now() + GRACE);
         let accepted = usize::from(error == Errno::INVAL);
@@ -299,14 +301,14 @@ fn listener_of_no_use_costs_no_idle_connection_and_the_other_listener_nothing() 
 }
 
 #[test]
-fn served_client_that_is_furthest_behind_makes_room_and_those_who_owe_nothing_stay() {
+fn served_client_that_is_furthest_behind_is_evicted_and_clients_that_owe_nothing_stay() {
     let held = Arc::new(Held::default());
     let options = Options { max_connections: 4, ..Options::default() };
     let rig = Rig::holding(options, Arc::clone(&held) as Arc<dyn InFlight>);
     let clients = [client(GET), client(GET), client(GET), client(GET)];
     rig.round(&clients);
     let now = Instant::now();
-    while let Some(exchange) = rig.shard.next() {
+    while let Some(exchange) = rig.shard.queues.take() {
         held.0.lock().unwrap().push(exchange);
     }
     // One owes nothing, one was silent for a moment, and two for longer, each in its way.
@@ -341,31 +343,31 @@ fn client_that_resets_before_it_is_accepted_costs_nothing() {
 }
 
 #[test]
-fn nobody_is_looked_for_to_make_room_before_a_client_needs_it() {
+fn eviction_candidates_are_not_searched_before_a_client_needs_a_place() {
     let rig = Rig::new(Options { max_connections: 1, ..Options::default() });
     let first = rig.connect(0);
     rig.knock(Instant::now());
     assert_eq!(rig.connections(), 1);
     rig.knock(Instant::now());
-    let looked = || rig.shard.reactor().lock().unwrap().look_after.is_some();
-    assert!(!looked(), "nobody waits");
+    let has_searched = || rig.shard.reactor().lock().unwrap().acceptor.next_search.is_some();
+    assert!(!has_searched(), "no client waits");
     let second = rig.connect(0);
     rig.knock(Instant::now());
-    assert!(looked());
+    assert!(has_searched());
     drop((first, second));
 }
 
 #[test]
-fn request_whose_seat_was_taken_is_left_to_whoever_rises() {
+fn request_whose_permit_was_taken_is_left_to_the_next_worker_that_releases_one() {
     let mut rig = Rig::new(Options::default());
     let double = client(GET);
     rig.round(std::slice::from_ref(&double));
-    assert!(!rig.shard.is_quiet(), "it is in line for the leader");
-    // Others sit down before the leader begins: it goes to sleep, and must not take the request with it.
-    assert!(rig.shard.begin() && rig.shard.begin());
+    assert!(!rig.shard.queues.is_empty(), "it is queued for the leader");
+    // Others take the permits before the leader begins: it polls, and must not keep the request meanwhile.
+    assert!(rig.shard.queues.acquire() && rig.shard.queues.acquire());
     rig.round(&[]);
-    assert!(rig.shard.is_quiet(), "it is in line for everybody");
-    rig.shard.end();
+    assert!(rig.shard.queues.is_empty(), "it is queued for all workers");
+    rig.shard.queues.release();
     rig.serve();
     rig.round(&[]);
     assert!(written(&double).ends_with("hello"));
@@ -378,7 +380,7 @@ fn stop_cuts_event_streams_first_then_what_is_unfinished_then_all() {
     let (events, endless, slow) = (client(GET), client(GET), client(GET));
     rig.round(&[events.clone(), endless.clone(), slow.clone()]);
     for kind in ["text/event-stream", "text/plain", ""] {
-        let mut exchange = rig.shard.next().expect("a request is ready");
+        let mut exchange = rig.shard.queues.take().expect("a request is ready");
         if !kind.is_empty() {
             let mut head = ResponseHead::new(Status::new(200).unwrap(), b"OK");
             head.push(b"Content-Type", kind.as_bytes());
@@ -392,11 +394,12 @@ fn stop_cuts_event_streams_first_then_what_is_unfinished_then_all() {
         [&events, &endless, &slow].map(|double| written(double).contains("HTTP/1.1"))
     };
     assert_eq!(cut_so_far(&rig), [false, false, false]);
-    rig.shard.enter(Phase::Draining);
+    rig.shard.queues.enter(Phase::Draining);
     assert_eq!(cut_so_far(&rig), [true, false, false]);
-    rig.shard.reactor().lock().unwrap().cut_after = Some(Instant::now());
+    let begun = Instant::now().checked_sub(Duration::from_secs(20)).expect("the clock has run for longer");
+    rig.shard.reactor().lock().unwrap().drain = Some(Drain::new(begun, Duration::from_secs(30)));
     assert_eq!(cut_so_far(&rig), [true, true, false]);
-    rig.shard.enter(Phase::Aborting);
+    rig.shard.queues.enter(Phase::Aborting);
     assert_eq!(cut_so_far(&rig), [true, true, true]);
     for double in [&events, &endless] {
         let written = written(double);
@@ -408,17 +411,17 @@ fn stop_cuts_event_streams_first_then_what_is_unfinished_then_all() {
     let reports = rig.reports();
     assert_eq!(reports[0], "stopping: ended 1 event stream: GET /");
     assert_eq!(reports[1], "stopping: cut 1 response, unfinished after half of graceful_timeout: GET /");
-    assert!(rig.shard.is_stopped() && inside.0.lock().unwrap().is_empty());
+    assert!(rig.shard.queues.is_stopped() && inside.0.lock().unwrap().is_empty());
 }
 
 #[test]
-fn request_in_line_gets_503_when_there_is_no_more_time() {
+fn queued_request_gets_503_when_there_is_no_more_time() {
     let rig = Rig::new(Options::default());
     let waiting = client(GET);
     rig.round(std::slice::from_ref(&waiting));
-    rig.shard.enter(Phase::Aborting);
+    rig.shard.queues.enter(Phase::Aborting);
     rig.round(&[]);
     assert!(written(&waiting).starts_with("HTTP/1.1 503 "), "{}", written(&waiting));
     assert_eq!(*rig.witness.0.lock().unwrap(), [(503, 24, true)]);
-    assert!(rig.shard.is_stopped());
+    assert!(rig.shard.queues.is_stopped());
 }

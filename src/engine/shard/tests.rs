@@ -40,7 +40,7 @@ impl Rig {
             shards: 1,
             once: false,
             external_loop: false,
-            reporter: Arc::clone(&notebook) as Arc<dyn crate::engine::gateway::Reporter>,
+            reporter: Arc::clone(&notebook) as Arc<dyn crate::engine::report::Reporter>,
             in_flight: Arc::new(crate::engine::exchange::in_flight::Uninterruptible),
             observers,
         };

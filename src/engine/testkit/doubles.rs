@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::engine::clock::Clock;
 use crate::engine::context::ShardContext;
-use crate::engine::exchange::in_flight::Uninterruptible;
 use crate::engine::exchange::{Content, Exchange};
-use crate::engine::gateway::{Gateway, Reporter, Severity};
+use crate::engine::gateway::Gateway;
 use crate::engine::observe::{Observer, Record};
 use crate::engine::options::Options;
-use crate::engine::scheduling::pool::WorkerPool;
+use crate::engine::report::{Reporter, Reports, Severity};
+use crate::engine::scheduling::capacity::Capacity;
 use crate::engine::sync::Mutex;
 use crate::engine::transport::body::Body;
 use crate::engine::transport::spool::Budget;
@@ -42,17 +42,9 @@ impl Observer for Witness {
 /// The surroundings of a test's connections.
 pub fn context(options: Options, witness: &Witness) -> Arc<ShardContext> {
     let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
-    let pool = Arc::new(WorkerPool::new(1, 1));
+    let (capacity, reports) = (Arc::new(Capacity::new(1, 1)), Arc::new(Reports::new(Arc::<Notebook>::default())));
     let spool = Arc::new(Budget::of(&options, u64::MAX));
-    Arc::new(ShardContext::new(
-        0,
-        Arc::new(options),
-        pool,
-        spool,
-        Arc::<Notebook>::default(),
-        Arc::new(Uninterruptible),
-        observers,
-    ))
+    Arc::new(ShardContext::new(0, Arc::new(options), capacity, spool, reports, observers))
 }
 
 /// The whole body, or an empty one if it cannot be read.

@@ -13,11 +13,14 @@ use crate::engine::clock::Clock;
 use crate::engine::connection::{Connection, SHARE, Step, Turn};
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::Exchange;
-use crate::engine::monitor::MonitorSignal;
+use crate::engine::exchange::in_flight::Uninterruptible;
 use crate::engine::options::Options;
-use crate::engine::scheduling::pool::{Command, WorkerPool};
+use crate::engine::scheduling::capacity::Capacity;
+use crate::engine::scheduling::monitor_signal::MonitorSignal;
 use crate::engine::scheduling::queue::Queue;
-use crate::engine::shard::{Phase, Shard};
+use crate::engine::shard::Shard;
+use crate::engine::shard::queues::Phase;
+use crate::engine::shard::worker_pool::{Command, WorkerPool};
 use crate::engine::sync::AtomicBool;
 use crate::engine::testkit::doubles::{Witness, answer, context};
 use crate::engine::transport::Transport;
@@ -48,8 +51,8 @@ fn exchange(context: &Arc<ShardContext>) -> Box<Exchange> {
 }
 
 fn pool(threads: usize) -> Arc<WorkerPool> {
-    let pool = WorkerPool::new(threads, 1);
-    pool.enlist(vec![Poller::new(1).unwrap().waker()]);
+    let pool = WorkerPool::new(Arc::new(Capacity::new(threads, 1)));
+    pool.register(vec![Poller::new(1).unwrap().waker()]);
     Arc::new(pool)
 }
 
@@ -73,7 +76,7 @@ fn follow(pool: &WorkerPool) -> usize {
 fn request_given_to_a_worker_that_is_about_to_park_is_run() {
     model(|| {
         let (pool, context) = (pool(2), surroundings());
-        assert!(pool.admit(0, 1));
+        assert!(pool.capacity().admit(0, 1));
         let follower = spawn({
             let pool = Arc::clone(&pool);
             move || {
@@ -84,7 +87,7 @@ fn request_given_to_a_worker_that_is_about_to_park_is_run() {
         pool.push(exchange(&context));
         follower.join().unwrap();
         assert!(pool.take().is_none());
-        assert!(pool.admit(0, 1), "the one in line was counted out");
+        assert!(pool.capacity().admit(0, 1), "the one in line was counted out");
     });
 }
 
@@ -101,7 +104,7 @@ fn two_requests_for_two_workers_are_run_by_somebody() {
             move || while pool.park().1.is_none() {}
         });
         for _ in 0..2 {
-            assert!(pool.admit(0, 2));
+            assert!(pool.capacity().admit(0, 2));
             pool.push(exchange(&context));
         }
         one.join().unwrap();
@@ -113,7 +116,7 @@ fn two_requests_for_two_workers_are_run_by_somebody() {
 fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
     model(|| {
         let (pool, context) = (pool(1), surroundings());
-        assert!(pool.acquire() && pool.admit(0, 1));
+        assert!(pool.capacity().acquire() && pool.capacity().admit(0, 1));
         let follower = spawn({
             let pool = Arc::clone(&pool);
             move || while pool.park().1.is_none() {}
@@ -126,7 +129,7 @@ fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
         pool.release();
         leader.join().unwrap();
         follower.join().unwrap();
-        assert!(!pool.has_permit(), "the one that is free is taken");
+        assert!(!pool.capacity().has_permit(), "the one that is free is taken");
     });
 }
 
@@ -135,7 +138,7 @@ fn seats_are_never_more_than_there_are() {
     model(|| {
         let (pool, context) = (pool(1), surroundings());
         for _ in 0..2 {
-            assert!(pool.admit(0, 2));
+            assert!(pool.capacity().admit(0, 2));
             pool.push(exchange(&context));
         }
         let inside = Arc::new(AtomicBool::new(false));
@@ -153,17 +156,17 @@ fn seats_are_never_more_than_there_are() {
         });
         sit(&pool, &inside);
         other.join().unwrap();
-        assert!(pool.has_permit());
+        assert!(pool.capacity().has_permit());
     });
 }
 
 #[test]
 fn leader_that_counts_on_a_worker_for_two_requests_is_woken_for_the_second() {
     model(|| {
-        let pool = WorkerPool::new(2, 1);
+        let pool = WorkerPool::new(Arc::new(Capacity::new(2, 1)));
         let waker = Poller::new(1).unwrap().waker();
-        pool.enlist(vec![waker.clone()]);
-        pool.set_attended(0, true);
+        pool.register(vec![waker.clone()]);
+        pool.set_polled(0, true);
         let (pool, context) = (Arc::new(pool), surroundings());
         // Takes one request at most, and is inside the application then.
         let follower = spawn({
@@ -171,7 +174,7 @@ fn leader_that_counts_on_a_worker_for_two_requests_is_woken_for_the_second() {
             move || drop(pool.park())
         });
         for _ in 0..2 {
-            assert!(pool.admit(0, 2));
+            assert!(pool.capacity().admit(0, 2));
             pool.push(exchange(&context));
         }
         while pool.has_excess() {
@@ -208,7 +211,7 @@ fn end_reaches_every_worker_and_leaves_no_request_uncounted() {
             let pool = Arc::clone(&pool);
             spawn(move || follow(&pool))
         });
-        assert!(pool.admit(0, 1));
+        assert!(pool.capacity().admit(0, 1));
         pool.push(exchange(&context));
         pool.shard_stopped();
         assert!(pool.all_shards_stopped());
@@ -216,7 +219,7 @@ fn end_reaches_every_worker_and_leaves_no_request_uncounted() {
         // One that came just before the end may be left: whoever ends the run clears it away.
         assert!(answered <= 1);
         pool.clear();
-        assert!(pool.admit(0, 1), "what is in line is counted out when it is cleared away");
+        assert!(pool.capacity().admit(0, 1), "what is in line is counted out when it is cleared away");
     });
 }
 
@@ -226,11 +229,11 @@ fn line_never_has_more_than_its_limit_nor_forgets_a_place() {
         let pool = pool(1);
         let others = [(); 2].map(|()| {
             let pool = Arc::clone(&pool);
-            spawn(move || usize::from(pool.admit(0, 1)))
+            spawn(move || usize::from(pool.capacity().admit(0, 1)))
         });
         let admitted: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
         assert_eq!(admitted, 1, "one place: one of two gets it, whatever their order");
-        assert!(!pool.admit(0, 1));
+        assert!(!pool.capacity().admit(0, 1));
     });
 }
 
@@ -253,24 +256,25 @@ fn request_in_line_is_taken_once_and_its_length_is_told() {
 
 // A shard, an answer that was given back to it, and the worker that sends what was given back.
 fn sending() -> (Arc<Shard>, Arc<Transport>, loom::thread::JoinHandle<()>) {
-    let pool = Arc::new(WorkerPool::new(2, 1));
-    let shard = Arc::new(Shard::new(surroundings(), Vec::new(), Arc::clone(&pool), false).unwrap());
-    pool.enlist(vec![shard.waker()]);
+    let (context, in_flight) = (surroundings(), Arc::new(Uninterruptible));
+    let pool = Arc::new(WorkerPool::new(Arc::clone(&context.capacity)));
+    let shard = Arc::new(Shard::new(context, Vec::new(), Arc::clone(&pool), in_flight, false).unwrap());
+    pool.register(vec![shard.queues.waker().clone()]);
     let mut exchange = exchange(&shard.context);
     answer(&mut exchange, b"hello", false, &mut Clock::new(Instant::now()));
     let connection = Connection::conclude(exchange, Instant::now());
     let transport = Arc::clone(&connection.transport);
-    shard.hand_back(connection);
+    shard.queues.hand_back(connection);
     let worker = spawn({
         let shard = Arc::clone(&shard);
-        move || shard.send_answers()
+        move || shard.queues.send_answered()
     });
     (shard, transport, worker)
 }
 
 fn back(shard: &Shard) -> Option<Box<Connection>> {
     let mut answered = VecDeque::new();
-    shard.take_answered(&mut answered);
+    shard.queues.take_answered(&mut answered);
     answered.pop_front()
 }
 
@@ -282,7 +286,7 @@ fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
         transport.note_ready_while_away(false);
         let noted = back(&shard).is_some_and(|connection| connection.transport.take_ready_while_away().0);
         worker.join().unwrap();
-        let woken = shard.waker().wakes.load(Ordering::SeqCst) > 0;
+        let woken = shard.queues.waker().wakes.load(Ordering::SeqCst) > 0;
         assert!(noted || woken, "the client's next request would lie in its socket");
     });
 }
@@ -291,12 +295,12 @@ fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
 fn answer_given_back_while_the_shard_stops_is_seen_to() {
     model(|| {
         let (shard, _, worker) = sending();
-        shard.enter(Phase::Draining);
-        let woken = shard.waker().wakes.load(Ordering::SeqCst);
+        shard.queues.enter(Phase::Draining);
+        let woken = shard.queues.waker().wakes.load(Ordering::SeqCst);
         let taken = back(&shard).is_some();
         worker.join().unwrap();
         // The wake of the stop itself has been heard already where nothing had come back yet.
-        let again = shard.waker().wakes.load(Ordering::SeqCst) > woken;
+        let again = shard.queues.waker().wakes.load(Ordering::SeqCst) > woken;
         assert!(taken || again, "a connection that nobody closes");
     });
 }

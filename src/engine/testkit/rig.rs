@@ -137,7 +137,7 @@ impl<G: Gateway> Rig<G> {
             return false;
         }
         let Self { gateway, clock, .. } = self;
-        let answered = self.context.guard("one request", || worker::respond(gateway, exchange, clock));
+        let answered = self.context.reports.catch_panic("one request", || worker::respond(gateway, exchange, clock));
         let Some(exchange) = answered.flatten() else {
             self.transport.stream().reset_on_close();
             return false;

@@ -1,0 +1,195 @@
+//! The connections of a shard with what each has elsewhere: a registration with the poller, an entry in the timers, and a
+//! request inside the application.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::engine::connection::Connection;
+use crate::engine::context::ShardContext;
+use crate::engine::exchange::in_flight::{Cut, InFlight};
+use crate::engine::observe::{Cause, Scarce};
+use crate::engine::report::Trouble;
+use crate::engine::shard::connection_table::ConnectionTable;
+use crate::engine::shard::timers::Timers;
+use crate::engine::transport::Transport;
+use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
+use crate::net::address::Peer;
+use crate::net::poller::Poller;
+use crate::net::stream::Stream;
+
+/// How soon the deadline of a connection that a worker has is checked again.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The connections of a shard.
+pub(in crate::engine) struct Connections {
+    context: Arc<ShardContext>,
+    /// Their requests that are inside the application.
+    pub in_flight: Arc<dyn InFlight>,
+    /// Where each of them is.
+    pub table: ConnectionTable,
+    timers: Timers,
+    has_released: bool,
+}
+
+impl Connections {
+    /// No connections.
+    pub fn new(context: Arc<ShardContext>, in_flight: Arc<dyn InFlight>, now: Instant) -> Self {
+        let (table, timers) = (ConnectionTable::default(), Timers::new(now));
+        Self { context, in_flight, table, timers, has_released: false }
+    }
+
+    /// Whether bytes that belong to the application were let go since this was last asked.
+    pub fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.has_released)
+    }
+
+    /// Adds a client that was accepted. `None`: it is turned away.
+    pub fn add(&mut self, stream: Stream, peer: Peer, listener: usize, poller: &Poller, now: Instant) -> Option<usize> {
+        if !self.context.admits(peer, now) {
+            return None;
+        }
+        let token = self.table.next_place();
+        if let Some(descriptor) = stream.descriptor() {
+            // Only a kernel without memory refuses this.
+            poller.watch(descriptor, token).ok()?;
+        }
+        let transport = Arc::new(Transport::new(stream));
+        self.table.open(&transport);
+        let connection = Connection::new(transport, Arc::clone(&self.context), peer.into(), listener, token, now);
+        self.keep(token, Box::new(connection));
+        Some(token)
+    }
+
+    /// Takes a connection out, unless a worker has it.
+    pub fn take(&mut self, token: usize) -> Option<Box<Connection>> {
+        self.table.take(token, &self.context)
+    }
+
+    /// Puts a connection back.
+    pub fn keep(&mut self, token: usize, mut connection: Box<Connection>) {
+        self.has_released |= connection.take_released();
+        if let Some(deadline) = connection.deadline() {
+            self.table.schedule(token, deadline, &mut self.timers);
+        }
+        self.table.keep(token, connection);
+    }
+
+    /// Ends a connection, whose socket closes with its last owner.
+    pub fn forget(&mut self, token: usize) {
+        if let Some(transport) = self.table.remove(token) {
+            self.has_released |= transport.output().take_released();
+        }
+    }
+
+    /// Resets a connection that a panic dropped.
+    pub fn reset_lost(&mut self, token: usize) {
+        if let Some(transport) = self.table.transport(token) {
+            self.context.streaming.remove(transport);
+            transport.stream().reset_on_close();
+        }
+        self.forget(token);
+    }
+
+    /// When the next deadline may be due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Takes out the next connection whose deadline has passed.
+    pub fn take_expired(&mut self, now: Instant) -> Option<Box<Connection>> {
+        while let Some((tick, place)) = self.timers.pop(now) {
+            let token = place as usize;
+            if !self.table.unschedule(token, tick) {
+                continue;
+            }
+            match self.table.deadline(token, &self.context) {
+                Some(deadline) if deadline <= now => {
+                    if let Some(connection) = self.take(token) {
+                        return Some(connection);
+                    }
+                }
+                Some(deadline) => self.table.schedule(token, deadline, &mut self.timers),
+                // With a worker.
+                None => self.table.schedule(token, now + RECHECK_INTERVAL, &mut self.timers),
+            }
+        }
+        self.timers.shrink();
+        None
+    }
+
+    /// Closes a connection in favour of a new one. A connection that idles loses nothing by it.
+    pub fn make_room(&mut self, token: usize, poller: &Poller, now: Instant) {
+        if self.table.is_served(token) {
+            if self.evict(token, Scarce::Connections, poller) {
+                self.context.reports.count(Trouble::Evictions, now);
+            }
+            return;
+        }
+        if let Some(connection) = self.table.connection(token).filter(|connection| connection.is_busy()) {
+            if connection.is_answering() {
+                connection.give_up(Cause::Evicted(Scarce::Connections));
+            } else {
+                self.context.report_closed(connection.client, Cause::Evicted(Scarce::Connections).text());
+            }
+            self.context.reports.count(Trouble::Evictions, now);
+        }
+        self.forget(token);
+    }
+
+    /// Frees a thread that waits for the request body of a slow client. One that waits for its client to read goes on without it,
+    /// into a temporary file.
+    pub fn free_thread(&mut self, poller: &Poller, now: Instant) {
+        let since = |token| Some((self.table.transport(token)?.receive_wait()?, token));
+        let slowest = self.table.places().filter_map(since).min();
+        if let Some((_, token)) =
+            slowest.filter(|(since, _)| now.saturating_duration_since(*since) >= SLOW_CLIENT_GRACE)
+        {
+            if self.evict(token, Scarce::Threads, poller) {
+                self.context.reports.count(Trouble::ThreadEvictions, now);
+            }
+        }
+    }
+
+    /// Ends a request whose application waits for a slow client: the application learns that its client has gone. `false`: it has
+    /// come to its end meanwhile.
+    pub fn evict(&mut self, token: usize, scarce: Scarce, poller: &Poller) -> bool {
+        let Some(transport) = self.table.transport(token).map(Arc::clone) else { return false };
+        let cause = Cause::Evicted(scarce);
+        match self.in_flight.take(self.context.shard, Cut::Connection(token)).pop() {
+            Some(mut exchange) => {
+                exchange.evict(cause);
+                let ends_by_reset = exchange.is_until_close();
+                Connection::conclude(exchange, Instant::now()).give_up(cause);
+                if let Some(descriptor) = transport.stream().descriptor() {
+                    // A thread may hold the socket for a moment, and its events must not reach the connection that gets the token.
+                    poller.forget(descriptor);
+                }
+                self.forget(token);
+                // Wakes the thread.
+                if Arc::strong_count(&transport) > 1 && !ends_by_reset {
+                    transport.stream().abandon();
+                }
+            }
+            // The request is on its way back, unless its body is being read.
+            None if transport.receive_wait().is_some() => transport.stream().abandon(),
+            None => return false,
+        }
+        true
+    }
+
+    /// Drops every connection, also those of threads that are still inside the application.
+    pub fn clear(&mut self) {
+        for token in self.table.places() {
+            if let Some(connection) = self.table.connection(token) {
+                if connection.is_answering() {
+                    connection.give_up(Cause::Stopped);
+                }
+            } else if let Some(transport) = self.table.transport(token) {
+                transport.stream().reset_on_close();
+                transport.stream().abandon();
+            }
+        }
+        self.table = ConnectionTable::default();
+        self.timers.clear();
+    }
+}

@@ -1,0 +1,286 @@
+//! The half of a shard that any thread uses: the queues between its reactor and the workers, its phase, and its progress.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::engine::connection::Connection;
+use crate::engine::context::ShardContext;
+use crate::engine::exchange::Exchange;
+use crate::engine::observe::Cause;
+use crate::engine::scheduling::capacity::AdmissionGuard;
+use crate::engine::scheduling::profile::BlockingProfile;
+use crate::engine::scheduling::queue::Queue;
+use crate::engine::shard::worker_pool::WorkerPool;
+use crate::engine::sync::{AtomicU8, AtomicU64, Channel, fence};
+use crate::net::poller::Waker;
+
+/// The life of a shard, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Accepts clients.
+    Serving,
+    /// Accepts no more, and finishes what it has.
+    Draining,
+    /// Drops what it has.
+    Aborting,
+    /// Is over.
+    Stopped,
+}
+
+/// The queues of a shard.
+pub struct ShardQueues {
+    /// What its connections share.
+    pub context: Arc<ShardContext>,
+    /// Which requests block their thread.
+    pub profile: BlockingProfile,
+    /// The workers of all shards.
+    pub(in crate::engine) pool: Arc<WorkerPool>,
+    // Requests for the worker that leads.
+    ready: Queue<Box<Exchange>>,
+    // Connections whose requests were answered: those with output to send, and those that a worker has sent from.
+    answered: Queue<Box<Connection>>,
+    returned: Queue<Box<Connection>>,
+    // Tokens of connections that were dropped by a panic.
+    lost: Channel<usize>,
+    waker: Waker,
+    // Counts what leaders get done.
+    progress_count: AtomicU64,
+    phase: AtomicU8,
+    // Connections that are left while it drains.
+    draining: AtomicU64,
+}
+
+impl ShardQueues {
+    /// Empty queues of a shard whose poller `waker` wakes.
+    pub fn new(context: Arc<ShardContext>, pool: Arc<WorkerPool>, waker: Waker) -> Self {
+        Self {
+            context,
+            profile: BlockingProfile::default(),
+            pool,
+            ready: Queue::default(),
+            answered: Queue::default(),
+            returned: Queue::default(),
+            lost: Channel::new(),
+            waker,
+            progress_count: AtomicU64::new(0),
+            phase: AtomicU8::new(Phase::Serving as u8),
+            draining: AtomicU64::new(0),
+        }
+    }
+
+    /// Wakes the thread that waits in the shard's poller.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Where the shard is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            2 => Phase::Aborting,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_stopped(&self) -> bool {
+        self.phase() == Phase::Stopped
+    }
+
+    /// Moves the shard's life on; it never goes back. Safe from any thread, and from Python's signal handlers.
+    pub fn enter(&self, phase: Phase) {
+        // Before the phase is visible: every response from now on closes its connection.
+        self.context.stop();
+        if self.phase.fetch_max(phase as u8, Ordering::SeqCst) >= phase as u8 {
+            return;
+        }
+        if phase == Phase::Stopped {
+            self.pool.shard_stopped();
+        }
+        self.waker.wake();
+        self.context.monitor_signal.wake();
+    }
+
+    /// Connections that are left while it drains.
+    pub fn draining(&self) -> usize {
+        usize::try_from(self.draining.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    pub(in crate::engine) fn note_draining(&self, connections: usize) {
+        self.draining.store(connections as u64, Ordering::Relaxed);
+    }
+
+    /// Whether a worker polls the shard, or is about to.
+    pub fn is_polled(&self) -> bool {
+        self.pool.is_polled(self.context.shard)
+    }
+
+    pub(in crate::engine) fn set_polled(&self, is_polled: bool) {
+        self.pool.set_polled(self.context.shard, is_polled);
+    }
+
+    /// Whether another shard's leader is idle.
+    pub(in crate::engine) fn has_idle_neighbour(&self) -> bool {
+        self.pool.has_idle_neighbour(self.context.shard)
+    }
+
+    /// Shows the monitor that the leader is not held up.
+    pub fn count_progress(&self) {
+        self.progress_count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often progress was counted.
+    pub fn progress_count(&self) -> u64 {
+        self.progress_count.load(Ordering::SeqCst)
+    }
+
+    /// Takes a permit for the leader, which begins to run requests. `false`: none is left, and its requests are for the first
+    /// worker that gives one back.
+    pub fn acquire(&self) -> bool {
+        let acquired = self.context.capacity.acquire();
+        if !acquired {
+            self.hand_over();
+        }
+        acquired
+    }
+
+    /// Gives the permit back.
+    pub fn release(&self) {
+        self.pool.release();
+    }
+
+    /// Moves the leader's requests to the queue of all workers.
+    pub(in crate::engine) fn hand_over(&self) {
+        while let Some(exchange) = self.ready.take() {
+            self.pool.push(exchange);
+        }
+    }
+
+    /// Queues a complete request, from the reactor. One for the leader is left in `admitted`, for [`ShardQueues::enqueue`]. `Err`:
+    /// the queue is full.
+    pub(in crate::engine) fn admit(
+        &self,
+        exchange: Box<Exchange>,
+        admitted: &mut VecDeque<Box<Exchange>>,
+    ) -> Result<(), Box<Exchange>> {
+        let capacity = &self.context.capacity;
+        if !capacity.admit(self.context.shard, self.context.options.queue_limit) {
+            return Err(exchange);
+        }
+        if self.pool.has_followers() && (self.profile.is_blocking(exchange.key) || !capacity.has_permit()) {
+            self.pool.push(exchange);
+        } else {
+            admitted.push_back(exchange);
+        }
+        Ok(())
+    }
+
+    /// Queues admitted requests for the leader.
+    pub(in crate::engine) fn enqueue(&self, admitted: &mut VecDeque<Box<Exchange>>) {
+        self.ready.put_all(admitted);
+    }
+
+    /// Whether requests wait for the leader.
+    pub(in crate::engine) fn has_work(&self) -> bool {
+        (!self.ready.is_empty() || self.pool.has_excess()) && self.context.capacity.has_permit()
+    }
+
+    /// The next request for a leader that has a permit.
+    pub fn take(&self) -> Option<Box<Exchange>> {
+        self.take_ready(|_| true).or_else(|| if self.pool.has_excess() { self.pool.take() } else { None })
+    }
+
+    fn take_ready(&self, wanted: impl FnOnce(&Exchange) -> bool) -> Option<Box<Exchange>> {
+        self.pool.leave_queue(self.ready.take_if(|exchange| wanted(exchange)))
+    }
+
+    /// The next request, which keeps its place in the queue until the guard is dropped.
+    pub(in crate::engine) fn take_with_guard(&self) -> Option<(Box<Exchange>, AdmissionGuard)> {
+        let guard = || self.context.capacity.admission_guard(self.context.shard);
+        self.ready.take().map(|exchange| (exchange, guard()))
+    }
+
+    /// A request of this shard that has been queued for longer than it may.
+    pub(in crate::engine) fn take_overdue(&self, now: Instant) -> Option<Box<Exchange>> {
+        let timeout = self.context.options.queue_timeout;
+        let is_overdue = |exchange: &Exchange| now.saturating_duration_since(exchange.arrived()) > timeout;
+        self.take_ready(is_overdue).or_else(|| self.pool.take_from(self.context.shard, is_overdue))
+    }
+
+    /// Any queued request of this shard.
+    pub(in crate::engine) fn take_queued(&self) -> Option<Box<Exchange>> {
+        self.take_ready(|_| true).or_else(|| self.pool.take_from(self.context.shard, |_| true))
+    }
+
+    /// Gives back a connection whose request was answered. Its output is sent in the next round of the reactor, or by
+    /// [`ShardQueues::send_answered`].
+    pub fn hand_back(&self, connection: Box<Connection>) {
+        self.answered.put(connection);
+        if self.is_stopped() {
+            self.give_up_answered();
+        }
+    }
+
+    /// Takes the connections whose requests were answered.
+    pub(in crate::engine) fn take_answered(&self, into: &mut VecDeque<Box<Connection>>) {
+        self.answered.take_all(into);
+        self.returned.take_all(into);
+    }
+
+    /// Sends the output of answered connections from a worker, while another thread holds the reactor and may wait in the kernel.
+    pub(in crate::engine) fn send_answered(&self) {
+        while let Some(mut connection) = self.answered.take() {
+            let (token, transport) = (connection.token, Arc::clone(&connection.transport));
+            let sent = self.context.reports.catch_panic("one connection", || {
+                connection.send();
+                connection
+            });
+            let Some(connection) = sent else {
+                self.lose(token);
+                continue;
+            };
+            let is_eager = connection.is_eager();
+            self.returned.put(connection);
+            // The reactor notes a change of the socket first and reads `returned` after; here the order is reversed.
+            fence(Ordering::SeqCst);
+            if is_eager || transport.was_ready_while_away() || self.phase() != Phase::Serving {
+                self.waker.wake();
+            }
+        }
+    }
+
+    // Output that was queued after the end is not sent; the observers get its record.
+    fn give_up_answered(&self) {
+        let mut answered = VecDeque::new();
+        self.take_answered(&mut answered);
+        for mut connection in answered {
+            connection.give_up(Cause::Stopped);
+        }
+    }
+
+    /// Notes that a panic dropped the connection with this token, so that the reactor resets it.
+    pub(in crate::engine) fn lose(&self, token: usize) {
+        self.lost.put(token);
+        self.waker.wake();
+    }
+
+    pub(in crate::engine) fn take_lost(&self) -> Option<usize> {
+        self.lost.take()
+    }
+
+    /// Whether no request and no connection is between the reactor and the workers.
+    pub(in crate::engine) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.answered.is_empty() && self.returned.is_empty()
+    }
+
+    /// Drops what is queued, when every worker has returned or was given up.
+    pub(in crate::engine) fn clear(&self) {
+        while self.take_ready(|_| true).is_some() {}
+        self.pool.clear();
+        self.give_up_answered();
+    }
+}
