@@ -59,7 +59,7 @@ class Server:
         environs: list[dict[str, Any]],
         *,
         shards: int = 1,
-        once: bool = False,
+        single_request: bool = False,
         external_loop: bool = False,
     ) -> Run:
         """Begins a run.
@@ -68,7 +68,7 @@ class Server:
             app: a WSGI application, or an ASGI 3 one if the run is `external_loop`.
             environs: the shared part of the environ of each listener, in the order of `places`.
             shards: how many pollers share the connections; each needs a worker.
-            once: take one connection, serve one request on it, and end.
+            single_request: accept one connection, serve one request on it, and end.
             external_loop: an event loop drives the run, by `Run.attend`, instead of worker threads.
 
         Raises:

@@ -259,7 +259,7 @@ class WSGIServer:
         Raises:
             RuntimeError: the server is running or closed, or has no application.
         """
-        run = self._start(once=True)
+        run = self._start(single_request=True)
         try:
             run.wait(self.timeout)
         finally:
@@ -375,7 +375,7 @@ class WSGIServer:
         named = (("SIGUSR1", reopen), ("SIGHUP", ignore), ("SIGUSR2", ignore))
         return {getattr(signal, name): handler for name, handler in named if hasattr(signal, name)}
 
-    def _start(self, *, once: bool = False, background: bool = False) -> Run:
+    def _start(self, *, single_request: bool = False, background: bool = False) -> Run:
         with self._lock:
             if self._run is not None:
                 raise RuntimeError("the server is already running")
@@ -383,7 +383,7 @@ class WSGIServer:
                 raise RuntimeError("the server has no application: pass app=… or call set_app()")
             require_real_threads()
             try:
-                run = self._run = self._make_run(self.application, once, background)
+                run = self._run = self._make_run(self.application, single_request, background)
             except (OSError, MemoryError) as error:
                 raise self._startup_error(error) from error
             self._stuck = ()
@@ -407,16 +407,16 @@ class WSGIServer:
             hint = "raise the limit of open files (ulimit -n)"
         return StartupError(f"cannot start {threads}: {reason}; {hint}")
 
-    def _make_run(self, app: Application, once: bool, background: bool) -> Run:
+    def _make_run(self, app: Application, single_request: bool, background: bool) -> Run:
         if self._interface == WSGI:
-            core = self._core.start(app, self._environs, shards=_shards(), once=once)
+            core = self._core.start(app, self._environs, shards=_shards(), single_request=single_request)
             with _abort_on_error(core):
                 return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
         # Imported late, because asyncio is large and WSGI does not need it.
         from wsgi.asgi import LoopRun, as_single_callable
 
         app = as_single_callable(app, self._interface)
-        core = self._core.start(app, self._environs, once=once, external_loop=True)
+        core = self._core.start(app, self._environs, single_request=single_request, external_loop=True)
         with _abort_on_error(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
 

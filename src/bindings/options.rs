@@ -1,4 +1,4 @@
-//! The settings table's values as the engine's options.
+//! Reads `wsgi.settings.Settings` into the engine's options.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Origins for Forwarding {
     }
 }
 
-/// What `access_log_format` may hold: each directive, and what it stands for.
+/// The directives of `access_log_format`, each with its meaning.
 #[pyfunction]
 pub fn access_log_directives() -> Vec<(&'static str, &'static str)> {
     DIRECTIVES.to_vec()
@@ -110,7 +110,7 @@ impl<'py> Settings<'_, 'py> {
         }
     }
 
-    // Nobody is asked where nobody is trusted.
+    // Without trusted proxies no field is read.
     fn origins(&self, trusted: &Trust, proxy_protocol: Option<Accepted>) -> PyResult<Option<Arc<dyn Origins>>> {
         if trusted.is_empty() {
             return Ok(None);
@@ -124,7 +124,7 @@ impl<'py> Settings<'_, 'py> {
                 fields.push(field);
             }
         }
-        // Backpressure the PROXY protocol everybody may be a proxy, but not every client behind it may be one.
+        // With the PROXY protocol every peer is a proxy, which does not make every client behind it one.
         let trust = if proxy_protocol.is_some() { trusted.clone().listed() } else { trusted.clone() };
         Ok(Some(Arc::new(Forwarding { trust, hops: self.get("forwarded_hops")?, fields })))
     }
@@ -149,7 +149,7 @@ impl<'py> Settings<'_, 'py> {
 
     /// The access log, if one is wanted.
     pub fn observers(&self, reporter: &Arc<dyn Reporter>) -> PyResult<Arc<[Box<dyn Observer>]>> {
-        // Judged whether the log is on or not: a mistake in it shows at once, and not when the log is needed.
+        // Checked also where no log is written, so that a mistake shows before the log is needed.
         let format: String = self.get("access_log_format")?;
         let format = Format::parse(&format)
             .map_err(|problem| PyValueError::new_err(format!("option access_log_format: {problem}")))?;

@@ -1,4 +1,4 @@
-//! What the engine has to say goes to Python's logging.
+//! Reports of the engine go to Python's logging.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::engine::report::{Reporter, Severity};
 use crate::engine::thread::spawn;
 
 // The levels of Python's logging.
-/// Of use while something is looked into.
+/// Helps to find the cause of a problem.
 pub const DEBUG: u8 = 10;
-/// Worth knowing.
+/// An event of normal operation.
 pub const INFO: u8 = 20;
-/// Worth a look.
+/// Something that may need a change of the configuration.
 pub const WARNING: u8 = 30;
 /// Something was lost.
 pub const ERROR: u8 = 40;
 
-/// How long a thread of the engine waits for its report. An application may hold the interpreter for longer than that, and what
-/// the engine has to do goes on then.
+/// How long a thread of the engine waits for its report to be written. An application may hold the interpreter for longer; the
+/// thread goes on then.
 const REPORT_WAIT: Duration = Duration::from_millis(50);
 
-// The last report that was waited for has not come to its end: the next ones are not waited for.
+// The last report was not written in time: threads do not wait for the next ones.
 static HELD_UP: AtomicBool = AtomicBool::new(false);
 
-/// Reports something by Python: at once where this thread holds the interpreter, and else from a thread of its own, which is waited
-/// for a moment.
+/// Reports something by Python: at once where this thread holds the interpreter, and else from another thread, for which this one
+/// waits for a moment.
 pub fn tell(report: impl Fn(Python<'_>) + Send + Sync + 'static) {
-    // At the interpreter's end there is no logging any more, and this thread must not panic over it.
+    // A finalized interpreter has no logging; the report is lost without a panic.
     let now = move || {
         let _ = Python::try_attach(&report);
     };
@@ -46,7 +46,7 @@ pub fn tell(report: impl Fn(Python<'_>) + Send + Sync + 'static) {
         move || {
             now();
             HELD_UP.store(false, Ordering::Relaxed);
-            // The thread that reports may have gone on.
+            // The thread that reports may have gone on meanwhile.
             done.send(()).ok();
         }
     });
@@ -57,7 +57,7 @@ pub fn tell(report: impl Fn(Python<'_>) + Send + Sync + 'static) {
                 HELD_UP.store(true, Ordering::Relaxed);
             }
         }
-        // The system has no more threads.
+        // The system allows no more threads.
         Err(_) => now(),
     }
 }
@@ -97,7 +97,7 @@ pub fn log(py: Python<'_>, level: u8, message: &str, error: Option<&PyErr>) {
         call(&module.getattr("report")?, [&level, &message, exception.bind(py)])
     });
     if let Err(problem) = logged {
-        // The interpreter is going away, or what a handler raised is meant for the whole program (SystemExit, say).
+        // The interpreter is being finalized, or a handler raised an exception for the whole program, such as SystemExit.
         drop(writeln!(io::stderr(), "{}", message.escape_debug()));
         for error in error.into_iter().chain([&problem]) {
             error.clone_ref(py).write_unraisable(py, None);

@@ -17,7 +17,7 @@ use crate::engine::exchange::in_flight::InFlight;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
 use crate::engine::report::Reporter;
-use crate::engine::server::{self, Plan};
+use crate::engine::server::{RunConfig, ServerRun};
 use crate::net::listener::{ListenAddress, Listener};
 
 /// Listening sockets and options. Stays bound while runs come and go.
@@ -47,7 +47,7 @@ impl Server {
         Ok(Self { listeners: Mutex::new(listeners), options, observers })
     }
 
-    /// Where the server really listens: `(host, port)` for IP, a path or `@name` for Unix sockets.
+    /// Where the server listens: `(host, port)` for IP, a path or `@name` for Unix sockets.
     #[getter]
     fn places<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         // Python objects are not made under the lock: a collection may run, and want it.
@@ -72,13 +72,13 @@ impl Server {
         self.listeners().iter().map(|listener| listener.descriptor().as_raw_fd()).collect()
     }
 
-    #[pyo3(signature = (app, environs, *, shards = 1, once = false, external_loop = false))]
+    #[pyo3(signature = (app, environs, *, shards = 1, single_request = false, external_loop = false))]
     fn start(
         &self,
         app: Py<PyAny>,
         environs: Vec<Py<PyDict>>,
         shards: usize,
-        once: bool,
+        single_request: bool,
         external_loop: bool,
     ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
@@ -92,16 +92,16 @@ impl Server {
             (Arc::<wsgi::calls::WorkerCalls>::default(), Arc::<asgi::calls::OpenCalls>::default());
         let in_flight: Arc<dyn InFlight> =
             if external_loop { Arc::clone(&loop_calls) as _ } else { Arc::clone(&calls) as _ };
-        let plan = Plan {
+        let config = RunConfig {
             options: Arc::clone(&self.options),
             shards,
-            once,
+            single_request,
             external_loop,
             reporter: Arc::clone(&calls) as Arc<dyn Reporter>,
             in_flight: Arc::clone(&in_flight),
             observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
         };
-        let engine = server::Run::start(&listeners, &plan)?;
+        let engine = ServerRun::start(&listeners, &config)?;
         Ok(Run { engine, app, environs, calls, loop_calls, in_flight })
     }
 
@@ -132,7 +132,7 @@ impl Server {
 /// One run of a server, from `start` to `finish`.
 #[pyclass(frozen, module = "wsgi._core")]
 pub struct Run {
-    engine: server::Run,
+    engine: ServerRun,
     app: Py<PyAny>,
     environs: Vec<Py<PyDict>>,
     calls: Arc<wsgi::calls::WorkerCalls>,

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::http::date::imf_fixdate;
 
 /// The time of day, read from the kernel.
-#[expect(clippy::disallowed_methods, reason = "this room is where the time of day is read")]
+#[expect(clippy::disallowed_methods, reason = "the one place where the time of day is read")]
 pub fn time_of_day() -> SystemTime {
     SystemTime::now()
 }
 
-/// `duration` after `instant`; where the sum cannot be told, an instant that nobody lives to see.
+/// `duration` after `instant`; an instant a century away where the sum is out of range.
 pub fn after(instant: Instant, duration: Duration) -> Instant {
-    // An instant is a monotonic clock's: a century fits behind any that a machine reaches.
+    // The monotonic clock of a running machine is more than a century from its end.
     const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
     instant.checked_add(duration.min(NEVER)).unwrap_or(instant)
 }
@@ -39,7 +39,7 @@ impl Clock {
         &self.text
     }
 
-    // Whatever the time of day does, it is read again within a second.
+    // However the time of day is set, it is read again within a second.
     fn set(&mut self, now: Instant, time: SystemTime) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.text = imf_fixdate(since.as_secs());
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn instant_after_any_duration_can_be_told() {
+    fn instant_after_any_duration_is_in_range() {
         let now = Instant::now();
         assert_eq!(after(now, Duration::from_secs(5)), now + Duration::from_secs(5));
         let never = after(now, Duration::MAX);

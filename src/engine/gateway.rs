@@ -3,13 +3,12 @@
 use crate::engine::clock::Clock;
 use crate::engine::exchange::Exchange;
 
-/// Runs applications. One value per worker thread, so it may keep what belongs to that thread.
+/// Runs an application. Each worker thread has a gateway of its own.
 pub trait Gateway {
-    /// Answers one exchange and gives it back. One that was not answered is answered 500; one that was begun and not
-    /// finished is aborted. `None` means that a stop took it
-    /// away meanwhile ([`InFlight`](crate::engine::exchange::in_flight::InFlight)).
+    /// Answers one exchange and gives it back. The engine answers 500 to one without a response, and aborts one whose response is
+    /// incomplete. `None`: it was taken away meanwhile ([`InFlight`](crate::engine::exchange::in_flight::InFlight)).
     fn serve(&mut self, exchange: Box<Exchange>, clock: &mut Clock) -> Option<Box<Exchange>>;
 
-    /// Runs `work`, which waits or talks to the kernel, without holding what others need (the interpreter).
+    /// Runs `work`, which blocks, without holding the interpreter.
     fn detached<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T;
 }

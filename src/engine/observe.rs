@@ -1,4 +1,4 @@
-//! Those who look on: fed after the last byte of each response, never in its way.
+//! Observers, which get a record of each response after its last byte.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::http::reject::Reject;
 /// The status that is recorded where the client left or was closed as too slow before its response began. It is never sent.
 pub const CLIENT_CLOSED: u16 = 499;
 
-/// What is known of a request and its response when the last byte has left, or when it is known that no more will.
+/// What is known of a request and its response when the last byte was sent, or when no more will be.
 pub struct Record {
-    /// Who asked, as the application sees it.
+    /// The client, as the application sees it.
     pub client: Client,
-    /// What was asked.
+    /// The request.
     pub request: Received,
     /// The final status; the client may have seen none if it left earlier. 0: the response did not begin.
     pub status: u16,
@@ -23,15 +23,15 @@ pub struct Record {
     pub started: Instant,
     /// From then to the last byte.
     pub took: Duration,
-    /// Whether the response left whole.
+    /// Whether the response was sent whole.
     pub complete: bool,
-    /// Why the response is the server's own, or did not leave whole.
+    /// Why the response is the server's own, or was not sent whole.
     pub cause: Option<Cause>,
 }
 
 impl Record {
-    /// One line on a response that is the server's own, or did not leave whole. Of the request it has the method and the path:
-    /// a query may hold secrets.
+    /// One line on a response that is the server's own, or was not sent whole. Of the request it has the method and the path: a
+    /// query may hold secrets.
     pub fn summary(&self, cause: Cause) -> String {
         let about = self.request.head().map(|head| format!(" to {}", head.method_and_path()));
         let (about, cut) = (about.unwrap_or_default(), if self.complete { "" } else { " cut" });
@@ -43,12 +43,12 @@ impl Record {
     }
 }
 
-/// Why a response is the server's own, or did not leave whole.
+/// Why a response is the server's own, or was not sent whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The server refused the request.
     Refused(Reject),
-    /// The same, of a WebSocket's handshake, which has rules of its own.
+    /// The server refused a WebSocket handshake, by the rules of RFC 6455.
     Handshake(&'static str),
     /// The application did not complete its response.
     Application,
@@ -56,7 +56,7 @@ pub enum Cause {
     ClientClosed,
     /// The client took nothing of its response for too long.
     WriteTimeout,
-    /// The client was slow and others needed what it held.
+    /// The client was slow, and held what others needed.
     Evicted(Scarce),
     /// A file could not be read as far as was announced.
     File,
@@ -80,7 +80,7 @@ impl Cause {
     }
 }
 
-/// What slow clients hold and lose to others.
+/// A limited resource that slow clients hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scarce {
     /// `max_connections`.
@@ -101,14 +101,14 @@ impl Scarce {
     }
 }
 
-/// Something that looks on.
+/// Gets records, such as a log.
 pub trait Observer: Send + Sync {
     /// Called once for each response, on whichever thread sent its last byte. Must not block.
     fn finished(&self, record: &Record);
 
-    /// Opens its file anew, which may have been moved away.
+    /// Reopens its file, which may have been moved.
     fn reopen(&self) {}
 
-    /// Brings what was told so far to where it belongs. May block for a moment.
+    /// Writes what is buffered. May block for a moment.
     fn flush(&self) {}
 }

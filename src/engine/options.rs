@@ -1,4 +1,4 @@
-//! Every knob of the engine in one value, handed on whole.
+//! The engine's options, in one value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::http::limits::Limits;
 use crate::http::trust::Trust;
 use crate::net::proxy_protocol::Accepted;
 
-/// What the operator decided. The defaults are those of the settings table.
+/// The operator's decisions. The defaults are those of `wsgi.settings`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What a request may measure.
+    /// The largest request.
     pub limits: Limits,
     /// The most requests that run at the same time.
     pub threads: usize,
@@ -21,7 +21,7 @@ pub struct Options {
     pub queue_limit: usize,
     /// How long a complete request may wait for a thread before it is answered 503.
     pub queue_timeout: Duration,
-    /// Bodies that are taken whole are kept in memory up to this many bytes, else in a temporary file.
+    /// Bytes of a body that is read before the application runs that are kept in memory; more go to a temporary file.
     pub body_buffer: usize,
     /// Bytes that all temporary files may hold together.
     pub max_spool_size: u64,
@@ -31,9 +31,9 @@ pub struct Options {
     pub stream_chunked: bool,
     /// From the first byte of a head (or the connection's beginning) to the head's end.
     pub header_timeout: Duration,
-    /// The longest silence inside a body.
+    /// The longest pause within a body.
     pub body_timeout: Duration,
-    /// Bytes a second that a body must bring on the whole; 0 asks for none.
+    /// The lowest average rate of a body in bytes per second; 0 for none.
     pub body_min_rate: u64,
     /// The longest time in which a client takes nothing of its response.
     pub write_timeout: Duration,
@@ -41,19 +41,19 @@ pub struct Options {
     pub keep_alive: Duration,
     /// How long a stop waits for what runs.
     pub graceful_timeout: Duration,
-    /// The proxies whose word about clients counts.
+    /// The proxies that may name their clients.
     pub trusted: Trust,
-    /// The PROXY protocol, with which every connection then begins.
+    /// The PROXY protocol version with whose header every connection begins.
     pub proxy_protocol: Option<Accepted>,
-    /// Where requests come from, as proxies tell it in fields.
+    /// Interprets the fields in which proxies name their clients.
     pub origins: Option<Arc<dyn Origins>>,
     /// Offer ASGI applications to send files by their path.
     pub pathsend: bool,
-    /// What concerns WebSockets alone.
+    /// The options of WebSockets.
     pub websocket: WebSocketOptions,
 }
 
-/// What the operator decided about WebSockets.
+/// The options of WebSockets.
 #[derive(Clone, Debug)]
 pub struct WebSocketOptions {
     /// The largest message from a client, in bytes.
@@ -62,11 +62,11 @@ pub struct WebSocketOptions {
     pub queue_size: usize,
     /// Bytes of messages, whole and unfinished, that all connections may hold together.
     pub memory: usize,
-    /// After this much silence a client is pinged; zero never asks.
+    /// A client that has sent nothing for this long is pinged; zero for never.
     pub ping_interval: Duration,
-    /// The longest wait for the answer.
+    /// The longest wait for the pong.
     pub ping_timeout: Duration,
-    /// Agree on permessage-deflate.
+    /// Accept permessage-deflate.
     pub compression: bool,
 }
 

@@ -25,39 +25,39 @@ use crate::engine::worker;
 use crate::net::listener::Listener;
 
 /// A server between its start and its end.
-pub struct Run {
+pub struct ServerRun {
     shards: Vec<Arc<Shard>>,
     workers: usize,
     monitors: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What a run is made of.
-pub struct Plan {
+/// How a run is set up.
+pub struct RunConfig {
     /// The operator's decisions.
     pub options: Arc<Options>,
     /// The most shards that make sense here: one where an interpreter lock lets one thread run at a time.
     pub shards: usize,
-    /// Take one connection, serve one request on it, and end.
-    pub once: bool,
+    /// Accept one connection, serve one request on it, and end.
+    pub single_request: bool,
     /// An event loop drives the one shard, instead of workers.
     pub external_loop: bool,
-    /// Where problems are told.
+    /// Takes reports.
     pub reporter: Arc<dyn Reporter>,
     /// The requests that are inside the application.
     pub in_flight: Arc<dyn InFlight>,
-    /// Who looks on.
+    /// Get a record of each response.
     pub observers: Arc<[Box<dyn Observer>]>,
 }
 
-/// How the process' descriptors are shared out, so that clients cannot take those that the application needs.
+/// How many of the process's descriptors clients may take, so that some are left for the application.
 #[derive(Debug, PartialEq, Eq)]
-struct Room {
+struct DescriptorBudget {
     connections: usize,
     files: u64,
 }
 
-impl Room {
-    // Five eighths are for connections and a quarter for temporary files; the rest is the application's.
+impl DescriptorBudget {
+    // Five eighths are for connections and a quarter for temporary files; the rest is for the application.
     fn of(descriptors: Option<u64>) -> Self {
         let all = descriptors.unwrap_or(u64::MAX);
         let connections = usize::try_from(all / 8 * 5).unwrap_or(usize::MAX);
@@ -65,23 +65,23 @@ impl Room {
     }
 }
 
-impl Run {
-    /// Begins to accept from `listeners`, as soon as the workers come to [`Run::work`].
-    pub fn start(listeners: &[Arc<Listener>], plan: &Plan) -> io::Result<Self> {
-        let threads = if plan.external_loop { 1 } else { plan.options.threads.max(1) };
-        let count = if plan.once { 1 } else { plan.shards.clamp(1, threads) };
+impl ServerRun {
+    /// Begins to accept from `listeners`, as soon as the workers come to [`ServerRun::work`].
+    pub fn start(listeners: &[Arc<Listener>], config: &RunConfig) -> io::Result<Self> {
+        let threads = if config.external_loop { 1 } else { config.options.threads.max(1) };
+        let count = if config.single_request { 1 } else { config.shards.clamp(1, threads) };
         let mut shards = Vec::with_capacity(count);
-        let room = Room::of(getrlimit(Resource::Nofile).current);
+        let budget = DescriptorBudget::of(getrlimit(Resource::Nofile).current);
         // Every shard takes its share of the connections.
         let options = Arc::new(Options {
-            max_connections: plan.options.max_connections.min(room.connections).div_ceil(count),
+            max_connections: config.options.max_connections.min(budget.connections).div_ceil(count),
             // A loop reads what comes piece by piece as its application asks.
-            stream_bodies: plan.options.stream_bodies || plan.external_loop,
-            stream_chunked: plan.options.stream_chunked || plan.external_loop,
-            ..(*plan.options).clone()
+            stream_bodies: config.options.stream_bodies || config.external_loop,
+            stream_chunked: config.options.stream_chunked || config.external_loop,
+            ..(*config.options).clone()
         });
-        let spool = Arc::new(Budget::of(&plan.options, room.files));
-        let reports = Arc::new(Reports::new(Arc::clone(&plan.reporter)));
+        let spool = Arc::new(Budget::of(&config.options, budget.files));
+        let reports = Arc::new(Reports::new(Arc::clone(&config.reporter)));
         let capacity = Arc::new(Capacity::new(threads, count));
         let pool = Arc::new(WorkerPool::new(Arc::clone(&capacity)));
         for index in 0..count {
@@ -91,18 +91,18 @@ impl Run {
                 Arc::clone(&capacity),
                 Arc::clone(&spool),
                 Arc::clone(&reports),
-                Arc::clone(&plan.observers),
+                Arc::clone(&config.observers),
             );
             let shard = Shard::new(
                 Arc::new(context),
                 listeners.to_vec(),
                 Arc::clone(&pool),
-                Arc::clone(&plan.in_flight),
-                plan.once,
+                Arc::clone(&config.in_flight),
+                config.single_request,
             )?;
             shards.push(Arc::new(shard));
         }
-        if !plan.external_loop {
+        if !config.external_loop {
             // Reported now, and not when the first client needs a temporary file.
             spool.probe();
             if let Some(failure) = spool.take_failure() {
@@ -111,8 +111,8 @@ impl Run {
         }
         pool.register(shards.iter().map(|shard| shard.queues.waker().clone()).collect());
         let run = Self { shards, workers: pool.workers(), monitors: Mutex::default() };
-        if plan.external_loop {
-            // No monitor: a loop leaves nothing unsent, and one that is held up cannot be relieved.
+        if config.external_loop {
+            // No monitor: a loop leaves nothing unsent, and one that is held up cannot be replaced.
             for shard in &run.shards {
                 shard.with_reactor(Reactor::note_changes);
             }
@@ -133,12 +133,12 @@ impl Run {
         Ok(run)
     }
 
-    /// The hold of an event loop on the shard that it drives; with [`Plan::external_loop`] alone.
+    /// The shard that an event loop drives; with [`RunConfig::external_loop`] alone.
     pub fn external_loop(&self) -> Option<ExternalLoop> {
         self.shards.first().map(|shard| ExternalLoop::new(Arc::clone(shard)))
     }
 
-    /// How many threads are to call [`Run::work`].
+    /// How many threads are to call [`ServerRun::work`].
     pub fn workers(&self) -> usize {
         self.workers
     }
@@ -148,13 +148,13 @@ impl Run {
         worker::work(&self.shards, index % self.shards.len().max(1), gateway);
     }
 
-    /// Asks for a graceful end: nobody new, idle connections close, what runs is finished within the graceful timeout.
-    /// Returns at once.
+    /// Begins a graceful end and returns at once: no client is accepted, idle connections close, and what runs is finished within
+    /// the graceful timeout.
     pub fn stop(&self) {
         self.enter(Phase::Draining);
     }
 
-    /// Asks for an end at once: unfinished connections are dropped. Returns at once.
+    /// Drops unfinished connections. Returns at once.
     pub fn abort(&self) {
         self.enter(Phase::Aborting);
     }
@@ -175,7 +175,7 @@ impl Run {
         self.shards.iter().map(|shard| shard.queues.draining()).sum()
     }
 
-    /// Tidies up after the workers have gone (or were given up). Blocks for a moment: call it detached.
+    /// Ends what is left when the workers have returned or were given up. Blocks for a moment: call it detached.
     pub fn finish(&self) {
         self.enter(Phase::Stopped);
         let monitors = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
@@ -194,12 +194,12 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    use super::Room;
+    use super::DescriptorBudget;
 
     #[test]
     fn clients_leave_descriptors_to_the_application() {
-        assert_eq!(Room::of(Some(1024)), Room { connections: 640, files: 256 });
-        assert_eq!(Room::of(Some(1)), Room { connections: 1, files: 0 });
-        assert!(Room::of(None).connections > 1 << 30);
+        assert_eq!(DescriptorBudget::of(Some(1024)), DescriptorBudget { connections: 640, files: 256 });
+        assert_eq!(DescriptorBudget::of(Some(1)), DescriptorBudget { connections: 1, files: 0 });
+        assert!(DescriptorBudget::of(None).connections > 1 << 30);
     }
 }

@@ -1,21 +1,22 @@
-//! Which requests wait, learned from what they did before.
+//! Which requests block their thread, learned from earlier calls.
 //!
-//! An application call that computes is best run where it was parsed: more threads would only fight for the interpreter.
-//! One that waits (for a database, say) is best given to a thread of its own at once. Nobody tells us which is which, so
-//! the wall time of every call is looked at, and the processor time of those that seemed slow.
+//! A call that computes is best run by the thread that parsed its request: more threads would only compete for the interpreter.
+//! A call that blocks (on a database, say) is best given to a thread of its own at once. Which is which is found by the wall
+//! time of every call, and the processor time of those that seemed slow.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Rows of the table; a path that hashes to another's row takes it over.
 const ROWS: usize = 4096;
-/// A call longer than this is worth measuring the next time.
+/// After a call longer than this, the processor time of the next one is measured.
 const SLOW: Duration = Duration::from_micros(150);
-/// What one call that waited adds, what one that did not takes away, and the bounds: one measured wait decides, several
-/// quick calls in a row are needed to change the mind again.
-const WAITED: u32 = 4;
-const THRESHOLD: u32 = 4;
-const CEILING: u32 = 12;
+/// What a call that blocked adds to its path's score. One that did not takes 1 away.
+const BLOCKED_SCORE: u32 = 4;
+/// From this score on a path counts as blocking: one measured call is enough.
+const BLOCKING_SCORE: u32 = 4;
+/// The highest score: so many quick calls in a row, less the threshold, end it.
+const MAX_SCORE: u32 = 12;
 
 const SCORE: u32 = 0xff;
 const SUSPECT: u32 = 0x100;
@@ -37,10 +38,10 @@ pub fn key(method: &[u8], path: &[u8]) -> u64 {
     rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)))
 }
 
-/// The table. Its cells are hints: a lost update costs nothing but a later decision.
+/// The table. Its cells are hints: a lost update only delays a decision.
 pub struct BlockingProfile {
     rows: Box<[AtomicU32]>,
-    // What paths do that are met for the first time, such as those that carry an identifier.
+    // What is assumed of paths without a row, such as those that carry an identifier.
     default_entry: AtomicU32,
 }
 
@@ -57,20 +58,20 @@ impl BlockingProfile {
         (&self.rows[row], tag)
     }
 
-    fn look(&self, key: u64) -> u32 {
+    fn entry(&self, key: u64) -> u32 {
         let (cell, tag) = self.cell(key);
         let value = cell.load(Ordering::Relaxed);
         if value & TAG == tag { value } else { self.default_entry.load(Ordering::Relaxed) }
     }
 
-    /// Whether such requests wait, as far as is known.
+    /// Whether such requests block, as far as is known.
     pub fn is_blocking(&self, key: u64) -> bool {
-        self.look(key) & SCORE >= THRESHOLD
+        self.entry(key) & SCORE >= BLOCKING_SCORE
     }
 
     /// Whether the next call's processor time should be measured.
     pub fn is_suspect(&self, key: u64) -> bool {
-        self.look(key) & (SCORE | SUSPECT) != 0
+        self.entry(key) & (SCORE | SUSPECT) != 0
     }
 
     /// Learns from one call: how long it took, and how long it computed if that was measured.
@@ -80,11 +81,11 @@ impl BlockingProfile {
         let known = value & TAG == tag;
         if !known || value & (SCORE | SUSPECT) != 0 || wall >= SLOW {
             let old = if known { value } else { self.default_entry.load(Ordering::Relaxed) };
-            cell.store(tag | judged(old, wall, processor), Ordering::Relaxed);
+            cell.store(tag | updated(old, wall, processor), Ordering::Relaxed);
         }
         if !known {
             let old = self.default_entry.load(Ordering::Relaxed);
-            let new = judged(old, wall, processor);
+            let new = updated(old, wall, processor);
             if new != old {
                 self.default_entry.store(new, Ordering::Relaxed);
             }
@@ -92,7 +93,7 @@ impl BlockingProfile {
     }
 }
 
-fn judged(old: u32, wall: Duration, processor: Option<Duration>) -> u32 {
+fn updated(old: u32, wall: Duration, processor: Option<Duration>) -> u32 {
     let score = old & SCORE;
     if wall < SLOW {
         return match score {
@@ -102,7 +103,7 @@ fn judged(old: u32, wall: Duration, processor: Option<Duration>) -> u32 {
     }
     match processor {
         None => score | SUSPECT,
-        Some(computed) if computed < wall / 2 => (score + WAITED).min(CEILING) | SUSPECT,
+        Some(computed) if computed < wall / 2 => (score + BLOCKED_SCORE).min(MAX_SCORE) | SUSPECT,
         Some(_) => score.saturating_sub(1) | SUSPECT,
     }
 }
@@ -114,7 +115,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn path_that_waits_is_known_after_its_second_call() {
+    fn path_that_blocks_is_known_after_its_second_call() {
         let profile = BlockingProfile::default();
         let path = key(b"GET", b"/slow");
         profile.note(path, 10 * MS, None);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_computes_is_never_taken_for_waiting() {
+    fn path_that_computes_is_never_taken_for_blocking() {
         let profile = BlockingProfile::default();
         let path = key(b"GET", b"/compute");
         for _ in 0..100 {
@@ -142,14 +143,14 @@ mod tests {
         assert!(profile.is_blocking(path));
         profile.note(path, MS / 100, Some(MS / 100));
         assert!(profile.is_blocking(path), "one quick call is not enough");
-        for _ in 0..CEILING {
+        for _ in 0..MAX_SCORE {
             profile.note(path, MS / 100, None);
         }
         assert!(!profile.is_blocking(path) && !profile.is_suspect(path));
     }
 
     #[test]
-    fn paths_with_identifiers_share_what_strangers_taught() {
+    fn paths_without_a_row_share_what_was_learned_of_others() {
         let profile = BlockingProfile::default();
         for id in 0..3 {
             profile.note(key(b"GET", format!("/user/{id}").as_bytes()), 10 * MS, Some(MS));

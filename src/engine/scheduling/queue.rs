@@ -1,4 +1,4 @@
-//! A line: what one thread puts in, another takes out, in order.
+//! A first-in, first-out queue between threads whose length is read without its lock.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -6,16 +6,16 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::sync::{AtomicUsize, Mutex, MutexGuard};
 
-/// Things in the order they came. Safe to share between threads.
+/// Items in the order they came. Safe to share between threads.
 pub(in crate::engine) struct Queue<T> {
-    things: Mutex<VecDeque<T>>,
-    // Read far more often than the line changes.
+    items: Mutex<VecDeque<T>>,
+    // Read far more often than the queue changes.
     length: AtomicUsize,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { things: Mutex::new(VecDeque::new()), length: AtomicUsize::new(0) }
+        Self { items: Mutex::new(VecDeque::new()), length: AtomicUsize::new(0) }
     }
 }
 
@@ -28,31 +28,31 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
-    pub fn put(&self, thing: T) {
-        let mut things = self.lock();
-        things.push_back(thing);
-        self.length.store(things.len(), Ordering::SeqCst);
+    pub fn put(&self, item: T) {
+        let mut items = self.lock();
+        items.push_back(item);
+        self.length.store(items.len(), Ordering::SeqCst);
     }
 
-    /// Puts all of `more` in, behind one lock.
+    /// Adds all of `more`, under one lock.
     pub fn put_all(&self, more: &mut VecDeque<T>) {
         if more.is_empty() {
             return;
         }
-        let mut things = self.lock();
-        things.append(more);
-        self.length.store(things.len(), Ordering::SeqCst);
+        let mut items = self.lock();
+        items.append(more);
+        self.length.store(items.len(), Ordering::SeqCst);
     }
 
-    /// Takes the first, if it is `wanted`.
+    /// Takes the first item, if it is `wanted`.
     pub fn take_if(&self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
         if self.is_empty() {
             return None;
         }
-        let mut things = self.lock();
-        let taken = if wanted(things.front()?) { things.pop_front() } else { None };
-        // Whoever sees the length of before finds less than it thought, and nobody goes to sleep over that.
-        self.length.store(things.len(), Ordering::Release);
+        let mut items = self.lock();
+        let taken = if wanted(items.front()?) { items.pop_front() } else { None };
+        // A stale length only overestimates; no thread parks because of it.
+        self.length.store(items.len(), Ordering::Release);
         taken
     }
 
@@ -60,34 +60,34 @@ impl<T> Queue<T> {
         self.take_if(|_| true)
     }
 
-    /// Takes the first of those that are `own`, wherever it stands, if it is `wanted`.
+    /// Takes the first item that is `own`, at any position, if it is `wanted`.
     pub fn take_own_if(&self, own: impl Fn(&T) -> bool, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
         if self.is_empty() {
             return None;
         }
-        let mut things = self.lock();
-        let at = things.iter().position(own).filter(|at| things.get(*at).is_some_and(wanted))?;
-        let taken = things.remove(at);
-        self.length.store(things.len(), Ordering::Release);
+        let mut items = self.lock();
+        let at = items.iter().position(own).filter(|at| items.get(*at).is_some_and(wanted))?;
+        let taken = items.remove(at);
+        self.length.store(items.len(), Ordering::Release);
         taken
     }
 
-    /// Takes all there is, behind what is in `into`.
+    /// Moves all items to the end of `into`.
     pub fn take_all(&self, into: &mut VecDeque<T>) {
         if self.is_empty() {
             return;
         }
-        let mut things = self.lock();
+        let mut items = self.lock();
         if into.is_empty() {
-            std::mem::swap(&mut *things, into);
+            std::mem::swap(&mut *items, into);
         } else {
-            into.append(&mut things);
+            into.append(&mut items);
         }
         self.length.store(0, Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.things.lock().unwrap_or_else(PoisonError::into_inner)
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,22 +96,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn things_leave_in_the_order_they_came() {
-        let line = Queue::default();
+    fn items_leave_in_the_order_they_came() {
+        let queue = Queue::default();
         let mut more = VecDeque::from([2, 3]);
-        line.put(1);
-        line.put_all(&mut more);
-        assert_eq!((line.len(), more.len()), (3, 0));
-        assert_eq!(line.take_if(|first| *first == 2), None);
-        assert_eq!(line.take_own_if(|one| *one > 1, |own| *own == 3), None);
-        assert_eq!(line.take_own_if(|one| *one > 2, |own| *own == 3), Some(3));
-        line.put(3);
-        assert_eq!(line.take(), Some(1));
+        queue.put(1);
+        queue.put_all(&mut more);
+        assert_eq!((queue.len(), more.len()), (3, 0));
+        assert_eq!(queue.take_if(|first| *first == 2), None);
+        assert_eq!(queue.take_own_if(|one| *one > 1, |own| *own == 3), None);
+        assert_eq!(queue.take_own_if(|one| *one > 2, |own| *own == 3), Some(3));
+        queue.put(3);
+        assert_eq!(queue.take(), Some(1));
         let mut all = VecDeque::from([0]);
-        line.take_all(&mut all);
+        queue.take_all(&mut all);
         assert_eq!(all, [0, 2, 3]);
-        assert!(line.is_empty() && line.take().is_none());
-        line.take_all(&mut all);
+        assert!(queue.is_empty() && queue.take().is_none());
+        queue.take_all(&mut all);
         assert_eq!(all.len(), 3);
     }
 }

@@ -5,14 +5,14 @@ use super::*;
 use crate::engine::clock::Clock;
 use crate::engine::observe::Observer;
 use crate::engine::report::Reporter;
-use crate::engine::server::{Plan, Run};
+use crate::engine::server::{RunConfig, ServerRun};
 use crate::engine::testkit::doubles::{Notebook, Witness, answer};
 use crate::net::address::Bind;
 use crate::net::listener::{ListenAddress as Address, Listener, Opening};
 
 /// A run that the test drives as a loop would.
 struct Rig {
-    run: Run,
+    run: ServerRun,
     external_loop: ExternalLoop,
     address: SocketAddr,
     witness: Witness,
@@ -27,17 +27,17 @@ impl Rig {
         let Address::Ip(address) = *listeners[0].place() else { panic!("not an IP socket") };
         let witness = Witness::default();
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
-        let plan = Plan {
+        let config = RunConfig {
             options: Arc::new(options),
             shards: 4,
-            once: false,
+            single_request: false,
             external_loop: true,
             reporter: Arc::<Notebook>::default() as Arc<dyn Reporter>,
             in_flight: Arc::new(crate::engine::exchange::in_flight::Uninterruptible),
             observers,
         };
         let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
-        let run = Run::start(&listeners, &plan).expect("a run starts");
+        let run = ServerRun::start(&listeners, &config).expect("a run starts");
         let external_loop = run.external_loop().expect("a run has a shard");
         Self { run, external_loop, address, witness, clock: Clock::new(Instant::now()) }
     }

@@ -8,14 +8,14 @@ use super::*;
 use crate::engine::clock::Clock;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
-use crate::engine::server::{Plan, Run};
+use crate::engine::server::{RunConfig, ServerRun};
 use crate::engine::testkit::doubles::{Notebook, Scripted, Witness, answer, read_whole};
 use crate::net::address::Bind;
 use crate::net::listener::{ListenAddress, Opening};
 
 /// A server on a port of its own with real threads and sockets, and an application that is a closure.
 struct Rig {
-    run: Arc<Run>,
+    run: Arc<ServerRun>,
     address: SocketAddr,
     notebook: Arc<Notebook>,
     witness: Witness,
@@ -35,16 +35,16 @@ impl Rig {
         let witness = Witness::default();
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
         let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
-        let plan = Plan {
+        let config = RunConfig {
             options: Arc::new(options),
             shards: 1,
-            once: false,
+            single_request: false,
             external_loop: false,
             reporter: Arc::clone(&notebook) as Arc<dyn crate::engine::report::Reporter>,
             in_flight: Arc::new(crate::engine::exchange::in_flight::Uninterruptible),
             observers,
         };
-        let run = Arc::new(Run::start(&listeners, &plan).expect("a run starts"));
+        let run = Arc::new(ServerRun::start(&listeners, &config).expect("a run starts"));
         #[expect(clippy::disallowed_methods, reason = "tests stand in for Python, whose threads the workers are")]
         let workers = (0..run.workers())
             .map(|index| {

@@ -1,27 +1,27 @@
-//! The deadlines of a shard's connections, in one queue. An entry has half the size that an instant and a place would.
+//! The deadlines of a shard's connections, in one heap. An entry takes half the memory of an instant with a token.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-/// Room that is there from the beginning and kept: growing would leave its former places to the allocator, and what was
-/// never used takes no memory.
-const MANY: usize = 16 * 1024;
+/// Entries that the heap has memory for from the beginning, and keeps: growing would leave fragments to the allocator, and pages
+/// that were never used take no memory.
+const MIN_ENTRIES: usize = 16 * 1024;
 
-/// A moment in whole milliseconds of the queue's own count.
+/// An instant in whole milliseconds since shortly before the heap was made.
 pub(in crate::engine) type Tick = NonZeroU64;
 
-/// When which place is to be looked at.
+/// When the deadline of which place is to be checked.
 pub(in crate::engine) struct Timers {
     origin: Instant,
     entries: BinaryHeap<Reverse<(Tick, u32)>>,
 }
 
 impl Timers {
-    /// An empty queue.
+    /// No entries.
     pub fn new(now: Instant) -> Self {
-        Self { origin: now, entries: BinaryHeap::with_capacity(MANY) }
+        Self { origin: now, entries: BinaryHeap::with_capacity(MIN_ENTRIES) }
     }
 
     // Rounded up, so that no deadline comes early. The count begins at 1.
@@ -31,23 +31,23 @@ impl Timers {
         Tick::MIN.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
-    /// Sees to it that a place is looked at when `deadline` comes. `scheduled` is the place's entry: an earlier one is as
-    /// good, because whoever looks finds the deadline moved. So a busy connection costs the queue nothing.
+    /// Ensures that a place is checked when `deadline` comes. `scheduled` is the place's entry: an earlier one does as well,
+    /// because the check finds that the deadline has moved. So a busy connection costs the heap nothing.
     pub fn schedule(&mut self, place: u32, deadline: Instant, scheduled: &mut Option<Tick>) {
         let tick = self.tick(deadline);
-        if scheduled.is_none_or(|standing| standing > tick) {
+        if scheduled.is_none_or(|entry| entry > tick) {
             *scheduled = Some(tick);
             self.entries.push(Reverse((tick, place)));
         }
     }
 
-    /// When the next entry comes.
+    /// When the next entry is due.
     pub fn next(&self) -> Option<Instant> {
         let Reverse((tick, _)) = self.entries.peek()?;
         self.origin.checked_add(Duration::from_millis(tick.get() - 1))
     }
 
-    /// Takes an entry whose time has come. It stands only if it is still its place's.
+    /// Takes an entry that is due. It is valid only if it is still its place's.
     pub fn pop(&mut self, now: Instant) -> Option<(Tick, u32)> {
         if self.next().is_none_or(|next| next > now) {
             return None;
@@ -55,14 +55,14 @@ impl Timers {
         self.entries.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Gives memory back when a flood of short connections has left, and with it its deadlines.
+    /// Gives memory back after a flood of short connections.
     pub fn shrink(&mut self) {
-        if self.entries.capacity() > MANY && self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to(MANY.max(self.entries.len() * 2));
+        if self.entries.capacity() > MIN_ENTRIES && self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(MIN_ENTRIES.max(self.entries.len() * 2));
         }
     }
 
-    /// Forgets all.
+    /// Drops all entries.
     pub fn clear(&mut self) {
         self.entries = BinaryHeap::new();
     }
@@ -124,6 +124,6 @@ mod tests {
         }
         while timers.pop(start).is_some() {}
         timers.shrink();
-        assert!(timers.entries.capacity() <= MANY);
+        assert!(timers.entries.capacity() <= MIN_ENTRIES);
     }
 }

@@ -60,7 +60,7 @@ fn surroundings() -> Arc<ShardContext> {
     context(Options::default(), &Witness::default())
 }
 
-// A follower's life: gives how many requests it answered.
+// The loop of a follower: returns how many requests it ran.
 fn follow(pool: &WorkerPool) -> usize {
     let mut answered = 0;
     loop {
@@ -80,19 +80,19 @@ fn request_given_to_a_worker_that_is_about_to_park_is_run() {
         let follower = spawn({
             let pool = Arc::clone(&pool);
             move || {
-                // Nobody else tells it anything: it parks until it has what was given.
+                // It gets no other command: it parks until it has the request.
                 while pool.park().1.is_none() {}
             }
         });
         pool.push(exchange(&context));
         follower.join().unwrap();
         assert!(pool.take().is_none());
-        assert!(pool.capacity().admit(0, 1), "the one in line was counted out");
+        assert!(pool.capacity().admit(0, 1), "the queued one was counted out");
     });
 }
 
 #[test]
-fn two_requests_for_two_workers_are_run_by_somebody() {
+fn two_requests_for_two_workers_are_both_run() {
     model(|| {
         let (pool, context) = (pool(3), surroundings());
         let one = spawn({
@@ -113,7 +113,7 @@ fn two_requests_for_two_workers_are_run_by_somebody() {
 }
 
 #[test]
-fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
+fn request_without_a_permit_is_run_when_one_is_released() {
     model(|| {
         let (pool, context) = (pool(1), surroundings());
         assert!(pool.capacity().acquire() && pool.capacity().admit(0, 1));
@@ -125,7 +125,7 @@ fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
             let pool = Arc::clone(&pool);
             move || pool.push(exchange(&context))
         });
-        // Whoever rises may be the next to lead, and counts on the one that is parked.
+        // The thread that releases may lead next, and counts on the one that is parked.
         pool.release();
         leader.join().unwrap();
         follower.join().unwrap();
@@ -134,7 +134,7 @@ fn request_without_a_seat_is_begun_by_somebody_when_one_is_free() {
 }
 
 #[test]
-fn seats_are_never_more_than_there_are() {
+fn requests_that_run_are_never_more_than_the_permits() {
     model(|| {
         let (pool, context) = (pool(1), surroundings());
         for _ in 0..2 {
@@ -142,19 +142,19 @@ fn seats_are_never_more_than_there_are() {
             pool.push(exchange(&context));
         }
         let inside = Arc::new(AtomicBool::new(false));
-        let sit = |pool: &WorkerPool, inside: &AtomicBool| {
-            let seated = pool.take_with_permit().is_some();
-            if seated {
-                assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
+        let run_one = |pool: &WorkerPool, inside: &AtomicBool| {
+            let has_permit = pool.take_with_permit().is_some();
+            if has_permit {
+                assert!(!inside.swap(true, Ordering::SeqCst), "two requests run");
                 inside.store(false, Ordering::SeqCst);
                 pool.release();
             }
         };
         let other = spawn({
             let (pool, inside) = (Arc::clone(&pool), Arc::clone(&inside));
-            move || sit(&pool, &inside)
+            move || run_one(&pool, &inside)
         });
-        sit(&pool, &inside);
+        run_one(&pool, &inside);
         other.join().unwrap();
         assert!(pool.capacity().has_permit());
     });
@@ -180,10 +180,10 @@ fn leader_that_counts_on_a_worker_for_two_requests_is_woken_for_the_second() {
         while pool.has_excess() {
             drop(pool.take());
         }
-        // The leader sleeps in the kernel from here on, unless it was woken.
+        // The leader waits in the kernel from here on, unless it was woken.
         pool.shard_stopped();
         follower.join().unwrap();
-        assert!(pool.take().is_none() || waker.wakes.load(Ordering::SeqCst) > 0, "a request that nobody looks for");
+        assert!(pool.take().is_none() || waker.wakes.load(Ordering::SeqCst) > 0, "a request that no thread takes");
     });
 }
 
@@ -216,15 +216,15 @@ fn end_reaches_every_worker_and_leaves_no_request_uncounted() {
         pool.shard_stopped();
         assert!(pool.all_shards_stopped());
         let answered: usize = followers.into_iter().map(|follower| follower.join().unwrap()).sum();
-        // One that came just before the end may be left: whoever ends the run clears it away.
+        // One that came just before the end may be left, and is dropped with the run.
         assert!(answered <= 1);
         pool.clear();
-        assert!(pool.capacity().admit(0, 1), "what is in line is counted out when it is cleared away");
+        assert!(pool.capacity().admit(0, 1), "what is queued is counted out when it is dropped");
     });
 }
 
 #[test]
-fn line_never_has_more_than_its_limit_nor_forgets_a_place() {
+fn queue_never_exceeds_its_limit_nor_loses_a_place() {
     model(|| {
         let pool = pool(1);
         let others = [(); 2].map(|()| {
@@ -232,25 +232,25 @@ fn line_never_has_more_than_its_limit_nor_forgets_a_place() {
             spawn(move || usize::from(pool.capacity().admit(0, 1)))
         });
         let admitted: usize = others.into_iter().map(|other| other.join().unwrap()).sum();
-        assert_eq!(admitted, 1, "one place: one of two gets it, whatever their order");
+        assert_eq!(admitted, 1, "one place: one of two gets it, in any order");
         assert!(!pool.capacity().admit(0, 1));
     });
 }
 
 #[test]
-fn request_in_line_is_taken_once_and_its_length_is_told() {
+fn queued_request_is_taken_once_and_the_length_follows() {
     model(|| {
-        let (line, context) = (Arc::<Queue<Box<Exchange>>>::default(), surroundings());
-        line.put(exchange(&context));
+        let (queue, context) = (Arc::<Queue<Box<Exchange>>>::default(), surroundings());
+        queue.put(exchange(&context));
         let other = spawn({
-            let line = Arc::clone(&line);
-            move || usize::from(line.take().is_some())
+            let queue = Arc::clone(&queue);
+            move || usize::from(queue.take().is_some())
         });
-        line.put(exchange(&context));
-        let ours = usize::from(line.take().is_some());
-        let taken = ours + other.join().unwrap();
-        assert_eq!(ours, 1, "a line is never empty to the one who has just filled it while there is enough");
-        assert_eq!(line.len(), 2 - taken);
+        queue.put(exchange(&context));
+        let own = usize::from(queue.take().is_some());
+        let taken = own + other.join().unwrap();
+        assert_eq!(own, 1, "a queue is never empty to the thread that has just filled it while there are enough items");
+        assert_eq!(queue.len(), 2 - taken);
     });
 }
 
@@ -279,7 +279,7 @@ fn back(shard: &Shard) -> Option<Box<Connection>> {
 }
 
 #[test]
-fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
+fn change_of_a_socket_is_noted_when_the_connection_comes_back() {
     model(|| {
         let (shard, transport, worker) = sending();
         // As the reactor does: it notes the change first and looks at what came back after.
@@ -292,21 +292,21 @@ fn change_of_a_socket_is_noted_by_whoever_gets_the_connection_back() {
 }
 
 #[test]
-fn answer_given_back_while_the_shard_stops_is_seen_to() {
+fn answer_given_back_while_the_shard_stops_is_taken_or_wakes_the_reactor() {
     model(|| {
         let (shard, _, worker) = sending();
         shard.queues.enter(Phase::Draining);
         let woken = shard.queues.waker().wakes.load(Ordering::SeqCst);
         let taken = back(&shard).is_some();
         worker.join().unwrap();
-        // The wake of the stop itself has been heard already where nothing had come back yet.
+        // The wake of the stop itself may have been used before the answer came back.
         let again = shard.queues.waker().wakes.load(Ordering::SeqCst) > woken;
-        assert!(taken || again, "a connection that nobody closes");
+        assert!(taken || again, "a connection that stays open");
     });
 }
 
 #[test]
-fn alarm_is_never_missed_by_a_monitor_that_falls_asleep() {
+fn signal_is_never_missed_by_a_monitor_that_begins_to_wait() {
     model(|| {
         let monitor_signal = Arc::<MonitorSignal>::default();
         let needed = Arc::new(AtomicBool::new(false));
