@@ -61,6 +61,7 @@ class Server:
         shards: int = 1,
         single_request: bool = False,
         external_loop: bool = False,
+        multiprocess: bool = False,
     ) -> Run:
         """Begins a run.
 
@@ -70,10 +71,12 @@ class Server:
             shards: how many pollers share the connections; each needs a worker.
             single_request: accept one connection, serve one request on it, and end.
             external_loop: an event loop drives the run, by `Run.attend`, instead of worker threads.
+            multiprocess: `wsgi.multiprocess` of each environ that has none.
 
         Raises:
             RuntimeError: the server is closed.
             OSError: the system has no more descriptors or threads.
+            ValueError: the access log cannot be opened again, for a second run.
         """
 
     def reopen_logs(self) -> None:
@@ -84,7 +87,7 @@ class Server:
         """Closes the listening sockets; those of a current run are closed when it stops."""
 
     def close(self) -> None:
-        """Closes the listening sockets and the access log, whose last lines are written first."""
+        """Closes the listening sockets, and writes what a run that goes on has logged so far."""
 
 @final
 class Run:
@@ -142,7 +145,8 @@ class Run:
         """Requests an immediate stop, which drops unfinished requests. Returns at once."""
 
     def finish(self) -> None:
-        """Releases the run, after the workers have returned or the wait for them has ended."""
+        """Ends the run's own threads, after the workers have returned or the wait for them has ended, and writes the last
+        lines of the access log. Waits a few seconds at most."""
 
 @final
 class LoopDriver:

@@ -45,7 +45,8 @@ class ErrorStream:
 
 
 def base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, Any]:
-    """The part of the environ that all requests of one listener share (PEP 3333, RFC 3875).
+    """The part of the environ that all requests of one listener share (PEP 3333, RFC 3875). Each run adds
+    `wsgi.multiprocess`.
 
     Parameters:
         place: the address of the listener: `(host, port)`, or the path of a Unix socket.
@@ -65,7 +66,6 @@ def base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, 
         "wsgi.url_scheme": "http",
         "wsgi.errors": ErrorStream(),
         "wsgi.multithread": settings.threads > 1,
-        "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.file_wrapper": _core.FileWrapper,
         "wsgi.input_terminated": True,

@@ -316,6 +316,8 @@ class WSGIServer:
     # The process ends with the server, at the latest at the end of its stop. Set by the command only.
     _owns_process = False
     _serves_in_context = True
+    # Whether other processes serve the same application: `wsgi.multiprocess` of the next run.
+    _multiprocess = False
     # The time limit of the last stop.
     _countdown: Countdown | None = None
 
@@ -409,7 +411,13 @@ class WSGIServer:
 
     def _make_run(self, app: Application, single_request: bool, background: bool) -> Run:
         if self._interface == WSGI:
-            core = self._core.start(app, self._environs, shards=_shards(), single_request=single_request)
+            core = self._core.start(
+                app,
+                self._environs,
+                shards=_shards(),
+                single_request=single_request,
+                multiprocess=self._multiprocess,
+            )
             with _abort_on_error(core):
                 return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
         # Imported late, because asyncio is large and WSGI does not need it.

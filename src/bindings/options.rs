@@ -8,11 +8,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::errors::PythonError;
-use crate::engine::access_log::{AccessLog, DIRECTIVES, Descriptor, Excluded, Format, Target};
-use crate::engine::observe::Observer;
+use crate::engine::access_log::{DIRECTIVES, Excluded, Format};
+use crate::engine::log_source::LogSource;
 use crate::engine::options::{Options, WebSocketOptions};
 use crate::engine::origins::Origins;
-use crate::engine::report::Reporter;
 use crate::http::head::RequestHead;
 use crate::http::limits::Limits;
 use crate::http::origin::{Client, ForwardedField, Origin, Scheme};
@@ -148,26 +147,19 @@ impl<'py> Settings<'_, 'py> {
     }
 
     /// The access log, if one is wanted.
-    pub fn observers(&self, reporter: &Arc<dyn Reporter>) -> PyResult<Arc<[Box<dyn Observer>]>> {
+    pub fn access_log(&self) -> PyResult<Option<LogSource>> {
         // Checked also where no log is written, so that a mistake shows before the log is needed.
         let format: String = self.get("access_log_format")?;
         let format = Format::parse(&format)
             .map_err(|problem| PyValueError::new_err(format!("option access_log_format: {problem}")))?;
-        let Some(path) = self.get::<Option<PathBuf>>("access_log")? else { return Ok(Arc::new([])) };
+        let Some(path) = self.get::<Option<PathBuf>>("access_log")? else { return Ok(None) };
         let excluded = Excluded(self.get("access_log_exclude")?);
-        let (target, name): (Box<dyn Target>, _) = if path.as_os_str() == "-" {
-            (Box::new(Descriptor::new(std::io::stdout())), "the access log on standard output".to_owned())
-        } else {
-            let target = AccessLog::open(&path).map_err(|error| {
-                PyValueError::new_err(format!("option access_log: cannot open {}: {error}", path.display()))
-            })?;
-            (target, format!("the access log {}", path.display()))
-        };
-        let mut log = AccessLog::start(target, name, format, excluded, Arc::clone(reporter))?;
-        if path.as_os_str() != "-" {
-            // The program may change its directory.
-            log = log.at(std::path::absolute(&path)?);
+        if path.as_os_str() == "-" {
+            return Ok(Some(LogSource::stdout(format, excluded)));
         }
-        Ok(Arc::new([Box::new(log)]))
+        let source = LogSource::file(std::path::absolute(&path)?, format, excluded).map_err(|error| {
+            PyValueError::new_err(format!("option access_log: cannot open {}: {error}", path.display()))
+        })?;
+        Ok(Some(source))
     }
 }

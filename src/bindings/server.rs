@@ -1,7 +1,7 @@
 //! The classes behind `wsgi.server.WSGIServer`: a bound server, and one run of it.
 
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -10,10 +10,10 @@ use pyo3::types::{PyAny, PyDict};
 use super::asgi::loop_driver::LoopDriver;
 use super::asgi::scope::ScopeBuilder;
 use super::options::Settings;
-use super::reporter::LoggingReporter;
 use super::wsgi::gateway::WsgiGateway;
 use super::{asgi, wsgi};
 use crate::engine::exchange::in_flight::InFlight;
+use crate::engine::log_source::LogSource;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
 use crate::engine::report::Reporter;
@@ -25,10 +25,16 @@ use crate::net::listener::{ListenAddress, Listener};
 pub struct Server {
     listeners: Mutex<Vec<Arc<Listener>>>,
     options: Arc<Options>,
-    observers: Mutex<Arc<[Box<dyn Observer>]>>,
+    access_log: Option<LogSource>,
+    // Those of the present run.
+    observers: Mutex<Weak<[Box<dyn Observer>]>>,
 }
 
 impl Server {
+    fn observers(&self) -> MutexGuard<'_, Weak<[Box<dyn Observer>]>> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn listeners(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,10 +47,10 @@ impl Server {
     fn new(settings: &Bound<'_, PyAny>) -> PyResult<Self> {
         let settings = Settings(settings);
         let options = Arc::new(settings.options()?);
-        let reporter: Arc<dyn Reporter> = Arc::new(LoggingReporter);
-        let observers = Mutex::new(settings.observers(&reporter)?);
+        let access_log = settings.access_log()?;
+        let observers: Weak<[Box<dyn Observer>]> = Weak::<[Box<dyn Observer>; 0]>::new();
         let listeners = settings.listeners()?.into_iter().map(Arc::new).collect();
-        Ok(Self { listeners: Mutex::new(listeners), options, observers })
+        Ok(Self { listeners: Mutex::new(listeners), options, access_log, observers: Mutex::new(observers) })
     }
 
     /// Where the server listens: `(host, port)` for IP, a path or `@name` for Unix sockets.
@@ -72,14 +78,18 @@ impl Server {
         self.listeners().iter().map(|listener| listener.descriptor().as_raw_fd()).collect()
     }
 
-    #[pyo3(signature = (app, environs, *, shards = 1, single_request = false, external_loop = false))]
+    #[pyo3(signature = (app, environs, *, shards = 1, single_request = false, external_loop = false,
+        multiprocess = false))]
+    #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
     fn start(
         &self,
+        py: Python<'_>,
         app: Py<PyAny>,
         environs: Vec<Py<PyDict>>,
         shards: usize,
         single_request: bool,
         external_loop: bool,
+        multiprocess: bool,
     ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
         if listeners.is_empty() {
@@ -88,26 +98,43 @@ impl Server {
         if environs.len() != listeners.len() {
             return Err(PyValueError::new_err("one environ is needed for each listener"));
         }
+        let environs =
+            environs.into_iter().map(|environ| for_run(environ.bind(py), multiprocess)).collect::<PyResult<_>>()?;
         let (calls, loop_calls) =
             (Arc::<wsgi::calls::WorkerCalls>::default(), Arc::<asgi::calls::OpenCalls>::default());
         let in_flight: Arc<dyn InFlight> =
             if external_loop { Arc::clone(&loop_calls) as _ } else { Arc::clone(&calls) as _ };
+        let reporter = Arc::clone(&calls) as Arc<dyn Reporter>;
+        let mut observers = Vec::<Box<dyn Observer>>::new();
+        if let Some(log) = &self.access_log {
+            let target = log.open().map_err(|error| {
+                PyValueError::new_err(format!("option access_log: cannot open {}: {error}", log.name()))
+            })?;
+            observers.push(Box::new(log.start(target, Arc::clone(&reporter))?));
+        }
+        let observers: Arc<[Box<dyn Observer>]> = observers.into();
+        *self.observers() = Arc::downgrade(&observers);
         let config = RunConfig {
             options: Arc::clone(&self.options),
             shards,
             single_request,
             external_loop,
-            reporter: Arc::clone(&calls) as Arc<dyn Reporter>,
+            reporter,
             in_flight: Arc::clone(&in_flight),
-            observers: Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner)),
+            observers: Arc::clone(&observers),
         };
         let engine = ServerRun::start(&listeners, &config)?;
-        Ok(Run { engine, app, environs, calls, loop_calls, in_flight })
+        Ok(Run { engine, app, environs, calls, loop_calls, in_flight, observers })
     }
 
     fn reopen_logs(&self, py: Python<'_>) {
-        let observers = Arc::clone(&self.observers.lock().unwrap_or_else(PoisonError::into_inner));
-        py.detach(|| observers.iter().for_each(|observer| observer.reopen()));
+        let observers = self.observers().upgrade();
+        py.detach(|| {
+            if let Some(log) = &self.access_log {
+                log.reopen();
+            }
+            observers.iter().flat_map(|observers| observers.iter()).for_each(|observer| observer.reopen());
+        });
     }
 
     fn close_listeners(&self) {
@@ -116,17 +143,19 @@ impl Server {
 
     fn close(&self, py: Python<'_>) {
         self.close_listeners();
-        let observers =
-            std::mem::replace(&mut *self.observers.lock().unwrap_or_else(PoisonError::into_inner), Arc::new([]));
-        // The access log's last lines may take a moment.
-        py.detach(|| {
-            // A run that is still held somewhere, by a traceback say, keeps its observers.
-            for observer in observers.iter() {
-                observer.flush();
-            }
-            drop(observers);
-        });
+        // A run that goes on, such as that of the application which calls this, keeps its log.
+        let observers = self.observers().upgrade();
+        py.detach(|| observers.iter().flat_map(|observers| observers.iter()).for_each(|observer| observer.flush()));
     }
+}
+
+// The environ that every request of a run begins with. What the program has set itself stays.
+fn for_run(environ: &Bound<'_, PyDict>, multiprocess: bool) -> PyResult<Py<PyDict>> {
+    let environ = environ.copy()?;
+    if !environ.contains("wsgi.multiprocess")? {
+        environ.set_item("wsgi.multiprocess", multiprocess)?;
+    }
+    Ok(environ.unbind())
 }
 
 /// One run of a server, from `start` to `finish`.
@@ -138,6 +167,7 @@ pub struct Run {
     calls: Arc<wsgi::calls::WorkerCalls>,
     loop_calls: Arc<asgi::calls::OpenCalls>,
     in_flight: Arc<dyn InFlight>,
+    observers: Arc<[Box<dyn Observer>]>,
 }
 
 #[pymethods]
@@ -207,6 +237,9 @@ impl Run {
     }
 
     fn finish(&self, py: Python<'_>) {
-        py.detach(|| self.engine.finish());
+        py.detach(|| {
+            self.engine.finish();
+            self.observers.iter().for_each(|observer| observer.end());
+        });
     }
 }

@@ -134,12 +134,13 @@ impl Shared {
     }
 }
 
-/// The observer that writes the log. Dropping it writes what is left.
+/// The observer that writes the log. Its end, or else dropping it, writes what is left.
 pub struct AccessLog {
     format: Format,
     excluded: Excluded,
     shared: Arc<Shared>,
-    writer: Option<JoinHandle<()>>,
+    // Taken when the log ends.
+    writer: Mutex<Option<JoinHandle<()>>>,
     name: String,
     // The file's path; none for a log that is no file.
     path: Option<PathBuf>,
@@ -169,7 +170,7 @@ impl AccessLog {
             until: None,
         };
         let writer = spawn("wsgi-access-log".to_owned(), move || writer.run())?;
-        Ok(Self { format, excluded, shared, writer: Some(writer), name, path: None, reporter })
+        Ok(Self { format, excluded, shared, writer: Mutex::new(Some(writer)), name, path: None, reporter })
     }
 
     /// Where its file is, so that it can be opened anew.
@@ -191,6 +192,9 @@ impl Observer for AccessLog {
             return;
         }
         let mut lines = self.shared.lines();
+        if matches!(lines.state, State::Closed | State::Done) {
+            return;
+        }
         let Lines { bytes, stamp, taken, lost, .. } = &mut *lines;
         if bytes.len() + taken.bytes > BUFFER {
             *lost += 1;
@@ -206,6 +210,9 @@ impl Observer for AccessLog {
 
     fn reopen(&self) {
         let Some(path) = &self.path else { return };
+        if self.writer().is_none() {
+            return;
+        }
         match Self::open(path) {
             Ok(file) => {
                 self.shared.lines().target = Some(file);
@@ -223,9 +230,29 @@ impl Observer for AccessLog {
     fn flush(&self) {
         self.flush_for(PATIENCE);
     }
+
+    fn end(&self) {
+        // Held until the last line is written: a second call waits for the first.
+        let mut held = self.writer();
+        let Some(writer) = held.take() else { return };
+        if self.ask(State::Closed, PATIENCE, |lines| lines.state == State::Done) {
+            // Its panic, should there be one, has been reported by the panic itself.
+            drop(writer.join());
+            return;
+        }
+        // It hangs in a write that neither ends nor fails.
+        let lines = self.shared.lines();
+        let lost = lines.lost + lines.taken.count + count_lines(&lines.bytes);
+        drop(lines);
+        report_lost(&*self.reporter, lost, &self.name, "it takes nothing any more");
+    }
 }
 
 impl AccessLog {
+    fn writer(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn flush_for(&self, patience: Duration) {
         self.ask(State::Hurried, patience, |lines| lines.bytes.is_empty() && lines.taken.bytes == 0);
     }
@@ -233,6 +260,9 @@ impl AccessLog {
     // Asks the writer for something, and waits until that is so.
     fn ask(&self, state: State, patience: Duration, until: impl Fn(&Lines) -> bool) -> bool {
         let mut lines = self.shared.lines();
+        if matches!(lines.state, State::Closed | State::Done) {
+            return until(&lines);
+        }
         lines.state = state;
         self.shared.changed.notify_all();
         let waiting = |lines: &mut Lines| !until(lines);
@@ -247,18 +277,7 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        if self.ask(State::Closed, PATIENCE, |lines| lines.state == State::Done) {
-            if let Some(writer) = self.writer.take() {
-                // Its panic, should there be one, has been reported by the panic itself.
-                drop(writer.join());
-            }
-            return;
-        }
-        // It hangs in a write that neither ends nor fails.
-        let lines = self.shared.lines();
-        let lost = lines.lost + lines.taken.count + count_lines(&lines.bytes);
-        drop(lines);
-        report_lost(&*self.reporter, lost, &self.name, "it takes nothing any more");
+        self.end();
     }
 }
 

@@ -7,6 +7,7 @@ pub mod context;
 pub mod exchange;
 pub mod gateway;
 mod log_format;
+pub mod log_source;
 pub mod monitor;
 pub mod observe;
 pub mod options;

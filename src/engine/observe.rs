@@ -111,4 +111,8 @@ pub trait Observer: Send + Sync {
 
     /// Writes what is buffered. May block for a moment.
     fn flush(&self) {}
+
+    /// Writes what is buffered and ends the observer's threads, at the end of its run. Drops the records that come later. May block
+    /// for a moment.
+    fn end(&self) {}
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 import re
 import select
 import socket
@@ -885,6 +886,78 @@ def test_request_that_runs_while_the_server_stops_has_its_line(tmp_path: Path) -
             client.receive()
         assert command.process.wait(PATIENCE) == 0
     assert (tmp_path / "access.log").read_text() == "/first 200 +\n/stop 200 +\n"
+
+
+def test_each_run_of_a_server_writes_its_lines_before_it_ends(path: Path) -> None:
+    server = WSGIServer(port=0, app=hello, access_log=str(path), access_log_format="%U")
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.server_close)
+        for count, target in enumerate(("/first", "/second"), 1):
+            run = threading.Thread(target=server.handle_request)
+            run.start()
+            talk(server.addresses[0], closing(line=f"GET {target} HTTP/1.1".encode()))
+            run.join(PATIENCE)
+            assert path.read_text().splitlines() == ["/first", "/second"][:count]
+
+
+def test_run_whose_log_cannot_be_opened_again_is_refused_and_the_next_one_serves(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    server = WSGIServer(port=0, app=hello, access_log=str(folder / "log"), access_log_format="%U")
+
+    def run() -> None:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        talk(server.addresses[0], closing())
+        thread.join(PATIENCE)
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.server_close)
+        run()
+        folder.rename(tmp_path / "moved")
+        with pytest.raises(ValueError, match=f"option access_log: cannot open the access log {folder}/log: "):
+            server.handle_request()
+        folder.mkdir()
+        run()
+    assert [(tmp_path / name / "log").read_text() for name in ("moved", "logs")] == ["/e\n", "/e\n"]
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from socket import create_connection
+from wsgi.server import WSGIServer
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+
+server = WSGIServer(port=0, app=app, access_log="access.log", access_log_format="%U")
+tasks = Path("/proc/self/task")
+print(len(list(tasks.iterdir())) if tasks.exists() else 1)
+for target in ("/one", "/two"):
+    child = os.fork()
+    if not child:
+        try:
+            server.handle_request()
+            server.server_close()
+        finally:
+            os._exit(0)
+    with create_connection(server.server_address, 20) as client:
+        client.sendall(f"GET {target} HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n".encode())
+        while client.recv(1000):
+            pass
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_server_made_before_a_fork_has_no_thread_and_serves_and_logs_in_its_children(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+    assert (tmp_path / "access.log").read_text() == "/one\n/two\n"
 
 
 def test_lines_of_one_connection_are_in_order(path: Path) -> None:

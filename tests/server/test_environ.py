@@ -23,6 +23,7 @@ from tests.support import PATIENCE, RawClient, serve
 from wsgi import __version__
 from wsgi.environ import ErrorStream
 from wsgi.errors import ClientDisconnected, MalformedBody
+from wsgi.server import WSGIServer
 
 
 class Seen:
@@ -120,6 +121,35 @@ def test_environ_types_are_those_of_the_pep() -> None:
 @pytest.mark.parametrize(("threads", "several"), [(1, False), (2, True), (16, True)])
 def test_multithread_tells_whether_there_are_several_threads(threads: int, several: bool) -> None:
     assert environ_of(get("/"), threads=threads)["wsgi.multithread"] is several
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_multiprocess_is_what_the_run_says(several: bool) -> None:
+    # PEP 3333: whether "an equivalent application object may be simultaneously invoked by another process".
+    seen = Seen()
+    server = WSGIServer(port=0, app=seen)
+    assert "wsgi.multiprocess" not in server.base_environ
+    # The second run of one server has what the first had not.
+    for multiprocess in (False, several):
+        server._multiprocess = multiprocess
+        run = threading.Thread(target=server.handle_request)
+        run.start()
+        with RawClient(server.addresses[0]) as client:
+            client.send(get("/"))
+            assert client.receive().status == 200
+        run.join(PATIENCE)
+    server.server_close()
+    assert [environ["wsgi.multiprocess"] for environ in seen.environs] == [False, several]
+
+
+def test_multiprocess_that_a_program_sets_itself_stays() -> None:
+    seen = Seen()
+    server = WSGIServer(port=0, app=seen)
+    server.base_environ["wsgi.multiprocess"] = True
+    with server, RawClient(server.addresses[0]) as client:
+        client.send(get("/"))
+        assert client.receive().status == 200
+    assert [environ["wsgi.multiprocess"] for environ in seen.environs] == [True]
 
 
 def test_environ_of_http10_says_so_and_offers_no_early_hints() -> None:

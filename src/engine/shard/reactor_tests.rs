@@ -33,7 +33,7 @@ impl Observer for Clumsy {
     }
 }
 
-/// A shard whose threads are the test.
+/// A shard that the test drives in place of threads.
 struct Rig {
     shard: Arc<Shard>,
     listeners: Vec<Arc<Listener>>,
@@ -44,7 +44,7 @@ struct Rig {
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Requests that are inside the application, which is the test.
+/// Requests that are inside the application, which the test stands in for.
 #[derive(Default)]
 #[expect(clippy::vec_box, reason = "as the seam hands them over")]
 struct Held(std::sync::Mutex<Vec<Box<Exchange>>>);
@@ -127,8 +127,8 @@ impl Rig {
         self.listeners[0].faults.lock().unwrap().len()
     }
 
-    // Tells the reactor that clients may be waiting at the first listener.
-    fn knock(&self, now: Instant) -> Option<Duration> {
+    // Accepts as if the kernel had reported clients at the first listener.
+    fn accept(&self, now: Instant) -> Option<Duration> {
         let mut reactor = self.shard.reactor().lock().unwrap();
         reactor.acceptor.note_listener_ready(0);
         reactor.accept(now);
@@ -186,7 +186,7 @@ fn panic_while_a_worker_sends_costs_one_connection() {
 #[test]
 fn panic_of_an_observer_costs_it_one_record_and_the_others_none() {
     let mut rig = Rig::new(Options { queue_limit: 1, queue_timeout: Duration::ZERO, ..Options::default() });
-    // One is served; one finds the queue full, which the observer does not bear; one waits too long, likewise.
+    // One is served; one finds the queue full, and one waits too long: the observer panics at both.
     let clients = [client(GET), client(GET)];
     {
         let mut reactor = rig.shard.reactor().lock().unwrap();
@@ -251,7 +251,7 @@ fn client_that_vanished_before_it_was_accepted_delays_no_other() {
     let _waiting = rig.connect(0);
     let errors = [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::NETDOWN, Errno::HOSTUNREACH];
     rig.break_accepting(&errors);
-    rig.knock(Instant::now());
+    rig.accept(Instant::now());
     assert_eq!((rig.calls_left(), rig.connections()), (0, 1));
     assert!(rig.reports().is_empty());
 }
@@ -265,23 +265,23 @@ fn accepting_pauses_while_nothing_can_be_accepted_and_asks_once_a_pause() {
         let start = Instant::now();
         for pause in 0..5_u32 {
             let now = start + pause * ACCEPT_PAUSE;
-            let timeout = rig.knock(now);
+            let timeout = rig.accept(now);
             assert_eq!(rig.calls_left(), 4 - pause as usize, "{error}: one call at a time");
             assert!(timeout.is_some_and(|wait| wait >= ACCEPT_PAUSE), "{error}: the poller sleeps meanwhile");
             // No call is made before the pause is over.
             for millisecond in [0, 1, 50, 99] {
-                rig.knock(now + Duration::from_millis(millisecond));
+                rig.accept(now + Duration::from_millis(millisecond));
             }
             assert_eq!(rig.calls_left(), 4 - pause as usize, "{error}: no call in the pause");
         }
         assert_eq!(rig.reports().len(), 1, "{error}: told once: {:?}", rig.reports());
-        rig.knock(start + 5 * ACCEPT_PAUSE);
-        assert_eq!(rig.connections(), 1, "{error}: accepted when it is over");
+        rig.accept(start + 5 * ACCEPT_PAUSE);
+        assert_eq!(rig.connections(), 1, "{error}: accepted after the pause");
     }
 }
 
 #[test]
-fn listener_of_no_use_costs_no_idle_connection_and_the_other_listener_nothing() {
+fn broken_listener_evicts_no_idle_connection_and_leaves_the_other_listener_alone() {
     for (error, idle_left) in [(Errno::INVAL, 1), (Errno::MFILE, 0)] {
         let mut rig = Rig::new(Options::default());
         let idle = client(GET);
@@ -292,8 +292,8 @@ fn listener_of_no_use_costs_no_idle_connection_and_the_other_listener_nothing() 
         rig.break_accepting(&[error]);
         let _other = rig.connect(1);
         rig.shard.reactor().lock().unwrap().acceptor.note_listener_ready(1);
-        // Late enough for the idle client to have had its turn.
-        rig.knock(Instant::now() + GRACE);
+        // Late enough for the idle connection to be evicted.
+        rig.accept(Instant::now() + GRACE);
         let accepted = usize::from(error == Errno::INVAL);
         assert_eq!(rig.connections(), idle_left + accepted, "{error}");
         assert_eq!(Arc::strong_count(&idle.0) - 1, idle_left, "{error}");
@@ -311,7 +311,7 @@ fn served_client_that_is_furthest_behind_is_evicted_and_clients_that_owe_nothing
     while let Some(exchange) = rig.shard.queues.take() {
         held.0.lock().unwrap().push(exchange);
     }
-    // One owes nothing, one was silent for a moment, and two for longer, each in its way.
+    // One owes nothing, one has been silent for a moment, and two for longer.
     let transports: Vec<_> = held.0.lock().unwrap().iter().map(|exchange| exchange.transport()).collect();
     let ago = |seconds| now.checked_sub(Duration::from_secs(seconds));
     transports[1].set_receive_wait(ago(1));
@@ -319,7 +319,7 @@ fn served_client_that_is_furthest_behind_is_evicted_and_clients_that_owe_nothing
     transports[3].set_receive_wait(ago(20));
     drop(transports);
     let _newcomers = [rig.connect(0), rig.connect(0), rig.connect(0)];
-    rig.knock(now);
+    rig.accept(now);
     assert_eq!(rig.connections(), 4, "two were let in");
     let left: Vec<_> = held.0.lock().unwrap().iter().map(|exchange| exchange.token()).collect();
     assert_eq!(left, [0, 1]);
@@ -336,7 +336,7 @@ fn client_that_resets_before_it_is_accepted_costs_nothing() {
     gone.set_linger(Some(Duration::ZERO)).unwrap();
     drop(gone);
     let _sound = rig.connect(0);
-    rig.knock(Instant::now());
+    rig.accept(Instant::now());
     rig.round(&[]);
     assert_eq!(rig.connections(), 1);
     assert!(rig.reports().is_empty() && rig.witness.0.lock().unwrap().is_empty());
@@ -346,13 +346,13 @@ fn client_that_resets_before_it_is_accepted_costs_nothing() {
 fn eviction_candidates_are_not_searched_before_a_client_needs_a_place() {
     let rig = Rig::new(Options { max_connections: 1, ..Options::default() });
     let first = rig.connect(0);
-    rig.knock(Instant::now());
+    rig.accept(Instant::now());
     assert_eq!(rig.connections(), 1);
-    rig.knock(Instant::now());
+    rig.accept(Instant::now());
     let has_searched = || rig.shard.reactor().lock().unwrap().acceptor.next_search.is_some();
     assert!(!has_searched(), "no client waits");
     let second = rig.connect(0);
-    rig.knock(Instant::now());
+    rig.accept(Instant::now());
     assert!(has_searched());
     drop((first, second));
 }

@@ -113,7 +113,7 @@ fn many_clients_are_answered_and_the_end_is_clean() {
 }
 
 #[test]
-fn slow_call_is_relieved_and_holds_nobody_up() {
+fn leader_with_a_slow_call_is_replaced_and_delays_no_other_request() {
     let (release, gate) = crossbeam_channel::bounded::<()>(0);
     let rig = Rig::new(Options { threads: 3, ..Options::default() }, move |exchange, clock| {
         if exchange.request().path() == b"/slow" {
@@ -144,7 +144,7 @@ fn refusals_are_answered_while_every_worker_is_inside_the_application() {
     });
     let mut held: Vec<_> = (0..2).map(|_| rig.connect()).collect();
     write!(held[0], "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-    // The first is inside the application, or about to be; the second fills the queue; then nobody else gets in.
+    // The first is inside the application, or about to be; the second fills the queue; the next are refused.
     let mut refused = 0;
     let mut others = Vec::new();
     for _ in 0..50 {
@@ -193,7 +193,7 @@ fn unanswered_and_unfinished_exchanges_are_concluded_by_the_engine() {
 }
 
 #[test]
-fn stop_finishes_what_runs_and_closes_what_idles() {
+fn stop_finishes_running_requests_and_closes_idle_connections() {
     let (started, starts) = mpsc::channel();
     let (release, gate) = crossbeam_channel::bounded::<()>(0);
     let rig = Rig::new(Options::default(), move |exchange, clock| {
@@ -221,7 +221,7 @@ fn stop_finishes_what_runs_and_closes_what_idles() {
 }
 
 #[test]
-fn slow_piece_leaves_although_the_application_falls_silent() {
+fn written_piece_is_sent_although_the_application_pauses() {
     let (release, gate) = crossbeam_channel::bounded::<()>(0);
     let rig = Rig::new(Options::default(), move |exchange, clock| {
         let head = crate::http::head::ResponseHead::new(crate::http::status::Status::new(200).unwrap(), b"OK");

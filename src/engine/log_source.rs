@@ -1,0 +1,123 @@
+//! Where the access log goes. Each run of a server starts a log of its own from it, because the thread that writes the log
+//! must not be older than the process that the run is in: threads do not survive a fork.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::access_log::{AccessLog, Descriptor, Excluded, Format, Target};
+use crate::engine::report::Reporter;
+
+/// The configuration of an access log.
+pub struct LogSource {
+    // `None`: standard output.
+    path: Option<PathBuf>,
+    format: Format,
+    excluded: Excluded,
+    // The file as it was opened with the server, for its first run.
+    opened: Mutex<Option<Box<dyn Target>>>,
+}
+
+impl LogSource {
+    /// A log on standard output.
+    pub fn stdout(format: Format, excluded: Excluded) -> Self {
+        Self { path: None, format, excluded, opened: Mutex::new(None) }
+    }
+
+    /// A log in a file, which is opened now: a mistake in its path shows at once, and the process may lose the right to open it
+    /// before the first run starts. The path should be absolute: the program may change its directory.
+    pub fn file(path: PathBuf, format: Format, excluded: Excluded) -> io::Result<Self> {
+        let opened = Mutex::new(Some(AccessLog::open(&path)?));
+        Ok(Self { path: Some(path), format, excluded, opened })
+    }
+
+    /// Opens what the log of the next run is written to.
+    pub fn open(&self) -> io::Result<Box<dyn Target>> {
+        let Some(path) = &self.path else { return Ok(Box::new(Descriptor::new(io::stdout()))) };
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        opened.map_or_else(|| AccessLog::open(path), Ok)
+    }
+
+    /// Starts the log of one run, with a thread that writes it to `target`. An error means that the system has no more threads.
+    pub fn start(&self, target: Box<dyn Target>, reporter: Arc<dyn Reporter>) -> io::Result<AccessLog> {
+        let (format, excluded) = (self.format.clone(), self.excluded.clone());
+        let log = AccessLog::start(target, self.name(), format, excluded, reporter)?;
+        Ok(match &self.path {
+            Some(path) => log.at(path.clone()),
+            None => log,
+        })
+    }
+
+    /// What reports call the log.
+    pub fn name(&self) -> String {
+        match &self.path {
+            Some(path) => format!("the access log {}", path.display()),
+            None => "the access log on standard output".to_owned(),
+        }
+    }
+
+    /// The next run opens the file anew, which may have been moved.
+    pub fn reopen(&self) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::engine::observe::{Observer, Record};
+    use crate::engine::testkit::doubles::Notebook;
+    use crate::http::head::{Received, RequestHead};
+    use crate::http::origin::Client;
+
+    fn record(path: &str) -> Record {
+        Record {
+            client: Client::Local,
+            request: Received::Head(RequestHead::sample(&format!("GET {path} HTTP/1.1"), &[])),
+            status: 200,
+            body_bytes: 5,
+            started: Instant::now(),
+            took: Duration::ZERO,
+            complete: true,
+            cause: None,
+        }
+    }
+
+    #[test]
+    fn each_run_has_a_log_of_its_own_in_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("log"), folder.path().join("moved"));
+        let source = LogSource::file(path.clone(), Format::parse("%U").unwrap(), Excluded::default()).unwrap();
+        let run = |request: &str| {
+            let log = source.start(source.open().unwrap(), Arc::<Notebook>::default()).unwrap();
+            log.finished(&record(request));
+            log.end();
+            // Nothing writes it any more.
+            log.finished(&record("/late"));
+        };
+        std::fs::rename(&path, &moved).unwrap();
+        run("/first");
+        run("/second");
+        std::fs::rename(&path, folder.path().join("other")).unwrap();
+        source.reopen();
+        run("/third");
+        assert_eq!(std::fs::read_to_string(&moved).unwrap(), "/first\n", "the file that was opened with the server");
+        assert_eq!(std::fs::read_to_string(folder.path().join("other")).unwrap(), "/second\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "/third\n");
+    }
+
+    #[test]
+    fn file_that_was_moved_before_the_first_run_is_left_when_the_log_is_reopened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let source = LogSource::file(path.clone(), Format::parse("%U").unwrap(), Excluded::default()).unwrap();
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        source.reopen();
+        let log = source.start(source.open().unwrap(), Arc::<Notebook>::default()).unwrap();
+        log.finished(&record("/first"));
+        drop(log);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "/first\n");
+    }
+}
