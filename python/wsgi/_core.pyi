@@ -145,8 +145,8 @@ class Run:
         """Requests an immediate stop, which drops unfinished requests. Returns at once."""
 
     def finish(self) -> None:
-        """Ends the run's own threads, after the workers have returned or the wait for them has ended, and writes the last
-        lines of the access log. Waits a few seconds at most."""
+        """Ends the run's own threads, after the workers have returned or the wait for them has ended, and writes the
+        last lines of the access log. Waits a few seconds at most."""
 
 @final
 class LoopDriver:
