@@ -157,7 +157,7 @@ impl<'py> Settings<'_, 'py> {
         if path.as_os_str() == "-" {
             return Ok(Some(LogSource::stdout(format, excluded)));
         }
-        let source = LogSource::file(std::path::absolute(&path)?, format, excluded).map_err(|error| {
+        let source = LogSource::file(&path, format, excluded).map_err(|error| {
             PyValueError::new_err(format!("option access_log: cannot open {}: {error}", path.display()))
         })?;
         Ok(Some(source))

@@ -2,7 +2,7 @@
 //! must not be older than the process that the run is in: threads do not survive a fork.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::access_log::{AccessLog, Descriptor, Excluded, Format, Target};
@@ -10,7 +10,9 @@ use crate::engine::report::Reporter;
 
 /// The configuration of an access log.
 pub struct LogSource {
-    // `None`: standard output.
+    // What reports call the log.
+    name: String,
+    // Absolute, because the program may change its directory. `None`: standard output.
     path: Option<PathBuf>,
     format: Format,
     excluded: Excluded,
@@ -21,14 +23,16 @@ pub struct LogSource {
 impl LogSource {
     /// A log on standard output.
     pub fn stdout(format: Format, excluded: Excluded) -> Self {
-        Self { path: None, format, excluded, opened: Mutex::new(None) }
+        let name = "the access log on standard output".to_owned();
+        Self { name, path: None, format, excluded, opened: Mutex::new(None) }
     }
 
     /// A log in a file, which is opened now: a mistake in its path shows at once, and the process may lose the right to open it
-    /// before the first run starts. The path should be absolute: the program may change its directory.
-    pub fn file(path: PathBuf, format: Format, excluded: Excluded) -> io::Result<Self> {
+    /// before the first run starts.
+    pub fn file(path: &Path, format: Format, excluded: Excluded) -> io::Result<Self> {
+        let (name, path) = (format!("the access log {}", path.display()), std::path::absolute(path)?);
         let opened = Mutex::new(Some(AccessLog::open(&path)?));
-        Ok(Self { path: Some(path), format, excluded, opened })
+        Ok(Self { name, path: Some(path), format, excluded, opened })
     }
 
     /// Opens what the log of the next run is written to.
@@ -41,7 +45,7 @@ impl LogSource {
     /// Starts the log of one run, with a thread that writes it to `target`. An error means that the system has no more threads.
     pub fn start(&self, target: Box<dyn Target>, reporter: Arc<dyn Reporter>) -> io::Result<AccessLog> {
         let (format, excluded) = (self.format.clone(), self.excluded.clone());
-        let log = AccessLog::start(target, self.name(), format, excluded, reporter)?;
+        let log = AccessLog::start(target, self.name.clone(), format, excluded, reporter)?;
         Ok(match &self.path {
             Some(path) => log.at(path.clone()),
             None => log,
@@ -49,11 +53,8 @@ impl LogSource {
     }
 
     /// What reports call the log.
-    pub fn name(&self) -> String {
-        match &self.path {
-            Some(path) => format!("the access log {}", path.display()),
-            None => "the access log on standard output".to_owned(),
-        }
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The next run opens the file anew, which may have been moved.
@@ -89,7 +90,7 @@ mod tests {
     fn each_run_has_a_log_of_its_own_in_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("log"), folder.path().join("moved"));
-        let source = LogSource::file(path.clone(), Format::parse("%U").unwrap(), Excluded::default()).unwrap();
+        let source = LogSource::file(&path, Format::parse("%U").unwrap(), Excluded::default()).unwrap();
         let run = |request: &str| {
             let log = source.start(source.open().unwrap(), Arc::<Notebook>::default()).unwrap();
             log.finished(&record(request));
@@ -112,7 +113,7 @@ mod tests {
     fn file_that_was_moved_before_the_first_run_is_left_when_the_log_is_reopened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let source = LogSource::file(path.clone(), Format::parse("%U").unwrap(), Excluded::default()).unwrap();
+        let source = LogSource::file(&path, Format::parse("%U").unwrap(), Excluded::default()).unwrap();
         std::fs::rename(&path, folder.path().join("moved")).unwrap();
         source.reopen();
         let log = source.start(source.open().unwrap(), Arc::<Notebook>::default()).unwrap();
