@@ -70,7 +70,7 @@ class Server:
             environs: the shared part of the environ of each listener, in the order of `places`.
             shards: how many pollers share the connections; each needs a worker.
             single_request: accept one connection, serve one request on it, and end.
-            external_loop: an event loop drives the run, by `Run.attend`, instead of worker threads.
+            external_loop: an event loop drives the run, by `Run.drive`, instead of worker threads.
             multiprocess: `wsgi.multiprocess` of each environ that has none.
 
         Raises:
@@ -107,7 +107,7 @@ class Run:
     def work(self, index: int, /) -> None:
         """The body of worker thread `index`, from 0; returns when the run is over."""
 
-    def attend(
+    def drive(
         self,
         event_loop: asyncio.AbstractEventLoop,
         servers: list[Any],
@@ -150,7 +150,7 @@ class Run:
 
 @final
 class LoopDriver:
-    """Drives a run from an event loop. Made by `Run.attend`.
+    """Drives a run from an event loop. Made by `Run.drive`.
 
     Thread-safety: may be used in the loop's thread only.
     """

@@ -269,7 +269,7 @@ class LoopRun(Run):
         self, loop: asyncio.AbstractEventLoop, lifespan: Lifespan, started: Callable[[], None] | None
     ) -> None:
         over = asyncio.Event()
-        driver = self._core.attend(
+        driver = self._core.drive(
             loop,
             self._servers,
             lifespan.state,

@@ -192,7 +192,7 @@ impl Run {
 
     #[pyo3(signature = (event_loop, servers, state, /, *, context, create_task, over))]
     #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
-    fn attend(
+    fn drive(
         &self,
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
