@@ -10,7 +10,7 @@ const NAMED: usize = 5;
 
 /// What is due while a shard drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Due {
+pub(in crate::engine) enum DrainStep {
     /// Requests go on.
     Nothing,
     /// Responses that were begun and are not complete are cut, once.
@@ -32,13 +32,13 @@ impl Drain {
     }
 
     /// What is due at `now`.
-    pub fn due(&mut self, now: Instant) -> Due {
+    pub fn due(&mut self, now: Instant) -> DrainStep {
         if self.until <= now {
-            return Due::Abort;
+            return DrainStep::Abort;
         }
         match self.cut_after.take_if(|at| *at <= now) {
-            Some(_) => Due::CutUnfinished,
-            None => Due::Nothing,
+            Some(_) => DrainStep::CutUnfinished,
+            None => DrainStep::Nothing,
         }
     }
 
@@ -89,18 +89,18 @@ mod tests {
     fn unfinished_responses_are_cut_once_at_half_time_and_all_at_its_end() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut drain = Drain::new(start, 10 * second);
-        assert_eq!((drain.due(start), drain.next_deadline()), (Due::Nothing, start + 5 * second));
-        assert_eq!(drain.due(start + 5 * second), Due::CutUnfinished);
-        assert_eq!((drain.due(start + 6 * second), drain.next_deadline()), (Due::Nothing, start + 10 * second));
-        assert_eq!([drain.due(start + 10 * second), drain.due(start + 11 * second)], [Due::Abort; 2]);
+        assert_eq!((drain.due(start), drain.next_deadline()), (DrainStep::Nothing, start + 5 * second));
+        assert_eq!(drain.due(start + 5 * second), DrainStep::CutUnfinished);
+        assert_eq!((drain.due(start + 6 * second), drain.next_deadline()), (DrainStep::Nothing, start + 10 * second));
+        assert_eq!([drain.due(start + 10 * second), drain.due(start + 11 * second)], [DrainStep::Abort; 2]);
     }
 
     #[test]
     fn shard_that_looks_late_skips_to_the_end() {
         let start = Instant::now();
-        assert_eq!(Drain::new(start, Duration::ZERO).due(start), Due::Abort);
-        assert_eq!(Drain::new(start, Duration::from_secs(2)).due(start + Duration::from_secs(9)), Due::Abort);
-        assert_eq!(Drain::new(start, Duration::MAX).due(start + Duration::from_secs(9)), Due::Nothing);
+        assert_eq!(Drain::new(start, Duration::ZERO).due(start), DrainStep::Abort);
+        assert_eq!(Drain::new(start, Duration::from_secs(2)).due(start + Duration::from_secs(9)), DrainStep::Abort);
+        assert_eq!(Drain::new(start, Duration::MAX).due(start + Duration::from_secs(9)), DrainStep::Nothing);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::engine::observe::Scarce;
 use crate::engine::report::Severity;
 use crate::engine::shard::acceptor::{AcceptRound, Acceptor, Arrival};
 use crate::engine::shard::connections::Connections;
-use crate::engine::shard::drain::{Cuts, Drain, Due, counted};
+use crate::engine::shard::drain::{Cuts, Drain, DrainStep, counted};
 use crate::engine::shard::queues::{Phase, ShardQueues};
 use crate::http::reject::Reject;
 use crate::net::address::Peer;
@@ -364,8 +364,8 @@ impl Reactor {
         }
         let cuts = self.cut(queues, Cut::EventStreams, now);
         self.report_cuts(Severity::Info, cuts.message("ended", "event stream", ""));
-        let due = self.drain.as_mut().map_or(Due::Nothing, |drain| drain.due(now));
-        if due == Due::CutUnfinished {
+        let due = self.drain.as_mut().map_or(DrainStep::Nothing, |drain| drain.due(now));
+        if due == DrainStep::CutUnfinished {
             let cuts = self.cut(queues, Cut::Unfinished, now);
             let why = ", unfinished after half of graceful_timeout";
             self.report_cuts(Severity::Warning, cuts.message("cut", "response", why));
@@ -373,7 +373,7 @@ impl Reactor {
         queues.note_draining(self.connections());
         if self.connections() == 0 && queues.is_empty() {
             queues.enter(Phase::Stopped);
-        } else if due == Due::Abort {
+        } else if due == DrainStep::Abort {
             self.abort(queues, "after the graceful timeout", now);
         }
     }
