@@ -46,8 +46,23 @@ def corpus_files() -> Iterator[tuple[str, bytes]]:
             yield path.stem, content
 
 
+def websocket_seeds() -> Iterator[tuple[str, bytes]]:
+    """Frames of a client, masked with zeros, behind the default choices."""
+
+    def frame(first: int, payload: bytes = b"") -> bytes:
+        return bytes([first, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+    fragments = frame(0x01, b"Hel") + frame(0x89, b"ping") + frame(0x80, b"lo")
+    yield "fragments", b"\0" + fragments + frame(0x88, b"\x03\xe8bye")
+    yield "binary", b"\0" + frame(0x82, bytes(125)) * 3
+    # The seventh choice negotiates compression.
+    yield "compressed", bytes([7, 0, 0, 0, 0, 0, 0, 1]) + frame(0xC1, b"\xf2\x48\xcd\xc9\xc9\x07\0")
+
+
 def seeds(target: str) -> Iterator[tuple[str, bytes]]:
     """What the wire corpus has for a target."""
+    if target == "websocket":
+        yield from websocket_seeds()
     for name, content in corpus_files():
         head, _, body = content.partition(b"\r\n\r\n")
         line, _, lines = head.partition(b"\r\n")

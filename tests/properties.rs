@@ -232,6 +232,42 @@ fn connections_answer_what_was_asked_and_nothing_else() {
     hold("connection", properties::connection, corpus().into_iter().map(default).collect(), 6000, drawn);
 }
 
+/// A client's frame, masked.
+fn client_frame() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![
+        8 => prop::sample::select(vec![0x81_u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a, 0xc1, 0xc2]),
+        1 => prop::sample::select(vec![0x88_u8, 0x41]),
+        1 => any::<u8>(),
+    ];
+    let payload = prop_oneof![
+        4 => "[a-z\u{e9}\u{20ac}]{0,20}".prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 0..300),
+        1 => prop::sample::select(vec![b"\x03\xe8".to_vec(), b"\x03\xe9bye".to_vec(), b"\xf3\x48\xcd\xc9\xc9\x07\0".to_vec()]),
+    ];
+    (first, payload, any::<[u8; 4]>(), 0..12_u8).prop_map(|(first, payload, mask, edit)| {
+        let mut frame = vec![first];
+        match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+            (Ok(length), _) if length < 126 => frame.push(0x80 | length),
+            (_, Ok(length)) => frame.extend([&[0x80 | 0x7e][..], &length.to_be_bytes()].concat()),
+            _ => {}
+        }
+        frame.extend_from_slice(&mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        if edit == 0 {
+            frame.truncate(frame.len() / 2);
+        }
+        frame
+    })
+}
+
+#[test]
+fn websockets_speak_by_the_letter_whatever_the_client_sends() {
+    let drawn = (vec(any::<u8>(), 0..80), vec(client_frame(), 0..8)).prop_map(|(choices, frames)| {
+        [&[u8::try_from(choices.len()).unwrap()], choices.as_slice(), &frames.concat()].concat()
+    });
+    hold("websocket", properties::websocket, Vec::new(), 5000, drawn);
+}
+
 // The oracle itself: a client that forgave any of these would find nothing.
 #[test]
 fn strict_client_takes_nothing_that_could_be_read_in_two_ways() {

@@ -1,53 +1,58 @@
-//! permessage-deflate (RFC 7692): what is agreed on, and the two sides of it.
+//! permessage-deflate (RFC 7692): its negotiation, compression and decompression.
 //!
-//! Both windows are kept small where the client lets us, and compressors are shared: a conversation then costs little.
+//! Windows are as small as the client allows, and sessions share compressors, so that a session takes little memory.
 
 use std::sync::Arc;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::receive::Failure;
+use super::error::WebSocketError;
 use crate::http::fields::trim_ows;
 
-/// The window that is asked for and used, as a power of two: 4 KiB.
-const BITS: u8 = 12;
-/// The smallest that the compressor can do; the extension's own smallest is 8.
-const SMALLEST: u8 = 9;
-const LARGEST: u8 = 15;
-/// Smaller messages are sent as they are: they gain nothing.
-const WORTH_IT: usize = 128;
-/// Compressors that are kept, 7 MB in all. Where more conversations than that send in turn, one is made ready for each message,
-/// which takes about 20 µs; tests see to that with few.
-const COMPRESSORS: usize = if cfg!(test) { 2 } else { 32 };
-/// Bytes that are expanded at a time, at most.
-const STEP: usize = 64 * 1024;
-/// What expanding takes inside a message, about.
-const STATE: usize = 48 * 1024;
-/// What ends every compressed message and is left out (RFC 7692 §7.2.1).
-const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-const DAMAGED: Failure = Failure::Protocol("a compressed message is damaged");
+/// The window that the server asks for and uses, as a power of two: 4 KiB.
+const WINDOW_BITS: u8 = 12;
+/// The compressor's minimum; the extension's own is 8.
+const MIN_WINDOW_BITS: u8 = 9;
+const MAX_WINDOW_BITS: u8 = 15;
+/// Smaller messages gain nothing, and are sent uncompressed.
+const MIN_DEFLATED_BYTES: usize = 128;
+/// Compressors in a pool, 7 MB in all. Where more sessions than that send in turn, each message resets one, which takes about
+/// 20 µs; tests have few, so that this happens.
+const MAX_COMPRESSORS: usize = if cfg!(test) { 2 } else { 32 };
+/// Largest piece that is expanded at a time.
+const MAX_STEP_BYTES: usize = 64 * 1024;
+/// What a decompressor takes, about.
+const DECOMPRESSOR_BYTES: usize = 48 * 1024;
+/// The end of every compressed message, which is not sent (RFC 7692 §7.2.1).
+const SYNC_FLUSH_TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+const DAMAGED: WebSocketError = WebSocketError::Protocol("a compressed message is damaged");
 
-/// What is agreed on.
+/// The negotiated parameters of the extension (RFC 7692 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Agreed {
-    server_forgets: bool,
-    client_forgets: bool,
-    server_bits: u8,
-    client_bits: Option<u8>,
+pub struct DeflateParameters {
+    server_no_context_takeover: bool,
+    client_no_context_takeover: bool,
+    server_window_bits: u8,
+    client_window_bits: Option<u8>,
 }
 
-impl Agreed {
-    /// The first offer in a Sec-WebSocket-Extensions value that can be met.
-    pub fn on(value: &[u8]) -> Option<Self> {
-        value.split(|&byte| byte == b',').find_map(Self::on_offer)
+impl DeflateParameters {
+    /// Accepts the first acceptable offer of a Sec-WebSocket-Extensions value.
+    pub fn negotiate(value: &[u8]) -> Option<Self> {
+        value.split(|&byte| byte == b',').find_map(Self::from_offer)
     }
 
-    fn on_offer(offer: &[u8]) -> Option<Self> {
+    fn from_offer(offer: &[u8]) -> Option<Self> {
         let mut parts = offer.split(|&byte| byte == b';').map(trim_ows);
         if !parts.next()?.eq_ignore_ascii_case(b"permessage-deflate") {
             return None;
         }
-        let mut agreed = Self { server_forgets: false, client_forgets: false, server_bits: BITS, client_bits: None };
+        let mut parameters = Self {
+            server_no_context_takeover: false,
+            client_no_context_takeover: false,
+            server_window_bits: WINDOW_BITS,
+            client_window_bits: None,
+        };
         let mut seen: Vec<Vec<u8>> = Vec::new();
         for part in parts {
             let (name, value) = match part.iter().position(|&byte| byte == b'=') {
@@ -59,31 +64,35 @@ impl Agreed {
                 return None;
             }
             match (name.as_slice(), value) {
-                (b"server_no_context_takeover", None) => agreed.server_forgets = true,
-                (b"client_no_context_takeover", None) => agreed.client_forgets = true,
+                (b"server_no_context_takeover", None) => parameters.server_no_context_takeover = true,
+                (b"client_no_context_takeover", None) => parameters.client_no_context_takeover = true,
                 (b"server_max_window_bits", Some(value)) => {
-                    agreed.server_bits = bits(value).filter(|&bits| bits >= SMALLEST)?.min(BITS);
+                    parameters.server_window_bits =
+                        bits(value).filter(|&bits| bits >= MIN_WINDOW_BITS)?.min(WINDOW_BITS);
                 }
-                (b"client_max_window_bits", None) => agreed.client_bits = Some(BITS),
-                (b"client_max_window_bits", Some(value)) => agreed.client_bits = Some(bits(value)?.min(BITS)),
+                (b"client_max_window_bits", None) => parameters.client_window_bits = Some(WINDOW_BITS),
+                (b"client_max_window_bits", Some(value)) => {
+                    parameters.client_window_bits = Some(bits(value)?.min(WINDOW_BITS));
+                }
                 _ => return None,
             }
             seen.push(name);
         }
-        Some(agreed)
+        Some(parameters)
     }
 
     fn client_window(self) -> u8 {
-        self.client_bits.unwrap_or(LARGEST).clamp(SMALLEST, LARGEST)
+        self.client_window_bits.unwrap_or(MAX_WINDOW_BITS).clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS)
     }
 
-    /// The Sec-WebSocket-Extensions value that says so.
-    pub fn value(&self) -> String {
-        let client = self.client_bits.map(|bits| format!("; client_max_window_bits={bits}")).unwrap_or_default();
-        let mut value = format!("permessage-deflate; server_max_window_bits={}{client}", self.server_bits);
-        for (is_so, name) in
-            [(self.server_forgets, "server_no_context_takeover"), (self.client_forgets, "client_no_context_takeover")]
-        {
+    /// The Sec-WebSocket-Extensions value of the response.
+    pub fn header_value(&self) -> String {
+        let client = self.client_window_bits.map(|bits| format!("; client_max_window_bits={bits}")).unwrap_or_default();
+        let mut value = format!("permessage-deflate; server_max_window_bits={}{client}", self.server_window_bits);
+        for (is_so, name) in [
+            (self.server_no_context_takeover, "server_no_context_takeover"),
+            (self.client_no_context_takeover, "client_no_context_takeover"),
+        ] {
             if is_so {
                 value.push_str("; ");
                 value.push_str(name);
@@ -106,28 +115,28 @@ fn bits(value: &[u8]) -> Option<u8> {
     }
 }
 
-/// The compressors of a thread. One takes 210 KiB however small its window is, so that conversations share a few: which one has
-/// a message to send gets one, with the window that it remembers.
+/// The compressors of a thread. One takes 210 KiB however small its window is, so that sessions share a few: each message borrows
+/// one, primed with the session's window.
 #[derive(Default)]
-pub struct Compressors {
-    // The one that was used last is at the end.
-    ready: Vec<Compressor>,
+pub struct CompressorPool {
+    // In the order of their last use.
+    idle: Vec<Compressor>,
 }
 
 struct Compressor {
     compress: Compress,
     bits: u8,
-    // Whose messages it has seen last.
+    // The session whose message it compressed last.
     owner: Arc<()>,
 }
 
-impl Compressors {
-    // The compressor that has seen the owner's last message, or any other; and whether it is that one.
-    fn take(&mut self, owner: &Arc<()>, bits: u8) -> (Compressor, bool) {
-        if let Some(at) = self.ready.iter().position(|compressor| Arc::ptr_eq(&compressor.owner, owner)) {
-            return (self.ready.remove(at), true);
+impl CompressorPool {
+    // The compressor of the owner's last message, or any other; and whether it is that one.
+    fn acquire(&mut self, owner: &Arc<()>, bits: u8) -> (Compressor, bool) {
+        if let Some(at) = self.idle.iter().position(|compressor| Arc::ptr_eq(&compressor.owner, owner)) {
+            return (self.idle.remove(at), true);
         }
-        let oldest = if self.ready.len() < COMPRESSORS { None } else { Some(self.ready.remove(0)) };
+        let oldest = if self.idle.len() < MAX_COMPRESSORS { None } else { Some(self.idle.remove(0)) };
         let compress = match oldest {
             Some(mut oldest) if oldest.bits == bits => {
                 oldest.compress.reset();
@@ -139,48 +148,48 @@ impl Compressors {
     }
 }
 
-/// Compresses messages.
+/// Compresses the messages of one session.
 pub struct Deflater {
-    agreed: Agreed,
-    // Stands for this side of the conversation.
+    parameters: DeflateParameters,
+    // Identifies the session in the pool.
     owner: Arc<()>,
-    // What a message may refer to: the end of what was compressed before.
+    // The end of what was compressed before, to which a message may refer.
     window: Vec<u8>,
 }
 
 impl Deflater {
-    /// What was agreed on for this side.
-    pub fn new(agreed: Agreed) -> Self {
-        Self { agreed, owner: Arc::default(), window: Vec::new() }
+    /// A deflater with the server's parameters.
+    pub fn new(parameters: DeflateParameters) -> Self {
+        Self { parameters, owner: Arc::default(), window: Vec::new() }
     }
 
-    /// The compressed payload of a message, where it is worth it.
-    pub fn deflate(&mut self, payload: &[u8], compressors: &mut Compressors) -> Option<Vec<u8>> {
-        if payload.len() < WORTH_IT {
+    /// The compressed payload of a message; `None` if it is too small to gain by that.
+    pub fn deflate(&mut self, payload: &[u8], pool: &mut CompressorPool) -> Option<Vec<u8>> {
+        if payload.len() < MIN_DEFLATED_BYTES {
             return None;
         }
-        let bits = self.agreed.server_bits.clamp(SMALLEST, LARGEST);
-        let (mut compressor, goes_on) = compressors.take(&self.owner, bits);
+        let bits = self.parameters.server_window_bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS);
+        let (mut compressor, is_continued) = pool.acquire(&self.owner, bits);
         let compress = &mut compressor.compress;
-        if goes_on && self.agreed.server_forgets {
+        if is_continued && self.parameters.server_no_context_takeover {
             compress.reset();
         }
-        // Only a wrong use of the library would fail here; the compressor is thrown away then, and a message that refers to
-        // nothing is always right.
-        if !goes_on && !self.window.is_empty() && compress.set_dictionary(&self.window).is_err() {
+        // Only a wrong use of the library would fail here. Then the compressor is dropped, and the message is sent uncompressed,
+        // which is always right.
+        if !is_continued && !self.window.is_empty() && compress.set_dictionary(&self.window).is_err() {
             return None;
         }
-        let out = deflated(compress, payload)?;
-        compressors.ready.push(compressor);
-        if !self.agreed.server_forgets {
-            remember(&mut self.window, payload, 1 << bits);
+        let out = deflate_payload(compress, payload)?;
+        pool.idle.push(compressor);
+        if !self.parameters.server_no_context_takeover {
+            append_window(&mut self.window, payload, 1 << bits);
         }
         Some(out)
     }
 }
 
-// Keeps the end of what was said in a window of `size` bytes.
-fn remember(window: &mut Vec<u8>, payload: &[u8], size: usize) {
+// Appends to a window of `size` bytes.
+fn append_window(window: &mut Vec<u8>, payload: &[u8], size: usize) {
     let new = &payload[payload.len().saturating_sub(size)..];
     let kept = window.len().min(size - new.len());
     window.drain(..window.len() - kept);
@@ -188,70 +197,70 @@ fn remember(window: &mut Vec<u8>, payload: &[u8], size: usize) {
     window.extend_from_slice(new);
 }
 
-fn deflated(compress: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
+fn deflate_payload(compress: &mut Compress, payload: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(payload.len() / 2 + 64);
     let mut at = 0;
     loop {
         let before = compress.total_in();
         compress.compress_vec(&payload[at..], &mut out, FlushCompress::Sync).ok()?;
         at += usize::try_from(compress.total_in() - before).unwrap_or(0);
-        // All is out once there is room to spare.
+        // The output is complete once there is room left.
         if at == payload.len() && out.len() < out.capacity() {
             break;
         }
         out.reserve(out.len().max(256));
     }
-    if out.ends_with(&TAIL) {
-        out.truncate(out.len() - TAIL.len());
+    if out.ends_with(&SYNC_FLUSH_TAIL) {
+        out.truncate(out.len() - SYNC_FLUSH_TAIL.len());
     }
     Some(out)
 }
 
-/// Expands messages.
+/// Expands the messages of one client.
 pub struct Inflater {
-    agreed: Agreed,
-    // Only inside a message: it takes far more than the window.
+    parameters: DeflateParameters,
+    // Present inside a message only: it takes far more than the window.
     decompress: Option<Decompress>,
-    // What a message may refer to: the end of what was expanded before.
+    // The end of what was expanded before, to which a message may refer.
     window: Vec<u8>,
-    // It stopped before it came to the end of what it was given.
+    // The budget ended before the input did.
     is_expanding: bool,
 }
 
 impl Inflater {
-    /// What was agreed on for the other side.
-    pub fn new(agreed: Agreed) -> Self {
-        Self { agreed, decompress: None, window: Vec::new(), is_expanding: false }
+    /// An inflater with the client's parameters.
+    pub fn new(parameters: DeflateParameters) -> Self {
+        Self { parameters, decompress: None, window: Vec::new(), is_expanding: false }
     }
 
-    /// Forgets everything.
+    /// Discards the message that is being expanded, and the window.
     pub fn reset(&mut self) {
         (self.decompress, self.window, self.is_expanding) = (None, Vec::new(), false);
     }
 
-    /// Bytes that it takes for the message that is coming.
-    pub fn held(&self) -> usize {
-        if self.decompress.is_some() { STATE } else { 0 }
+    /// Bytes that it takes for the unfinished message.
+    pub fn memory_bytes(&self) -> usize {
+        if self.decompress.is_some() { DECOMPRESSOR_BYTES } else { 0 }
     }
 
-    /// Whether there is more in what was taken already.
+    /// Whether input that was consumed already has more output.
     pub fn is_expanding(&self) -> bool {
         self.is_expanding
     }
 
-    /// Appends what a piece of a compressed message holds, as far as `budget` goes, which falls by what is made. Returns how
-    /// much of the piece was taken. More than `limit` bytes in all are refused before they are made.
+    /// Expands a piece of a compressed message onto `out`, up to `budget` bytes, which falls by what is made. Returns how much of
+    /// the piece was consumed. A message of more than `limit` bytes is refused before it is expanded.
     pub fn inflate(
         &mut self,
         piece: &[u8],
         out: &mut Vec<u8>,
         limit: usize,
         budget: &mut usize,
-    ) -> Result<usize, Failure> {
+    ) -> Result<usize, WebSocketError> {
         let decompress = match &mut self.decompress {
             Some(decompress) => decompress,
             none => {
-                let mut fresh = Decompress::new_with_window_bits(false, self.agreed.client_window());
+                let mut fresh = Decompress::new_with_window_bits(false, self.parameters.client_window());
                 if !self.window.is_empty() {
                     // Only a wrong use of the library would fail here.
                     fresh.set_dictionary(&self.window).map_err(|_| DAMAGED)?;
@@ -266,7 +275,7 @@ impl Inflater {
             if room == 0 {
                 return Ok(at);
             }
-            let (start, step) = (out.len(), (piece.len() * 2).clamp(256, STEP).min(room));
+            let (start, step) = (out.len(), (piece.len() * 2).clamp(256, MAX_STEP_BYTES).min(room));
             out.resize(start + step, 0);
             let (read, written) = (decompress.total_in(), decompress.total_out());
             let status =
@@ -277,10 +286,10 @@ impl Inflater {
             *budget -= made;
             at += used;
             if out.len() > limit {
-                return Err(Failure::TooBig);
+                return Err(WebSocketError::MessageTooBig);
             }
             if status == Status::StreamEnd {
-                // A block that says it is the last: others may follow (RFC 7692 §7.2.3.5).
+                // A block that is marked as the last: others may follow (RFC 7692 §7.2.3.5).
                 decompress.reset(false);
             }
             if at == piece.len() && made < step {
@@ -292,12 +301,12 @@ impl Inflater {
         }
     }
 
-    /// Ends a message.
-    pub fn finish(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
-        self.inflate(&TAIL, out, limit, &mut { usize::MAX })?;
+    /// Completes a message.
+    pub fn finish(&mut self, out: &mut Vec<u8>, limit: usize) -> Result<(), WebSocketError> {
+        self.inflate(&SYNC_FLUSH_TAIL, out, limit, &mut { usize::MAX })?;
         self.decompress = None;
-        if !self.agreed.client_forgets {
-            remember(&mut self.window, out, 1 << self.agreed.client_window());
+        if !self.parameters.client_no_context_takeover {
+            append_window(&mut self.window, out, 1 << self.parameters.client_window());
         }
         Ok(())
     }

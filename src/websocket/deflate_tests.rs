@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn first_offer_that_can_be_met_is_taken() {
+fn first_acceptable_offer_is_accepted() {
     for (offer, answer) in [
         ("permessage-deflate", Some("permessage-deflate; server_max_window_bits=12")),
         (
@@ -36,70 +36,77 @@ fn first_offer_that_can_be_met_is_taken() {
         ("permessage-bzip2", None),
         ("", None),
     ] {
-        assert_eq!(Agreed::on(offer.as_bytes()).map(|agreed| agreed.value()).as_deref(), answer, "{offer}");
+        assert_eq!(
+            DeflateParameters::negotiate(offer.as_bytes()).map(|parameters| parameters.header_value()).as_deref(),
+            answer,
+            "{offer}"
+        );
     }
 }
 
 // RFC 7692 §7.2.3: the examples.
 #[test]
 fn examples_of_the_specification_are_expanded() {
-    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate").unwrap();
     let expand = |inflater: &mut Inflater, piece: &[u8]| {
         let mut out = Vec::new();
         inflater.inflate(piece, &mut out, 100, &mut { usize::MAX }).unwrap();
         inflater.finish(&mut out, 100).unwrap();
         out
     };
-    let mut inflater = Inflater::new(agreed);
+    let mut inflater = Inflater::new(parameters);
     assert_eq!(expand(&mut inflater, &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]), b"Hello");
     // With the window of the message before.
     assert_eq!(expand(&mut inflater, &[0xf2, 0x00, 0x11, 0x00, 0x00]), b"Hello");
-    // A block without compression, and one that says it is the last.
+    // A block without compression, and one that is marked as the last.
     let plain = [0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00];
-    assert_eq!(expand(&mut Inflater::new(agreed), &plain), b"Hello");
+    assert_eq!(expand(&mut Inflater::new(parameters), &plain), b"Hello");
     let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
-    assert_eq!(expand(&mut Inflater::new(agreed), &last), b"Hello");
+    assert_eq!(expand(&mut Inflater::new(parameters), &last), b"Hello");
 }
 
 #[test]
 fn message_that_grows_beyond_its_limit_is_refused_before_it_is_made() {
-    let agreed = Agreed::on(b"permessage-deflate").unwrap();
-    let bomb = Deflater::new(agreed).deflate(&vec![0; 2_000_000], &mut Compressors::default()).unwrap();
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate").unwrap();
+    let bomb = Deflater::new(parameters).deflate(&vec![0; 2_000_000], &mut CompressorPool::default()).unwrap();
     assert!(bomb.len() < 50_000);
     let mut out = Vec::new();
-    assert_eq!(Inflater::new(agreed).inflate(&bomb, &mut out, 100_000, &mut { usize::MAX }), Err(Failure::TooBig));
+    assert_eq!(
+        Inflater::new(parameters).inflate(&bomb, &mut out, 100_000, &mut { usize::MAX }),
+        Err(WebSocketError::MessageTooBig)
+    );
     assert!(out.capacity() < 1_000_000);
 }
 
 #[test]
 fn damaged_message_is_refused() {
-    let agreed = Agreed::on(b"permessage-deflate").unwrap();
-    let refused = Inflater::new(agreed).inflate(&[0xff; 50], &mut Vec::new(), 1000, &mut { usize::MAX });
-    assert!(matches!(refused, Err(Failure::Protocol(_))));
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate").unwrap();
+    let refused = Inflater::new(parameters).inflate(&[0xff; 50], &mut Vec::new(), 1000, &mut { usize::MAX });
+    assert!(matches!(refused, Err(WebSocketError::Protocol(_))));
 }
 
 #[test]
-fn small_message_is_not_worth_it() {
-    let mut deflater = Deflater::new(Agreed::on(b"permessage-deflate").unwrap());
-    assert_eq!(deflater.deflate(&[0; WORTH_IT - 1], &mut Compressors::default()), None);
+fn small_message_is_not_compressed() {
+    let mut deflater = Deflater::new(DeflateParameters::negotiate(b"permessage-deflate").unwrap());
+    assert_eq!(deflater.deflate(&[0; MIN_DEFLATED_BYTES - 1], &mut CompressorPool::default()), None);
 }
 
-// The window outlives the compressor: what was sent before is not sent again.
+// The window outlives the compressor: content that was sent before is sent as a reference.
 #[test]
-fn conversations_share_few_compressors_and_lose_no_compression() {
-    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+fn sessions_that_share_few_compressors_compress_as_well() {
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate").unwrap();
     let text = |number: usize, seed: u32| -> Vec<u8> {
         let words: Vec<_> = (0..60_u32).map(|at| (seed + at).wrapping_mul(2_654_435_761).to_string()).collect();
         format!("{number} {}", words.join(" ")).into_bytes()
     };
-    let mut compressors = Compressors::default();
-    let mut conversations: Vec<_> =
-        (0..3 * COMPRESSORS).map(|_| (Deflater::new(agreed), Inflater::new(agreed))).collect();
+    let mut pool = CompressorPool::default();
+    let mut sessions: Vec<_> =
+        (0..3 * MAX_COMPRESSORS).map(|_| (Deflater::new(parameters), Inflater::new(parameters))).collect();
     let mut sizes = [0; 4];
     for (number, size) in sizes.iter_mut().enumerate() {
-        for (seed, (deflater, inflater)) in (0..).map(|seed| seed * 1000).zip(&mut conversations) {
+        for (seed, (deflater, inflater)) in (0..).map(|seed| seed * 1000).zip(&mut sessions) {
             let message = text(number, seed);
-            let small = deflater.deflate(&message, &mut compressors).unwrap();
+            let small = deflater.deflate(&message, &mut pool).unwrap();
             let mut out = Vec::new();
             inflater.inflate(&small, &mut out, 5000, &mut { usize::MAX }).unwrap();
             inflater.finish(&mut out, 5000).unwrap();
@@ -107,36 +114,36 @@ fn conversations_share_few_compressors_and_lose_no_compression() {
             *size += small.len();
         }
     }
-    assert_eq!(compressors.ready.len(), COMPRESSORS);
+    assert_eq!(pool.idle.len(), MAX_COMPRESSORS);
     assert!(sizes[1..].iter().all(|size| size * 5 < sizes[0]), "{sizes:?}");
-    assert!(conversations.iter().all(|(deflater, _)| deflater.window.capacity() <= 1 << BITS));
+    assert!(sessions.iter().all(|(deflater, _)| deflater.window.capacity() <= 1 << WINDOW_BITS));
 }
 
 #[test]
 fn state_between_messages_is_the_window_alone() {
-    let agreed = Agreed::on(b"permessage-deflate; client_max_window_bits").unwrap();
-    let (mut deflater, mut compressors) = (Deflater::new(agreed), Compressors::default());
-    let mut inflater = Inflater::new(agreed);
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate; client_max_window_bits").unwrap();
+    let (mut deflater, mut pool) = (Deflater::new(parameters), CompressorPool::default());
+    let mut inflater = Inflater::new(parameters);
     for length in [200, 10_000, 300] {
         let message: Vec<u8> = (0..length).map(|at: u32| u8::try_from(at * at % 251).unwrap()).collect();
-        let small = deflater.deflate(&message, &mut compressors).unwrap();
+        let small = deflater.deflate(&message, &mut pool).unwrap();
         let mut out = Vec::new();
         inflater.inflate(&small, &mut out, 10_000, &mut { usize::MAX }).unwrap();
-        assert_eq!(inflater.held(), STATE);
+        assert_eq!(inflater.memory_bytes(), DECOMPRESSOR_BYTES);
         inflater.finish(&mut out, 10_000).unwrap();
-        assert_eq!((out, inflater.held()), (message, 0));
-        assert!(inflater.decompress.is_none() && inflater.window.capacity() <= 1 << BITS);
+        assert_eq!((out, inflater.memory_bytes()), (message, 0));
+        assert!(inflater.decompress.is_none() && inflater.window.capacity() <= 1 << WINDOW_BITS);
     }
 }
 
 // RFC 7692 §7.1.1.1
 #[test]
-fn message_of_a_side_that_forgets_refers_to_no_other() {
-    let agreed = Agreed::on(b"permessage-deflate; server_no_context_takeover").unwrap();
-    let (mut deflater, mut compressors) = (Deflater::new(agreed), Compressors::default());
+fn message_without_context_takeover_refers_to_no_other() {
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate; server_no_context_takeover").unwrap();
+    let (mut deflater, mut pool) = (Deflater::new(parameters), CompressorPool::default());
     let message: Vec<u8> = (0..255).collect();
-    let first = deflater.deflate(&message, &mut compressors).unwrap();
-    assert_eq!(deflater.deflate(&message, &mut compressors).unwrap(), first);
+    let first = deflater.deflate(&message, &mut pool).unwrap();
+    assert_eq!(deflater.deflate(&message, &mut pool).unwrap(), first);
     assert!(deflater.window.is_empty());
 }
 
@@ -144,20 +151,20 @@ proptest! {
     #[test]
     fn messages_come_back_as_they_were(
         messages in prop::collection::vec(prop::collection::vec(0_u8..8, 0..5000), 1..6),
-        server_forgets: bool,
+        server_no_context_takeover: bool,
         bits in 9_u8..=15,
         split in 1_usize..700,
     ) {
-        let agreed = Agreed { server_forgets, client_forgets: server_forgets, server_bits: bits, client_bits: Some(bits) };
-        let (mut deflater, mut inflater) = (Deflater::new(agreed), Inflater::new(agreed));
-        let mut compressors = Compressors::default();
+        let parameters = DeflateParameters { server_no_context_takeover, client_no_context_takeover: server_no_context_takeover, server_window_bits: bits, client_window_bits: Some(bits) };
+        let (mut deflater, mut inflater) = (Deflater::new(parameters), Inflater::new(parameters));
+        let mut pool = CompressorPool::default();
         for (number, message) in messages.into_iter().enumerate() {
-            // Others take all compressors meanwhile, and have agreed on something else.
-            for other in 0..if number % 2 == 0 { 0 } else { COMPRESSORS } {
-                let agreed = Agreed { server_bits: if other % 2 == 0 { bits } else { 9 }, ..agreed };
-                Deflater::new(agreed).deflate(&[7; WORTH_IT], &mut compressors).unwrap();
+            // Others use all compressors meanwhile, with other parameters.
+            for other in 0..if number % 2 == 0 { 0 } else { MAX_COMPRESSORS } {
+                let parameters = DeflateParameters { server_window_bits: if other % 2 == 0 { bits } else { 9 }, ..parameters };
+                Deflater::new(parameters).deflate(&[7; MIN_DEFLATED_BYTES], &mut pool).unwrap();
             }
-            let Some(small) = deflater.deflate(&message, &mut compressors) else { continue };
+            let Some(small) = deflater.deflate(&message, &mut pool) else { continue };
             let mut out = Vec::new();
             for piece in small.chunks(split) {
                 inflater.inflate(piece, &mut out, 5000, &mut { usize::MAX }).unwrap();
@@ -168,8 +175,8 @@ proptest! {
     }
 
     #[test]
-    fn foreign_bytes_never_break_out(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
-        let mut inflater = Inflater::new(Agreed::on(b"permessage-deflate").unwrap());
+    fn arbitrary_bytes_stay_within_the_limit(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
+        let mut inflater = Inflater::new(DeflateParameters::negotiate(b"permessage-deflate").unwrap());
         let mut out = Vec::new();
         for piece in pieces {
             if inflater.inflate(&piece, &mut out, 10_000, &mut { usize::MAX }).is_err() {

@@ -1,25 +1,25 @@
-//! Frames (RFC 6455 §5.2): what stands before a payload.
+//! Frame headers (RFC 6455 §5.2).
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
-    /// More of the message that the last data frame began.
+    /// The next fragment of a message.
     Continuation,
-    /// A text message, or its beginning.
+    /// A text message, or its first fragment.
     Text,
-    /// A binary message, or its beginning.
+    /// A binary message, or its first fragment.
     Binary,
-    /// The end of the conversation.
+    /// The closing handshake.
     Close,
-    /// Asks for a pong.
+    /// A request for a pong.
     Ping,
-    /// Answers a ping.
+    /// The answer to a ping.
     Pong,
 }
 
 impl Opcode {
-    /// The opcode of these four bits, if it has a meaning.
-    pub const fn of(bits: u8) -> Option<Self> {
+    /// The opcode of these four bits; `None` for the reserved ones.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0x0 => Some(Self::Continuation),
             0x1 => Some(Self::Text),
@@ -42,15 +42,15 @@ impl Opcode {
         }
     }
 
-    /// Whether it speaks of the connection and may stand between the frames of a message.
+    /// Whether it is a control frame, which may stand between the frames of a message (§5.5).
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 }
 
-/// Appends what stands before the payload of a whole message, or of a control frame, from a server: never masked.
-pub fn header(out: &mut Vec<u8>, opcode: Opcode, length: usize, compressed: bool) {
-    out.push(0x80 | if compressed { 0x40 } else { 0 } | opcode.bits());
+/// Appends the header of an unfragmented message, or of a control frame, from a server: never masked.
+pub fn write_header(out: &mut Vec<u8>, opcode: Opcode, length: usize, is_compressed: bool) {
+    out.push(0x80 | if is_compressed { 0x40 } else { 0 } | opcode.bits());
     if let Some(short) = u8::try_from(length).ok().filter(|&length| length < 126) {
         out.push(short);
     } else if let Ok(length) = u16::try_from(length) {
@@ -77,21 +77,21 @@ mod tests {
             (65_536, b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
         ] {
             let mut out = Vec::new();
-            header(&mut out, Opcode::Binary, length, false);
+            write_header(&mut out, Opcode::Binary, length, false);
             assert_eq!(out, expected, "{length}");
         }
         let mut out = Vec::new();
-        header(&mut out, Opcode::Text, 1, true);
+        write_header(&mut out, Opcode::Text, 1, true);
         assert_eq!(out, b"\xc1\x01");
     }
 
     #[test]
     fn opcodes_are_their_bits() {
         for bits in 0..=0xf {
-            if let Some(opcode) = Opcode::of(bits) {
+            if let Some(opcode) = Opcode::from_bits(bits) {
                 assert_eq!((opcode.bits(), opcode.is_control()), (bits, bits >= 8));
             }
         }
-        assert_eq!((0..=0xf).filter_map(Opcode::of).count(), 6);
+        assert_eq!((0..=0xf).filter_map(Opcode::from_bits).count(), 6);
     }
 }

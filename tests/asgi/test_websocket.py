@@ -80,7 +80,7 @@ def test_subprotocol_is_one_that_the_client_speaks(served: Serve) -> None:
     with served(script) as server, Socket(server.addresses[0], line) as client:
         assert client.receive().status == 500
     (error,) = script.raised
-    assert "one of those that the client speaks" in str(error)
+    assert "one that the client offers" in str(error)
 
 
 def test_headers_of_the_application_are_part_of_the_response(served: Serve) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.asgi.conftest import Serve
-from tests.asgi.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, Socket, closing, frame
+from tests.asgi.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, Socket, closing, frame
 from tests.asgi.talking import GET, Gate, Message, Receive, Scope, Send, Watched, answer
 from tests.server.recording import eventually
 from tests.support import RawClient
@@ -193,6 +193,60 @@ def test_connection_without_an_unfinished_message_waits_as_long_as_it_likes(serv
             client.send(frame(PONG))
         client.send(frame(TEXT, b"still here"))
         assert client.read_frame() == Frame(TEXT, b"still here")
+
+
+# What is sent at once, and then again and again: less than the slack of three seconds passes between two bytes.
+UNFINISHED = {
+    "stops between frames": (frame(TEXT, b"half", final=False), b""),
+    "stops within a frame": (frame(TEXT, b"half")[:-1], b""),
+    "stops within a header": (frame(PING)[:1], b""),
+    "trickles after a fast start": (frame(BINARY, bytes(MIB))[: MIB // 2], b"\0"),
+    "trickles in fragments": (frame(BINARY, b"", final=False), frame(CONTINUATION, b"x", final=False)),
+}
+
+
+@pytest.mark.parametrize("kind", UNFINISHED)
+def test_client_that_does_not_complete_a_message_makes_room_and_an_idle_one_does_not(served: Serve, kind: str) -> None:
+    begun, more = UNFINISHED[kind]
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/wait":
+            await gate.wait()
+        await echo(scope, receive, send)
+
+    with served(app, max_connections=4) as server, contextlib.ExitStack() as stack:
+        address = server.addresses[0]
+        idle, *slow = [stack.enter_context(Socket(address)) for _ in range(3)]
+        for client in (idle, *slow):
+            client.opened()
+            client.send(frame(TEXT, b"whole"))
+            assert client.read_frame() == Frame(TEXT, b"whole")
+        for client in slow:
+            client.send(begun)
+        waiting = stack.enter_context(RawClient(address))
+        waiting.send(GET.replace(b"/e", b"/wait"))
+        newcomer = stack.enter_context(RawClient(address))
+        newcomer.send(GET)
+        for _ in range(200):
+            if select.select([newcomer.socket], [], [], 0.1)[0]:
+                break
+            for client in slow:
+                with contextlib.suppress(OSError):
+                    client.send(more)
+        assert newcomer.receive().body == b"ordinary"
+        eventually(lambda: sum(client.has_something() for client in slow) == 1, "one of the two makes room")
+        idle.send(frame(TEXT, b"still here"))
+        assert idle.read_frame() == Frame(TEXT, b"still here")
+        gate.open()
+        assert waiting.receive().body == b"ordinary"
+        # The other has its place still, and completes its message.
+        (kept,) = [client for client in slow if not client.has_something()]
+        if kind == "stops between frames":
+            kept.send(frame(CONTINUATION, b" a message"))
+            assert kept.read_frame() == Frame(TEXT, b"half a message")
+        for client in (idle, *slow):
+            client.socket.close()
 
 
 @needs_statm

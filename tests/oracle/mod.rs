@@ -6,3 +6,4 @@ pub mod choices;
 pub mod properties;
 pub mod requests;
 pub mod responses;
+pub mod websocket;

@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use super::event_loop::{CallId, EventLoop};
-use super::message::{SendEvent, to_dict};
+use super::send_event::SendEvent;
 use super::session::{Io, OPERATION_BYTES, PollOutcome, Session, TURN_BYTES};
+use super::websocket_registry::MemoryHolder;
 use crate::bindings::errors::{is_caused_by_disconnect, is_client_disconnected};
 use crate::bindings::reporter::{ERROR, INFO, log};
 use crate::engine::exchange::Exchange;
@@ -116,7 +117,7 @@ impl AsgiCall {
         let received = self.work(|session, io| session.receive(py, io));
         self.settle(py);
         Ok(match received? {
-            PollOutcome::Ready(event) => Poll::Ready(Some(to_dict(py, event)?.into_any())),
+            PollOutcome::Ready(event) => Poll::Ready(Some(event.into_dict(py)?.into_any())),
             PollOutcome::Pending(at) => {
                 self.schedule(py, at);
                 Poll::Pending
@@ -223,18 +224,6 @@ impl AsgiCall {
     pub fn stop(&self, py: Python<'_>) {
         self.event_loop.with_io(|io| self.lock().session.stop(io));
         self.changed(py);
-    }
-
-    /// What it costs the others in memory that all share.
-    pub fn weight(&self, now: Instant) -> u128 {
-        self.lock().session.weight(now)
-    }
-
-    /// Frees that memory, by closing the WebSocket.
-    pub fn evict(&self, py: Python<'_>) {
-        self.event_loop.with_io(|io| self.lock().session.evict(io));
-        self.wake(py);
-        self.settle(py);
     }
 
     /// Sends what is gathered.
@@ -348,5 +337,18 @@ impl AsgiCall {
                 log(py, ERROR, &format!("the application failed at {}", self.request), Some(&error));
             }
         }
+    }
+}
+
+impl MemoryHolder for AsgiCall {
+    fn eviction_weight(slf: &Bound<'_, Self>, now: Instant) -> u128 {
+        slf.get().lock().session.eviction_weight(now)
+    }
+
+    fn evict(slf: &Bound<'_, Self>) {
+        let (py, call) = (slf.py(), slf.get());
+        call.event_loop.with_io(|io| call.lock().session.evict(io));
+        call.wake(py);
+        call.settle(py);
     }
 }

@@ -16,7 +16,7 @@ use crate::bindings::reporter::{ERROR, log};
 use crate::engine::clock::Clock;
 use crate::engine::exchange::Exchange;
 use crate::engine::shard::external_loop::ExternalLoop;
-use crate::websocket::deflate::Compressors;
+use crate::websocket::deflate::CompressorPool;
 
 /// Most bytes of a request body in one message.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -68,7 +68,7 @@ struct LoopState {
 struct Scratch {
     clock: Clock,
     buffer: Box<[u8]>,
-    compressors: Compressors,
+    compressors: CompressorPool,
 }
 
 /// What is due in a turn, besides what the shard reports.
@@ -105,7 +105,7 @@ impl EventLoop {
         let scratch = Scratch {
             clock: Clock::new(Instant::now()),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
-            compressors: Compressors::default(),
+            compressors: CompressorPool::default(),
         };
         Ok(Self {
             shard,

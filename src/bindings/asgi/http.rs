@@ -7,8 +7,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::message::{HttpSendEvent, SendEvent, content, out_of_place};
-use super::session::{Io, PollOutcome, ReceiveEvent, Session, WriteStall, is_decided};
+use super::message::{HttpSendEvent, content, out_of_place};
+use super::receive_event::ReceiveEvent;
+use super::send_event::SendEvent;
+use super::session::{Io, PollOutcome, Session, WriteStall, is_decided};
 use crate::bindings::errors::client_disconnected;
 use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::observe::Cause;

@@ -15,8 +15,8 @@ use super::http::Http;
 use super::run::Running;
 use super::scope::ScopeBuilder;
 use super::session::Session;
-use super::sockets::Sockets;
 use super::websocket::WebSocket;
+use super::websocket_registry::WebSocketRegistry;
 use crate::bindings::ffi::Context;
 use crate::engine::exchange::{Content, Exchange};
 use crate::engine::scheduling::capacity::AdmissionGuard;
@@ -24,7 +24,7 @@ use crate::engine::shard::external_loop::ExternalLoop;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 use crate::interface::{outgoing, scope};
-use crate::websocket::handshake::{self, Asked};
+use crate::websocket::handshake::{self, UpgradeRequest};
 
 /// Passes over the shard in one turn of the loop; then other callbacks have their turn.
 const MAX_PASSES: usize = 4;
@@ -42,7 +42,7 @@ pub struct LoopDriver {
     // The sessions were told that the server is being stopped.
     stopped: AtomicBool,
     builder: Mutex<ScopeBuilder>,
-    sockets: Sockets,
+    websockets: WebSocketRegistry<AsgiCall>,
 }
 
 impl LoopDriver {
@@ -60,7 +60,7 @@ impl LoopDriver {
         over: Py<PyAny>,
     ) -> PyResult<Py<Self>> {
         let py = event_loop.py();
-        let sockets = Sockets::new(shard.options().websocket.memory);
+        let websockets = WebSocketRegistry::new(shard.options().websocket.memory);
         let event_loop = Arc::new(EventLoop::new(shard, event_loop, context)?);
         let driver = Self {
             event_loop: Arc::clone(&event_loop),
@@ -71,7 +71,7 @@ impl LoopDriver {
             over_called: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             builder: Mutex::new(builder),
-            sockets,
+            websockets,
         };
         let driver = Bound::new(py, driver)?;
         let method = |name| driver.getattr(name).map(Bound::unbind);
@@ -93,14 +93,14 @@ impl LoopDriver {
         let compresses = self.shard().options().websocket.compression;
         let (upgrade, has_body) =
             (exchange.asks_for_upgrade(), exchange.body_length().is_some_and(|length| length > 0));
-        let handshake = match handshake::judge(exchange.request(), upgrade, has_body, compresses) {
-            Asked::Response => None,
-            Asked::WebSocket(handshake) => Some(handshake),
-            Asked::Malformed(text) => {
+        let handshake = match handshake::parse_upgrade(exchange.request(), upgrade, has_body, compresses) {
+            UpgradeRequest::None => None,
+            UpgradeRequest::WebSocket(handshake) => Some(handshake),
+            UpgradeRequest::Malformed(text) => {
                 self.refuse_handshake(exchange, 400, text);
                 return Ok(());
             }
-            Asked::OtherVersion => {
+            UpgradeRequest::UnsupportedVersion => {
                 self.refuse_handshake(exchange, 426, "only version 13 of WebSocket is supported");
                 return Ok(());
             }
@@ -125,7 +125,7 @@ impl LoopDriver {
                 admission,
                 handshake,
                 self.shard().options(),
-                self.sockets.memory(),
+                self.websockets.memory(),
                 now,
             )),
             None => Box::new(Http::new(exchange, admission, now)),
@@ -138,7 +138,7 @@ impl LoopDriver {
         let call = Bound::new(py, call)?;
         self.calls.insert(&call);
         if is_websocket {
-            self.sockets.put(&call);
+            self.websockets.insert(id.serial, call.clone().unbind());
         }
         let running = scope.and_then(|scope| {
             let running = Running::new(call.clone().unbind(), self.app.clone_ref(py), scope.unbind());
@@ -223,9 +223,9 @@ impl LoopDriver {
             if pass == 0 {
                 self.expire(py);
                 for id in self.event_loop.take(Due::Ended) {
-                    self.sockets.forget(id.serial);
+                    self.websockets.remove(id.serial);
                 }
-                self.sockets.make_room(py);
+                self.websockets.free_memory(py);
             }
             if self.shard().is_stopping() && !self.stopped.swap(true, Ordering::Relaxed) {
                 for call in self.calls.all(py) {

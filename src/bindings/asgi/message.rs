@@ -1,5 +1,5 @@
-//! The messages between server and application: made as Python's dicts, and read from what applications send. Reading may
-//! run code of the application's; what comes of it is plain.
+//! The dicts that applications send: their fields, and those about responses. Reading them may run code of the application's; what
+//! comes of it is plain.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,77 +10,10 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
-use super::session::ReceiveEvent;
-use super::socket_message::SocketSendEvent;
 use crate::engine::exchange::{Content, ZERO_COPY};
 use crate::http::head::ResponseHead;
 use crate::interface::outgoing::{self, AppError};
 use crate::net::descriptor;
-use crate::websocket::receive::Event;
-
-/// The message that tells the application.
-pub fn to_dict(py: Python<'_>, event: ReceiveEvent) -> PyResult<Bound<'_, PyDict>> {
-    let message = PyDict::new(py);
-    let kind = match event {
-        ReceiveEvent::Request(body, more) => {
-            message.set_item(intern!(py, "body"), body)?;
-            message.set_item(intern!(py, "more_body"), more)?;
-            intern!(py, "http.request")
-        }
-        ReceiveEvent::Disconnect => intern!(py, "http.disconnect"),
-        ReceiveEvent::Connect => intern!(py, "websocket.connect"),
-        ReceiveEvent::Received(Event::Text(text)) => {
-            message.set_item(intern!(py, "text"), text)?;
-            intern!(py, "websocket.receive")
-        }
-        ReceiveEvent::Received(Event::Binary(bytes)) => {
-            message.set_item(intern!(py, "bytes"), PyBytes::new(py, &bytes))?;
-            intern!(py, "websocket.receive")
-        }
-        // Control frames are the server's own.
-        ReceiveEvent::Received(_) => intern!(py, "websocket.receive"),
-        ReceiveEvent::Closed(code, reason) => {
-            message.set_item(intern!(py, "code"), code)?;
-            message.set_item(intern!(py, "reason"), reason)?;
-            intern!(py, "websocket.disconnect")
-        }
-    };
-    message.set_item(intern!(py, "type"), kind)?;
-    Ok(message)
-}
-
-/// A message of the application's, judged.
-pub enum SendEvent<'py> {
-    /// About a response.
-    Http(HttpSendEvent<'py>),
-    /// About a WebSocket.
-    WebSocket(SocketSendEvent<'py>),
-}
-
-impl<'py> SendEvent<'py> {
-    /// Bytes of content in it.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Http(HttpSendEvent::Body { bytes, .. }) | Self::WebSocket(SocketSendEvent::Binary(bytes)) => {
-                bytes.as_bytes().len()
-            }
-            // In characters, which is near enough.
-            Self::WebSocket(SocketSendEvent::Text(text)) => text.len().unwrap_or_default(),
-            _ => 0,
-        }
-    }
-
-    /// Reads and judges a message to a WebSocket, or to an HTTP request.
-    pub fn read(message: &Bound<'py, PyAny>, to_websocket: bool) -> PyResult<Self> {
-        let message = Message::new(message)?;
-        if to_websocket {
-            return SocketSendEvent::of(message).map(Self::WebSocket);
-        }
-        HttpSendEvent::of(&message)?
-            .map(Self::Http)
-            .ok_or_else(|| out_of_place(&format!("a message of type {:?}", message.kind), "HTTP"))
-    }
-}
 
 /// A message about a response, judged.
 pub enum HttpSendEvent<'py> {
@@ -164,7 +97,8 @@ pub struct Message<'a, 'py> {
 }
 
 impl<'a, 'py> Message<'a, 'py> {
-    fn new(fields: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+    /// Reads its type.
+    pub fn new(fields: &'a Bound<'py, PyAny>) -> PyResult<Self> {
         if !fields.is_instance_of::<PyDict>() && !fields.is_instance_of::<PyMapping>() {
             return Err(PyTypeError::new_err(format!("send: a message must be a dict, not {}", type_name(fields))));
         }

@@ -4,13 +4,12 @@
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
-use super::message::SendEvent;
+use super::receive_event::ReceiveEvent;
+use super::send_event::SendEvent;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Exchange, Progress};
-use crate::websocket::deflate::Compressors;
-use crate::websocket::receive::Event;
+use crate::websocket::deflate::CompressorPool;
 
 /// Work of one call in one turn of the loop, in bytes that are read, expanded or handed over: about a millisecond.
 pub const TURN_BYTES: usize = 256 * 1024;
@@ -26,7 +25,7 @@ pub struct Io<'a> {
     /// Where bytes are read into.
     pub scratch: &'a mut [u8],
     /// What compresses the messages of WebSockets.
-    pub compressors: &'a mut Compressors,
+    pub compressors: &'a mut CompressorPool,
     /// The longest time in which a client may read nothing.
     pub write_timeout: Duration,
     /// The work that may still be done in this turn of the loop, in bytes.
@@ -46,21 +45,6 @@ pub enum PollOutcome<T> {
     Ready(T),
     /// Nothing yet: look again when the socket changes, or at the instant.
     Pending(Option<Instant>),
-}
-
-/// A message to the application. It becomes a dict when no lock is held: making one may run the garbage collector, and with it
-/// any code.
-pub enum ReceiveEvent {
-    /// A piece of the request's body, and whether there is more.
-    Request(Py<PyBytes>, bool),
-    /// The client has disconnected, or the response is complete.
-    Disconnect,
-    /// A client asks for a WebSocket.
-    Connect,
-    /// A message came through it.
-    Received(Event),
-    /// It is over, with this code and reason.
-    Closed(u16, String),
 }
 
 /// One session. No method waits or runs code of the application.
@@ -114,12 +98,12 @@ pub trait Session: Send {
     fn raised(&mut self, io: &mut Io<'_>);
 
     /// What its part of the memory that all share costs the others.
-    fn weight(&self, _now: Instant) -> u128 {
+    fn eviction_weight(&self, _now: Instant) -> u128 {
         0
     }
 
     /// Gives that memory back, and ends.
-    fn evict(&mut self, _tools: &mut Io<'_>) {}
+    fn evict(&mut self, _io: &mut Io<'_>) {}
 }
 
 /// Backpressure for an application that is ahead of its client.

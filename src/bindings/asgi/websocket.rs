@@ -1,233 +1,294 @@
-//! One WebSocket as a session with the application: the handshake, messages both ways, and how it ends. What the
-//! client sends is read as far as the application takes it; pings are answered and asked without the application.
+//! One WebSocket as a session with the application: the order of ASGI's events, and the exchange. What happens between the accepted
+//! handshake and the end is decided by [`WebSocketSession`]; here its bytes are read and sent.
 
-mod holding;
-mod reading;
-
-use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytesMethods;
 
-use self::holding::size;
 use super::http::Http;
-use super::message::{SendEvent, content, out_of_place};
-use super::session::{Io, PollOutcome, ReceiveEvent, Session, WriteStall};
-use super::socket_message::SocketSendEvent;
+use super::message::{content, out_of_place};
+use super::receive_event::ReceiveEvent;
+use super::send_event::SendEvent;
+use super::session::{Io, PollOutcome, Session, WriteStall};
+use super::websocket_send::WebSocketSendEvent;
 use crate::bindings::errors::client_disconnected;
 use crate::engine::exchange::{Content, Exchange, Progress};
 use crate::engine::options::Options;
 use crate::engine::scheduling::capacity::AdmissionGuard;
-use crate::engine::transport::client_rate::ReceiveRate;
+use crate::engine::transport::client_rate::{SLOW_CLIENT_GRACE, STEADY_BYTES_PER_SECOND};
 use crate::http::head::ResponseHead;
 use crate::http::reject::Reject;
 use crate::http1::plan::BodySize;
 use crate::interface::outgoing;
-use crate::websocket::close;
-use crate::websocket::deflate::Deflater;
-use crate::websocket::frame::{self, Opcode};
+use crate::net::outcome::ReadOutcome;
+use crate::websocket::close::{self, CloseStatus};
+use crate::websocket::decoder::WebSocketMessage;
 use crate::websocket::handshake::Handshake;
-use crate::websocket::memory::{Memory, Share};
-use crate::websocket::pulse::Pulse;
-use crate::websocket::receive::{Event, Receiver};
+use crate::websocket::memory::MessageMemory;
+use crate::websocket::session::{ForcedClose, WebSocketConfig, WebSocketSession, WebSocketState};
 
-/// How long the client has to answer our close frame.
-const CLOSING: Duration = Duration::from_secs(10);
-
-enum Stage {
-    // The application has not decided.
-    Connecting,
-    Open,
-    // Our close frame is sent, the client's is awaited until then.
-    Closing(Instant),
-    // A response is given instead.
-    Denied(Box<Http>),
-    Over,
+/// What a session is made of when the handshake is accepted.
+struct PendingHandshake {
+    handshake: Handshake,
+    config: WebSocketConfig,
+    memory: Arc<MessageMemory>,
 }
 
-/// The session.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
+enum WebSocketStage {
+    // The application has not answered the handshake.
+    Connecting(Box<PendingHandshake>),
+    Accepted(Box<WebSocketSession>),
+    // The application answers with a response instead.
+    Denied(Box<Http>),
+    // The handshake is answered 403 or 500.
+    Refused,
+}
+
+/// The session with the application.
 pub struct WebSocket {
     // Absent once nothing more is to be sent or read, and while a response is given instead.
     exchange: Option<Box<Exchange>>,
     // Counts the handshake as a request that waits for its answer.
-    place: Option<AdmissionGuard>,
-    stage: Stage,
-    handshake: Handshake,
-    queue_size: usize,
-    receiver: Receiver,
-    deflater: Option<Deflater>,
-    // What was read and not yet looked at, because the application is behind.
-    input: Vec<u8>,
-    // Messages for the application.
-    queue: VecDeque<Event>,
-    // What they take.
-    queued: usize,
-    // That is too much: nothing is read until it has taken them.
-    paused: bool,
-    // What all of this takes of the memory for messages.
-    share: Share,
-    // Of the message that is awaited.
-    rate: Option<ReceiveRate>,
-    connect_told: bool,
-    // The server is being stopped.
-    stopping: bool,
-    // How it ended, for the application.
-    end: Option<(u16, String)>,
-    // Why the server ended it, for the log.
-    cut: Option<&'static str>,
-    lost: bool,
+    admission: Option<AdmissionGuard>,
+    stage: WebSocketStage,
+    has_sent_connect: bool,
+    is_stopping: bool,
+    // The client left, or the exchange was taken away, outside of an accepted session.
+    is_lost: bool,
+    // Since when the client is slow with its message, as the transport knows it.
+    slow_since: Option<Instant>,
     stall: WriteStall,
-    // The socket may hold more than was read.
-    more: bool,
     // An instant that has passed.
-    began: Instant,
-    pulse: Pulse,
+    created: Instant,
+}
+
+/// The limits of sessions, from the operator's options.
+fn config(options: &Options) -> WebSocketConfig {
+    WebSocketConfig {
+        max_message_bytes: options.websocket.max_message,
+        queue_bytes: options.websocket.queue_size,
+        message_timeout: options.body_timeout,
+        message_min_bytes_per_second: options.body_min_rate,
+        steady_bytes_per_second: STEADY_BYTES_PER_SECOND,
+        slow_grace: SLOW_CLIENT_GRACE,
+        ping_interval: options.websocket.ping_interval,
+        ping_timeout: options.websocket.ping_timeout,
+    }
 }
 
 impl WebSocket {
-    /// The session that `exchange` asks for.
+    /// The WebSocket that `exchange` asks for.
     pub fn new(
         exchange: Box<Exchange>,
-        place: AdmissionGuard,
+        admission: AdmissionGuard,
         handshake: Handshake,
         options: &Options,
-        memory: &Arc<Memory>,
+        memory: &Arc<MessageMemory>,
         now: Instant,
     ) -> Self {
-        let options = &options.websocket;
+        let pending = PendingHandshake { handshake, config: config(options), memory: Arc::clone(memory) };
         Self {
             exchange: Some(exchange),
-            place: Some(place),
-            stage: Stage::Connecting,
-            receiver: Receiver::new(options.max_message, handshake.deflate),
-            deflater: handshake.deflate.map(Deflater::new),
-            handshake,
-            queue_size: options.queue_size,
-            input: Vec::new(),
-            queue: VecDeque::new(),
-            queued: 0,
-            paused: false,
-            share: Share::of(memory),
-            rate: None,
-            connect_told: false,
-            stopping: false,
-            end: None,
-            cut: None,
-            lost: false,
+            admission: Some(admission),
+            stage: WebSocketStage::Connecting(Box::new(pending)),
+            has_sent_connect: false,
+            is_stopping: false,
+            is_lost: false,
+            slow_since: None,
             stall: WriteStall::default(),
-            more: false,
-            began: now,
-            pulse: Pulse::new(options.ping_interval, options.ping_timeout, now),
+            created: now,
         }
     }
 
     fn accept(&mut self, protocol: Option<&str>, mut head: ResponseHead, io: &mut Io<'_>) -> PyResult<()> {
-        if !self.handshake.answer(&mut head, protocol) {
-            let message = "websocket.accept: \"subprotocol\" must be one of those that the client speaks";
+        let (WebSocketStage::Connecting(pending), Some(exchange)) = (&self.stage, self.exchange.as_deref_mut()) else {
+            return Err(client_disconnected());
+        };
+        let PendingHandshake { handshake, config, memory } = &**pending;
+        if !handshake.write_response(&mut head, protocol) {
+            let message = "websocket.accept: \"subprotocol\" must be one that the client offers";
             return Err(PyValueError::new_err(message));
         }
-        let exchange = self.exchange.as_deref_mut().ok_or_else(client_disconnected)?;
-        self.input = exchange.upgrade(&head, io.clock);
-        self.place = None;
-        self.stage = Stage::Open;
-        self.pulse.hear(io.now);
-        self.more = true;
-        if self.stopping {
-            self.go_away(io.now);
+        let received = exchange.upgrade(&head, io.clock);
+        let mut session = WebSocketSession::new(config, handshake.deflate, memory, received, io.now);
+        if self.is_stopping {
+            close_for_stop(&mut session, io.now);
         }
+        self.admission = None;
+        self.stage = WebSocketStage::Accepted(Box::new(session));
+        self.pump(io);
         Ok(())
     }
 
-    fn go_away(&mut self, now: Instant) {
-        self.close(close::GOING_AWAY, "the server is stopping", now);
-    }
-
-    // 403 is how a handshake is turned down (ASGI, "Close").
-    fn turn_down(&mut self, io: &mut Io<'_>) {
+    // Answers the handshake with 403 (ASGI, "Close").
+    fn reject(&mut self, io: &mut Io<'_>) {
         if let (Some(exchange), Ok(head)) = (self.exchange.as_deref_mut(), outgoing::status_code(403)) {
             exchange.begin(&head, BodySize::Known(0), io.clock);
             exchange.finish();
         }
-        self.stage = Stage::Over;
-        self.end.get_or_insert((close::ABNORMAL, String::new()));
+        self.stage = WebSocketStage::Refused;
     }
 
-    fn put(&mut self, opcode: Opcode, payload: &[u8]) {
-        if let Some(exchange) = self.exchange.as_deref_mut() {
-            exchange.put(|out| frame::header(out, opcode, payload.len(), false), Some(Content::Borrowed(payload)));
+    fn deny(&mut self, event: SendEvent<'_>, io: &mut Io<'_>) -> PyResult<()> {
+        let (Some(exchange), Some(admission)) = (self.exchange.take(), self.admission.take()) else {
+            return Err(client_disconnected());
+        };
+        let mut http = Box::new(Http::new(exchange, admission, io.now));
+        if self.is_stopping {
+            http.stop(io);
         }
+        let sent = http.send(event, io);
+        self.stage = WebSocketStage::Denied(http);
+        sent
     }
 
-    fn message(&mut self, opcode: Opcode, payload: Content<'_>, bytes: &[u8], io: &mut Io<'_>) {
-        let Some(exchange) = self.exchange.as_deref_mut() else { return };
-        match self.deflater.as_mut().and_then(|deflater| deflater.deflate(bytes, io.compressors)) {
-            Some(small) => {
-                let length = small.len();
-                exchange.put(|out| frame::header(out, opcode, length, true), Some(Content::Owned(Box::new(small))));
+    fn send_accepted(&mut self, event: &WebSocketSendEvent<'_>, io: &mut Io<'_>) -> PyResult<()> {
+        let WebSocketStage::Accepted(session) = &mut self.stage else { return Err(client_disconnected()) };
+        // ASGI wants an error of the system's kind once it is over.
+        if session.state() != WebSocketState::Open {
+            return Err(client_disconnected());
+        }
+        let (compressed, payload) = match event {
+            WebSocketSendEvent::Text(text) => {
+                let text = text.to_str()?;
+                (session.send_text(text, io.compressors), Content::Borrowed(text.as_bytes()))
             }
-            None => exchange.put(|out| frame::header(out, opcode, bytes.len(), false), Some(payload)),
-        }
-    }
-
-    // Says the last word: the client has until then to answer.
-    fn close(&mut self, code: u16, reason: &str, now: Instant) {
-        if matches!(self.stage, Stage::Open) {
-            self.put(Opcode::Close, &close::payload(code, reason));
-            self.stage = Stage::Closing(now + CLOSING);
-            self.end.get_or_insert((code, reason.to_owned()));
-            self.receiver.discard();
-            // The client's last word may be behind what nobody takes any more.
-            self.more = true;
-        }
-    }
-
-    // Nothing more is event or heard; what is queued still leaves.
-    fn conclude(&mut self) {
+            WebSocketSendEvent::Binary(bytes) => {
+                (session.send_binary(bytes.as_bytes(), io.compressors), content(bytes))
+            }
+            WebSocketSendEvent::Close { code, reason } => {
+                session.close(*code, reason, io.now);
+                self.pump(io);
+                return Ok(());
+            }
+            event => return Err(event.out_of_order("after websocket.accept")),
+        };
+        let payload = match compressed.map_err(|_| client_disconnected())? {
+            Some(bytes) => Content::Owned(Box::new(bytes)),
+            None => payload,
+        };
         if let Some(exchange) = self.exchange.as_deref_mut() {
-            exchange.finish();
+            exchange.put(|out| session.write_output(out), Some(payload));
         }
-        self.stage = Stage::Over;
+        Ok(())
     }
 
-    fn is_full(&self) -> bool {
-        matches!(self.stage, Stage::Open) && (self.paused || self.share.is_full())
+    // Reads as far as the session, the budget, and the client's own reading allow.
+    fn pump(&mut self, io: &mut Io<'_>) {
+        if let (WebSocketStage::Accepted(session), Some(exchange)) = (&mut self.stage, self.exchange.as_deref_mut()) {
+            let is_drained = read(session, exchange, io);
+            session.on_read_end(is_drained, io.now);
+        }
+        self.update_exchange();
     }
 
-    fn can_read(&self) -> bool {
-        self.can_take() && !self.is_full()
+    // Makes the exchange what the session has come to.
+    fn update_exchange(&mut self) {
+        let (WebSocketStage::Accepted(session), Some(exchange)) = (&mut self.stage, self.exchange.as_deref_mut())
+        else {
+            return;
+        };
+        put_output(session, exchange);
+        match session.state() {
+            WebSocketState::Open | WebSocketState::Closing => {}
+            WebSocketState::Finished => exchange.finish(),
+            WebSocketState::Disconnected => {
+                exchange.lose_client();
+            }
+        }
+        let slow_since = session.slow_since();
+        if slow_since != self.slow_since {
+            exchange.set_receive_wait(slow_since);
+            self.slow_since = slow_since;
+        }
     }
 
-    // Memory that is full keeps this from being read for a turn at most.
-    fn can_take(&self) -> bool {
-        let is_full = matches!(self.stage, Stage::Open) && self.paused;
-        self.is_talking() && !is_full && self.exchange.as_ref().is_some_and(|exchange| !exchange.is_ahead())
+    fn next_message(&mut self, io: &mut Io<'_>) -> Option<WebSocketMessage> {
+        let WebSocketStage::Accepted(session) = &mut self.stage else { return None };
+        if let Some(message) = session.next_message(io.now) {
+            return Some(message);
+        }
+        self.pump(io);
+        let WebSocketStage::Accepted(session) = &mut self.stage else { return None };
+        session.next_message(io.now)
     }
 
-    fn is_talking(&self) -> bool {
-        matches!(self.stage, Stage::Open | Stage::Closing(_))
+    // The application has come to its end.
+    fn end_accepted(&mut self, code: u16, now: Instant) {
+        if let WebSocketStage::Accepted(session) = &mut self.stage {
+            session.on_application_end(code, now);
+        }
+        self.update_exchange();
     }
+
+    // How it ended, as far as the application is concerned.
+    fn close_status(&self) -> Option<CloseStatus> {
+        match &self.stage {
+            WebSocketStage::Accepted(session) => session.close_status().cloned(),
+            WebSocketStage::Refused => Some(CloseStatus::abnormal()),
+            WebSocketStage::Connecting(_) | WebSocketStage::Denied(_) => None,
+        }
+        .or_else(|| self.is_lost.then(CloseStatus::abnormal))
+    }
+}
+
+fn close_for_stop(session: &mut WebSocketSession, now: Instant) {
+    session.close(close::GOING_AWAY, "the server is stopping", now);
+}
+
+fn put_output(session: &mut WebSocketSession, exchange: &mut Exchange) {
+    if session.has_output() {
+        exchange.put(|out| session.write_output(out), None);
+    }
+}
+
+// Returns whether the socket has no more for now.
+fn read(session: &mut WebSocketSession, exchange: &mut Exchange, io: &mut Io<'_>) -> bool {
+    session.on_bytes(&[], io.now, &mut io.budget);
+    // Answers to pings count, too: a client that does not read them is not read.
+    put_output(session, exchange);
+    while io.budget > 0 && session.wants_bytes() && !exchange.is_ahead() {
+        match exchange.read(io.scratch) {
+            Ok(ReadOutcome { count: 0, .. }) => session.on_disconnect(),
+            Ok(ReadOutcome { count, is_drained }) => {
+                session.on_bytes(&io.scratch[..count], io.now, &mut io.budget);
+                put_output(session, exchange);
+                // At its end the socket says so itself.
+                if is_drained && !exchange.has_ended() {
+                    return true;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(_) => session.on_disconnect(),
+        }
+    }
+    false
 }
 
 impl Session for WebSocket {
     fn exchange(&mut self) -> Option<&mut Exchange> {
         match &mut self.stage {
-            Stage::Denied(http) => http.exchange(),
+            WebSocketStage::Denied(http) => http.exchange(),
             _ => self.exchange.as_deref_mut(),
         }
     }
 
     fn take_concluded(&mut self) -> Option<Box<Exchange>> {
-        if let Stage::Denied(http) = &mut self.stage {
-            return http.take_concluded();
-        }
-        let is_over = matches!(self.stage, Stage::Over)
-            || self.exchange.as_ref().is_some_and(|exchange| exchange.progress() == Progress::Complete);
-        if is_over || self.lost {
-            self.place = None;
+        let is_over = match &mut self.stage {
+            WebSocketStage::Denied(http) => return http.take_concluded(),
+            WebSocketStage::Connecting(_) => false,
+            WebSocketStage::Accepted(session) => {
+                matches!(session.state(), WebSocketState::Finished | WebSocketState::Disconnected)
+            }
+            WebSocketStage::Refused => true,
+        };
+        let is_complete = self.exchange.as_ref().is_some_and(|exchange| exchange.progress() == Progress::Complete);
+        if is_over || is_complete || self.is_lost {
+            self.admission = None;
             self.exchange.take()
         } else {
             None
@@ -235,52 +296,47 @@ impl Session for WebSocket {
     }
 
     fn release(&mut self) -> Option<Box<Exchange>> {
-        (self.lost, self.place) = (true, None);
-        self.end.get_or_insert((close::ABNORMAL, String::new()));
-        let Stage::Denied(http) = &mut self.stage else { return self.exchange.take() };
-        http.release()
+        (self.is_lost, self.admission) = (true, None);
+        match &mut self.stage {
+            WebSocketStage::Denied(http) => return http.release(),
+            WebSocketStage::Accepted(session) => session.on_disconnect(),
+            WebSocketStage::Connecting(_) | WebSocketStage::Refused => {}
+        }
+        self.exchange.take()
     }
 
     fn was_interrupted(&self) -> bool {
-        let is_denial_lost = matches!(&self.stage, Stage::Denied(http) if http.was_interrupted());
-        self.end.is_some() || is_denial_lost
+        let is_denial_lost = matches!(&self.stage, WebSocketStage::Denied(http) if http.was_interrupted());
+        is_denial_lost || self.close_status().is_some()
     }
 
     fn cut_short(&self) -> Option<&'static str> {
         match &self.stage {
-            Stage::Denied(http) => http.cut_short(),
-            Stage::Connecting if self.lost => Some("the client left before its WebSocket was accepted"),
-            _ => self.cut,
+            WebSocketStage::Denied(http) => http.cut_short(),
+            WebSocketStage::Connecting(_) if self.is_lost => Some("the client left before its WebSocket was accepted"),
+            WebSocketStage::Accepted(session) => session.forced_close().map(ForcedClose::text),
+            WebSocketStage::Connecting(_) | WebSocketStage::Refused => None,
         }
     }
 
     fn receive(&mut self, _: Python<'_>, io: &mut Io<'_>) -> PyResult<PollOutcome<ReceiveEvent>> {
-        if !std::mem::replace(&mut self.connect_told, true) {
+        if !std::mem::replace(&mut self.has_sent_connect, true) {
             return Ok(PollOutcome::Ready(ReceiveEvent::Connect));
         }
-        if matches!(self.stage, Stage::Connecting) {
+        if matches!(self.stage, WebSocketStage::Connecting(_)) {
             // An end that came with the handshake is announced by no further event.
             self.advance(io);
         }
-        if self.queue.is_empty() {
-            self.paused = false;
-            self.pump(io);
+        if let Some(message) = self.next_message(io) {
+            io.spend(message.memory_bytes());
+            return Ok(PollOutcome::Ready(ReceiveEvent::Received(message)));
         }
-        if let Some(event) = self.queue.pop_front() {
-            self.queued -= size(&event);
-            self.count(io.now);
-            self.share.progress(io.now);
-            io.spend(size(&event));
-            return Ok(PollOutcome::Ready(ReceiveEvent::Received(event)));
+        if let WebSocketStage::Denied(http) = &self.stage {
+            self.is_lost |= http.was_interrupted();
         }
-        if let Stage::Denied(http) = &self.stage {
-            self.lost |= http.was_interrupted();
-        }
-        Ok(match &self.end {
-            Some((code, reason)) => PollOutcome::Ready(ReceiveEvent::Closed(*code, reason.clone())),
-            None if self.lost || self.exchange.is_none() => {
-                PollOutcome::Ready(ReceiveEvent::Closed(close::ABNORMAL, String::new()))
-            }
+        Ok(match self.close_status() {
+            Some(status) => PollOutcome::Ready(ReceiveEvent::Closed(status)),
+            None if self.exchange.is_none() => PollOutcome::Ready(ReceiveEvent::Closed(CloseStatus::abnormal())),
             None => PollOutcome::Pending(None),
         })
     }
@@ -292,53 +348,25 @@ impl Session for WebSocket {
             return Err(out_of_place("a response's message", "a WebSocket"));
         };
         match (&mut self.stage, event) {
-            (Stage::Denied(http), SocketSendEvent::Denial(event)) => http.send(SendEvent::Http(event), io),
-            (Stage::Denied(_), event) => Err(event.out_of_order("where a response was begun instead")),
-            _ if self.lost => Err(client_disconnected()),
-            (Stage::Connecting, SocketSendEvent::Accept { protocol, head }) => {
-                self.accept(protocol.as_deref(), head, io)?;
-                self.pump(io);
+            (WebSocketStage::Denied(http), WebSocketSendEvent::Denial(event)) => http.send(SendEvent::Http(event), io),
+            (WebSocketStage::Denied(_), event) => Err(event.out_of_order("where a response was begun instead")),
+            (WebSocketStage::Accepted(_), event) => self.send_accepted(&event, io),
+            _ if self.is_lost => Err(client_disconnected()),
+            (WebSocketStage::Refused, _) => Err(client_disconnected()),
+            (WebSocketStage::Connecting(_), WebSocketSendEvent::Accept { protocol, head }) => {
+                self.accept(protocol.as_deref(), head, io)
+            }
+            (WebSocketStage::Connecting(_), WebSocketSendEvent::Close { .. }) => {
+                self.reject(io);
                 Ok(())
             }
-            (Stage::Connecting, SocketSendEvent::Close { .. }) => {
-                self.turn_down(io);
-                Ok(())
-            }
-            (Stage::Connecting, SocketSendEvent::Denial(event)) => {
-                let (Some(exchange), Some(place)) = (self.exchange.take(), self.place.take()) else {
-                    return Err(client_disconnected());
-                };
-                let mut http = Box::new(Http::new(exchange, place, io.now));
-                if self.stopping {
-                    http.stop(io);
-                }
-                let sent = http.send(SendEvent::Http(event), io);
-                self.stage = Stage::Denied(http);
-                sent
-            }
-            (Stage::Connecting, event) => Err(event.out_of_order("before websocket.accept")),
-            (Stage::Open, SocketSendEvent::Text(text)) => {
-                let bytes = text.to_str()?.as_bytes();
-                self.message(Opcode::Text, Content::Borrowed(bytes), bytes, io);
-                Ok(())
-            }
-            (Stage::Open, SocketSendEvent::Binary(bytes)) => {
-                self.message(Opcode::Binary, content(&bytes), bytes.as_bytes(), io);
-                Ok(())
-            }
-            (Stage::Open, SocketSendEvent::Close { code, reason }) => {
-                self.close(code, &reason, io.now);
-                self.pump(io);
-                Ok(())
-            }
-            (Stage::Open, event) => Err(event.out_of_order("after websocket.accept")),
-            // The specification wants an error of the system's kind once it is over.
-            (Stage::Closing(_) | Stage::Over, _) => Err(client_disconnected()),
+            (WebSocketStage::Connecting(_), WebSocketSendEvent::Denial(event)) => self.deny(SendEvent::Http(event), io),
+            (WebSocketStage::Connecting(_), event) => Err(event.out_of_order("before websocket.accept")),
         }
     }
 
     fn drain(&mut self, io: &mut Io<'_>) -> PyResult<PollOutcome<()>> {
-        if let Stage::Denied(http) = &mut self.stage {
+        if let WebSocketStage::Denied(http) = &mut self.stage {
             return http.drain(io);
         }
         let Some(exchange) = self.exchange.as_deref_mut() else { return Ok(PollOutcome::Ready(())) };
@@ -349,103 +377,94 @@ impl Session for WebSocket {
     }
 
     fn advance(&mut self, io: &mut Io<'_>) {
+        let exchange = self.exchange.as_deref();
         match &mut self.stage {
-            Stage::Denied(http) => return http.advance(io),
-            Stage::Connecting => {
-                // Nobody half-closes a WebSocket that is not open yet.
-                if self.exchange.as_ref().is_some_and(|exchange| exchange.has_ended()) {
-                    self.lose();
+            WebSocketStage::Denied(http) => http.advance(io),
+            // No client half-closes a WebSocket that is not open yet.
+            WebSocketStage::Connecting(_) if exchange.is_some_and(Exchange::has_ended) => self.lose(),
+            WebSocketStage::Accepted(_) if exchange.is_some_and(Exchange::has_failed) => self.lose(),
+            WebSocketStage::Accepted(_) => {
+                self.pump(io);
+                if let WebSocketStage::Accepted(session) = &mut self.stage {
+                    session.on_time(io.now);
                 }
-                return;
+                self.update_exchange();
             }
-            Stage::Closing(end) if *end <= io.now => return self.conclude(),
-            Stage::Open | Stage::Closing(_) | Stage::Over => {}
+            WebSocketStage::Connecting(_) | WebSocketStage::Refused => {}
         }
-        if self.exchange.as_ref().is_some_and(|exchange| exchange.has_failed()) {
-            return self.lose();
-        }
-        self.pump(io);
-        if matches!(self.stage, Stage::Open) && self.message_due().is_some_and(|due| due <= io.now) {
-            let why = "a WebSocket's message came too slowly";
-            self.cut(why, close::POLICY_VIOLATION, "the message came too slowly", io.now);
-        }
-        self.keep_alive(io.now);
     }
 
     fn due(&self) -> Option<Instant> {
-        match self.stage {
-            // More is to be read, and somebody to take it: at once.
-            Stage::Open | Stage::Closing(_) if self.more && self.can_take() => Some(self.began),
-            Stage::Closing(end) => Some(end),
-            Stage::Open => [self.pulse.due(), self.message_due()].into_iter().flatten().min(),
-            Stage::Connecting | Stage::Denied(_) | Stage::Over => None,
-        }
+        let WebSocketStage::Accepted(session) = &self.stage else { return None };
+        let can_read = session.has_unread() && self.exchange.as_ref().is_some_and(|exchange| !exchange.is_ahead());
+        if can_read { Some(self.created) } else { session.deadline() }
     }
 
     fn head_due(&self) -> Option<Instant> {
-        if let Stage::Denied(http) = &self.stage { http.head_due() } else { None }
+        if let WebSocketStage::Denied(http) = &self.stage { http.head_due() } else { None }
     }
 
     fn stop(&mut self, io: &mut Io<'_>) {
-        self.stopping = true;
-        if let Stage::Denied(http) = &mut self.stage {
-            http.stop(io);
+        self.is_stopping = true;
+        match &mut self.stage {
+            WebSocketStage::Denied(http) => http.stop(io),
+            WebSocketStage::Accepted(session) => close_for_stop(session, io.now),
+            WebSocketStage::Connecting(_) | WebSocketStage::Refused => {}
         }
-        self.go_away(io.now);
+        self.update_exchange();
     }
 
     fn lose(&mut self) {
-        if let Stage::Denied(http) = &mut self.stage {
-            http.lose();
-        }
-        if let Some(exchange) = self.exchange.as_deref_mut() {
-            // After a close frame of ours the client may just have gone.
-            if matches!(self.stage, Stage::Closing(_)) {
-                exchange.finish();
-            } else {
-                exchange.lose_client();
+        match &mut self.stage {
+            WebSocketStage::Denied(http) => http.lose(),
+            WebSocketStage::Accepted(session) => session.on_disconnect(),
+            WebSocketStage::Connecting(_) | WebSocketStage::Refused => {
+                if let Some(exchange) = self.exchange.as_deref_mut() {
+                    exchange.lose_client();
+                }
             }
         }
-        self.lost = true;
-        self.end.get_or_insert((close::ABNORMAL, String::new()));
+        self.is_lost = true;
+        self.update_exchange();
     }
 
     fn returned(&mut self, io: &mut Io<'_>) -> Option<&'static str> {
-        self.clear(io.now);
         match &mut self.stage {
-            Stage::Denied(http) => http.returned(io),
-            Stage::Connecting if !self.lost => {
+            WebSocketStage::Denied(http) => http.returned(io),
+            WebSocketStage::Connecting(_) if !self.is_lost => {
                 self.raised(io);
                 Some("returned without accepting or closing the WebSocket")
             }
-            _ => {
-                self.close(close::NORMAL, "", io.now);
+            WebSocketStage::Accepted(_) => {
+                self.end_accepted(close::NORMAL, io.now);
                 None
             }
+            WebSocketStage::Connecting(_) | WebSocketStage::Refused => None,
         }
     }
 
     fn raised(&mut self, io: &mut Io<'_>) {
-        self.clear(io.now);
         match &mut self.stage {
-            Stage::Denied(http) => http.raised(io),
-            Stage::Connecting => {
+            WebSocketStage::Denied(http) => http.raised(io),
+            WebSocketStage::Connecting(_) => {
                 if let Some(exchange) = self.exchange.as_deref_mut() {
                     exchange.refuse(Reject::AppFailed, io.clock);
                 }
-                self.stage = Stage::Over;
+                self.stage = WebSocketStage::Refused;
             }
-            _ => self.close(close::INTERNAL_ERROR, "", io.now),
+            WebSocketStage::Accepted(_) => self.end_accepted(close::INTERNAL_ERROR, io.now),
+            WebSocketStage::Refused => {}
         }
     }
 
-    fn weight(&self, now: Instant) -> u128 {
-        self.share.weight(now)
+    fn eviction_weight(&self, now: Instant) -> u128 {
+        if let WebSocketStage::Accepted(session) = &self.stage { session.eviction_weight(now) } else { 0 }
     }
 
-    // What was not taken yet goes with it: a client that comes back sends it again.
     fn evict(&mut self, io: &mut Io<'_>) {
-        self.cut("a WebSocket made room for others", close::TRY_AGAIN_LATER, "no memory for messages", io.now);
-        self.clear(io.now);
+        if let WebSocketStage::Accepted(session) = &mut self.stage {
+            session.evict(io.now);
+        }
+        self.update_exchange();
     }
 }

@@ -149,11 +149,6 @@ impl Exchange {
         self.framing.upgrade
     }
 
-    /// The operator's decisions.
-    pub fn options(&self) -> &Options {
-        &self.connection.context.options
-    }
-
     /// The application waits for what its client sends, which has been behind since then; `None`: it does not wait.
     pub fn set_receive_wait(&self, slow_since: Option<Instant>) {
         self.connection.transport.set_receive_wait(slow_since);

@@ -7,9 +7,9 @@ use crate::engine::clock::after;
 use crate::engine::options::Options;
 
 /// A client whose bytes come, or leave, steadily at this rate or above is never closed in favour of another.
-const STEADY_BYTES_PER_SECOND: u64 = 16 * 1024;
+pub const STEADY_BYTES_PER_SECOND: u64 = 16 * 1024;
 /// A client that has been silent, or below that rate, for this long is slow: it can lose what others need.
-pub(in crate::engine) const SLOW_CLIENT_GRACE: Duration = Duration::from_secs(3);
+pub const SLOW_CLIENT_GRACE: Duration = Duration::from_secs(3);
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 

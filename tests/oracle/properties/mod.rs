@@ -8,6 +8,7 @@ mod outgoing;
 mod proxy_protocol;
 mod response;
 mod target;
+mod websocket;
 
 pub use chunked::chunked;
 pub use connection::connection;
@@ -17,6 +18,7 @@ pub use outgoing::outgoing;
 pub use proxy_protocol::proxy_protocol;
 pub use response::response;
 pub use target::target;
+pub use websocket::websocket;
 
 use wsgi_core::http::limits::Limits;
 

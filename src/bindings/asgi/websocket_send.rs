@@ -11,11 +11,11 @@ use crate::http::status::Status;
 use crate::interface::outgoing::{self, AppError};
 use crate::websocket::close;
 
-/// What a close message may call a code that never goes on the wire.
-const CODES: &str = "must be a code that may be sent (RFC 6455 7.4): 1000 to 1003, 1007 to 1014, 3000 to 4999";
+/// The end of the error about a code that cannot be sent.
+const SENDABLE_CODES: &str = "must be a code that may be sent (RFC 6455 7.4): 1000 to 1003, 1007 to 1014, 3000 to 4999";
 
-/// A message of the application's about a WebSocket, judged.
-pub enum SocketSendEvent<'py> {
+/// What an application sends to a WebSocket, checked.
+pub enum WebSocketSendEvent<'py> {
     /// `websocket.accept`.
     Accept {
         /// The subprotocol that is chosen.
@@ -38,8 +38,8 @@ pub enum SocketSendEvent<'py> {
     Denial(HttpSendEvent<'py>),
 }
 
-impl<'py> SocketSendEvent<'py> {
-    /// Reads and judges a message.
+impl<'py> WebSocketSendEvent<'py> {
+    /// Reads and checks a message.
     pub fn of(mut message: Message<'_, 'py>) -> PyResult<Self> {
         let py = message.fields.py();
         match message.kind.as_str() {
@@ -50,10 +50,11 @@ impl<'py> SocketSendEvent<'py> {
                     Some(code) => code.extract::<i64>().map_err(|_| message.wrong_type("code", "an int", &code))?,
                     None => i64::from(close::NORMAL),
                 };
-                // What the other servers do: an application that names no code of its own may say that there is none.
-                let code = if code == i64::from(close::NONE) { i64::from(close::NORMAL) } else { code };
-                let code = u16::try_from(code).ok().filter(|&code| close::may_be_sent(code));
-                let code = code.ok_or_else(|| PyValueError::new_err(format!("websocket.close: \"code\" {CODES}")))?;
+                // As in other servers, 1005 stands for no code.
+                let code = if code == i64::from(close::NO_STATUS) { i64::from(close::NORMAL) } else { code };
+                let code = u16::try_from(code).ok().filter(|&code| close::is_sendable(code));
+                let code =
+                    code.ok_or_else(|| PyValueError::new_err(format!("websocket.close: \"code\" {SENDABLE_CODES}")))?;
                 let reason = match message.get(intern!(py, "reason"))?.filter(|reason| !reason.is_none()) {
                     Some(reason) => {
                         let text =
@@ -65,17 +66,17 @@ impl<'py> SocketSendEvent<'py> {
                 Ok(Self::Close { code, reason })
             }
             kind => {
-                let place = out_of_place(&format!("a message of type {kind:?}"), "a WebSocket");
+                let error = out_of_place(&format!("a message of type {kind:?}"), "a WebSocket");
                 let Some(kind) = kind.strip_prefix("websocket.http.").map(|rest| format!("http.{rest}")) else {
-                    return Err(place);
+                    return Err(error);
                 };
                 message.kind = kind;
-                HttpSendEvent::of(&message)?.map(Self::Denial).ok_or(place)
+                HttpSendEvent::of(&message)?.map(Self::Denial).ok_or(error)
             }
         }
     }
 
-    /// The complaint that it comes at a wrong time.
+    /// The error for a message at a wrong time.
     pub fn out_of_order(&self, why: &str) -> PyErr {
         let kind = match self {
             Self::Accept { .. } => "accept",
@@ -87,7 +88,7 @@ impl<'py> SocketSendEvent<'py> {
     }
 }
 
-fn accept<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSendEvent<'py>> {
+fn accept<'py>(message: &Message<'_, 'py>) -> PyResult<WebSocketSendEvent<'py>> {
     let py = message.fields.py();
     let protocol = match message.get(intern!(py, "subprotocol"))?.filter(|protocol| !protocol.is_none()) {
         Some(protocol) => {
@@ -98,28 +99,29 @@ fn accept<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSendEvent<'py>> {
     };
     let status = Status::new(101).ok_or_else(|| PyValueError::new_err("101 is no status"))?;
     let mut head = ResponseHead::new(status, status.reason().as_bytes());
-    let mut reserved = false;
+    let mut has_handshake_field = false;
     message.each_header(|name, value| {
-        reserved |= name.get(..14).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-websocket-"));
+        has_handshake_field |= name.get(..14).is_some_and(|start| start.eq_ignore_ascii_case(b"sec-websocket-"));
         if name.eq_ignore_ascii_case(b"content-length") {
             return Err(AppError::ContentLengthMalformed);
         }
         outgoing::field(&mut head, name, value).map(drop)
     })?;
-    if reserved {
-        let message = "websocket.accept: \"headers\" must not speak of the handshake itself; \"subprotocol\" does";
+    if has_handshake_field {
+        let message =
+            "websocket.accept: \"headers\" must not have Sec-WebSocket fields; choose a subprotocol by \"subprotocol\"";
         return Err(PyValueError::new_err(message));
     }
-    Ok(SocketSendEvent::Accept { protocol, head })
+    Ok(WebSocketSendEvent::Accept { protocol, head })
 }
 
-fn payload<'py>(message: &Message<'_, 'py>) -> PyResult<SocketSendEvent<'py>> {
+fn payload<'py>(message: &Message<'_, 'py>) -> PyResult<WebSocketSendEvent<'py>> {
     let py = message.fields.py();
     let given = |key| message.get(key).map(|value| value.filter(|value| !value.is_none()));
     match (given(intern!(py, "bytes"))?, given(intern!(py, "text"))?) {
-        (Some(_), None) => Ok(SocketSendEvent::Binary(message.bytes(intern!(py, "bytes"))?)),
+        (Some(_), None) => Ok(WebSocketSendEvent::Binary(message.bytes(intern!(py, "bytes"))?)),
         (None, Some(text)) => match text.cast_into::<PyString>() {
-            Ok(text) => message.text("text", &text).map(drop).map(|()| SocketSendEvent::Text(text)),
+            Ok(text) => message.text("text", &text).map(drop).map(|()| WebSocketSendEvent::Text(text)),
             Err(error) => Err(message.wrong_type("text", "a str", &error.into_inner())),
         },
         _ => Err(PyValueError::new_err("websocket.send: either \"bytes\" or \"text\" is required")),

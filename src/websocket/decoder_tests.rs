@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::deflate::{Compressors, Deflater};
+use super::super::deflate::{CompressorPool, Deflater};
 use super::*;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -24,12 +24,12 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn events_in(receiver: &mut Receiver, pieces: &[&[u8]]) -> (Vec<Event>, Option<Failure>) {
+fn events_in(decoder: &mut MessageDecoder, pieces: &[&[u8]]) -> (Vec<DecodedEvent>, Option<WebSocketError>) {
     let mut events = Vec::new();
     for piece in pieces {
         let mut rest = *piece;
         while !rest.is_empty() {
-            match receiver.take(rest, &mut { usize::MAX }) {
+            match decoder.decode(rest, &mut { usize::MAX }) {
                 Ok((used, event)) => {
                     assert!(used > 0);
                     assert!(event.is_some() || used == rest.len());
@@ -43,19 +43,19 @@ fn events_in(receiver: &mut Receiver, pieces: &[&[u8]]) -> (Vec<Event>, Option<F
     (events, None)
 }
 
-fn events_of(bytes: &[u8]) -> (Vec<Event>, Option<Failure>) {
-    let whole = events_in(&mut Receiver::new(1000, None), &[bytes]);
+fn events_of(bytes: &[u8]) -> (Vec<DecodedEvent>, Option<WebSocketError>) {
+    let whole = events_in(&mut MessageDecoder::new(1000, None), &[bytes]);
     for at in 0..=bytes.len() {
         let (front, back) = bytes.split_at(at);
-        assert_eq!(events_in(&mut Receiver::new(1000, None), &[front, back]), whole, "split at {at}");
+        assert_eq!(events_in(&mut MessageDecoder::new(1000, None), &[front, back]), whole, "split at {at}");
     }
     let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert_eq!(events_in(&mut Receiver::new(1000, None), &bytewise), whole);
+    assert_eq!(events_in(&mut MessageDecoder::new(1000, None), &bytewise), whole);
     whole
 }
 
-fn text(text: &str) -> Event {
-    Event::Text(text.to_owned())
+fn text(text: &str) -> DecodedEvent {
+    DecodedEvent::Message(WebSocketMessage::Text(text.to_owned()))
 }
 
 // RFC 6455 §5.7
@@ -64,9 +64,12 @@ fn examples_of_the_specification_are_read() {
     let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     assert_eq!(events_of(&hello), (vec![text("Hello")], None));
     let ping = [0x89, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
-    assert_eq!(events_of(&ping), (vec![Event::Ping(b"Hello".to_vec())], None));
-    assert_eq!(events_of(&frame(0x8a, b"Hello")), (vec![Event::Pong], None));
-    assert_eq!(events_of(&frame(0x82, &[7; 256])), (vec![Event::Binary(vec![7; 256])], None));
+    assert_eq!(events_of(&ping), (vec![DecodedEvent::Ping(b"Hello".to_vec())], None));
+    assert_eq!(events_of(&frame(0x8a, b"Hello")), (vec![DecodedEvent::Pong], None));
+    assert_eq!(
+        events_of(&frame(0x82, &[7; 256])),
+        (vec![DecodedEvent::Message(WebSocketMessage::Binary(vec![7; 256]))], None)
+    );
 }
 
 #[test]
@@ -81,8 +84,14 @@ fn control_frames_stand_between_fragments() {
         frame(0x88, b""),
     ]
     .concat();
-    let close = Event::Close { code: close::NONE, reason: String::new() };
-    let expected = vec![Event::Ping(b"p".to_vec()), Event::Pong, text("Hello"), Event::Binary(vec![]), close];
+    let close = DecodedEvent::Close(CloseStatus::new(close::NO_STATUS, ""));
+    let expected = vec![
+        DecodedEvent::Ping(b"p".to_vec()),
+        DecodedEvent::Pong,
+        text("Hello"),
+        DecodedEvent::Message(WebSocketMessage::Binary(vec![])),
+        close,
+    ];
     assert_eq!(events_of(&bytes), (expected, None));
 }
 
@@ -114,8 +123,8 @@ fn frames_that_break_a_rule_are_refused() {
         negative,
     ] {
         let (events, failure) = events_of(&bytes);
-        assert!(events.is_empty() && matches!(failure, Some(Failure::Protocol(_))), "{}", bytes.escape_ascii());
-        assert_eq!(failure.unwrap().code(), 1002);
+        assert!(events.is_empty() && matches!(failure, Some(WebSocketError::Protocol(_))), "{}", bytes.escape_ascii());
+        assert_eq!(failure.unwrap().close_code(), 1002);
     }
 }
 
@@ -132,62 +141,68 @@ fn text_is_refused_at_its_first_wrong_byte() {
         (frame(0x88, b"\x03\xe8\xff"), false),
     ] {
         let (_, failure) = events_of(&bytes);
-        assert_eq!(failure, (!good).then_some(Failure::NotText), "{}", bytes.escape_ascii());
+        assert_eq!(failure, (!good).then_some(WebSocketError::InvalidUtf8), "{}", bytes.escape_ascii());
     }
     // Before the rest of the frame has come.
     let mut wrong = frame(0x81, &[b'x'; 100]);
     wrong[6] ^= 0xff;
-    assert_eq!(Receiver::new(1000, None).take(&wrong[..7], &mut { usize::MAX }), Err(Failure::NotText));
+    assert_eq!(
+        MessageDecoder::new(1000, None).decode(&wrong[..7], &mut { usize::MAX }),
+        Err(WebSocketError::InvalidUtf8)
+    );
 }
 
 #[test]
-fn close_is_the_last_thing_that_is_heard() {
+fn input_behind_a_close_frame_is_skipped() {
     let bytes = [frame(0x88, b"\x03\xe9bye"), frame(0x81, b"more"), vec![0xff; 20]].concat();
-    let close = Event::Close { code: 1001, reason: "bye".to_owned() };
+    let close = DecodedEvent::Close(CloseStatus::new(1001, "bye"));
     assert_eq!(events_of(&bytes), (vec![close], None));
 }
 
 #[test]
 fn message_over_its_limit_is_refused_when_it_is_announced() {
     let announced = &frame(0x82, &[0; 1001])[..8];
-    assert_eq!(Receiver::new(1000, None).take(announced, &mut { usize::MAX }), Err(Failure::TooBig));
-    assert_eq!(Failure::TooBig.code(), 1009);
+    assert_eq!(
+        MessageDecoder::new(1000, None).decode(announced, &mut { usize::MAX }),
+        Err(WebSocketError::MessageTooBig)
+    );
+    assert_eq!(WebSocketError::MessageTooBig.close_code(), 1009);
     assert_eq!(events_of(&frame(0x82, &[0; 1000])).1, None);
     let fragments = [frame(0x02, &[0; 600]), frame(0x80, &[0; 401])].concat();
-    assert_eq!(events_of(&fragments).1, Some(Failure::TooBig));
+    assert_eq!(events_of(&fragments).1, Some(WebSocketError::MessageTooBig));
 }
 
 #[test]
-fn compressed_message_is_expanded_where_that_was_agreed_on() {
-    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+fn compressed_message_is_expanded_where_compression_was_negotiated() {
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate").unwrap();
     let content = "words, ".repeat(50);
-    let mut deflater = Deflater::new(agreed);
-    let mut receiver = Receiver::new(1000, Some(agreed));
+    let mut deflater = Deflater::new(parameters);
+    let mut decoder = MessageDecoder::new(1000, Some(parameters));
     for _ in 0..3 {
-        let small = deflater.deflate(content.as_bytes(), &mut Compressors::default()).unwrap();
+        let small = deflater.deflate(content.as_bytes(), &mut CompressorPool::default()).unwrap();
         let (front, back) = small.split_at(small.len() / 2);
         let bytes = [frame(0x41, front), frame(0x89, b""), frame(0x80, back)].concat();
         let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();
-        let (events, failure) = events_in(&mut receiver, &bytewise);
-        assert_eq!((events, failure), (vec![Event::Ping(vec![]), text(&content)], None));
+        let (events, failure) = events_in(&mut decoder, &bytewise);
+        assert_eq!((events, failure), (vec![DecodedEvent::Ping(vec![]), text(&content)], None));
     }
-    let bomb = deflater.deflate(&[b'x'; 1001], &mut Compressors::default()).unwrap();
-    assert_eq!(events_in(&mut receiver, &[&frame(0xc1, &bomb)]).1, Some(Failure::TooBig));
-    // Only the first frame of a message says so.
-    let mut receiver = Receiver::new(1000, Some(agreed));
+    let bomb = deflater.deflate(&[b'x'; 1001], &mut CompressorPool::default()).unwrap();
+    assert_eq!(events_in(&mut decoder, &[&frame(0xc1, &bomb)]).1, Some(WebSocketError::MessageTooBig));
+    // Only the first frame of a message is marked as compressed.
+    let mut decoder = MessageDecoder::new(1000, Some(parameters));
     let bytes = [frame(0x41, b""), frame(0xc0, b"")].concat();
-    assert!(matches!(events_in(&mut receiver, &[&bytes]).1, Some(Failure::Protocol(_))));
+    assert!(matches!(events_in(&mut decoder, &[&bytes]).1, Some(WebSocketError::Protocol(_))));
 }
 
 proptest! {
     #[test]
-    fn foreign_bytes_mean_the_same_however_they_are_split(
+    fn arbitrary_bytes_decode_alike_however_they_are_split(
         bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0_usize..300, deflates: bool,
     ) {
-        let agreed = Agreed::on(b"permessage-deflate").filter(|_| deflates);
-        let whole = events_in(&mut Receiver::new(100, agreed), &[&bytes]);
+        let parameters = DeflateParameters::negotiate(b"permessage-deflate").filter(|_| deflates);
+        let whole = events_in(&mut MessageDecoder::new(100, parameters), &[&bytes]);
         let (front, back) = bytes.split_at(at.min(bytes.len()));
-        prop_assert_eq!(events_in(&mut Receiver::new(100, agreed), &[front, back]), whole);
+        prop_assert_eq!(events_in(&mut MessageDecoder::new(100, parameters), &[front, back]), whole);
     }
 
     #[test]
@@ -209,25 +224,25 @@ proptest! {
             }
         }
         let pieces: Vec<&[u8]> = bytes.chunks(piece).collect();
-        let expected: Vec<Event> = messages.into_iter().map(Event::Binary).collect();
-        prop_assert_eq!(events_in(&mut Receiver::new(400, None), &pieces), (expected, None));
+        let expected: Vec<DecodedEvent> = messages.into_iter().map(WebSocketMessage::Binary).map(DecodedEvent::Message).collect();
+        prop_assert_eq!(events_in(&mut MessageDecoder::new(400, None), &pieces), (expected, None));
     }
 }
 
 #[test]
 fn work_stops_at_its_budget_and_goes_on_where_it_stopped() {
-    let agreed = Agreed::on(b"permessage-deflate").unwrap();
+    let parameters = DeflateParameters::negotiate(b"permessage-deflate").unwrap();
     let content = vec![b'x'; 3_000_000];
-    let small = Deflater::new(agreed).deflate(&content, &mut Compressors::default()).unwrap();
+    let small = Deflater::new(parameters).deflate(&content, &mut CompressorPool::default()).unwrap();
     let bytes = [frame(0x41, &small), frame(0x89, b"p").repeat(20), frame(0x80, b"")].concat();
     for step in [1, 1000, 4096, 100_000] {
-        let mut receiver = Receiver::new(3_000_000, Some(agreed));
+        let mut decoder = MessageDecoder::new(3_000_000, Some(parameters));
         let (mut rest, mut events, mut looks) = (bytes.as_slice(), Vec::new(), 0);
-        while (!rest.is_empty() || receiver.is_expanding()) && looks < 10_000 {
-            let (before, mut budget) = (receiver.held(), step);
-            let (used, event) = receiver.take(rest, &mut budget).unwrap();
+        while (!rest.is_empty() || decoder.is_expanding()) && looks < 10_000 {
+            let (before, mut budget) = (decoder.memory_bytes(), step);
+            let (used, event) = decoder.decode(rest, &mut budget).unwrap();
             // A buffer that grows doubles at most.
-            assert!(used <= step + HEADER * 21 && receiver.held() <= 2 * (before + step + 48 * 1024));
+            assert!(used <= step + MAX_HEADER_BYTES * 21 && decoder.memory_bytes() <= 2 * (before + step + 48 * 1024));
             assert!(budget == 0 || event.is_some() || used == rest.len());
             events.extend(event);
             rest = &rest[used..];
