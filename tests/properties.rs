@@ -162,6 +162,11 @@ fn planned_responses_are_well_formed() {
 }
 
 #[test]
+fn encoded_responses_have_the_content_that_was_accepted() {
+    hold("encoder", properties::encoder, Vec::new(), 20_000, vec(any::<u8>(), 0..80));
+}
+
+#[test]
 fn proxy_headers_are_taken_whole_and_never_guessed() {
     let words = prop::sample::select(vec![
         b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n".to_vec(),

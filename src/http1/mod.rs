@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
+pub mod encoder;
 pub mod framing;
 pub mod parse;
 pub mod plan;
 pub mod reuse;
-pub mod write;

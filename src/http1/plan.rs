@@ -48,6 +48,13 @@ pub struct Plan {
     pub connection: Option<&'static str>,
 }
 
+impl Plan {
+    /// The head of a response that changes the protocol (RFC 9110 §15.2.2): what follows is no content, and HTTP is over.
+    pub const fn upgrade() -> Self {
+        Self { framing: ResponseFraming::NoBody, content_length: None, keep_alive: false, connection: Some("Upgrade") }
+    }
+}
+
 /// Decides. `must_close` is the server's own reason to end the connection. Of these rules the first that fits holds:
 ///
 /// 1. 1xx and 204: no content, no Content-Length (RFC 9110 §8.6).

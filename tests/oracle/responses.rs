@@ -27,6 +27,8 @@ pub struct Response {
     pub reason: Vec<u8>,
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     pub content: Vec<u8>,
+    /// The fields behind chunked content.
+    pub trailers: Fields,
     /// The client knows that nothing is missing.
     pub is_whole: bool,
 }
@@ -88,8 +90,15 @@ pub fn read(mut bytes: &[u8], asked: &[ResponseContext], ending: Ending) -> Resu
         let asked = asked.get(reading.responses.len());
         let asked = asked.copied().unwrap_or(ResponseContext { is_head: false, version: Version::Http11 });
         let interim = std::mem::take(&mut reading.interim);
-        let mut response =
-            Response { interim, status, reason: reason.to_vec(), fields, content: Vec::new(), is_whole: false };
+        let mut response = Response {
+            interim,
+            status,
+            reason: reason.to_vec(),
+            fields,
+            content: Vec::new(),
+            trailers: Vec::new(),
+            is_whole: false,
+        };
         let length = length(&response, asked)?;
         bytes = content(&mut response, &length, bytes, ending)?;
         reading.responses.push(response);
@@ -127,17 +136,20 @@ fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, String> {
     }
     let mut fields = Vec::new();
     for line in lines {
-        let line = line?;
-        let wrong = || format!("no field line: {}", line.escape_ascii());
-        let colon = line.iter().position(|&byte| byte == b':').ok_or_else(wrong)?;
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        if name.is_empty() || !name.iter().all(is_token) || !value.iter().copied().all(is_text) {
-            return Err(wrong());
-        }
-        fields.push((name.to_vec(), value.strip_prefix(b" ").ok_or_else(wrong)?.to_vec()));
+        fields.push(field(line?)?);
     }
     Ok(Some((code, reason, fields, &bytes[end + 4..])))
+}
+
+fn field(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let wrong = || format!("no field line: {}", line.escape_ascii());
+    let colon = line.iter().position(|&byte| byte == b':').ok_or_else(wrong)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    if name.is_empty() || !name.iter().all(is_token) || !value.iter().copied().all(is_text) {
+        return Err(wrong());
+    }
+    Ok((name.to_vec(), value.strip_prefix(b" ").ok_or_else(wrong)?.to_vec()))
 }
 
 fn is_text(byte: u8) -> bool {
@@ -221,6 +233,19 @@ fn content<'b>(
             let number = std::str::from_utf8(size).ok().filter(|size| !size.starts_with(['+', '0']) || *size == "0");
             let number = number.and_then(|size| u64::from_str_radix(size, 16).ok()).ok_or_else(|| no_chunk(size))?;
             bytes = &bytes[end + 2..];
+            if number == 0 {
+                // The trailer section (RFC 9112 §7.1.2).
+                while let Some(end) = bytes.windows(2).position(|window| window == b"\r\n") {
+                    let line = &bytes[..end];
+                    bytes = &bytes[end + 2..];
+                    if line.is_empty() {
+                        response.is_whole = true;
+                        return Ok(bytes);
+                    }
+                    response.trailers.push(field(line).map_err(|_| no_chunk(line))?);
+                }
+                return Ok(&[]);
+            }
             if !take(&mut bytes, number) {
                 break;
             }
@@ -228,10 +253,6 @@ fn content<'b>(
                 [b'\r', b'\n', rest @ ..] => bytes = rest,
                 [] | [b'\r'] => return Ok(&[]),
                 _ => return Err(no_chunk(bytes)),
-            }
-            if number == 0 {
-                response.is_whole = true;
-                break;
             }
         },
     }

@@ -27,7 +27,7 @@ use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
 use crate::http1::framing::{self, BodyLength, Framing};
 use crate::http1::reuse::{self, Next, ReuseInput};
-use crate::http1::{parse, write};
+use crate::http1::{encoder, parse};
 use crate::net::outcome::ReadOutcome;
 use crate::net::proxy_protocol::Accepted;
 
@@ -428,7 +428,7 @@ impl Connection {
     pub(in crate::engine) fn ask_for_body(exchange: Box<Exchange>, now: Instant) -> Box<Self> {
         let Exchange { mut connection, request, framing, origin, body_length, .. } = *exchange;
         let intake = Intake::new(body_length, &connection.context.options, &connection.context.spool, now);
-        connection.transport.output().append(write::interim_continue);
+        connection.transport.output().append(encoder::interim_continue);
         let incoming = Incoming { request, framing, origin };
         connection.enter(Stage::Body(Box::new(Pending { incoming, intake })), now);
         connection

@@ -13,9 +13,9 @@ use crate::engine::transport::body::{Body, DRAIN_LIMIT_BYTES};
 use crate::engine::transport::output::Flushed;
 use crate::http::head::Received;
 use crate::http::reject::Reject;
-use crate::http1::plan::ResponseFraming;
+use crate::http1::encoder::{self, Encoder};
+use crate::http1::parse;
 use crate::http1::reuse::{self, Next, Outcome, ReuseInput, Unread};
-use crate::http1::{parse, write};
 
 /// What a `503` asks the client to wait, in seconds.
 const RETRY_AFTER: u32 = 1;
@@ -50,10 +50,10 @@ impl Connection {
             _ => (Unread::None, false),
         };
         let complete = response.progress == Progress::Complete;
-        let keep_alive = response.plan.as_ref().is_some_and(|plan| plan.keep_alive) && !connection.closing;
+        let keep_alive = response.encoder.as_ref().is_some_and(Encoder::keeps_alive) && !connection.closing;
         let outcome = if complete { Outcome::Complete } else { Outcome::Aborted };
         connection.enter(Stage::Answering(facts(keep_alive && !body_broke, outcome, unread)), now);
-        connection.until_close = response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose);
+        connection.until_close = response.encoder.as_ref().is_some_and(Encoder::is_until_close);
         connection.parting = !framing.persistent;
         connection.served = true;
         // A file can fail after the application is done, and the log names the request.
@@ -90,11 +90,7 @@ impl Connection {
         let retry_after = (reject.status().code() == 503).then_some(RETRY_AFTER);
         let mut content = 0;
         self.transport.output().append(|out| {
-            let before = out.len();
-            write::reject(out, &reject, date, SERVER, head_method, retry_after);
-            let response = &out[before..];
-            let head = memchr::memmem::find(response, b"\r\n\r\n").map_or(response.len(), |at| at + 4);
-            content = (response.len() - head) as u64;
+            content = encoder::refusal(out, &reject, date, SERVER, head_method, retry_after);
         });
         content
     }

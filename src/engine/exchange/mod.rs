@@ -21,9 +21,9 @@ use crate::engine::transport::{DrainError, Transport};
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::origin::{Client, Origin};
 use crate::http::reject::Reject;
+use crate::http1::encoder::{self, Encoder, Lacking};
 use crate::http1::framing::Framing;
-use crate::http1::plan::{self, BodySize, Plan, ResponseContext, ResponseFraming};
-use crate::http1::write;
+use crate::http1::plan::{self, BodySize, Plan, ResponseContext};
 use crate::net::outcome::Presence;
 
 /// Content is gathered until there is this much of it; what is gathered leaves by itself within a moment.
@@ -61,11 +61,15 @@ pub enum Content<'a> {
 }
 
 impl Content<'_> {
-    fn len(&self) -> usize {
+    fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Borrowed(bytes) => bytes.len(),
-            Self::Owned(owner) => owner.as_ref().as_ref().len(),
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(owner) => owner.as_ref().as_ref(),
         }
+    }
+
+    fn len(&self) -> usize {
+        self.as_bytes().len()
     }
 }
 
@@ -104,17 +108,14 @@ pub struct Exchange {
 }
 
 /// The state of a response.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 pub(in crate::engine) struct Response {
     pub progress: Progress,
-    pub plan: Option<Plan>,
+    pub encoder: Option<Encoder>,
     pub status: u16,
     pub content: u64,
     // Why it is the server's own, or is aborted.
     pub cause: Option<Cause>,
-    left: Option<u64>,
     streaming: bool,
-    surplus: bool,
     // Part of the content is a stretch of a file.
     pub has_file: bool,
     event_stream: bool,
@@ -124,13 +125,11 @@ impl Response {
     pub(in crate::engine) const fn new() -> Self {
         Self {
             progress: Progress::Waiting,
-            plan: None,
+            encoder: None,
             status: 0,
             content: 0,
             cause: None,
-            left: None,
             streaming: false,
-            surplus: false,
             has_file: false,
             event_stream: false,
         }
@@ -138,51 +137,43 @@ impl Response {
 }
 
 impl Response {
+    fn left(&self) -> Option<u64> {
+        self.encoder.as_ref().and_then(Encoder::left)
+    }
+
     // Queues the head of a response that was decided.
     pub fn open(&mut self, head: &ResponseHead, plan: Plan, clock: &mut Clock, output: &mut Output) {
         let date = clock.date(Instant::now());
-        output.append(|out| write::head(out, head, &plan, date, SERVER));
-        self.left = match plan.framing {
-            ResponseFraming::Length(length) => Some(length),
-            _ => None,
-        };
+        output.append(|out| self.encoder = Some(Encoder::begin(out, head, &plan, date, SERVER)));
         self.status = head.status().code();
-        self.plan = Some(plan);
         self.progress = Progress::Begun;
     }
 
     fn queue(&mut self, content: Content<'_>, output: &mut Output) -> Result<(), Disconnected> {
-        // Backpressure the end of a response everything would be taken for the next one.
+        // Behind the end of a response everything would be taken for the next one.
         if self.progress != Progress::Begun {
             return Err(Disconnected);
         }
-        let Some(plan) = &self.plan else { return Ok(()) };
-        let mut length = content.len();
-        if plan.framing == ResponseFraming::NoBody || length == 0 {
+        let Some(frame) = self.encoder.as_mut().and_then(|encoder| encoder.data(content.len() as u64)) else {
             return Ok(());
-        }
-        if let Some(left) = &mut self.left {
-            let allowed = usize::try_from(*left).unwrap_or(usize::MAX);
-            if length > allowed {
-                self.surplus = true;
-                length = allowed;
-            }
-            *left -= length as u64;
-            if length == 0 {
-                return Ok(());
-            }
-        }
-        self.content += length as u64;
-        if plan.framing == ResponseFraming::Chunked {
-            output.append(|out| write::chunk_size_line(out, length));
-        }
+        };
+        self.content += frame.length();
+        let length = frame.length_of(content.len());
         match content {
-            Content::Owned(owner) if length == owner.as_ref().as_ref().len() => output.push_owned(owner),
-            Content::Owned(owner) => output.append(|out| out.extend_from_slice(&owner.as_ref().as_ref()[..length])),
-            Content::Borrowed(bytes) => output.append(|out| out.extend_from_slice(&bytes[..length])),
-        }
-        if plan.framing == ResponseFraming::Chunked {
-            output.append(|out| out.extend_from_slice(b"\r\n"));
+            Content::Owned(owner) if length == owner.as_ref().as_ref().len() => {
+                if frame.is_bare() {
+                    output.push_owned(owner);
+                } else {
+                    output.append(|out| frame.open(out));
+                    output.push_owned(owner);
+                    output.append(|out| frame.close(out));
+                }
+            }
+            content => output.append(|out| {
+                frame.open(out);
+                out.extend_from_slice(&content.as_bytes()[..length]);
+                frame.close(out);
+            }),
         }
         Ok(())
     }
@@ -248,18 +239,18 @@ impl Exchange {
 
     /// Whether content would be of use: not without a head, not after HEAD, nor with a status that forbids it.
     pub fn wants_content(&self) -> bool {
-        self.response.plan.as_ref().is_some_and(|plan| plan.framing != ResponseFraming::NoBody)
+        self.response.encoder.as_ref().is_some_and(Encoder::wants_content)
     }
 
     /// Whether the application has handed over more content than its Content-Length announced; the rest was dropped.
     pub fn has_surplus(&self) -> bool {
-        self.response.surplus
+        self.response.encoder.as_ref().is_some_and(Encoder::has_surplus)
     }
 
     /// Bytes of content that may follow: what the announced length still lacks, or any number.
     pub fn room(&self) -> u64 {
         match self.response.progress {
-            Progress::Begun => self.response.left.unwrap_or(u64::MAX),
+            Progress::Begun => self.response.left().unwrap_or(u64::MAX),
             _ => 0,
         }
     }
@@ -267,7 +258,7 @@ impl Exchange {
     /// Bytes of content that the announced length still lacks.
     pub fn lacking(&self) -> u64 {
         match self.response.progress {
-            Progress::Begun => self.response.left.unwrap_or(0),
+            Progress::Begun => self.response.left().unwrap_or(0),
             _ => 0,
         }
     }
@@ -276,7 +267,7 @@ impl Exchange {
     pub fn early_hints(&mut self, lines: &[u8]) {
         if self.response.progress == Progress::Waiting && self.request.version() == Version::Http11 {
             let mut output = self.connection.transport.output();
-            output.append(|out| write::early_hints(out, lines));
+            output.append(|out| encoder::early_hints(out, lines));
             // A client that has gone is found when the response is written.
             drop(output.flush(self.connection.transport.stream()));
         }
@@ -345,28 +336,17 @@ impl Exchange {
         if self.response.progress != Progress::Begun {
             return;
         }
-        let Some(plan) = &self.response.plan else { return };
-        if plan.framing == ResponseFraming::NoBody {
-            return;
-        }
-        if let Some(left) = &mut self.response.left {
-            self.response.surplus |= span.length > *left;
-            span.length = span.length.min(*left);
-            *left -= span.length;
-        }
-        if span.length == 0 {
-            return;
-        }
+        let Some(frame) = self.response.encoder.as_mut().and_then(|encoder| encoder.data(span.length)) else { return };
+        span.length = frame.length();
         self.response.content += span.length;
         self.response.has_file = true;
-        let chunked = plan.framing == ResponseFraming::Chunked;
         let mut output = self.connection.transport.output();
-        if chunked {
-            output.append(|out| write::chunk_size_line(out, usize::try_from(span.length).unwrap_or(usize::MAX)));
-        }
-        output.push_file(span);
-        if chunked {
-            output.append(|out| out.extend_from_slice(b"\r\n"));
+        if frame.is_bare() {
+            output.push_file(span);
+        } else {
+            output.append(|out| frame.open(out));
+            output.push_file(span);
+            output.append(|out| frame.close(out));
         }
     }
 
@@ -398,17 +378,23 @@ impl Exchange {
 
     /// Ends the response's content. With less of it than was announced, the response is aborted instead.
     pub fn finish(&mut self) {
+        self.finish_with_trailers(b"");
+    }
+
+    /// Ends the response's content with the field `lines` behind it, where they can follow.
+    pub fn finish_with_trailers(&mut self, lines: &[u8]) {
         if self.response.progress != Progress::Begun {
             return;
         }
-        if self.response.left.is_some_and(|left| left > 0) {
-            self.abort();
-            return;
+        match self.response.encoder.as_mut().map_or(Ok(None), Encoder::end) {
+            Ok(last) => {
+                if let Some(last) = last {
+                    self.connection.transport.output().append(|out| last.write(out, lines));
+                }
+                self.response.progress = Progress::Complete;
+            }
+            Err(Lacking(_)) => self.abort(),
         }
-        if self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::Chunked) {
-            self.connection.transport.output().append(|out| out.extend_from_slice(write::LAST_CHUNK));
-        }
-        self.response.progress = Progress::Complete;
     }
 
     /// Ends a response that its application did not complete. See [`Exchange::abort_for`].
@@ -463,7 +449,7 @@ impl Exchange {
     }
 
     pub(in crate::engine) fn is_until_close(&self) -> bool {
-        self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::UntilClose)
+        self.response.encoder.as_ref().is_some_and(Encoder::is_until_close)
     }
 
     /// Answers with a refusal of the server's own, or aborts what was begun.

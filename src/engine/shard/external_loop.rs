@@ -17,8 +17,8 @@ use crate::engine::transport::Transport;
 use crate::engine::transport::body::Body;
 use crate::engine::transport::output::Flushed;
 use crate::http::head::ResponseHead;
-use crate::http1::plan::{Plan, ResponseFraming};
-use crate::http1::write;
+use crate::http1::encoder::Encoder;
+use crate::http1::plan::Plan;
 use crate::net::outcome::ReadOutcome;
 
 /// What one look at a shard found.
@@ -164,9 +164,7 @@ impl Exchange {
     /// Changes the protocol: queues the head of the 101 response, after which the connection is the caller's to read and
     /// write. It closes in the end. Gives what the client has sent already.
     pub fn upgrade(&mut self, head: &ResponseHead, clock: &mut Clock) -> Vec<u8> {
-        let framing = ResponseFraming::NoBody;
-        let plan = Plan { framing, content_length: None, keep_alive: false, connection: Some("Upgrade") };
-        self.response.open(head, plan, clock, &mut self.connection.transport.output());
+        self.response.open(head, Plan::upgrade(), clock, &mut self.connection.transport.output());
         self.connection.close_after_this();
         self.connection.unseen = false;
         std::mem::take(&mut self.connection.input)
@@ -192,17 +190,7 @@ impl Exchange {
 
     /// Whether trailer fields can follow the content: it is chunked.
     pub fn can_trail(&self) -> bool {
-        self.response.plan.as_ref().is_some_and(|plan| plan.framing == ResponseFraming::Chunked)
-    }
-
-    /// Ends the response's content with the field `lines` behind it (RFC 9112 §7.1.2), where they can follow.
-    pub fn finish_with_trailers(&mut self, lines: &[u8]) {
-        if self.response.progress == Progress::Begun && self.can_trail() {
-            self.connection.transport.output().append(|out| write::last_chunk(out, lines));
-            self.response.progress = Progress::Complete;
-        } else {
-            self.finish();
-        }
+        self.response.encoder.as_ref().is_some_and(Encoder::can_trail)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::engine::transport::client_rate::ReceiveRate;
 use crate::engine::transport::output::Flushed;
 use crate::http::reject::Reject;
 use crate::http1::body::Event;
-use crate::http1::write;
+use crate::http1::encoder;
 use crate::net::outcome::ReadOutcome;
 
 /// Why a body could not be read to its end.
@@ -212,7 +212,7 @@ impl BodyStream {
     ) -> Result<Option<usize>, BodyFailure> {
         if std::mem::take(&mut self.expects) {
             let mut output = self.transport.output();
-            output.append(write::interim_continue);
+            output.append(encoder::interim_continue);
             output.flush(self.transport.stream()).map_err(|_| BodyFailure::Incomplete)?;
         }
         if let BodyDecoder::Length(left) = self.decoder {

@@ -2,6 +2,7 @@
 
 mod chunked;
 mod connection;
+mod encoder;
 mod forwarded;
 mod head;
 mod outgoing;
@@ -12,6 +13,7 @@ mod websocket;
 
 pub use chunked::chunked;
 pub use connection::connection;
+pub use encoder::encoder;
 pub use forwarded::forwarded;
 pub use head::head;
 pub use outgoing::outgoing;

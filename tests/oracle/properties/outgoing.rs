@@ -1,4 +1,4 @@
-use wsgi_core::http1::write;
+use wsgi_core::http1::encoder;
 use wsgi_core::interface::outgoing::{self, AppError, FieldOutcome};
 
 /// What an application says of its response: a status line, and names and values of fields, separated by NUL.
@@ -53,7 +53,7 @@ pub fn outgoing(bytes: &[u8]) {
     }
     // An interim response of these lines is one head, whatever they are.
     let mut out = Vec::new();
-    write::early_hints(&mut out, &hints);
+    encoder::early_hints(&mut out, &hints);
     let end = out.windows(4).position(|window| window == b"\r\n\r\n").expect("a head ends");
     assert_eq!(end + 4, out.len());
 }

@@ -1,7 +1,7 @@
 use wsgi_core::http::head::Version;
 use wsgi_core::http::reject::Reject;
+use wsgi_core::http1::encoder::{self, Encoder};
 use wsgi_core::http1::plan::{self, BodySize, ResponseFraming};
-use wsgi_core::http1::write;
 use wsgi_core::interface::outgoing;
 
 use crate::oracle::choices::Choices;
@@ -40,7 +40,7 @@ pub fn response(bytes: &[u8]) {
     let size = if choices.flag() { BodySize::Unknown } else { BodySize::Known(content.len() as u64) };
     let plan = plan::response(&asked, &head, size, choices.flag());
     let mut wire = Vec::new();
-    write::head(&mut wire, &head, &plan, DATE, b"server");
+    let mut encoder = Encoder::begin(&mut wire, &head, &plan, DATE, b"server");
     let head_end = wire.len();
     let expected: Vec<u8> = match plan.framing {
         ResponseFraming::NoBody => Vec::new(),
@@ -51,15 +51,15 @@ pub fn response(bytes: &[u8]) {
     };
     // More than a test can send is cut short.
     let is_sent = !matches!(plan.framing, ResponseFraming::Length(length) if length != expected.len() as u64);
-    if plan.framing == ResponseFraming::Chunked {
-        for piece in expected.chunks(7) {
-            write::chunk_size_line(&mut wire, piece.len());
-            wire.extend_from_slice(piece);
-            wire.extend_from_slice(b"\r\n");
-        }
-        wire.extend_from_slice(write::LAST_CHUNK);
-    } else {
-        wire.extend_from_slice(&expected);
+    for piece in expected.chunks(7) {
+        let Some(frame) = encoder.data(piece.len() as u64) else { break };
+        assert_eq!(frame.length(), piece.len() as u64);
+        frame.open(&mut wire);
+        wire.extend_from_slice(piece);
+        frame.close(&mut wire);
+    }
+    if let Ok(Some(last)) = encoder.end() {
+        last.write(&mut wire, b"");
     }
     let (read, is_whole) = read_one(&wire, asked, Ending::Ended);
     assert_eq!((read.status, read.reason.as_slice()), (head.status().code(), reason));
@@ -80,10 +80,10 @@ fn refusal(asked: plan::ResponseContext, choices: &mut Choices<'_>) {
     let reject = Reject::ALL[choices.below(Reject::ALL.len())];
     let retry_after = choices.flag().then_some(30);
     let mut wire = Vec::new();
-    write::reject(&mut wire, &reject, DATE, b"server", asked.head_method, retry_after);
+    let content = encoder::refusal(&mut wire, &reject, DATE, b"server", asked.head_method, retry_after);
     let (read, is_whole) = read_one(&wire, asked, Ending::Open);
     assert!(is_whole && read.says_close() && read.status == reject.status().code());
-    assert_eq!(read.content.is_empty(), asked.head_method);
+    assert_eq!((read.content.is_empty(), read.content.len() as u64), (asked.head_method, content));
     assert_eq!(read.values(b"retry-after").count(), usize::from(retry_after.is_some()));
 }
 
