@@ -34,11 +34,6 @@ mod real {
             drop(self.0.send(item));
         }
 
-        /// Takes the first item, if there is one.
-        pub fn take(&self) -> Option<T> {
-            self.1.try_recv().ok()
-        }
-
         /// Whether no item is there.
         pub fn is_empty(&self) -> bool {
             self.1.is_empty()

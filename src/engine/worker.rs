@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::engine::clock::Clock;
-use crate::engine::connection::Connection;
+use crate::engine::exchange::finished::Finished;
 use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::gateway::Gateway;
 use crate::engine::shard::queues::ShardQueues;
@@ -77,23 +77,23 @@ impl<G: Gateway> Worker<'_, G> {
         queues.release();
     }
 
-    // The gateway, from taking an exchange to giving its connection back. Returns when that was done.
+    // The gateway, from taking an exchange to giving it back. Returns when that was done.
     fn run(&mut self, exchange: Box<Exchange>, began: Instant) -> Instant {
         // The response is sent by the shard that the request came from.
         self.at = exchange.shard();
         let Some(shard) = self.shards.get(self.at) else { return began };
         let Self { gateway, clock, .. } = self;
-        let token = exchange.token();
+        let ticket = exchange.ticket();
         let queues = &shard.queues;
         let run = || answer(queues, *gateway, exchange, began, clock);
         match queues.context.reports.catch_panic("one request", run) {
-            Some(Some((connection, now))) => {
-                queues.hand_back(connection);
+            Some(Some((finished, now))) => {
+                queues.hand_back(finished);
                 return now;
             }
             // A stop has ended the request meanwhile.
             Some(None) => {}
-            None => queues.lose(token),
+            None => queues.hand_back(Finished::lost(ticket)),
         }
         Instant::now()
     }
@@ -104,26 +104,26 @@ fn batch_time(first: &Exchange, now: Instant) -> Duration {
     (now.saturating_duration_since(first.arrived()) / 4).clamp(shortest, longest)
 }
 
-// The connection with its response, and the instant at which that was complete.
+// The finished exchange, and the instant at which that was complete.
 fn answer<G: Gateway>(
     queues: &ShardQueues,
     gateway: &mut G,
     mut exchange: Box<Exchange>,
     began: Instant,
     clock: &mut Clock,
-) -> Option<(Box<Connection>, Instant)> {
+) -> Option<(Finished, Instant)> {
     let waited = began.saturating_duration_since(exchange.arrived());
     if waited > DROP_AFTER && exchange.presence() != Presence::Here {
         exchange.lose_client();
         let now = Instant::now();
-        return Some((Connection::conclude(exchange, now), now));
+        return Some((Finished::answered(exchange, now), now));
     }
     let mut permission = None;
     if exchange.holds_body_back() {
         // Frameworks read nothing without a length, which a chunked body has once it is whole.
         permission = exchange.body_length().and_then(|_| queues.context.capacity.read_directly());
         if permission.is_none() {
-            return Some((Connection::ask_for_body(exchange, began), began));
+            return Some((Finished::awaiting_body(exchange), began));
         }
     }
     let key = exchange.key;
@@ -133,7 +133,7 @@ fn answer<G: Gateway>(
     let processor = before.map(|before| processor_time().saturating_sub(before));
     let now = Instant::now();
     queues.profile.note(key, now.saturating_duration_since(began), processor);
-    Some((Connection::conclude(exchange, now), now))
+    Some((Finished::answered(exchange, now), now))
 }
 
 /// Has a gateway answer, and ends what it leaves open: an exchange that it did not answer, and one that it did not finish.

@@ -118,6 +118,12 @@ impl RequestHead {
         Self { bytes, request, fields }
     }
 
+    /// Takes the head out of what goes on without it, where an empty one is left.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self::new(Vec::new(), self.request, Vec::new());
+        std::mem::replace(self, empty)
+    }
+
     /// Its buffers for the next head of the connection; empty ones if they are unusually large.
     pub(crate) fn into_earlier(self) -> PreviousHead {
         let Self { bytes, request, fields, .. } = self;

@@ -20,7 +20,7 @@ const EXTENSIONS: u32 = 16 * 1024;
 
 /// What a piece of the body holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'i> {
+pub enum ChunkEvent<'i> {
     /// Content, never empty: the last of the bytes consumed. There may be more in the rest of the input.
     Data(&'i [u8]),
     /// Everything was consumed, and the body goes on.
@@ -31,11 +31,11 @@ pub enum Event<'i> {
 
 /// How far one call came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step<'i> {
+pub struct ChunkStep<'i> {
     /// Bytes at the front of the input that are done with.
     pub consumed: usize,
     /// What they held.
-    pub event: Event<'i>,
+    pub event: ChunkEvent<'i>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl ChunkedDecoder {
 
     /// Takes the next piece from the front of `input`. After `Data`, call again with the rest; after `More`, with what
     /// comes next. A body that was refused stays refused, one that is over stays over.
-    pub fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Step<'i>, Reject> {
+    pub fn decode<'i>(&mut self, input: &'i [u8]) -> Result<ChunkStep<'i>, Reject> {
         let mut consumed = 0;
         loop {
             match self.state {
@@ -160,19 +160,21 @@ impl ChunkedDecoder {
                     let share = rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
                     let data = rest.get(..share).unwrap_or_default();
                     if data.is_empty() {
-                        return Ok(Step { consumed, event: Event::More });
+                        return Ok(ChunkStep { consumed, event: ChunkEvent::More });
                     }
                     self.left -= share as u64;
                     self.received += share as u64;
                     if self.left == 0 {
                         self.state = State::DataCr;
                     }
-                    return Ok(Step { consumed: consumed + share, event: Event::Data(data) });
+                    return Ok(ChunkStep { consumed: consumed + share, event: ChunkEvent::Data(data) });
                 }
-                State::Over => return Ok(Step { consumed, event: Event::End }),
+                State::Over => return Ok(ChunkStep { consumed, event: ChunkEvent::End }),
                 State::Failed(reject) => return Err(reject),
                 _ => {
-                    let Some(&byte) = input.get(consumed) else { return Ok(Step { consumed, event: Event::More }) };
+                    let Some(&byte) = input.get(consumed) else {
+                        return Ok(ChunkStep { consumed, event: ChunkEvent::More });
+                    };
                     consumed += 1;
                     self.state = match self.advance(byte) {
                         Ok(state) => state,

@@ -20,16 +20,16 @@ fn feed(decoder: &mut ChunkedDecoder, input: &[u8], read: &mut Read, before: usi
             Ok(step) => {
                 at += step.consumed;
                 match step.event {
-                    Event::Data(data) => {
+                    ChunkEvent::Data(data) => {
                         assert!(!data.is_empty());
                         read.content.extend_from_slice(data);
                         assert_eq!(decoder.received(), read.content.len() as u64);
                     }
-                    Event::More => {
+                    ChunkEvent::More => {
                         assert_eq!(at, input.len(), "everything is consumed");
                         return;
                     }
-                    Event::End => {
+                    ChunkEvent::End => {
                         read.end = Some(Ok(before + at));
                         return;
                     }
@@ -301,19 +301,19 @@ fn many_small_chunks_add_up() {
 #[test]
 fn body_that_is_over_stays_over() {
     let mut decoder = ChunkedDecoder::new(&LIMITS);
-    assert_eq!(decoder.decode(b"0\r\n\r\nX"), Ok(Step { consumed: 5, event: Event::End }));
-    assert_eq!(decoder.decode(b"X"), Ok(Step { consumed: 0, event: Event::End }));
-    assert_eq!(decoder.decode(b""), Ok(Step { consumed: 0, event: Event::End }));
+    assert_eq!(decoder.decode(b"0\r\n\r\nX"), Ok(ChunkStep { consumed: 5, event: ChunkEvent::End }));
+    assert_eq!(decoder.decode(b"X"), Ok(ChunkStep { consumed: 0, event: ChunkEvent::End }));
+    assert_eq!(decoder.decode(b""), Ok(ChunkStep { consumed: 0, event: ChunkEvent::End }));
 }
 
 #[test]
 fn data_is_a_slice_of_the_input() {
     let mut decoder = ChunkedDecoder::new(&LIMITS);
-    assert_eq!(decoder.decode(b"5\r\nhel"), Ok(Step { consumed: 6, event: Event::Data(b"hel") }));
-    assert_eq!(decoder.decode(b""), Ok(Step { consumed: 0, event: Event::More }));
-    assert_eq!(decoder.decode(b"lo\r\n0\r\n"), Ok(Step { consumed: 2, event: Event::Data(b"lo") }));
-    assert_eq!(decoder.decode(b"\r\n0\r\n"), Ok(Step { consumed: 5, event: Event::More }));
-    assert_eq!(decoder.decode(b"\r\n"), Ok(Step { consumed: 2, event: Event::End }));
+    assert_eq!(decoder.decode(b"5\r\nhel"), Ok(ChunkStep { consumed: 6, event: ChunkEvent::Data(b"hel") }));
+    assert_eq!(decoder.decode(b""), Ok(ChunkStep { consumed: 0, event: ChunkEvent::More }));
+    assert_eq!(decoder.decode(b"lo\r\n0\r\n"), Ok(ChunkStep { consumed: 2, event: ChunkEvent::Data(b"lo") }));
+    assert_eq!(decoder.decode(b"\r\n0\r\n"), Ok(ChunkStep { consumed: 5, event: ChunkEvent::More }));
+    assert_eq!(decoder.decode(b"\r\n"), Ok(ChunkStep { consumed: 2, event: ChunkEvent::End }));
     assert_eq!(decoder.received(), 5);
 }
 

@@ -46,11 +46,6 @@ impl Frame {
         self.length
     }
 
-    /// The same, of content that lies in memory and is `whole` bytes long.
-    pub fn length_of(&self, whole: usize) -> usize {
-        usize::try_from(self.length).map_or(whole, |length| length.min(whole))
-    }
-
     /// Whether nothing stands around the content.
     pub fn is_bare(&self) -> bool {
         self.chunk_size.is_none()

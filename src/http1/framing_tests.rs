@@ -1,5 +1,5 @@
 use super::*;
-use crate::http1::parse::{self, Progress};
+use crate::http1::parse::{self, HeadProgress};
 
 const LIMITS: Limits = Limits { request_line: 8190, header_fields: 100, header_size: 65_536, body_size: 1000 };
 
@@ -10,7 +10,7 @@ fn decided(line: &str, fields: &[&[u8]]) -> Result<Framing, Reject> {
         input.extend_from_slice(b"\r\n");
     }
     input.extend_from_slice(b"\r\n");
-    let (head, _) = parse::head(&input, &mut Progress::default(), &LIMITS).unwrap().unwrap();
+    let (head, _) = parse::head(&input, &mut HeadProgress::default(), &LIMITS).unwrap().unwrap();
     decide(&head, &LIMITS)
 }
 

@@ -24,9 +24,9 @@ const FEW_FIELDS: usize = 32;
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How far a head has been looked at. The first head of a connection begins with a fresh one, each other with one that knows
-/// what came before ([`Progress::behind`]).
+/// what came before ([`HeadProgress::behind`]).
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct HeadProgress {
     // Where the request line begins: 2 behind an empty line that was skipped.
     start: usize,
     // The request line, once it is complete.
@@ -44,7 +44,7 @@ pub struct Progress {
     earlier: PreviousHead,
 }
 
-impl Progress {
+impl HeadProgress {
     /// A fresh one for the head that comes behind this one.
     pub fn behind(head: RequestHead) -> Self {
         Self { earlier: head.into_earlier(), ..Self::default() }
@@ -68,7 +68,11 @@ impl Progress {
 ///
 /// `Ok(None)` asks for more bytes. Otherwise the head comes with the number of bytes that it took, a skipped empty line
 /// included.
-pub fn head(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<(RequestHead, usize)>, Reject> {
+pub fn head(
+    input: &[u8],
+    progress: &mut HeadProgress,
+    limits: &Limits,
+) -> Result<Option<(RequestHead, usize)>, Reject> {
     let Some(request) = find_request_line(input, progress, limits)? else { return Ok(None) };
     if progress.scanned == progress.fields_start {
         if let Some((fields, end)) = whole_section(input, progress, limits) {
@@ -92,7 +96,7 @@ pub fn head(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Op
 
 fn complete(
     input: &[u8],
-    progress: &mut Progress,
+    progress: &mut HeadProgress,
     request: RequestLine,
     fields: Vec<(Span, Span)>,
     end: usize,
@@ -100,12 +104,16 @@ fn complete(
     let mut bytes = std::mem::take(&mut progress.earlier.bytes);
     bytes.clear();
     bytes.extend_from_slice(slice(input, progress.start, end));
-    *progress = Progress::default();
+    *progress = HeadProgress::default();
     (RequestHead::new(bytes, request, fields), end)
 }
 
 // The request line, judged where it ends.
-fn find_request_line(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<RequestLine>, Reject> {
+fn find_request_line(
+    input: &[u8],
+    progress: &mut HeadProgress,
+    limits: &Limits,
+) -> Result<Option<RequestLine>, Reject> {
     if progress.request.is_none() {
         if !find_start(input, progress)? {
             return Ok(None);
@@ -122,7 +130,7 @@ fn find_request_line(input: &[u8], progress: &mut Progress, limits: &Limits) -> 
 
 // Skips one empty line, which some clients send behind a body (RFC 9112 §2.2), and looks at the first byte: what cannot
 // begin a method will never become a request. `false` asks for more bytes.
-fn find_start(input: &[u8], progress: &mut Progress) -> Result<bool, Reject> {
+fn find_start(input: &[u8], progress: &mut HeadProgress) -> Result<bool, Reject> {
     let (start, first) = match input {
         [] | [b'\r'] | [b'\r', b'\n'] => return Ok(false),
         [b'\n', ..] | [b'\r', b'\n', b'\n', ..] => return Err(Reject::BareLf),
@@ -143,7 +151,7 @@ fn find_start(input: &[u8], progress: &mut Progress) -> Result<bool, Reject> {
 }
 
 // Where the CRLF of the request line begins.
-fn find_request_line_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<usize>, Reject> {
+fn find_request_line_end(input: &[u8], progress: &mut HeadProgress, limits: &Limits) -> Result<Option<usize>, Reject> {
     let limit = limits.request_line;
     let found = memchr(b'\n', slice(input, progress.scanned, input.len()));
     let end = found.map_or(input.len(), |offset| progress.scanned + offset);
@@ -213,7 +221,7 @@ fn version(text: &[u8]) -> Result<Version, Reject> {
 }
 
 // The end of the whole head: behind the empty line. Counts lines and bytes, but does not judge what the lines say.
-fn find_head_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Result<Option<usize>, Reject> {
+fn find_head_end(input: &[u8], progress: &mut HeadProgress, limits: &Limits) -> Result<Option<usize>, Reject> {
     for offset in memchr_iter(b'\n', slice(input, progress.scanned, input.len())) {
         let next = progress.scanned + offset + 1;
         if next - progress.fields_start > limits.header_size {
@@ -239,7 +247,7 @@ fn find_head_end(input: &[u8], progress: &mut Progress, limits: &Limits) -> Resu
 
 // Names and values of a field section that is all there, and its end. `None` if it is not, or breaks a rule or a limit: which one,
 // a closer look says. `httparse` takes a bare LF for a line end, and we do not.
-fn whole_section(input: &[u8], progress: &mut Progress, limits: &Limits) -> Option<(Vec<(Span, Span)>, usize)> {
+fn whole_section(input: &[u8], progress: &mut HeadProgress, limits: &Limits) -> Option<(Vec<(Span, Span)>, usize)> {
     let section = slice(input, progress.fields_start, input.len());
     let at = progress.fields_start - progress.start;
     let (mut fields, repeated) = progress.earlier.repeated(section, at);
@@ -272,7 +280,7 @@ fn ends_line(bytes: &[u8], end: usize) -> bool {
 }
 
 // Names and values of a complete head. `None` if a line breaks a rule; which one it is, `judge_lines` says.
-fn parse_fields(input: &[u8], progress: &Progress, end: usize) -> Option<Vec<(Span, Span)>> {
+fn parse_fields(input: &[u8], progress: &HeadProgress, end: usize) -> Option<Vec<(Span, Span)>> {
     let whole = slice(input, progress.start, end);
     let section = slice(input, progress.fields_start, end);
     if progress.field_lines <= FEW_FIELDS {
@@ -296,7 +304,7 @@ fn read_fields<'b>(section: &'b [u8], whole: &[u8], table: &mut [Header<'b>]) ->
 }
 
 // The first rule that a complete field line breaks, of those lines that were not judged before.
-fn judge_lines(input: &[u8], progress: &Progress) -> Result<(), Reject> {
+fn judge_lines(input: &[u8], progress: &HeadProgress) -> Result<(), Reject> {
     let mut start = progress.judged;
     let lines = slice(input, start, progress.line_start);
     for end in memchr_iter(b'\n', lines).map(|offset| progress.judged + offset) {

@@ -24,7 +24,7 @@ struct Read {
 
 type Verdict = Result<Option<Read>, Reject>;
 
-fn call(input: &[u8], progress: &mut Progress, limits: &Limits) -> Verdict {
+fn call(input: &[u8], progress: &mut HeadProgress, limits: &Limits) -> Verdict {
     let found = head(input, progress, limits)?;
     Ok(found.map(|(head, consumed)| Read {
         request_line: head.request_line().to_vec(),
@@ -41,14 +41,14 @@ fn call(input: &[u8], progress: &mut Progress, limits: &Limits) -> Verdict {
 }
 
 fn whole(input: &[u8], limits: &Limits) -> Verdict {
-    call(input, &mut Progress::default(), limits)
+    call(input, &mut HeadProgress::default(), limits)
 }
 
 /// Reads the input whole, byte by byte and split at every offset, and holds every prefix to the first law: one verdict,
 /// at one byte.
 fn every_way(input: &[u8], limits: &Limits) -> Verdict {
     let expected = whole(input, limits);
-    let mut progress = Progress::default();
+    let mut progress = HeadProgress::default();
     let mut found = None;
     for end in 0..=input.len() {
         let verdict = call(&input[..end], &mut progress, limits);
@@ -60,7 +60,7 @@ fn every_way(input: &[u8], limits: &Limits) -> Verdict {
     }
     assert_eq!(found.unwrap_or(Ok(None)), expected, "by byte: {}", input.escape_ascii());
     for split in 0..=input.len() {
-        let mut progress = Progress::default();
+        let mut progress = HeadProgress::default();
         let mut verdict = call(&input[..split], &mut progress, limits);
         if verdict == Ok(None) {
             verdict = call(input, &mut progress, limits);
@@ -98,7 +98,7 @@ fn complete_head_gives_its_parts() {
 #[test]
 fn lookups_ignore_case_and_keep_order() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a: 2\r\nX-A-B: 3\r\n\r\n";
-    let (head, _) = head(input, &mut Progress::default(), &LIMITS).unwrap().unwrap();
+    let (head, _) = head(input, &mut HeadProgress::default(), &LIMITS).unwrap().unwrap();
     assert_eq!(head.values(b"X-a").collect::<Vec<_>>(), [b"1", b"2"]);
     assert_eq!(head.value(b"x-A"), Some(&b"1"[..]));
     assert_eq!(head.value(b"x"), None);
@@ -109,7 +109,7 @@ fn lookups_ignore_case_and_keep_order() {
 #[test]
 fn complete_head_leaves_a_fresh_progress() {
     let input = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET /2 HTTP/1.0\r\n\r\n";
-    let mut progress = Progress::default();
+    let mut progress = HeadProgress::default();
     let first = call(input, &mut progress, &LIMITS).unwrap().unwrap();
     let second = call(&input[first.consumed..], &mut progress, &LIMITS).unwrap().unwrap();
     assert_eq!((&*first.target, &*second.target), (&b"/1"[..], &b"/2"[..]));
@@ -384,7 +384,7 @@ fn default_limits_let_a_long_target_pass() {
 #[test]
 fn growing_buffer_is_searched_once() {
     let input = format!("GET / HTTP/1.1\r\n{}", "X-Field: some value\r\n".repeat(90));
-    let mut progress = Progress::default();
+    let mut progress = HeadProgress::default();
     for end in 1..=input.len() {
         let bytes = &input.as_bytes()[..end];
         assert_eq!(call(bytes, &mut progress, &LIMITS), Ok(None));
@@ -401,7 +401,7 @@ fn input_that_shrank_is_no_panic() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n";
     for longer in 0..=input.len() {
         for shorter in 0..longer {
-            let mut progress = Progress::default();
+            let mut progress = HeadProgress::default();
             assert_eq!(call(&input[..longer], &mut progress, &LIMITS), Ok(None));
             let _ = call(&input[..shorter], &mut progress, &LIMITS);
             let _ = call(input, &mut progress, &LIMITS);
@@ -480,10 +480,10 @@ fn any_accepted_head_can_be_written_back() {
 
 // What came before on the connection changes nothing about what is read, however it arrives.
 fn same_behind(earlier: &[u8], input: &[u8], limits: &Limits) {
-    let Ok(Some((first, _))) = head(earlier, &mut Progress::default(), &LIMITS) else { return };
+    let Ok(Some((first, _))) = head(earlier, &mut HeadProgress::default(), &LIMITS) else { return };
     let expected = whole(input, limits);
     for split in 0..=input.len() {
-        let mut progress = Progress::behind(first.clone());
+        let mut progress = HeadProgress::behind(first.clone());
         let begun = call(&input[..split], &mut progress, limits);
         assert_eq!(begun, whole(&input[..split], limits), "{} behind {}", input.escape_ascii(), earlier.escape_ascii());
         if begun == Ok(None) {

@@ -45,9 +45,24 @@ pub struct ReuseInput {
     pub upgraded: bool,
 }
 
+/// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
+const DRAIN_LIMIT_BYTES: u64 = 256 * 1024;
+
+/// Whether an unread body of so many bytes is read away rather than the connection closed. `None`: its length is unknown.
+pub fn can_drain(unread: Option<u64>) -> bool {
+    unread.is_some_and(|bytes| bytes <= DRAIN_LIMIT_BYTES)
+}
+
+impl ReuseInput {
+    /// What is known when a response is queued, and the server is not stopping.
+    pub const fn new(keep_alive: bool, response: Outcome, unread: Unread) -> Self {
+        Self { keep_alive, response, unread, drain_limit: DRAIN_LIMIT_BYTES, stopping: false, upgraded: false }
+    }
+}
+
 /// What to do with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum ReuseDecision {
     /// Read the next request.
     Reuse,
     /// Read this many bytes away, then the next request.
@@ -111,7 +126,7 @@ const TABLE: [(Fate, Rest, Action); 15] = [
 ];
 
 /// Looks the next move up.
-pub fn next(facts: &ReuseInput) -> Next {
+pub fn next(facts: &ReuseInput) -> ReuseDecision {
     let fate = match facts {
         ReuseInput { response: Outcome::Aborted, .. } => Fate::Aborted,
         ReuseInput { upgraded: true, .. } => Fate::Upgraded,
@@ -128,11 +143,11 @@ pub fn next(facts: &ReuseInput) -> Next {
     let row = TABLE.iter().find(|row| row.0 == fate && row.1 == rest);
     // The table is complete, as its test shows; closing would be right in any case.
     match row.map_or(Action::Close, |row| row.2) {
-        Action::Reuse => Next::Reuse,
-        Action::Drain => Next::Drain(bytes),
-        Action::Linger => Next::Linger,
-        Action::Close => Next::Close,
-        Action::Upgrade => Next::Upgrade,
+        Action::Reuse => ReuseDecision::Reuse,
+        Action::Drain => ReuseDecision::Drain(bytes),
+        Action::Linger => ReuseDecision::Linger,
+        Action::Close => ReuseDecision::Close,
+        Action::Upgrade => ReuseDecision::Upgrade,
     }
 }
 

@@ -24,26 +24,26 @@ fn each_state_has_its_move() {
     let stopping = ReuseInput { stopping: true, ..FACTS };
     let upgraded = ReuseInput { upgraded: true, keep_alive: false, ..FACTS };
     for (facts, unread, expected) in [
-        (FACTS, Unread::None, Next::Reuse),
-        (FACTS, Unread::Buffered, Next::Reuse),
-        (FACTS, Unread::Bytes(0), Next::Reuse),
-        (FACTS, Unread::Bytes(1), Next::Drain(1)),
-        (FACTS, Unread::Bytes(100), Next::Drain(100)),
-        (FACTS, Unread::Bytes(101), Next::Linger),
-        (FACTS, Unread::Unknown, Next::Linger),
-        (closing, Unread::None, Next::Close),
-        (closing, Unread::Buffered, Next::Close),
-        (closing, Unread::Bytes(1), Next::Linger),
-        (closing, Unread::Bytes(101), Next::Linger),
-        (closing, Unread::Unknown, Next::Linger),
-        (stopping, Unread::None, Next::Linger),
-        (stopping, Unread::Bytes(1), Next::Linger),
-        (stopping, Unread::Unknown, Next::Linger),
-        (ReuseInput { stopping: true, ..closing }, Unread::None, Next::Close),
-        (upgraded, Unread::None, Next::Upgrade),
-        (ReuseInput { stopping: true, ..upgraded }, Unread::None, Next::Upgrade),
-        (upgraded, Unread::Bytes(1), Next::Linger),
-        (upgraded, Unread::Unknown, Next::Linger),
+        (FACTS, Unread::None, ReuseDecision::Reuse),
+        (FACTS, Unread::Buffered, ReuseDecision::Reuse),
+        (FACTS, Unread::Bytes(0), ReuseDecision::Reuse),
+        (FACTS, Unread::Bytes(1), ReuseDecision::Drain(1)),
+        (FACTS, Unread::Bytes(100), ReuseDecision::Drain(100)),
+        (FACTS, Unread::Bytes(101), ReuseDecision::Linger),
+        (FACTS, Unread::Unknown, ReuseDecision::Linger),
+        (closing, Unread::None, ReuseDecision::Close),
+        (closing, Unread::Buffered, ReuseDecision::Close),
+        (closing, Unread::Bytes(1), ReuseDecision::Linger),
+        (closing, Unread::Bytes(101), ReuseDecision::Linger),
+        (closing, Unread::Unknown, ReuseDecision::Linger),
+        (stopping, Unread::None, ReuseDecision::Linger),
+        (stopping, Unread::Bytes(1), ReuseDecision::Linger),
+        (stopping, Unread::Unknown, ReuseDecision::Linger),
+        (ReuseInput { stopping: true, ..closing }, Unread::None, ReuseDecision::Close),
+        (upgraded, Unread::None, ReuseDecision::Upgrade),
+        (ReuseInput { stopping: true, ..upgraded }, Unread::None, ReuseDecision::Upgrade),
+        (upgraded, Unread::Bytes(1), ReuseDecision::Linger),
+        (upgraded, Unread::Unknown, ReuseDecision::Linger),
     ] {
         let facts = ReuseInput { unread, ..facts };
         assert_eq!(next(&facts), expected, "{facts:?}");
@@ -58,7 +58,7 @@ fn aborted_response_always_closes_at_once() {
             let response = Outcome::Aborted;
             assert_eq!(
                 next(&ReuseInput { keep_alive, response, unread, drain_limit: 100, stopping, upgraded }),
-                Next::Close
+                ReuseDecision::Close
             );
         }
     }

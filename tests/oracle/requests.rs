@@ -3,9 +3,9 @@
 use wsgi_core::http::head::{RequestHead, Version};
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::reject::Reject;
-use wsgi_core::http1::body::{ChunkedDecoder, Event};
+use wsgi_core::http1::body::{ChunkEvent, ChunkedDecoder};
 use wsgi_core::http1::framing::{BodyLength, Framing, decide};
-use wsgi_core::http1::parse::{self, Progress};
+use wsgi_core::http1::parse::{self, HeadProgress};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct Replay {
 }
 
 enum Stage {
-    Head(Progress),
+    Head(HeadProgress),
     Length(u64),
     Chunked(ChunkedDecoder),
     Over(End),
@@ -126,9 +126,9 @@ impl Connection<'_> {
             Stage::Chunked(decoder) => {
                 let step = decoder.decode(&self.input)?;
                 let (content, more, is_whole) = match step.event {
-                    Event::Data(data) => (data.to_vec(), true, false),
-                    Event::More => (Vec::new(), false, false),
-                    Event::End => (Vec::new(), true, true),
+                    ChunkEvent::Data(data) => (data.to_vec(), true, false),
+                    ChunkEvent::More => (Vec::new(), false, false),
+                    ChunkEvent::End => (Vec::new(), true, true),
                 };
                 let consumed = step.consumed;
                 self.take(consumed);
@@ -145,7 +145,7 @@ impl Connection<'_> {
         request.end = self.consumed;
         if is_whole {
             let goes_on = request.framing.persistent;
-            self.stage = if goes_on { Stage::Head(Progress::default()) } else { Stage::Over(End::Close) };
+            self.stage = if goes_on { Stage::Head(HeadProgress::default()) } else { Stage::Over(End::Close) };
             self.requests.push(request);
         } else {
             self.begun = Some(request);
@@ -159,7 +159,7 @@ pub fn replay<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -
         limits,
         input: Vec::new(),
         consumed: 0,
-        stage: Stage::Head(Progress::default()),
+        stage: Stage::Head(HeadProgress::default()),
         begun: None,
         requests: Vec::new(),
     };

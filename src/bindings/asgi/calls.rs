@@ -70,7 +70,7 @@ impl InFlight for OpenCalls {
         }
         let mut calls = self.lock();
         let range = match cut {
-            Cut::Connection(token) => token..(token + 1).min(calls.len()),
+            Cut::Connection(ticket) => ticket.slot..(ticket.slot + 1).min(calls.len()),
             _ => 0..calls.len(),
         };
         let mut lost = self.cut.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyMapping, PyString};
 
-use crate::engine::exchange::{Content, ZERO_COPY};
+use crate::engine::exchange::{Content, ZERO_COPY_BYTES};
 use crate::http::head::ResponseHead;
 use crate::interface::outgoing::{self, AppError};
 use crate::net::descriptor;
@@ -243,7 +243,7 @@ impl<'a, 'py> Message<'a, 'py> {
 
 /// Content that is sent from where it lies, if it is large.
 pub fn content<'a>(bytes: &'a Bound<'_, PyBytes>) -> Content<'a> {
-    if bytes.as_bytes().len() >= ZERO_COPY {
+    if bytes.as_bytes().len() >= ZERO_COPY_BYTES {
         Content::Owned(Box::new(PyBackedBytes::from(bytes.clone())))
     } else {
         Content::Borrowed(bytes.as_bytes())

@@ -12,7 +12,7 @@ use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, INFO, WARNING, log};
 use crate::engine::clock::Clock;
-use crate::engine::exchange::{Content, Disconnected, Exchange, Progress, ZERO_COPY};
+use crate::engine::exchange::{Content, Disconnected, Exchange, Progress, ZERO_COPY_BYTES};
 use crate::engine::gateway::Gateway;
 use crate::engine::transport::body::{Body, BodyFailure, BodyStream};
 use crate::http::reject::Reject;
@@ -369,7 +369,7 @@ fn complete<'py>(result: &Bound<'py, PyAny>) -> PyResult<Option<Vec<Bound<'py, P
 }
 
 fn owned_or_borrowed<'a>(bytes: &'a Bound<'_, PyBytes>) -> Content<'a> {
-    if bytes.as_bytes().len() >= ZERO_COPY {
+    if bytes.as_bytes().len() >= ZERO_COPY_BYTES {
         Content::Owned(Box::new(PyBackedBytes::from(bytes.clone())))
     } else {
         Content::Borrowed(bytes.as_bytes())

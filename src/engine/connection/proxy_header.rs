@@ -1,14 +1,11 @@
-//! The corridor's porch: behind a proxy that speaks the PROXY protocol, every connection begins with its header. What no
-//! trusted proxy sent is closed, and never read as HTTP.
+//! What proxies tell of a client: the PROXY protocol ahead of a connection, and the fields of a request.
 
-use std::time::Instant;
-
-use crate::engine::connection::{Connection, Fill, Pass, Stage, Step, Turn};
+use crate::engine::options::Options;
 use crate::http::head::RequestHead;
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
 use crate::net::address::Peer;
-use crate::net::proxy_protocol::{self, Accepted, Source};
+use crate::net::proxy_protocol::{Header, Source};
 
 impl From<Peer> for Client {
     fn from(peer: Peer) -> Self {
@@ -19,76 +16,52 @@ impl From<Peer> for Client {
     }
 }
 
-impl Connection {
-    /// `Origins::origin`: whose request it is, where proxies may tell.
-    pub(in crate::engine) fn find_origin(
-        &self,
-        request: &RequestHead,
-        now: Instant,
-    ) -> Result<Option<Box<Origin>>, Reject> {
-        let Some(origins) = &self.context.options.origins else { return Ok(None) };
-        let origin = origins.origin(request, self.client, self.scheme);
-        if let Err(reject) = &origin {
-            self.context.warn_of_proxies(&format!("a request was refused: {}", reject.detail()), now);
-        }
-        origin.map(|origin| Some(Box::new(origin)))
-    }
+/// `Origins::origin`: whose request it is, where proxies may tell. `client` and `scheme` are those of the connection.
+pub(in crate::engine) fn find_origin(
+    options: &Options,
+    request: &RequestHead,
+    client: Client,
+    scheme: Option<Scheme>,
+) -> Result<Option<Box<Origin>>, Reject> {
+    let Some(origins) = &options.origins else { return Ok(None) };
+    Ok(Some(Box::new(origins.origin(request, client, scheme)?)))
+}
 
-    /// Whose request it is, for the record of one that was refused: as far as its head tells.
-    pub(in crate::engine) fn find_client(&self, request: Option<&RequestHead>) -> Client {
-        let origins = self.context.options.origins.as_ref();
-        let origin = origins.zip(request).map(|(origins, head)| origins.origin(head, self.client, self.scheme));
-        origin.and_then(Result::ok).map_or(self.client, |origin| origin.client)
-    }
+/// Whose request it is, for the record of one that was refused: as far as its head tells.
+pub(in crate::engine) fn find_client(
+    options: &Options,
+    request: Option<&RequestHead>,
+    client: Client,
+    scheme: Option<Scheme>,
+) -> Client {
+    let origin = request.map(|head| find_origin(options, head, client, scheme));
+    origin.and_then(Result::ok).flatten().map_or(client, |origin| origin.client)
+}
 
-    /// `proxy_protocol::parse`: from the connection's beginning to that of its first request.
-    pub(in crate::engine) fn receive_proxy_header(
-        mut self: Box<Self>,
-        accepted: Accepted,
-        turn: &mut Turn<'_>,
-    ) -> Pass {
-        match self.fill(turn) {
-            Fill::Bytes(count) => self.input.extend_from_slice(&turn.scratch[..count]),
-            Fill::Nothing => return Pass::Out(Step::Wait(self)),
-            Fill::End => return Pass::Out(Step::Closed),
-        }
-        match proxy_protocol::parse(&self.input, accepted) {
-            Ok(Some(header)) => {
-                self.scheme = header.tls.then_some(Scheme::Https);
-                match header.source {
-                    Source::Ip(address) => self.client = Peer::Ip(address).into(),
-                    // Not the proxy's: its word would count for what the client sends.
-                    Source::Unknown => self.client = Client::Unknown,
-                    Source::Proxy => {}
-                }
-                let input = std::mem::take(&mut self.input);
-                self.keep_input(&input[header.length..]);
-                self.enter(Stage::Idle, turn.now);
-                Pass::On(self)
-            }
-            Ok(None) => Pass::On(self),
-            Err(problem) => {
-                let message = format!("a connection was closed: its PROXY protocol header is unusable: {problem}");
-                self.context.warn_of_proxies(&message, turn.now);
-                Pass::Out(Step::Closed)
-            }
-        }
-    }
+/// What a proxy tells of its connection: the client, in place of its own address, and the scheme.
+pub(in crate::engine) fn told(header: &Header, proxy: Client) -> (Client, Option<Scheme>) {
+    let client = match header.source {
+        Source::Ip(address) => Peer::Ip(address).into(),
+        // Not the proxy's: its word would count for what the client sends.
+        Source::Unknown => Client::Unknown,
+        Source::Proxy => proxy,
+    };
+    (client, header.tls.then_some(Scheme::Https))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::engine::context::ShardContext;
-    use crate::engine::options::Options;
     use crate::engine::report::Reports;
     use crate::engine::scheduling::capacity::Capacity;
     use crate::engine::testkit::doubles::Notebook;
     use crate::engine::transport::spool::Budget;
     use crate::http::trust::Trust;
+    use crate::net::proxy_protocol::Accepted;
 
     fn context(trusted: &[&'static str], proxy_protocol: Option<Accepted>) -> (ShardContext, Arc<Notebook>) {
         let trusted = Trust::parse(trusted.iter().copied()).unwrap();

@@ -7,7 +7,11 @@ use crate::engine::options::Options;
 use crate::engine::origins::Origins;
 use crate::engine::testkit::doubles::{Scripted, Witness, answer, context, read_whole};
 use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
+use crate::engine::transport::intake::Intake;
 use crate::engine::transport::spool::Budget;
+use crate::http::head::RequestHead;
+use crate::http::origin::Origin;
+use crate::net::proxy_protocol::Accepted;
 use crate::net::stream::Stream;
 use crate::net::stream::double::Double;
 
@@ -30,7 +34,8 @@ impl Rig {
         let witness = Witness::default();
         let now = Instant::now();
         let transport = Arc::new(Transport::new(Stream::Double(double.clone())));
-        let connection = Connection::new(transport, context(options, &witness), Client::Local, 0, 0, now);
+        let connection =
+            Connection::new(transport, context(options, &witness), Client::Local, 0, Ticket::default(), now);
         Self {
             double,
             witness,
@@ -54,35 +59,40 @@ impl Rig {
     /// Moves the connection along until it waits or is closed.
     pub(in crate::engine) fn run(&mut self) {
         for _ in 0..100_000 {
-            let Some(mut connection) = self.connection.take() else { return };
+            let Some(connection) = &mut self.connection else { return };
             connection.note(true, false);
             let date = [b'd'; 29];
-            let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: SHARE };
+            let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: TURN_BYTES };
             match connection.advance(&mut turn) {
-                Step::Wait(connection) => {
+                Step::Wait => {
                     let script = self.double.0.lock().unwrap();
                     let full = script.full_at.is_some_and(|full| script.written.len() >= full);
                     let blocked = connection.transport.output().pending() > 0 && !full;
                     let more = !script.incoming.is_empty() || script.ended;
                     drop(script);
-                    self.connection = Some(connection);
                     if !blocked && !more {
                         return;
                     }
                 }
-                Step::Again(connection) => self.connection = Some(connection),
-                Step::Ready(exchange) => self.connection = Some(self.serve(exchange)),
-                Step::Closed => return,
+                Step::Again => {}
+                Step::Ready(exchange) => self.serve(exchange),
+                Step::Closed => {
+                    self.connection = None;
+                    return;
+                }
             }
         }
         panic!("the connection never comes to rest");
     }
 
     // What a worker does, where no call may read its body directly.
-    fn serve(&mut self, mut exchange: Box<Exchange>) -> Box<Connection> {
-        if exchange.holds_body_back() {
-            return Connection::ask_for_body(exchange, self.now);
-        }
+    fn serve(&mut self, exchange: Box<Exchange>) {
+        let finished =
+            if exchange.holds_body_back() { Finished::awaiting_body(exchange) } else { self.answer(exchange) };
+        self.connection.as_mut().expect("it waits for its request").take_back(finished, self.now);
+    }
+
+    fn answer(&mut self, mut exchange: Box<Exchange>) -> Finished {
         self.clients.push(exchange.client());
         let head = exchange.request();
         let mut line = [head.method(), b" ", head.target()].concat();
@@ -92,7 +102,7 @@ impl Rig {
         }
         self.calls.push(String::from_utf8_lossy(&line).into_owned());
         answer(&mut exchange, &line, self.pieces, &mut Clock::new(self.now));
-        Connection::conclude(exchange, self.now)
+        Finished::answered(exchange, self.now)
     }
 
     fn written(&self) -> String {
@@ -108,12 +118,12 @@ impl Rig {
     }
 
     fn expire(&mut self) {
-        let connection = self.connection.take().expect("the connection is open");
+        let connection = self.connection.as_mut().expect("the connection is open");
         self.now = connection.deadline().expect("somebody waits");
         let date = [b'd'; 29];
-        let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        if let Step::Wait(connection) = connection.expire(&mut turn) {
-            self.connection = Some(connection);
+        let mut turn = Turn { now: self.now, date: &date, scratch: &mut self.scratch, share: TURN_BYTES };
+        if !matches!(connection.expire(&mut turn), Step::Wait) {
+            self.connection = None;
         }
     }
 }
@@ -222,15 +232,15 @@ fn connection_whose_response_nobody_takes_is_spared_for_a_while() {
     rig.double.0.lock().unwrap().appetite = Some(0);
     rig.send(GET);
     for _ in 0..3 {
-        let Some(mut connection) = rig.connection.take() else { break };
+        let Some(connection) = &mut rig.connection else { break };
         connection.note(true, false);
         let date = [b'd'; 29];
-        let mut turn = Turn { now: rig.now, date: &date, scratch: &mut rig.scratch, share: SHARE };
-        rig.connection = match connection.advance(&mut turn) {
-            Step::Ready(exchange) => Some(rig.serve(exchange)),
-            Step::Wait(connection) | Step::Again(connection) => Some(connection),
-            Step::Closed => None,
-        };
+        let mut turn = Turn { now: rig.now, date: &date, scratch: &mut rig.scratch, share: TURN_BYTES };
+        match connection.advance(&mut turn) {
+            Step::Ready(exchange) => rig.serve(exchange),
+            Step::Wait | Step::Again => {}
+            Step::Closed => rig.connection = None,
+        }
     }
     let connection = rig.connection.as_ref().expect("the response is on its way");
     assert!(connection.is_answering());
@@ -295,11 +305,11 @@ fn expectation_of_a_request_that_finds_no_thread_is_not_answered() {
     for line in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
         let mut rig = Rig::new(Options::default());
         rig.send(format!("POST /p HTTP/1.1\r\nHost: a\r\n{line}\r\nExpect: 100-continue\r\n\r\n").as_bytes());
-        let mut turn = Turn { now: rig.now, date: &[b'd'; 29], scratch: &mut rig.scratch, share: SHARE };
+        let mut turn = Turn { now: rig.now, date: &[b'd'; 29], scratch: &mut rig.scratch, share: TURN_BYTES };
         let mut connection = rig.connection.take().unwrap();
         connection.note(true, false);
         let Step::Ready(exchange) = connection.advance(&mut turn) else { panic!("its head does not wait in line") };
-        assert!(matches!(Connection::decline(exchange, Reject::QueueTimeout, &mut turn), Step::Wait(_)));
+        assert!(matches!(connection.decline(exchange, Reject::QueueTimeout, &mut turn), Step::Wait));
         assert_eq!(rig.statuses(), ["503"]);
     }
 }

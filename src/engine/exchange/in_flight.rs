@@ -1,5 +1,6 @@
 //! The requests that are inside an application, so that a stop, or a lack of room for others, can end them without it.
 
+use crate::engine::exchange::ticket::Ticket;
 use crate::engine::exchange::{Exchange, Progress};
 
 /// Which requests are ended.
@@ -12,7 +13,7 @@ pub enum Cut {
     /// All that is left, when there is no more time.
     All,
     /// The one on this connection, whose client is slow, in favour of others.
-    Connection(usize),
+    Connection(Ticket),
 }
 
 impl Cut {
@@ -22,7 +23,7 @@ impl Cut {
             Self::EventStreams => exchange.is_event_stream(),
             Self::Unfinished => exchange.progress() == Progress::Begun,
             Self::All => true,
-            Self::Connection(token) => exchange.token() == token,
+            Self::Connection(ticket) => exchange.ticket().is_same_connection(&ticket),
         }
     }
 

@@ -72,20 +72,6 @@ impl<T> Queue<T> {
         taken
     }
 
-    /// Moves all items to the end of `into`.
-    pub fn take_all(&self, into: &mut VecDeque<T>) {
-        if self.is_empty() {
-            return;
-        }
-        let mut items = self.lock();
-        if into.is_empty() {
-            std::mem::swap(&mut *items, into);
-        } else {
-            into.append(&mut items);
-        }
-        self.length.store(0, Ordering::Release);
-    }
-
     fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,11 +93,7 @@ mod tests {
         assert_eq!(queue.take_own_if(|one| *one > 2, |own| *own == 3), Some(3));
         queue.put(3);
         assert_eq!(queue.take(), Some(1));
-        let mut all = VecDeque::from([0]);
-        queue.take_all(&mut all);
-        assert_eq!(all, [0, 2, 3]);
-        assert!(queue.is_empty() && queue.take().is_none());
-        queue.take_all(&mut all);
-        assert_eq!(all.len(), 3);
+        assert_eq!([queue.take(), queue.take(), queue.take()], [Some(2), Some(3), None]);
+        assert!(queue.is_empty());
     }
 }

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::connection::deadlines::{EvictionPriority, Waiting};
-use crate::engine::connection::{Connection, Stage};
+use crate::engine::connection::Connection;
+use crate::engine::connection::deadlines::{Awaited, EvictionPriority};
 use crate::engine::context::ShardContext;
+use crate::engine::exchange::ticket::Ticket;
 use crate::engine::shard::timers::{Tick, Timers};
 use crate::engine::transport::Transport;
 use crate::http::origin::{Client, Scheme};
@@ -22,65 +23,46 @@ struct ParkedConnection {
     client: Client,
     scheme: Option<Scheme>,
     listener: u16,
-    served: bool,
+    is_served: bool,
     since: Instant,
 }
 
 impl ParkedConnection {
-    fn waiting(&self) -> Waiting {
-        Waiting { since: self.since, served: self.served }
-    }
-
-    fn wake(self, context: &Arc<ShardContext>, token: usize) -> Box<Connection> {
-        let Self { stream, client, scheme, listener, served, since } = self;
-        let transport = Arc::new(Transport::new(stream));
-        let mut connection = Connection::new(transport, Arc::clone(context), client, listener.into(), token, since);
-        connection.stage = Stage::Idle;
-        connection.scheme = scheme;
-        connection.served = served;
-        Box::new(connection)
-    }
-}
-
-impl Connection {
-    // Whether there is no more to keep of it than what a sleeper has. Its place in the connections has a part of its transport.
-    fn can_park(&self) -> bool {
-        let has_rest = |transport: &Transport| transport.pending() > 0 || transport.output().has_failed();
-        matches!(self.stage, Stage::Idle)
-            && self.input.is_empty()
-            && self.is_dry()
-            && self.record.is_none()
-            && !has_rest(&self.transport)
-            && Arc::strong_count(&self.transport) <= 2
-            && Arc::weak_count(&self.transport) == 0
-    }
-
-    // `None`: somebody else has a part of it, which `can_sleep` has ruled out.
-    fn into_parked(self) -> Option<ParkedConnection> {
-        let Self { transport, client, scheme, listener, served, since, .. } = self;
+    // `None`: the transport is shared, which `Connection::can_park` has ruled out.
+    fn new(connection: Connection, since: Instant, is_served: bool) -> Option<Self> {
+        let (client, scheme) = (connection.client(), connection.scheme());
+        let Connection { transport, listener, .. } = connection;
         let stream = Arc::into_inner(transport)?.into_stream();
-        Some(ParkedConnection { stream, client, scheme, listener: u16::try_from(listener).ok()?, served, since })
+        Some(Self { stream, client, scheme, listener: u16::try_from(listener).ok()?, is_served, since })
+    }
+
+    fn awaited(&self) -> Awaited<'_> {
+        Awaited::Request { since: self.since, is_first: !self.is_served }
+    }
+
+    fn wake(self, context: &Arc<ShardContext>, ticket: Ticket) -> Box<Connection> {
+        let Self { stream, client, scheme, listener, is_served, since } = self;
+        let transport = Arc::new(Transport::new(stream));
+        let connection = Connection::new(transport, Arc::clone(context), client, listener.into(), ticket, since);
+        Box::new(connection.resumed(scheme, is_served, since))
     }
 }
 
 #[derive(Default)]
-enum State {
+enum SlotState {
     #[default]
     Free,
-    Asleep(ParkedConnection),
-    Awake {
-        // Here as long as the connection lives.
-        transport: Arc<Transport>,
-        // Absent while a worker has it.
-        connection: Option<Box<Connection>>,
-    },
+    Parked(ParkedConnection),
+    Awake(Box<Connection>),
 }
 
 #[derive(Default)]
 struct Slot {
-    state: State,
+    state: SlotState,
     // The entry that the timers have for it.
     scheduled: Option<Tick>,
+    // Connections that it had before.
+    generation: u32,
     // It is in line for the next round, once.
     again: bool,
 }
@@ -112,9 +94,11 @@ impl ConnectionTable {
         0..self.made
     }
 
-    /// The place that the next connection gets.
-    pub fn next_place(&self) -> usize {
-        self.free.last().map_or(self.made, |place| *place as usize)
+    /// What the next connection gets.
+    pub fn next_ticket(&self, shard: usize) -> Ticket {
+        let slot = self.free.last().map_or(self.made, |place| *place as usize);
+        let generation = self.slot(slot).map_or(0, |slot| slot.generation);
+        Ticket { shard, slot, generation, stream: 0 }
     }
 
     fn slot(&self, place: usize) -> Option<&Slot> {
@@ -135,65 +119,72 @@ impl ConnectionTable {
         }
     }
 
-    /// Takes the place that was told before for a new connection, which is somebody else's until it is kept.
-    pub fn open(&mut self, transport: &Arc<Transport>) {
-        let place = self.next_place();
+    /// Adds a connection, which has the next ticket.
+    pub fn insert(&mut self, connection: Box<Connection>) {
+        let place = connection.ticket().slot;
         if self.free.pop().is_none() {
             self.make();
         }
         if let Some(slot) = self.slot_mut(place) {
-            slot.state = State::Awake { transport: Arc::clone(transport), connection: None };
+            slot.state = SlotState::Awake(connection);
             self.awake += 1;
         }
     }
 
-    /// Takes the connection out, as somebody else's for a while; `None` if it is that already.
-    pub fn take(&mut self, place: usize, context: &Arc<ShardContext>) -> Option<Box<Connection>> {
-        let slot = self.slot_mut(place)?;
-        match std::mem::take(&mut slot.state) {
-            State::Free => None,
-            State::Asleep(sleeper) => {
-                let connection = sleeper.wake(context, place);
-                slot.state = State::Awake { transport: Arc::clone(&connection.transport), connection: None };
+    /// The connection, made anew if it was put away.
+    pub fn wake(&mut self, place: usize, context: &Arc<ShardContext>) -> Option<&mut Connection> {
+        let slot = self.pages.get_mut(place / PAGE)?.get_mut(place % PAGE)?;
+        if matches!(slot.state, SlotState::Parked(_)) {
+            let ticket = Ticket { shard: context.shard, slot: place, generation: slot.generation, stream: 0 };
+            if let SlotState::Parked(parked) = std::mem::take(&mut slot.state) {
+                slot.state = SlotState::Awake(parked.wake(context, ticket));
                 self.awake += 1;
-                Some(connection)
             }
-            State::Awake { transport, connection } => {
-                slot.state = State::Awake { transport, connection: None };
-                connection
-            }
+        }
+        match &mut slot.state {
+            SlotState::Awake(connection) => Some(connection),
+            _ => None,
         }
     }
 
-    /// Takes a connection back. With many of them, one that idles is put away.
-    pub fn keep(&mut self, place: usize, connection: Box<Connection>) {
-        let sleeps = self.awake > AWAKE && connection.can_park();
-        let Some(slot) = self.slot_mut(place) else { return };
-        if !sleeps {
-            if let State::Awake { connection: kept, .. } = &mut slot.state {
-                *kept = Some(connection);
-            }
-            return;
+    /// A connection waits, after it was moved along: the timers get an entry for it. With many connections, one that idles is put
+    /// away. Returns whether it has let bytes of the application's go.
+    pub fn settle(&mut self, place: usize, timers: &mut Timers) -> bool {
+        let Some(slot) = self.slot_mut(place) else { return false };
+        let SlotState::Awake(connection) = &mut slot.state else { return false };
+        let has_released = connection.take_released();
+        if let (Some(deadline), Ok(number)) = (connection.deadline(), u32::try_from(place)) {
+            timers.schedule(number, deadline, &mut slot.scheduled);
         }
-        // Its part of the transport goes first: the socket alone is kept.
-        slot.state = State::Free;
-        let sleeper = connection.into_parked();
-        let lives = sleeper.is_some();
-        slot.state = sleeper.map_or(State::Free, State::Asleep);
-        self.awake -= 1;
-        if !lives {
-            self.release(place);
+        if self.awake > AWAKE {
+            self.park(place);
+        }
+        has_released
+    }
+
+    fn park(&mut self, place: usize) {
+        let Some(slot) = self.slot_mut(place) else { return };
+        let SlotState::Awake(connection) = &slot.state else { return };
+        let Some((since, is_served)) = connection.can_park() else { return };
+        if let SlotState::Awake(connection) = std::mem::take(&mut slot.state) {
+            let parked = ParkedConnection::new(*connection, since, is_served);
+            let lives = parked.is_some();
+            slot.state = parked.map_or(SlotState::Free, SlotState::Parked);
+            self.awake -= 1;
+            if !lives {
+                self.release(place);
+            }
         }
     }
 
     /// Ends a connection's life. Gives its transport, if it was not put away.
     pub fn remove(&mut self, place: usize) -> Option<Arc<Transport>> {
         let transport = match std::mem::take(&mut self.slot_mut(place)?.state) {
-            State::Free => return None,
-            State::Asleep(_) => None,
-            State::Awake { transport, .. } => {
+            SlotState::Free => return None,
+            SlotState::Parked(_) => None,
+            SlotState::Awake(connection) => {
                 self.awake -= 1;
-                Some(transport)
+                Some(connection.transport)
             }
         };
         self.release(place);
@@ -201,63 +192,67 @@ impl ConnectionTable {
     }
 
     fn release(&mut self, place: usize) {
-        if let (Some(slot), Ok(place)) = (self.slot_mut(place), u32::try_from(place)) {
-            *slot = Slot::default();
-            self.free.push(place);
+        if let (Some(slot), Ok(number)) = (self.slot_mut(place), u32::try_from(place)) {
+            *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
+            self.free.push(number);
         }
     }
 
-    /// The connection, unless a worker has it or it is put away.
+    /// The connection, unless it is put away.
     pub fn connection(&mut self, place: usize) -> Option<&mut Connection> {
         match &mut self.slot_mut(place)?.state {
-            State::Awake { connection, .. } => connection.as_deref_mut(),
+            SlotState::Awake(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The connection that an exchange belongs to, if it lives.
+    pub fn of(&mut self, ticket: &Ticket) -> Option<&mut Connection> {
+        self.connection(ticket.slot).filter(|connection| connection.ticket().is_same_connection(ticket))
+    }
+
+    fn awake(&self, place: usize) -> Option<&Connection> {
+        match &self.slot(place)?.state {
+            SlotState::Awake(connection) => Some(connection),
             _ => None,
         }
     }
 
     /// The transport of a connection that is not put away.
     pub fn transport(&self, place: usize) -> Option<&Arc<Transport>> {
-        match &self.slot(place)?.state {
-            State::Awake { transport, .. } => Some(transport),
-            _ => None,
-        }
+        self.awake(place).map(|connection| &connection.transport)
     }
 
     /// Whether the connection is put away: nothing but bytes or its end concerns it.
     pub fn is_parked(&self, place: usize) -> bool {
-        self.slot(place).is_some_and(|slot| matches!(slot.state, State::Asleep(_)))
+        self.slot(place).is_some_and(|slot| matches!(slot.state, SlotState::Parked(_)))
     }
 
     /// Whether its request is with the application.
-    pub fn is_served(&self, place: usize) -> bool {
-        self.slot(place).is_some_and(|slot| matches!(slot.state, State::Awake { connection: None, .. }))
+    pub fn is_serving(&self, place: usize) -> bool {
+        self.awake(place).is_some_and(Connection::is_serving)
     }
 
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self, place: usize) -> bool {
-        match self.slot(place).map(|slot| &slot.state) {
-            Some(State::Asleep(_)) => true,
-            Some(State::Awake { connection: Some(connection), .. }) => connection.is_idle(),
-            _ => false,
-        }
+        self.is_parked(place) || self.awake(place).is_some_and(Connection::is_idle)
     }
 
     /// How readily it is given up for the sake of another.
     pub fn eviction_priority(&self, place: usize, now: Instant) -> Option<EvictionPriority> {
         match &self.slot(place)?.state {
-            State::Asleep(sleeper) => sleeper.waiting().eviction_priority(now),
-            State::Awake { connection: Some(connection), .. } => connection.eviction_priority(now),
-            State::Awake { connection: None, transport } => EvictionPriority::of_served(transport, now),
-            State::Free => None,
+            SlotState::Parked(parked) => parked.awaited().eviction_priority(now),
+            SlotState::Awake(connection) => connection.eviction_priority(now),
+            SlotState::Free => None,
         }
     }
 
-    /// When patience with it ends; `None` while a worker has it, or if there is none.
+    /// When its deadline is; `None` while a worker has its request, or if there is none.
     pub fn deadline(&self, place: usize, context: &ShardContext) -> Option<Instant> {
         match &self.slot(place)?.state {
-            State::Asleep(sleeper) => Some(sleeper.waiting().deadline(&context.options)),
-            State::Awake { connection, .. } => connection.as_ref()?.deadline(),
-            State::Free => None,
+            SlotState::Parked(parked) => parked.awaited().deadline(&context.options),
+            SlotState::Awake(connection) => connection.deadline(),
+            SlotState::Free => None,
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::engine::connection::Connection;
 use crate::engine::context::ShardContext;
+use crate::engine::exchange::finished::Finished;
 use crate::engine::exchange::in_flight::{Cut, InFlight};
+use crate::engine::exchange::ticket::Ticket;
 use crate::engine::observe::{Cause, Scarce};
 use crate::engine::report::Trouble;
 use crate::engine::shard::connection_table::ConnectionTable;
@@ -48,30 +50,22 @@ impl Connections {
         if !self.context.admits(peer, now) {
             return None;
         }
-        let token = self.table.next_place();
+        let ticket = self.table.next_ticket(self.context.shard);
+        let token = ticket.slot;
         if let Some(descriptor) = stream.descriptor() {
             // Only a kernel without memory refuses this.
             poller.watch(descriptor, token).ok()?;
         }
         let transport = Arc::new(Transport::new(stream));
-        self.table.open(&transport);
-        let connection = Connection::new(transport, Arc::clone(&self.context), peer.into(), listener, token, now);
-        self.keep(token, Box::new(connection));
+        let connection = Connection::new(transport, Arc::clone(&self.context), peer.into(), listener, ticket, now);
+        self.table.insert(Box::new(connection));
+        self.settle(token);
         Some(token)
     }
 
-    /// Takes a connection out, unless a worker has it.
-    pub fn take(&mut self, token: usize) -> Option<Box<Connection>> {
-        self.table.take(token, &self.context)
-    }
-
-    /// Puts a connection back.
-    pub fn keep(&mut self, token: usize, mut connection: Box<Connection>) {
-        self.has_released |= connection.take_released();
-        if let Some(deadline) = connection.deadline() {
-            self.table.schedule(token, deadline, &mut self.timers);
-        }
-        self.table.keep(token, connection);
+    /// The connection was moved along, and waits.
+    pub fn settle(&mut self, token: usize) {
+        self.has_released |= self.table.settle(token, &mut self.timers);
     }
 
     /// Ends a connection, whose socket closes with its last owner.
@@ -81,13 +75,13 @@ impl Connections {
         }
     }
 
-    /// Resets a connection that a panic dropped.
-    pub fn reset_lost(&mut self, token: usize) {
-        if let Some(transport) = self.table.transport(token) {
-            self.context.streaming.remove(transport);
-            transport.stream().reset_on_close();
+    /// Resets a connection whose exchange was dropped by a panic.
+    pub fn reset_lost(&mut self, ticket: &Ticket) {
+        if let Some(connection) = self.table.of(ticket) {
+            self.context.streaming.remove(&connection.transport);
+            connection.transport.stream().reset_on_close();
+            self.forget(ticket.slot);
         }
-        self.forget(token);
     }
 
     /// When the next deadline may be due.
@@ -95,19 +89,15 @@ impl Connections {
         self.timers.next()
     }
 
-    /// Takes out the next connection whose deadline has passed.
-    pub fn take_expired(&mut self, now: Instant) -> Option<Box<Connection>> {
+    /// The next connection whose deadline has passed.
+    pub fn next_expired(&mut self, now: Instant) -> Option<usize> {
         while let Some((tick, place)) = self.timers.pop(now) {
             let token = place as usize;
             if !self.table.unschedule(token, tick) {
                 continue;
             }
             match self.table.deadline(token, &self.context) {
-                Some(deadline) if deadline <= now => {
-                    if let Some(connection) = self.take(token) {
-                        return Some(connection);
-                    }
-                }
+                Some(deadline) if deadline <= now => return Some(token),
                 Some(deadline) => self.table.schedule(token, deadline, &mut self.timers),
                 // With a worker.
                 None => self.table.schedule(token, now + RECHECK_INTERVAL, &mut self.timers),
@@ -119,7 +109,7 @@ impl Connections {
 
     /// Closes a connection in favour of a new one. A connection that idles loses nothing by it.
     pub fn make_room(&mut self, token: usize, poller: &Poller, now: Instant) {
-        if self.table.is_served(token) {
+        if self.table.is_serving(token) {
             if self.evict(token, Scarce::Connections, poller) {
                 self.context.reports.count(Trouble::Evictions, now);
             }
@@ -129,7 +119,7 @@ impl Connections {
             if connection.is_answering() {
                 connection.give_up(Cause::Evicted(Scarce::Connections));
             } else {
-                self.context.report_closed(connection.client, Cause::Evicted(Scarce::Connections).text());
+                self.context.report_closed(connection.client(), Cause::Evicted(Scarce::Connections).text());
             }
             self.context.reports.count(Trouble::Evictions, now);
         }
@@ -153,13 +143,16 @@ impl Connections {
     /// Ends a request whose application waits for a slow client: the application learns that its client has gone. `false`: it has
     /// come to its end meanwhile.
     pub fn evict(&mut self, token: usize, scarce: Scarce, poller: &Poller) -> bool {
-        let Some(transport) = self.table.transport(token).map(Arc::clone) else { return false };
+        let Some(connection) = self.table.connection(token) else { return false };
+        let transport = Arc::clone(&connection.transport);
         let cause = Cause::Evicted(scarce);
-        match self.in_flight.take(self.context.shard, Cut::Connection(token)).pop() {
+        match self.in_flight.take(self.context.shard, Cut::Connection(connection.ticket())).pop() {
             Some(mut exchange) => {
                 exchange.evict(cause);
                 let ends_by_reset = exchange.is_until_close();
-                Connection::conclude(exchange, Instant::now()).give_up(cause);
+                let now = Instant::now();
+                connection.take_back(Finished::answered(exchange, now), now);
+                connection.give_up(cause);
                 if let Some(descriptor) = transport.stream().descriptor() {
                     // A thread may hold the socket for a moment, and its events must not reach the connection that gets the token.
                     poller.forget(descriptor);
@@ -180,13 +173,12 @@ impl Connections {
     /// Drops every connection, also those of threads that are still inside the application.
     pub fn clear(&mut self) {
         for token in self.table.places() {
-            if let Some(connection) = self.table.connection(token) {
-                if connection.is_answering() {
-                    connection.give_up(Cause::Stopped);
-                }
-            } else if let Some(transport) = self.table.transport(token) {
-                transport.stream().reset_on_close();
-                transport.stream().abandon();
+            let Some(connection) = self.table.connection(token) else { continue };
+            if connection.is_serving() {
+                connection.transport.stream().reset_on_close();
+                connection.transport.stream().abandon();
+            } else if connection.is_answering() {
+                connection.give_up(Cause::Stopped);
             }
         }
         self.table = ConnectionTable::default();

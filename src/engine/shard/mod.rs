@@ -10,6 +10,7 @@ mod connection_table;
 mod connections;
 mod drain;
 pub mod external_loop;
+mod finished_queue;
 pub mod queues;
 pub mod reactor;
 mod timers;
@@ -69,7 +70,7 @@ impl Shard {
             return if self.queues.pool.all_shards_stopped() { WorkerAction::Stop } else { self.park() };
         }
         self.with_reactor(|reactor| self.lead(reactor)).unwrap_or_else(|| {
-            self.queues.send_answered();
+            self.queues.send_finished();
             // This worker is running already; it takes work before it parks.
             self.queues.pool.take_with_permit().map_or_else(|| self.park(), WorkerAction::Run)
         })

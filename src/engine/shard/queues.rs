@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::engine::connection::Connection;
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::Exchange;
+use crate::engine::exchange::finished::Finished;
 use crate::engine::observe::Cause;
 use crate::engine::scheduling::capacity::AdmissionGuard;
 use crate::engine::scheduling::profile::BlockingProfile;
 use crate::engine::scheduling::queue::Queue;
+use crate::engine::shard::finished_queue::FinishedQueue;
 use crate::engine::shard::worker_pool::WorkerPool;
-use crate::engine::sync::{AtomicU8, AtomicU64, Channel, fence};
+use crate::engine::sync::{AtomicU8, AtomicU64, fence};
 use crate::net::poller::Waker;
 
 /// The life of a shard, in order.
@@ -40,11 +41,8 @@ pub struct ShardQueues {
     pub(in crate::engine) pool: Arc<WorkerPool>,
     // Requests for the worker that leads.
     ready: Queue<Box<Exchange>>,
-    // Connections whose requests were answered: those with output to send, and those that a worker has sent from.
-    answered: Queue<Box<Connection>>,
-    returned: Queue<Box<Connection>>,
-    // Tokens of connections that were dropped by a panic.
-    lost: Channel<usize>,
+    // Exchanges that workers are done with.
+    finished: FinishedQueue,
     waker: Waker,
     // Counts what leaders get done.
     progress_count: AtomicU64,
@@ -61,9 +59,7 @@ impl ShardQueues {
             profile: BlockingProfile::default(),
             pool,
             ready: Queue::default(),
-            answered: Queue::default(),
-            returned: Queue::default(),
-            lost: Channel::new(),
+            finished: FinishedQueue::default(),
             waker,
             progress_count: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Serving as u8),
@@ -216,71 +212,70 @@ impl ShardQueues {
         self.take_ready(|_| true).or_else(|| self.pool.take_from(self.context.shard, |_| true))
     }
 
-    /// Gives back a connection whose request was answered. Its output is sent in the next round of the reactor, or by
-    /// [`ShardQueues::send_answered`].
-    pub fn hand_back(&self, connection: Box<Connection>) {
-        self.answered.put(connection);
+    /// Gives an exchange back that a worker is done with. While no other thread polls, its output is sent in the next round of
+    /// the reactor, together with that of others, or by [`ShardQueues::send_finished`]; else now.
+    pub fn hand_back(&self, finished: Finished) {
+        if self.is_polled() && !finished.is_sent() {
+            self.send(finished);
+        } else {
+            let is_lost = finished.is_lost();
+            self.finished.put(finished);
+            if is_lost {
+                self.waker.wake();
+            }
+        }
         if self.is_stopped() {
-            self.give_up_answered();
+            self.give_up_finished();
         }
     }
 
-    /// Takes the connections whose requests were answered.
-    pub(in crate::engine) fn take_answered(&self, into: &mut VecDeque<Box<Connection>>) {
-        self.answered.take_all(into);
-        self.returned.take_all(into);
+    /// Takes the exchanges that workers are done with.
+    pub(in crate::engine) fn take_finished(&self, into: &mut VecDeque<Finished>) {
+        self.finished.take_all(into);
     }
 
-    /// Sends the output of answered connections from a worker, while another thread holds the reactor and may wait in the kernel.
-    pub(in crate::engine) fn send_answered(&self) {
-        while let Some(mut connection) = self.answered.take() {
-            let (token, transport) = (connection.token, Arc::clone(&connection.transport));
-            let sent = self.context.reports.catch_panic("one connection", || {
-                connection.send();
-                connection
-            });
-            let Some(connection) = sent else {
-                self.lose(token);
-                continue;
-            };
-            let is_eager = connection.is_eager();
-            self.returned.put(connection);
-            // The reactor notes a change of the socket first and reads `returned` after; here the order is reversed.
-            fence(Ordering::SeqCst);
-            if is_eager || transport.was_ready_while_away() || self.phase() != Phase::Serving {
-                self.waker.wake();
-            }
+    /// Sends the output of finished exchanges from a worker, while another thread holds the reactor and may wait in the kernel.
+    pub(in crate::engine) fn send_finished(&self) {
+        while let Some(finished) = self.finished.take_unsent() {
+            self.send(finished);
+        }
+    }
+
+    fn send(&self, mut finished: Finished) {
+        let ticket = finished.ticket();
+        let transport = finished.transport().map(Arc::clone);
+        let sent = self.context.reports.catch_panic("one connection", || {
+            let is_eager = finished.send(&self.context);
+            (finished, is_eager)
+        });
+        let (finished, is_eager) = sent.unwrap_or_else(|| (Finished::lost(ticket), true));
+        self.finished.put(finished);
+        // The reactor notes a change of the socket first and reads `finished` after; here the order is reversed.
+        fence(Ordering::SeqCst);
+        let was_ready = transport.is_some_and(|transport| transport.was_ready_while_away());
+        if is_eager || was_ready || self.phase() != Phase::Serving {
+            self.waker.wake();
         }
     }
 
     // Output that was queued after the end is not sent; the observers get its record.
-    fn give_up_answered(&self) {
-        let mut answered = VecDeque::new();
-        self.take_answered(&mut answered);
-        for mut connection in answered {
-            connection.give_up(Cause::Stopped);
+    fn give_up_finished(&self) {
+        let mut finished = VecDeque::new();
+        self.take_finished(&mut finished);
+        for finished in finished {
+            finished.give_up(&self.context, Cause::Stopped);
         }
-    }
-
-    /// Notes that a panic dropped the connection with this token, so that the reactor resets it.
-    pub(in crate::engine) fn lose(&self, token: usize) {
-        self.lost.put(token);
-        self.waker.wake();
-    }
-
-    pub(in crate::engine) fn take_lost(&self) -> Option<usize> {
-        self.lost.take()
     }
 
     /// Whether no request and no connection is between the reactor and the workers.
     pub(in crate::engine) fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.answered.is_empty() && self.returned.is_empty()
+        self.ready.is_empty() && self.finished.is_empty()
     }
 
     /// Drops what is queued, when every worker has returned or was given up.
     pub(in crate::engine) fn clear(&self) {
         while self.take_ready(|_| true).is_some() {}
         self.pool.clear();
-        self.give_up_answered();
+        self.give_up_finished();
     }
 }

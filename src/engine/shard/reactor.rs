@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::clock::Clock;
-use crate::engine::connection::{Connection, SHARE, Step, Turn};
+use crate::engine::connection::{Connection, Step, TURN_BYTES, Turn};
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::Exchange;
+use crate::engine::exchange::finished::Finished;
 use crate::engine::exchange::in_flight::{Cut, InFlight};
-use crate::engine::observe::Scarce;
+use crate::engine::observe::{Cause, Scarce};
 use crate::engine::report::Severity;
 use crate::engine::shard::acceptor::{AcceptRound, Acceptor, Arrival};
 use crate::engine::shard::connections::Connections;
@@ -45,7 +46,7 @@ pub struct Reactor {
     // Tokens of connections that go on in the next round.
     again: Vec<usize>,
     // What comes from the workers, and goes to them.
-    answered: VecDeque<Box<Connection>>,
+    finished: VecDeque<Finished>,
     admitted: VecDeque<Box<Exchange>>,
     scratch: Box<[u8]>,
     clock: Clock,
@@ -75,7 +76,7 @@ impl Reactor {
             acceptor: Acceptor::new(Arc::clone(&context), listeners, &poller)?,
             connections: Connections::new(Arc::clone(&context), in_flight, now),
             again: Vec::new(),
-            answered: VecDeque::new(),
+            finished: VecDeque::new(),
             admitted: VecDeque::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             clock: Clock::new(now),
@@ -186,15 +187,26 @@ impl Reactor {
     }
 
     fn take_back(&mut self, queues: &ShardQueues, now: Instant) {
-        queues.take_answered(&mut self.answered);
+        queues.take_finished(&mut self.finished);
         // One at a time, so that a panic costs no other.
-        while let Some(mut connection) = self.answered.pop_front() {
-            let (ready_while_away, ended) = connection.transport.take_ready_while_away();
-            connection.note(ready_while_away, ended);
-            self.move_along(queues, connection, now, Connection::advance);
+        while let Some(finished) = self.finished.pop_front() {
+            self.finish(queues, finished, now);
         }
-        while let Some(token) = queues.take_lost() {
-            self.connections.reset_lost(token);
+    }
+
+    // The connection of the exchange goes on.
+    fn finish(&mut self, queues: &ShardQueues, finished: Finished, now: Instant) {
+        let ticket = finished.ticket();
+        if finished.is_lost() {
+            self.connections.reset_lost(&ticket);
+        } else if self.connections.table.of(&ticket).is_none() {
+            // Its connection was given up meanwhile, and the slot may have another.
+            finished.give_up(&self.context, Cause::ClientClosed);
+        } else {
+            self.move_along(queues, ticket.slot, now, |connection, turn| {
+                connection.take_back(finished, turn.now);
+                connection.advance(turn)
+            });
         }
     }
 
@@ -207,9 +219,11 @@ impl Reactor {
             if !event.readable && !event.ended && self.connections.table.is_parked(event.token) {
                 continue;
             }
-            if let Some(mut connection) = self.connections.take(event.token) {
-                connection.note(event.readable, event.ended);
-                self.move_along(queues, connection, now, Connection::advance);
+            if !self.connections.table.is_serving(event.token) {
+                self.move_along(queues, event.token, now, |connection, turn| {
+                    connection.note(event.readable, event.ended);
+                    connection.advance(turn)
+                });
             } else if let Some(transport) = self.connections.table.transport(event.token) {
                 transport.note_ready_while_away(event.ended);
                 if let Some(changed) = &mut self.changed {
@@ -227,9 +241,7 @@ impl Reactor {
     fn go_on(&mut self, queues: &ShardQueues, now: Instant) {
         for token in std::mem::take(&mut self.again) {
             self.connections.table.delist(token);
-            if let Some(connection) = self.connections.take(token) {
-                self.move_along(queues, connection, now, Connection::advance);
-            }
+            self.move_along(queues, token, now, Connection::advance);
         }
     }
 
@@ -257,15 +269,15 @@ impl Reactor {
     }
 
     fn expire(&mut self, queues: &ShardQueues, now: Instant) {
-        while let Some(connection) = self.connections.take_expired(now) {
-            self.move_along(queues, connection, now, Connection::expire);
+        while let Some(token) = self.connections.next_expired(now) {
+            self.move_along(queues, token, now, Connection::expire);
         }
     }
 
     // While every worker is inside the application the leader, or else the monitor, does this every `PRESSURE_INTERVAL`.
     fn decline_overdue(&mut self, queues: &ShardQueues, now: Instant) {
         while let Some(exchange) = queues.take_overdue(now) {
-            self.decline(exchange, Reject::QueueTimeout, now);
+            self.decline(queues, exchange, Reject::QueueTimeout, now);
         }
     }
 
@@ -285,63 +297,52 @@ impl Reactor {
         }
         for token in self.connections.table.places() {
             let table = &mut self.connections.table;
-            if table.is_served(token) {
+            if table.is_serving(token) {
                 if table.transport(token).is_some_and(|transport| transport.output().is_revoked()) {
                     self.connections.evict(token, Scarce::Spool, &self.poller);
                 }
             } else if table.connection(token).is_some_and(|connection| connection.is_revoked()) {
-                if let Some(connection) = self.connections.take(token) {
-                    self.move_along(queues, connection, now, Connection::revoke);
-                }
+                self.move_along(queues, token, now, Connection::revoke);
             }
         }
     }
 
-    fn decline(&mut self, exchange: Box<Exchange>, reject: Reject, now: Instant) {
-        let token = exchange.connection.token;
-        let date = *self.clock.date(now);
-        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        let step = self.context.reports.catch_panic(CONNECTION, || Connection::decline(exchange, reject, &mut turn));
-        self.place(token, Some(step.unwrap_or(Step::Closed)));
+    // A request that is not to reach the application.
+    fn decline(&mut self, queues: &ShardQueues, mut exchange: Box<Exchange>, reject: Reject, now: Instant) {
+        exchange.answer_refusal(reject, self.clock.date(now));
+        self.finish(queues, Finished::answered(exchange, now), now);
     }
 
     // The pipeline, with everything around it: a panic costs the connection it happened on, and no more.
     fn move_along(
         &mut self,
         queues: &ShardQueues,
-        connection: Box<Connection>,
+        token: usize,
         now: Instant,
-        through: impl FnOnce(Box<Connection>, &mut Turn<'_>) -> Step,
+        through: impl FnOnce(&mut Connection, &mut Turn<'_>) -> Step,
     ) {
-        let token = connection.token;
+        let Some(connection) = self.connections.table.wake(token, &self.context) else { return };
         let date = *self.clock.date(now);
-        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: SHARE };
-        let step = self.context.reports.catch_panic(CONNECTION, || {
-            let step = through(connection, &mut turn);
-            match step {
-                Step::Ready(exchange) => match queues.admit(exchange, &mut self.admitted) {
-                    Ok(()) => None,
-                    Err(exchange) => Some(Connection::decline(exchange, Reject::QueueFull, &mut turn)),
-                },
-                step => Some(step),
+        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: TURN_BYTES };
+        let step = self.context.reports.catch_panic(CONNECTION, || match through(connection, &mut turn) {
+            Step::Ready(exchange) => {
+                let declined = queues.admit(exchange, &mut self.admitted).err();
+                declined.map(|exchange| connection.decline(exchange, Reject::QueueFull, &mut turn))
             }
+            step => Some(step),
         });
-        self.place(token, step.unwrap_or(Some(Step::Closed)));
-    }
-
-    fn place(&mut self, token: usize, step: Option<Step>) {
         match step {
             // With a worker now.
-            None => {}
-            Some(Step::Wait(connection)) => self.connections.keep(token, connection),
-            Some(Step::Again(connection)) => {
-                self.connections.keep(token, connection);
+            Some(None) => {}
+            Some(Some(Step::Wait)) => self.connections.settle(token),
+            Some(Some(Step::Again)) => {
+                self.connections.settle(token);
                 if self.connections.table.enlist(token) {
                     self.again.push(token);
                 }
             }
-            // A declined exchange cannot be ready again: its connection closes.
-            Some(Step::Ready(_) | Step::Closed) => self.connections.forget(token),
+            // A connection whose exchange was declined closes: no other can be ready.
+            Some(Some(Step::Ready(_) | Step::Closed)) | None => self.connections.forget(token),
         }
     }
 
@@ -390,12 +391,12 @@ impl Reactor {
             if !self.connections.table.is_idle(token) {
                 continue;
             }
-            if let Some(mut connection) = self.connections.take(token) {
+            self.move_along(queues, token, now, |connection, turn| {
                 connection.note(true, false);
-                self.move_along(queues, connection, now, Connection::advance);
-                if self.connections.table.is_idle(token) {
-                    self.connections.forget(token);
-                }
+                connection.advance(turn)
+            });
+            if self.connections.table.is_idle(token) {
+                self.connections.forget(token);
             }
         }
     }
@@ -408,9 +409,9 @@ impl Reactor {
             let (transport, token) = (exchange.transport(), exchange.token());
             exchange.cut(self.clock.date(now));
             let ends_by_reset = exchange.is_until_close();
-            self.move_along(queues, Connection::conclude(exchange, now), now, Connection::advance);
+            self.finish(queues, Finished::answered(exchange, now), now);
             // The application may hold the socket as well, and wait for the rest of its request.
-            let own = if self.connections.table.transport(token).is_some() { 3 } else { 1 };
+            let own = if self.connections.table.transport(token).is_some() { 2 } else { 1 };
             if Arc::strong_count(&transport) > own && transport.pending() == 0 && !ends_by_reset {
                 transport.stream().abandon();
             }
@@ -427,7 +428,7 @@ impl Reactor {
     fn abort(&mut self, queues: &ShardQueues, when: &str, now: Instant) {
         let left = self.connections();
         while let Some(exchange) = queues.take_queued() {
-            self.decline(exchange, Reject::Stopping, now);
+            self.decline(queues, exchange, Reject::Stopping, now);
         }
         let cuts = self.cut(queues, Cut::All, now);
         if left > 0 {

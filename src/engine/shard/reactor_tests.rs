@@ -91,9 +91,8 @@ impl Rig {
         for double in doubles {
             let token =
                 reactor.add_client(Stream::Double(double.clone()), Peer::Local, 0, now).expect("no kernel is asked");
-            let mut connection = reactor.connections.take(token).expect("it is new");
-            connection.note(true, false);
-            reactor.move_along(&self.shard.queues, connection, now, Connection::advance);
+            reactor.connections.table.connection(token).expect("it is new").note(true, false);
+            reactor.move_along(&self.shard.queues, token, now, Connection::advance);
         }
         reactor.round(&self.shard.queues, false);
     }
@@ -105,7 +104,7 @@ impl Rig {
     fn serve(&mut self) {
         while let Some(mut exchange) = self.shard.queues.take() {
             answer(&mut exchange, b"hello", false, &mut self.clock);
-            self.shard.queues.hand_back(Connection::conclude(exchange, Instant::now()));
+            self.shard.queues.hand_back(Finished::answered(exchange, Instant::now()));
         }
     }
 
@@ -174,7 +173,7 @@ fn panic_while_a_worker_sends_costs_one_connection() {
         // Another thread has the poller: the worker sends what it answered before it parks.
         let _held = rig.shard.reactor().lock().unwrap();
         rig.shard.queues.enter(Phase::Draining);
-        rig.shard.queues.send_answered();
+        rig.shard.queues.send_finished();
     }
     rig.round(&[]);
     assert!(written(&sound).ends_with("hello"));
@@ -193,9 +192,8 @@ fn panic_of_an_observer_costs_it_one_record_and_the_others_none() {
         for double in &clients {
             let now = Instant::now();
             let token = reactor.add_client(Stream::Double(double.clone()), Peer::Local, 0, now).unwrap();
-            let mut connection = reactor.connections.take(token).unwrap();
-            connection.note(true, false);
-            reactor.move_along(&rig.shard.queues, connection, now, Connection::advance);
+            reactor.connections.table.connection(token).unwrap().note(true, false);
+            reactor.move_along(&rig.shard.queues, token, now, Connection::advance);
         }
         reactor.collect(&rig.shard.queues);
     }

@@ -7,8 +7,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::engine::clock::Clock;
-use crate::engine::connection::{Connection, SHARE, Step, Turn};
-use crate::engine::exchange::{Content, Exchange, Progress, ZERO_COPY};
+use crate::engine::connection::{Connection, Step, TURN_BYTES, Turn};
+use crate::engine::exchange::finished::Finished;
+use crate::engine::exchange::ticket::Ticket;
+use crate::engine::exchange::{Content, Exchange, Progress, ZERO_COPY_BYTES};
 use crate::engine::options::Options;
 use crate::engine::testkit::conversations::{Conversation, conversations};
 use crate::engine::testkit::doubles::{Witness, context};
@@ -77,7 +79,8 @@ impl World {
         let transport = Arc::new(Transport::new(Stream::Double(double.clone())));
         let weak = Arc::downgrade(&transport);
         let context = context(conversation.options.clone(), &witness);
-        let mut connection = Box::new(Connection::new(transport, context, Client::Local, 0, 0, self.start));
+        let mut connection =
+            Box::new(Connection::new(transport, Arc::clone(&context), Client::Local, 0, Ticket::default(), self.start));
         let mut calls = Vec::new();
         let mut now = self.start;
         let mut scratch = vec![0; 64];
@@ -85,24 +88,27 @@ impl World {
         let mut expired = 0;
         for _ in 0..100_000 {
             let date = *self.clock.date(now);
-            let mut turn = Turn { now, date: &date, scratch: &mut scratch, share: SHARE };
+            let mut turn = Turn { now, date: &date, scratch: &mut scratch, share: TURN_BYTES };
             let step =
                 if std::mem::take(&mut expire) { connection.expire(&mut turn) } else { connection.advance(&mut turn) };
-            connection = match step {
-                Step::Closed => return self.end(&double, &witness, &weak, calls),
-                Step::Again(connection) => connection,
-                Step::Ready(exchange) if exchange.holds_body_back() => Connection::ask_for_body(exchange, now),
+            match step {
+                Step::Closed => {
+                    drop(connection);
+                    return self.end(&double, &witness, &weak, calls);
+                }
+                Step::Again => {}
+                Step::Ready(exchange) if exchange.holds_body_back() => {
+                    connection.take_back(Finished::awaiting_body(exchange), now);
+                }
                 Step::Ready(mut exchange) => {
                     self.serve(&mut exchange, &mut calls);
-                    let mut connection = Connection::conclude(exchange, now);
-                    if sends {
-                        connection.send();
-                        // What it left is somebody's who looks after the connection, or the connection needs nobody.
-                        assert!(connection.is_eager() || connection.deadline().is_some());
-                    }
-                    connection
+                    let mut finished = Finished::answered(exchange, now);
+                    let is_eager = sends && finished.send(&context);
+                    connection.take_back(finished, now);
+                    // The shard sees to what a worker left, or a deadline does.
+                    assert!(is_eager || connection.deadline().is_some());
                 }
-                Step::Wait(mut connection) => {
+                Step::Wait => {
                     let mut script = double.0.lock().expect("nobody else has it");
                     if script.take_readiness() || script.arrive() {
                         connection.note(true, script.ended);
@@ -115,9 +121,8 @@ impl World {
                         now = connection.deadline().expect("somebody waits");
                         expire = true;
                     }
-                    connection
                 }
-            };
+            }
         }
         panic!("{}: no end", conversation.name);
     }
@@ -188,7 +193,7 @@ impl World {
             }
             b"/large" => {
                 exchange.begin(&head, BodySize::Unknown, &mut self.clock);
-                for size in [ZERO_COPY, 10, 4 * ZERO_COPY] {
+                for size in [ZERO_COPY_BYTES, 10, 4 * ZERO_COPY_BYTES] {
                     exchange.write(Content::Owned(Box::new(vec![b'x'; size])))?;
                     exchange.push()?;
                 }
@@ -436,13 +441,12 @@ fn what_a_record_layer_says_of_its_own_leaves_with_the_next_writable_event() {
     double.script().full_at = Some(0);
     let transport = Arc::new(Transport::new(Stream::Double(double.clone())));
     let context = context(Options::default(), &Witness::default());
-    let mut connection = Box::new(Connection::new(Arc::clone(&transport), context, Client::Local, 0, 0, now));
+    let mut connection = Connection::new(Arc::clone(&transport), context, Client::Local, 0, Ticket::default(), now);
     for is_readable in [true, false] {
         connection.note(is_readable, false);
         let mut scratch = [0; 64];
-        let mut turn = Turn { now, date: &[b'd'; 29], scratch: &mut scratch, share: SHARE };
-        let Step::Wait(waiting) = connection.advance(&mut turn) else { panic!("it waits for its client") };
-        connection = waiting;
+        let mut turn = Turn { now, date: &[b'd'; 29], scratch: &mut scratch, share: TURN_BYTES };
+        assert!(matches!(connection.advance(&mut turn), Step::Wait), "it waits for its client");
         assert_eq!((transport.pending() > 0, double.script().is_greeted()), (is_readable, !is_readable));
         double.script().full_at = None;
     }

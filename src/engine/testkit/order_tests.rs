@@ -10,10 +10,12 @@ use std::time::Instant;
 use loom::thread::spawn;
 
 use crate::engine::clock::Clock;
-use crate::engine::connection::{Connection, SHARE, Step, Turn};
+use crate::engine::connection::{Connection, Step, TURN_BYTES, Turn};
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::Exchange;
+use crate::engine::exchange::finished::Finished;
 use crate::engine::exchange::in_flight::Uninterruptible;
+use crate::engine::exchange::ticket::Ticket;
 use crate::engine::options::Options;
 use crate::engine::scheduling::capacity::Capacity;
 use crate::engine::scheduling::monitor_signal::MonitorSignal;
@@ -41,9 +43,10 @@ fn exchange(context: &Arc<ShardContext>) -> Box<Exchange> {
     double.0.lock().unwrap().incoming.push_back(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
     let now = Instant::now();
     let transport = Arc::new(Transport::new(Stream::Double(double)));
-    let mut connection = Box::new(Connection::new(transport, Arc::clone(context), Client::Local, 0, 0, now));
+    let mut connection =
+        Box::new(Connection::new(transport, Arc::clone(context), Client::Local, 0, Ticket::default(), now));
     connection.note(true, false);
-    let mut turn = Turn { now, date: &[b'd'; 29], scratch: &mut [0; 100], share: SHARE };
+    let mut turn = Turn { now, date: &[b'd'; 29], scratch: &mut [0; 100], share: TURN_BYTES };
     match connection.advance(&mut turn) {
         Step::Ready(exchange) => exchange,
         _ => panic!("the request is complete"),
@@ -254,28 +257,58 @@ fn queued_request_is_taken_once_and_the_length_follows() {
     });
 }
 
-// A shard, an answer that was given back to it, and the worker that sends what was given back.
-fn sending() -> (Arc<Shard>, Arc<Transport>, loom::thread::JoinHandle<()>) {
+fn shard() -> Arc<Shard> {
     let (context, in_flight) = (surroundings(), Arc::new(Uninterruptible));
     let pool = Arc::new(WorkerPool::new(Arc::clone(&context.capacity)));
     let shard = Arc::new(Shard::new(context, Vec::new(), Arc::clone(&pool), in_flight, false).unwrap());
     pool.register(vec![shard.queues.waker().clone()]);
+    shard
+}
+
+// A shard, an answer that was given back to it, and the worker that sends what was given back.
+fn sending() -> (Arc<Shard>, Arc<Transport>, loom::thread::JoinHandle<()>) {
+    let shard = shard();
     let mut exchange = exchange(&shard.context);
     answer(&mut exchange, b"hello", false, &mut Clock::new(Instant::now()));
-    let connection = Connection::conclude(exchange, Instant::now());
-    let transport = Arc::clone(&connection.transport);
-    shard.queues.hand_back(connection);
+    let transport = exchange.transport();
+    shard.queues.hand_back(Finished::answered(exchange, Instant::now()));
     let worker = spawn({
         let shard = Arc::clone(&shard);
-        move || shard.queues.send_answered()
+        move || shard.queues.send_finished()
     });
     (shard, transport, worker)
 }
 
-fn back(shard: &Shard) -> Option<Box<Connection>> {
-    let mut answered = VecDeque::new();
-    shard.queues.take_answered(&mut answered);
-    answered.pop_front()
+fn back(shard: &Shard) -> Option<Finished> {
+    let mut finished = VecDeque::new();
+    shard.queues.take_finished(&mut finished);
+    finished.pop_front()
+}
+
+#[test]
+fn answer_that_waits_for_the_next_leader_is_sent_by_its_worker_if_that_came_too_early() {
+    model(|| {
+        let shard = shard();
+        let mut exchange = exchange(&shard.context);
+        answer(&mut exchange, b"hello", false, &mut Clock::new(Instant::now()));
+        // Another worker begins to poll: it takes what is there, and waits in the kernel.
+        let leader = spawn({
+            let shard = Arc::clone(&shard);
+            move || {
+                shard.queues.set_polled(true);
+                let mut taken = VecDeque::new();
+                shard.queues.take_finished(&mut taken);
+                taken.len()
+            }
+        });
+        shard.queues.hand_back(Finished::answered(exchange, Instant::now()));
+        // The reactor is that worker's.
+        shard.queues.send_finished();
+        let taken = leader.join().unwrap();
+        let left = back(&shard);
+        assert_eq!(taken + usize::from(left.is_some()), 1);
+        assert!(left.is_none_or(|finished| finished.is_sent()), "a response that no thread sends");
+    });
 }
 
 #[test]
@@ -284,7 +317,7 @@ fn change_of_a_socket_is_noted_when_the_connection_comes_back() {
         let (shard, transport, worker) = sending();
         // As the reactor does: it notes the change first and looks at what came back after.
         transport.note_ready_while_away(false);
-        let noted = back(&shard).is_some_and(|connection| connection.transport.take_ready_while_away().0);
+        let noted = back(&shard).is_some() && transport.take_ready_while_away().0;
         worker.join().unwrap();
         let woken = shard.queues.waker().wakes.load(Ordering::SeqCst) > 0;
         assert!(noted || woken, "the client's next request would lie in its socket");

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::clock::Clock;
-use crate::engine::connection::{Connection, SHARE, Step, Turn};
+use crate::engine::connection::{Connection, Step, TURN_BYTES, Turn};
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::Exchange;
+use crate::engine::exchange::finished::Finished;
+use crate::engine::exchange::ticket::Ticket;
 use crate::engine::gateway::Gateway;
 use crate::engine::options::Options;
 use crate::engine::testkit::doubles::{Witness, context};
@@ -53,7 +55,8 @@ impl<G: Gateway> Rig<G> {
         let (double, witness, now) = (Double::default(), Witness::default(), Instant::now());
         let context = context(options, &witness);
         let transport = Arc::new(Transport::new(Stream::Double(double.clone())));
-        let connection = Connection::new(Arc::clone(&transport), Arc::clone(&context), Client::Local, 0, 0, now);
+        let connection =
+            Connection::new(Arc::clone(&transport), Arc::clone(&context), Client::Local, 0, Ticket::default(), now);
         Self {
             double,
             witness,
@@ -61,7 +64,7 @@ impl<G: Gateway> Rig<G> {
             gateway,
             now,
             block: 4096,
-            share: SHARE,
+            share: TURN_BYTES,
             full: false,
             sends_ahead: false,
             connection: Some(Box::new(connection)),
@@ -85,9 +88,13 @@ impl<G: Gateway> Rig<G> {
     #[expect(clippy::panic, reason = "only tests use this, and so it fails them")]
     pub fn run(&mut self) {
         for _ in 0..PATIENCE {
-            let Some(mut connection) = self.connection.take() else { return };
-            connection.note(true, false);
-            let waits = self.step(|turn| connection.advance(turn));
+            if self.connection.is_none() {
+                return;
+            }
+            let waits = self.step(|connection, turn| {
+                connection.note(true, false);
+                connection.advance(turn)
+            });
             let pending = self.transport.pending();
             let script = self.double.script();
             if waits && script.incoming.is_empty() && !script.ended && pending == 0 {
@@ -101,55 +108,57 @@ impl<G: Gateway> Rig<G> {
     pub fn expire(&mut self) {
         // The poller has seen to it before that.
         self.run();
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = &self.connection else { return };
         self.now = connection.deadline().unwrap_or(self.now);
-        self.step(|turn| connection.expire(turn));
+        self.step(Connection::expire);
     }
 
     // Takes one step. Returns whether the next one needs an event.
-    fn step(&mut self, step: impl FnOnce(&mut Turn<'_>) -> Step) -> bool {
+    fn step(&mut self, step: impl FnOnce(&mut Connection, &mut Turn<'_>) -> Step) -> bool {
         let mut scratch = vec![0; self.block];
         let mut turn = Turn { now: self.now, date: DATE, scratch: &mut scratch, share: self.share };
-        let mut came_to = step(&mut turn);
+        let Some(connection) = &mut self.connection else { return false };
+        let mut came_to = step(connection, &mut turn);
         if self.full {
             while let Step::Ready(exchange) = came_to {
-                came_to = Connection::decline(exchange, Reject::QueueFull, &mut turn);
+                came_to = connection.decline(exchange, Reject::QueueFull, &mut turn);
             }
         }
         match came_to {
-            Step::Wait(connection) => {
-                self.connection = Some(connection);
-                true
-            }
-            Step::Again(connection) => {
-                self.connection = Some(connection);
+            Step::Wait => true,
+            Step::Again => false,
+            Step::Ready(exchange) => self.answer(exchange),
+            Step::Closed => {
+                self.connection = None;
                 false
             }
-            Step::Ready(exchange) => self.answer(exchange),
-            Step::Closed => false,
         }
     }
 
     // What a worker does.
     fn answer(&mut self, exchange: Box<Exchange>) -> bool {
-        if exchange.holds_body_back() {
-            self.connection = Some(Connection::ask_for_body(exchange, self.now));
-            return false;
-        }
         let Self { gateway, clock, .. } = self;
-        let answered = self.context.reports.catch_panic("one request", || worker::respond(gateway, exchange, clock));
-        let Some(exchange) = answered.flatten() else {
-            self.transport.stream().reset_on_close();
-            return false;
+        let finished = if exchange.holds_body_back() {
+            Finished::awaiting_body(exchange)
+        } else {
+            let answered =
+                self.context.reports.catch_panic("one request", || worker::respond(gateway, exchange, clock));
+            let Some(exchange) = answered.flatten() else {
+                self.transport.stream().reset_on_close();
+                self.connection = None;
+                return false;
+            };
+            Finished::answered(exchange, self.now)
         };
-        let mut connection = Connection::conclude(exchange, self.now);
-        let mut waits = false;
-        if self.sends_ahead {
-            connection.send();
-            // The poller is not woken for it.
-            waits = !connection.is_eager();
+        self.take_back(finished)
+    }
+
+    fn take_back(&mut self, mut finished: Finished) -> bool {
+        // The poller is not woken for what needs it no more.
+        let waits = self.sends_ahead && !finished.send(&self.context);
+        if let Some(connection) = &mut self.connection {
+            connection.take_back(finished, self.now);
         }
-        self.connection = Some(connection);
         waits
     }
 

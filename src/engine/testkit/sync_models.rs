@@ -98,16 +98,6 @@ impl<T> Channel<T> {
         self.filled.notify_one();
     }
 
-    pub fn take(&self) -> Option<T> {
-        if self.is_empty() {
-            return None;
-        }
-        let mut items = self.lock();
-        let item = items.pop_front();
-        self.length.store(items.len(), Ordering::Release);
-        item
-    }
-
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

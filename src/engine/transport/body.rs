@@ -1,7 +1,6 @@
 //! Request bodies as a gateway gets them: whole, as `intake` has collected them, or read off the socket as the application asks
 //! ([`BodyStream`]).
 
-pub(in crate::engine) use crate::engine::transport::body_stream::DRAIN_LIMIT_BYTES;
 pub use crate::engine::transport::body_stream::{Arrived, BodyFailure, BodyStream};
 use crate::engine::transport::spool::{MemoryReservation, SpoolFile};
 

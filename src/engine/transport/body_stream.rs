@@ -10,8 +10,9 @@ use crate::engine::transport::body_decoder::BodyDecoder;
 use crate::engine::transport::client_rate::ReceiveRate;
 use crate::engine::transport::output::Flushed;
 use crate::http::reject::Reject;
-use crate::http1::body::Event;
+use crate::http1::body::ChunkEvent;
 use crate::http1::encoder;
+use crate::http1::reuse::can_drain;
 use crate::net::outcome::ReadOutcome;
 
 /// Why a body could not be read to its end.
@@ -77,9 +78,6 @@ pub struct Remains {
     pub failure: Option<BodyFailure>,
 }
 
-/// Content of an unread body that is read away for the sake of the connection; beyond that a new one is cheaper.
-pub(in crate::engine) const DRAIN_LIMIT_BYTES: u64 = 256 * 1024;
-
 /// The smallest buffer of a reader that a chunked body is read into; for smaller ones this much is read ahead.
 const READ_BLOCK_BYTES: usize = 16 * 1024;
 
@@ -127,7 +125,7 @@ impl BodyStream {
     /// be read away, so that the connection can be used again.
     pub fn settle(&mut self) -> bool {
         let awaited = std::mem::take(&mut self.expects);
-        !awaited && self.failure.is_none() && self.unread().is_some_and(|bytes| bytes <= DRAIN_LIMIT_BYTES)
+        !awaited && self.failure.is_none() && can_drain(self.unread())
     }
 
     /// Takes what has already come; never blocks. 0 means nothing has, or the body is over.
@@ -319,13 +317,13 @@ impl BodyStream {
             };
             at += step.consumed;
             match step.event {
-                Event::Data(data) => {
+                ChunkEvent::Data(data) => {
                     let count = data.len();
                     raw.copy_within(at - count..at, length);
                     length += count;
                 }
-                Event::More => return length,
-                Event::End => {
+                ChunkEvent::More => return length,
+                ChunkEvent::End => {
                     self.ended = true;
                     self.leftover = raw[at..].to_vec();
                     return length;

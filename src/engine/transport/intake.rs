@@ -9,7 +9,7 @@ use crate::engine::transport::body_decoder::BodyDecoder;
 use crate::engine::transport::client_rate::ReceiveRate;
 use crate::engine::transport::spool::{BODY_MEMORY_MAX, Budget, MemoryReservation, SpoolFailure, SpoolFile};
 use crate::http::reject::Reject;
-use crate::http1::body::Event;
+use crate::http1::body::ChunkEvent;
 
 /// A body that is taken whole before its request is handed on.
 pub struct Intake {
@@ -46,9 +46,9 @@ impl Intake {
                     let step = decoder.decode(&input[taken..])?;
                     taken += step.consumed;
                     match step.event {
-                        Event::Data(data) => self.spool.write(data)?,
-                        Event::More => return Ok((taken, false)),
-                        Event::End => return Ok((taken, true)),
+                        ChunkEvent::Data(data) => self.spool.write(data)?,
+                        ChunkEvent::More => return Ok((taken, false)),
+                        ChunkEvent::End => return Ok((taken, true)),
                     }
                 }
             }

@@ -1,6 +1,6 @@
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::reject::Reject;
-use wsgi_core::http1::body::{ChunkedDecoder, Event};
+use wsgi_core::http1::body::{ChunkEvent, ChunkedDecoder};
 
 use super::{TIGHT, cuts};
 
@@ -108,19 +108,19 @@ fn decode(pieces: Vec<&[u8]>, limits: &Limits) -> (Vec<u8>, Option<Result<usize,
                     consumed += step.consumed;
                     rest = &rest[step.consumed..];
                     match step.event {
-                        Event::Data(data) => {
+                        ChunkEvent::Data(data) => {
                             assert!(!data.is_empty());
                             content.extend_from_slice(data);
                             assert_eq!(decoder.received(), content.len() as u64);
                             assert!(content.len() <= consumed);
                         }
-                        Event::More => {
+                        ChunkEvent::More => {
                             assert!(rest.is_empty());
                             break;
                         }
-                        Event::End => {
+                        ChunkEvent::End => {
                             let again = decoder.decode(b"5\r\n").map(|step| (step.consumed, step.event));
-                            assert_eq!(again, Ok((0, Event::End)));
+                            assert_eq!(again, Ok((0, ChunkEvent::End)));
                             return (content, Some(Ok(consumed)));
                         }
                     }

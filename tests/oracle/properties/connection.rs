@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use wsgi_core::engine::connection::SHARE;
+use wsgi_core::engine::connection::TURN_BYTES;
 use wsgi_core::engine::options::Options;
 use wsgi_core::engine::testkit::rig::Rig;
 use wsgi_core::http::head::Version;
@@ -87,7 +87,7 @@ impl Setup {
             appetite: choices.pick(&[None, Some(1), Some(50), Some(2000)]),
             breaks_after: if choices.below(8) == 7 { Some(choices.below(256)) } else { None },
             block: choices.pick(&[4096, 1, 7, 64]),
-            share: choices.pick(&[SHARE, 5]),
+            share: choices.pick(&[TURN_BYTES, 5]),
             piece: choices.pick(&[usize::MAX, 1, 2, 13, 100]),
             pauses: choices.flag(),
             ended: choices.flag(),

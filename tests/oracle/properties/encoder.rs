@@ -1,7 +1,7 @@
 use wsgi_core::http::head::{ResponseHead, Version};
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::status::Status;
-use wsgi_core::http1::body::{ChunkedDecoder, Event};
+use wsgi_core::http1::body::{ChunkEvent, ChunkedDecoder};
 use wsgi_core::http1::encoder::{Encoder, Lacking};
 use wsgi_core::http1::plan::{self, BodySize, ResponseFraming};
 
@@ -54,7 +54,7 @@ pub fn encoder(bytes: &[u8]) {
             let frame = encoder.data(content.len() as u64);
             let room = plan_room(&plan, accepted.len()).min(content.len());
             let expected = if is_over { 0 } else { room };
-            assert_eq!(frame.map_or(0, |frame| frame.length_of(content.len())), expected);
+            assert_eq!(frame.map_or(0, |frame| frame.length()), expected as u64);
             if !is_over {
                 offered += content.len();
             }
@@ -105,9 +105,9 @@ fn decode(mut body: &[u8]) -> (Vec<u8>, bool) {
     loop {
         let step = decoder.decode(body).expect("a chunked body");
         match step.event {
-            Event::Data(data) => content.extend_from_slice(data),
-            Event::More => return (content, false),
-            Event::End => {
+            ChunkEvent::Data(data) => content.extend_from_slice(data),
+            ChunkEvent::More => return (content, false),
+            ChunkEvent::End => {
                 assert_eq!(step.consumed, body.len(), "bytes behind the end");
                 return (content, true);
             }

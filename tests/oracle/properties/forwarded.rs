@@ -5,7 +5,7 @@ use wsgi_core::http::head::RequestHead;
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::origin::{Client, ForwardedField, Origin, Scheme};
 use wsgi_core::http::trust::Trust;
-use wsgi_core::http1::parse::{self, Progress};
+use wsgi_core::http1::parse::{self, HeadProgress};
 use wsgi_core::interface::cgi::{self, Facts, Name};
 use wsgi_core::interface::forwarded::Forwarding;
 
@@ -51,7 +51,7 @@ fn client(ip: &str) -> Client {
 
 fn request(lines: &[u8], more: &str) -> Option<RequestHead> {
     let head = [b"GET / HTTP/1.1\r\nHost: a\r\n".as_slice(), lines, more.as_bytes(), b"\r\n"].concat();
-    match parse::head(&head, &mut Progress::default(), &Limits::default()) {
+    match parse::head(&head, &mut HeadProgress::default(), &Limits::default()) {
         Ok(Some((request, length))) if length == head.len() => Some(request),
         _ => None,
     }

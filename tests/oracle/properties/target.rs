@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::target::{self, Form, percent_decode};
-use wsgi_core::http1::parse::{self, Progress};
+use wsgi_core::http1::parse::{self, HeadProgress};
 use wsgi_core::interface::cgi::{self, Facts, Name};
 
 /// A request target, the bytes up to the first line end; what follows are field lines of the same request:
@@ -33,7 +33,7 @@ pub fn target(bytes: &[u8]) {
     head.extend_from_slice(b" HTTP/1.1\r\n");
     head.extend_from_slice(lines);
     head.extend_from_slice(b"\r\n\r\n");
-    if let Ok(Some((head, _))) = parse::head(&head, &mut Progress::default(), &Limits::default()) {
+    if let Ok(Some((head, _))) = parse::head(&head, &mut HeadProgress::default(), &Limits::default()) {
         for body_length in [None, Some(0), Some(u64::MAX)] {
             check_variables(&head, body_length);
         }
