@@ -39,7 +39,7 @@ pub struct ChunkStep<'i> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     // In a chunk size.
     Size,
     // White space behind a chunk size, which only an extension may follow.
@@ -112,7 +112,7 @@ impl Extension {
 /// change what its head said (RFC 9110 §6.5.1).
 #[derive(Clone, Debug)]
 pub struct ChunkedDecoder {
-    state: State,
+    state: DecoderState,
     // Content that the current chunk still lacks; while its size is read, the size so far.
     left: u64,
     digits: u32,
@@ -130,7 +130,7 @@ impl ChunkedDecoder {
     /// A decoder for one body.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            state: State::Size,
+            state: DecoderState::Size,
             left: 0,
             digits: 0,
             extension: 0,
@@ -155,7 +155,7 @@ impl ChunkedDecoder {
         let mut consumed = 0;
         loop {
             match self.state {
-                State::Data => {
+                DecoderState::Data => {
                     let rest = input.get(consumed..).unwrap_or_default();
                     let share = rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
                     let data = rest.get(..share).unwrap_or_default();
@@ -165,12 +165,12 @@ impl ChunkedDecoder {
                     self.left -= share as u64;
                     self.received += share as u64;
                     if self.left == 0 {
-                        self.state = State::DataCr;
+                        self.state = DecoderState::DataCr;
                     }
                     return Ok(ChunkStep { consumed: consumed + share, event: ChunkEvent::Data(data) });
                 }
-                State::Over => return Ok(ChunkStep { consumed, event: ChunkEvent::End }),
-                State::Failed(reject) => return Err(reject),
+                DecoderState::Over => return Ok(ChunkStep { consumed, event: ChunkEvent::End }),
+                DecoderState::Failed(reject) => return Err(reject),
                 _ => {
                     let Some(&byte) = input.get(consumed) else {
                         return Ok(ChunkStep { consumed, event: ChunkEvent::More });
@@ -178,7 +178,7 @@ impl ChunkedDecoder {
                     consumed += 1;
                     self.state = match self.advance(byte) {
                         Ok(state) => state,
-                        Err(reject) => State::Failed(reject),
+                        Err(reject) => DecoderState::Failed(reject),
                     };
                 }
             }
@@ -186,48 +186,48 @@ impl ChunkedDecoder {
     }
 
     // The state behind one byte of framing.
-    fn advance(&mut self, byte: u8) -> Result<State, Reject> {
+    fn advance(&mut self, byte: u8) -> Result<DecoderState, Reject> {
         match (self.state, byte) {
-            (State::Size, b'\r') if self.digits > 0 => Ok(State::SizeLf),
-            (State::Size | State::SizeSpace, b';') if self.digits > 0 => {
+            (DecoderState::Size, b'\r') if self.digits > 0 => Ok(DecoderState::SizeLf),
+            (DecoderState::Size | DecoderState::SizeSpace, b';') if self.digits > 0 => {
                 self.count_extension()?;
-                Ok(State::Extension(Extension::Start))
+                Ok(DecoderState::Extension(Extension::Start))
             }
             // BWS before an extension (RFC 9112 §7.1.1). It counts like one, so that it has an end.
-            (State::Size | State::SizeSpace, b' ' | b'\t') if self.digits > 0 => {
+            (DecoderState::Size | DecoderState::SizeSpace, b' ' | b'\t') if self.digits > 0 => {
                 self.count_extension()?;
-                Ok(State::SizeSpace)
+                Ok(DecoderState::SizeSpace)
             }
-            (State::Size, b'\n') if self.digits > 0 => Err(Reject::ChunkLineEnd),
-            (State::Size, _) => self.add_digit(byte),
-            (State::SizeSpace, _) => Err(Reject::ChunkSizeMalformed),
-            (State::Extension(extension), b'\r') if extension.is_complete() => Ok(State::SizeLf),
-            (State::Extension(_), b'\n') => Err(Reject::ChunkLineEnd),
-            (State::Extension(extension), _) => {
+            (DecoderState::Size, b'\n') if self.digits > 0 => Err(Reject::ChunkLineEnd),
+            (DecoderState::Size, _) => self.add_digit(byte),
+            (DecoderState::SizeSpace, _) => Err(Reject::ChunkSizeMalformed),
+            (DecoderState::Extension(extension), b'\r') if extension.is_complete() => Ok(DecoderState::SizeLf),
+            (DecoderState::Extension(_), b'\n') => Err(Reject::ChunkLineEnd),
+            (DecoderState::Extension(extension), _) => {
                 let next = extension.next(byte).ok_or(Reject::ChunkExtensionMalformed)?;
                 self.count_extension()?;
-                Ok(State::Extension(next))
+                Ok(DecoderState::Extension(next))
             }
-            (State::SizeLf, b'\n') => self.begin_chunk(),
-            (State::SizeLf, _) => Err(Reject::ChunkLineEnd),
-            (State::DataCr, b'\r') => Ok(State::DataLf),
-            (State::DataLf, b'\n') => {
+            (DecoderState::SizeLf, b'\n') => self.begin_chunk(),
+            (DecoderState::SizeLf, _) => Err(Reject::ChunkLineEnd),
+            (DecoderState::DataCr, b'\r') => Ok(DecoderState::DataLf),
+            (DecoderState::DataLf, b'\n') => {
                 self.left = 0;
                 self.digits = 0;
-                Ok(State::Size)
+                Ok(DecoderState::Size)
             }
-            (State::DataCr | State::DataLf, _) => Err(Reject::ChunkDataEnd),
+            (DecoderState::DataCr | DecoderState::DataLf, _) => Err(Reject::ChunkDataEnd),
             _ => self.advance_trailer(byte),
         }
     }
 
-    fn add_digit(&mut self, byte: u8) -> Result<State, Reject> {
+    fn add_digit(&mut self, byte: u8) -> Result<DecoderState, Reject> {
         let digit = hex_digit(byte).ok_or(Reject::ChunkSizeMalformed)?;
         self.digits += 1;
         let size = self.left.checked_mul(16).filter(|_| self.digits <= SIZE_DIGITS).ok_or(Reject::ChunkSizeOverflow)?;
         // The product's last four bits are free.
         self.left = size | u64::from(digit);
-        Ok(State::Size)
+        Ok(DecoderState::Size)
     }
 
     // One more byte of an extension. What it says is ignored (RFC 9112 §7.1.1).
@@ -241,39 +241,39 @@ impl ChunkedDecoder {
     }
 
     // A chunk size line is complete.
-    fn begin_chunk(&mut self) -> Result<State, Reject> {
+    fn begin_chunk(&mut self) -> Result<DecoderState, Reject> {
         self.extension = 0;
         if self.left == 0 {
-            return Ok(State::TrailerStart);
+            return Ok(DecoderState::TrailerStart);
         }
         match self.received.checked_add(self.left) {
-            Some(total) if total <= self.max_body => Ok(State::Data),
+            Some(total) if total <= self.max_body => Ok(DecoderState::Data),
             _ => Err(Reject::BodyTooLarge),
         }
     }
 
     // The trailer section (RFC 9112 §7.1.2), bounded as the header section is: its size counts all lines with their
     // ends, the empty one included.
-    fn advance_trailer(&mut self, byte: u8) -> Result<State, Reject> {
+    fn advance_trailer(&mut self, byte: u8) -> Result<DecoderState, Reject> {
         self.trailer_size += 1;
         if self.trailer_size > self.max_trailer_size {
             return Err(Reject::TrailersTooLarge);
         }
         match (self.state, byte) {
-            (State::TrailerStart, b'\r') => Ok(State::EndLf),
-            (State::TrailerStart, _) if is_tchar(byte) => {
+            (DecoderState::TrailerStart, b'\r') => Ok(DecoderState::EndLf),
+            (DecoderState::TrailerStart, _) if is_tchar(byte) => {
                 self.trailer_fields += 1;
                 if self.trailer_fields > self.max_trailer_fields {
                     return Err(Reject::TooManyTrailers);
                 }
-                Ok(State::TrailerName)
+                Ok(DecoderState::TrailerName)
             }
-            (State::TrailerName, b':') => Ok(State::TrailerValue),
-            (State::TrailerName, _) if is_tchar(byte) => Ok(State::TrailerName),
-            (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerValue, _) if is_field_byte(byte) => Ok(State::TrailerValue),
-            (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
-            (State::EndLf, b'\n') => Ok(State::Over),
+            (DecoderState::TrailerName, b':') => Ok(DecoderState::TrailerValue),
+            (DecoderState::TrailerName, _) if is_tchar(byte) => Ok(DecoderState::TrailerName),
+            (DecoderState::TrailerValue, b'\r') => Ok(DecoderState::TrailerLf),
+            (DecoderState::TrailerValue, _) if is_field_byte(byte) => Ok(DecoderState::TrailerValue),
+            (DecoderState::TrailerLf, b'\n') => Ok(DecoderState::TrailerStart),
+            (DecoderState::EndLf, b'\n') => Ok(DecoderState::Over),
             _ => Err(Reject::TrailerMalformed),
         }
     }

@@ -27,7 +27,7 @@ pub struct Encoder {
 
 /// Accepted content, and what stands around it on the wire.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame {
+pub struct ContentFrame {
     length: u64,
     chunk_size: Option<Hexadecimal>,
 }
@@ -40,7 +40,7 @@ pub struct LastChunk(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lacking(pub u64);
 
-impl Frame {
+impl ContentFrame {
     /// Bytes of the content that are accepted, counted from its beginning. Never 0.
     pub fn length(&self) -> u64 {
         self.length
@@ -87,7 +87,7 @@ impl Encoder {
     }
 
     /// Offers `length` bytes of content. `None`: nothing of it is accepted.
-    pub fn data(&mut self, mut length: u64) -> Option<Frame> {
+    pub fn data(&mut self, mut length: u64) -> Option<ContentFrame> {
         if self.is_over || self.framing == ResponseFraming::NoBody {
             return None;
         }
@@ -98,7 +98,7 @@ impl Encoder {
         }
         // A chunk of no bytes would be the last.
         let chunk_size = (self.framing == ResponseFraming::Chunked).then(|| Hexadecimal::new(length));
-        (length > 0).then_some(Frame { length, chunk_size })
+        (length > 0).then_some(ContentFrame { length, chunk_size })
     }
 
     /// Ends the content. A chunked one needs the last chunk behind it.

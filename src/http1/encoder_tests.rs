@@ -80,7 +80,7 @@ fn begun(framing: Framing) -> Encoder {
     Encoder::begin(&mut Vec::new(), &ok(), &plan, DATE, b"test")
 }
 
-fn around(frame: Frame) -> (String, String) {
+fn around(frame: ContentFrame) -> (String, String) {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     frame.open(&mut before);
     frame.close(&mut after);

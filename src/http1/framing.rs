@@ -56,24 +56,24 @@ pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
         return Err(Reject::Connect);
     }
     match seen.host {
-        Line::Absent if is_http11 => return Err(Reject::HostMissing),
-        Line::Absent => {}
-        Line::Once(host) if valid_host(host) => {}
-        Line::Once(_) => return Err(Reject::HostMalformed),
-        Line::Repeated => return Err(Reject::HostRepeated),
+        FieldLines::Absent if is_http11 => return Err(Reject::HostMissing),
+        FieldLines::Absent => {}
+        FieldLines::Once(host) if valid_host(host) => {}
+        FieldLines::Once(_) => return Err(Reject::HostMalformed),
+        FieldLines::Repeated => return Err(Reject::HostRepeated),
     }
     let length = match seen.content_length {
-        Line::Absent => None,
-        Line::Once(value) => Some(content_length(value)?),
-        Line::Repeated => return Err(Reject::ContentLengthRepeated),
+        FieldLines::Absent => None,
+        FieldLines::Once(value) => Some(content_length(value)?),
+        FieldLines::Repeated => return Err(Reject::ContentLengthRepeated),
     };
     let body = match (seen.transfer_encoding, length) {
-        (Line::Absent, None) => BodyLength::None,
-        (Line::Absent, Some(length)) => BodyLength::Length(length),
+        (FieldLines::Absent, None) => BodyLength::None,
+        (FieldLines::Absent, Some(length)) => BodyLength::Length(length),
         _ if !is_http11 => return Err(Reject::TransferEncodingOnHttp10),
         (_, Some(_)) => return Err(Reject::BothFramings),
-        (Line::Repeated, None) => return Err(Reject::TransferEncodingRepeated),
-        (Line::Once(value), None) => {
+        (FieldLines::Repeated, None) => return Err(Reject::TransferEncodingRepeated),
+        (FieldLines::Once(value), None) => {
             transfer_encoding(value)?;
             BodyLength::Chunked
         }
@@ -84,10 +84,10 @@ pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
     if is_http11 && seen.expects_other {
         return Err(Reject::ExpectationUnsupported);
     }
-    if matches!(seen.content_type, Line::Repeated) {
+    if matches!(seen.content_type, FieldLines::Repeated) {
         return Err(Reject::ContentTypeConflict);
     }
-    if matches!(seen.authorization, Line::Repeated) {
+    if matches!(seen.authorization, FieldLines::Repeated) {
         return Err(Reject::AuthorizationConflict);
     }
     Ok(Framing {
@@ -100,14 +100,14 @@ pub fn decide(head: &RequestHead, limits: &Limits) -> Result<Framing, Reject> {
 
 /// A field that may have one line at most.
 #[derive(Clone, Copy, Default)]
-enum Line<'a> {
+enum FieldLines<'a> {
     #[default]
     Absent,
     Once(&'a [u8]),
     Repeated,
 }
 
-impl<'a> Line<'a> {
+impl<'a> FieldLines<'a> {
     fn add(&mut self, value: &'a [u8]) {
         *self = match self {
             Self::Absent => Self::Once(value),
@@ -127,11 +127,11 @@ impl<'a> Line<'a> {
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing that a field may say, in any combination")]
 struct Seen<'a> {
-    host: Line<'a>,
-    content_length: Line<'a>,
-    transfer_encoding: Line<'a>,
-    content_type: Line<'a>,
-    authorization: Line<'a>,
+    host: FieldLines<'a>,
+    content_length: FieldLines<'a>,
+    transfer_encoding: FieldLines<'a>,
+    content_type: FieldLines<'a>,
+    authorization: FieldLines<'a>,
     expects_continue: bool,
     expects_other: bool,
     close: bool,

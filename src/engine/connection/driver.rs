@@ -28,7 +28,7 @@ pub(in crate::engine) struct Surroundings<'a> {
     pub is_stopping: bool,
 }
 
-enum Stage {
+enum Http1Stage {
     // A proxy is to tell whose connection it is.
     ProxyHeader(Accepted),
     // No byte of a request has come.
@@ -114,7 +114,7 @@ pub(in crate::engine) struct Http1Driver {
     pub client: Client,
     /// How that client speaks to the proxy, where that tells it.
     pub scheme: Option<Scheme>,
-    stage: Stage,
+    stage: Http1Stage,
     // When the stage began, and when it last moved.
     since: Instant,
     moved: Instant,
@@ -135,7 +135,7 @@ impl Http1Driver {
         Self {
             client,
             scheme: None,
-            stage: proxy_protocol.map_or(Stage::Idle, Stage::ProxyHeader),
+            stage: proxy_protocol.map_or(Http1Stage::Idle, Http1Stage::ProxyHeader),
             since: now,
             moved: now,
             input: Vec::new(),
@@ -154,33 +154,33 @@ impl Http1Driver {
 
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Idle | Stage::ProxyHeader(_))
+        matches!(self.stage, Http1Stage::Idle | Http1Stage::ProxyHeader(_))
     }
 
     /// Since when it idles, and whether it has had a response, if there is nothing else to be kept of it.
     pub fn can_park(&self) -> Option<(Instant, bool)> {
-        let can_park = matches!(self.stage, Stage::Idle) && self.input.is_empty();
+        let can_park = matches!(self.stage, Http1Stage::Idle) && self.input.is_empty();
         can_park.then_some((self.since, self.is_served))
     }
 
     /// Whether its request is with a worker.
     pub fn is_serving(&self) -> bool {
-        matches!(self.stage, Stage::Serving)
+        matches!(self.stage, Http1Stage::Serving)
     }
 
     /// Whether its response is to leave.
     pub fn is_answering(&self) -> bool {
-        matches!(self.stage, Stage::Answering(_))
+        matches!(self.stage, Http1Stage::Answering(_))
     }
 
     /// Whether a request is arriving.
     pub fn is_receiving(&self) -> bool {
-        matches!(self.stage, Stage::Head | Stage::Body(_))
+        matches!(self.stage, Http1Stage::Head | Http1Stage::Body(_))
     }
 
     /// Whether the client was asked for the body that is being taken.
     pub fn has_asked_for_body(&self) -> bool {
-        matches!(&self.stage, Stage::Body(pending) if pending.incoming.framing.expect_continue)
+        matches!(&self.stage, Http1Stage::Body(pending) if pending.incoming.framing.expect_continue)
     }
 
     /// Whether there are bytes that the parser has not seen.
@@ -190,7 +190,7 @@ impl Http1Driver {
 
     /// Whether those are to be looked at next, before more are read.
     pub fn can_resume(&self) -> bool {
-        self.is_unseen && matches!(self.stage, Stage::Idle | Stage::Head)
+        self.is_unseen && matches!(self.stage, Http1Stage::Idle | Http1Stage::Head)
     }
 
     /// Whether the connection closes behind its next response, whatever that is.
@@ -201,7 +201,7 @@ impl Http1Driver {
     /// Whether the body that is being taken had room in temporary files that another has now. `None`: none is being taken.
     pub fn is_body_revoked(&self) -> Option<bool> {
         match &self.stage {
-            Stage::Body(pending) => Some(pending.intake.is_revoked()),
+            Http1Stage::Body(pending) => Some(pending.intake.is_revoked()),
             _ => None,
         }
     }
@@ -210,17 +210,17 @@ impl Http1Driver {
     pub fn awaited<'a>(&'a self, rate: &'a TransferRate, is_stopping: bool) -> Awaited<'a> {
         let Self { since, moved, .. } = *self;
         match &self.stage {
-            Stage::ProxyHeader(_) => Awaited::ProxyHeader { since },
-            Stage::Idle => Awaited::Request { since, is_first: !self.is_served },
-            Stage::Head => Awaited::Head { since },
-            Stage::Body(pending) => Awaited::Body(&pending.intake.rate),
-            Stage::Answering(_) => Awaited::Reader { moved, rate },
-            Stage::Draining(_) | Stage::Lingering => Awaited::End { since, moved, is_stopping },
-            Stage::Serving => Awaited::Application,
+            Http1Stage::ProxyHeader(_) => Awaited::ProxyHeader { since },
+            Http1Stage::Idle => Awaited::Request { since, is_first: !self.is_served },
+            Http1Stage::Head => Awaited::Head { since },
+            Http1Stage::Body(pending) => Awaited::Body(&pending.intake.rate),
+            Http1Stage::Answering(_) => Awaited::Reader { moved, rate },
+            Http1Stage::Draining(_) | Http1Stage::Lingering => Awaited::End { since, moved, is_stopping },
+            Http1Stage::Serving => Awaited::Application,
         }
     }
 
-    fn enter(&mut self, stage: Stage, now: Instant) {
+    fn enter(&mut self, stage: Http1Stage, now: Instant) {
         self.stage = stage;
         self.since = now;
         self.moved = now;
@@ -245,11 +245,11 @@ impl Http1Driver {
     /// Takes what has come; nothing, to look at what is kept.
     pub fn receive(&mut self, received: &[u8], with: &Surroundings<'_>) -> Reception {
         match self.stage {
-            Stage::Idle | Stage::Head => self.receive_head(received, with),
-            Stage::Body(_) => self.receive_body(received, with),
-            Stage::Draining(left) => self.drain(left, received, with),
-            Stage::ProxyHeader(accepted) => self.receive_proxy_header(accepted, received, with),
-            Stage::Lingering | Stage::Serving | Stage::Answering(_) => Reception::Incomplete,
+            Http1Stage::Idle | Http1Stage::Head => self.receive_head(received, with),
+            Http1Stage::Body(_) => self.receive_body(received, with),
+            Http1Stage::Draining(left) => self.drain(left, received, with),
+            Http1Stage::ProxyHeader(accepted) => self.receive_proxy_header(accepted, received, with),
+            Http1Stage::Lingering | Http1Stage::Serving | Http1Stage::Answering(_) => Reception::Incomplete,
         }
     }
 
@@ -261,7 +261,7 @@ impl Http1Driver {
                 (self.client, self.scheme) = told(&header, self.client);
                 let input = std::mem::take(&mut self.input);
                 self.keep(&input[header.length..]);
-                self.enter(Stage::Idle, with.now);
+                self.enter(Http1Stage::Idle, with.now);
                 Reception::Incomplete
             }
             Ok(None) => Reception::Incomplete,
@@ -297,8 +297,8 @@ impl Http1Driver {
 
     fn wait_for_head(&mut self, now: Instant) -> Reception {
         // A stray line end behind a body is no request yet (RFC 9112 §2.2).
-        if matches!(self.stage, Stage::Idle) && !matches!(self.input.as_slice(), b"\r" | b"\r\n") {
-            self.enter(Stage::Head, now);
+        if matches!(self.stage, Http1Stage::Idle) && !matches!(self.input.as_slice(), b"\r" | b"\r\n") {
+            self.enter(Http1Stage::Head, now);
         }
         Reception::Incomplete
     }
@@ -340,19 +340,19 @@ impl Http1Driver {
             None if options.stream_chunked => self.ready(incoming, ReadyBody::Streamed(None, rest.to_vec())),
             _ => {
                 let intake = Intake::new(length, options, with.spool, with.now);
-                self.enter(Stage::Body(Box::new(Pending { incoming, intake })), with.now);
+                self.enter(Http1Stage::Body(Box::new(Pending { incoming, intake })), with.now);
                 self.receive_body(rest, with)
             }
         }
     }
 
     fn receive_body(&mut self, received: &[u8], with: &Surroundings<'_>) -> Reception {
-        let Stage::Body(pending) = &mut self.stage else { return Reception::Incomplete };
+        let Http1Stage::Body(pending) = &mut self.stage else { return Reception::Incomplete };
         let fed = pending.intake.feed(received, with.options, with.now);
         if matches!(fed, Ok((_, false))) {
             return Reception::Incomplete;
         }
-        let Stage::Body(pending) = std::mem::replace(&mut self.stage, Stage::Serving) else {
+        let Http1Stage::Body(pending) = std::mem::replace(&mut self.stage, Http1Stage::Serving) else {
             return Reception::Incomplete;
         };
         let Pending { incoming, intake } = *pending;
@@ -367,7 +367,7 @@ impl Http1Driver {
     }
 
     fn ready(&mut self, incoming: Incoming, body: ReadyBody) -> Reception {
-        self.stage = Stage::Serving;
+        self.stage = Http1Stage::Serving;
         self.is_parting = !incoming.framing.persistent;
         Reception::Ready(incoming, body)
     }
@@ -375,10 +375,10 @@ impl Http1Driver {
     fn drain(&mut self, left: u64, received: &[u8], with: &Surroundings<'_>) -> Reception {
         let own = usize::try_from(left).unwrap_or(usize::MAX).min(received.len());
         let left = left - own as u64;
-        self.stage = Stage::Draining(left);
+        self.stage = Http1Stage::Draining(left);
         if left == 0 {
             self.keep(&received[own..]);
-            self.enter(Stage::Idle, with.now);
+            self.enter(Http1Stage::Idle, with.now);
             if with.is_stopping && !self.is_unseen {
                 return Reception::Over;
             }
@@ -395,20 +395,22 @@ impl Http1Driver {
     /// Why the end of the client's input is worth a report: no response is needed by a client that left.
     pub fn end(&self) -> Option<&'static str> {
         match self.stage {
-            Stage::Head => Some("the client left before its request was complete"),
+            Http1Stage::Head => Some("the client left before its request was complete"),
             // The application never sees a body that is shorter than it was announced.
-            Stage::Body(_) => Some(Reject::BodyIncomplete.detail()),
+            Http1Stage::Body(_) => Some(Reject::BodyIncomplete.detail()),
             _ => None,
         }
     }
 
     /// The deadline has passed.
     pub fn expire(&mut self, options: &Options) -> Expiry {
-        match std::mem::replace(&mut self.stage, Stage::Serving) {
-            Stage::Head => Expiry::Refused(Reject::HeaderTimeout, self.parsing.received(&self.input, &options.limits)),
-            Stage::Body(pending) => Expiry::Refused(Reject::BodyTimeout, Received::Head(pending.incoming.request)),
-            Stage::Answering(_) => Expiry::Unread,
-            Stage::ProxyHeader(_) => Expiry::Silent(Some("no PROXY protocol header came within header_timeout")),
+        match std::mem::replace(&mut self.stage, Http1Stage::Serving) {
+            Http1Stage::Head => {
+                Expiry::Refused(Reject::HeaderTimeout, self.parsing.received(&self.input, &options.limits))
+            }
+            Http1Stage::Body(pending) => Expiry::Refused(Reject::BodyTimeout, Received::Head(pending.incoming.request)),
+            Http1Stage::Answering(_) => Expiry::Unread,
+            Http1Stage::ProxyHeader(_) => Expiry::Silent(Some("no PROXY protocol header came within header_timeout")),
             _ => Expiry::Silent(None),
         }
     }
@@ -416,7 +418,7 @@ impl Http1Driver {
     /// The client of a request that a worker had was asked for its body, of this length.
     pub fn await_body(&mut self, incoming: Incoming, length: Option<u64>, with: &Surroundings<'_>) {
         let intake = Intake::new(length, with.options, with.spool, with.now);
-        self.enter(Stage::Body(Box::new(Pending { incoming, intake })), with.now);
+        self.enter(Http1Stage::Body(Box::new(Pending { incoming, intake })), with.now);
     }
 
     /// The response is queued. `input` is what the worker has read behind the request; `closes`: no other response follows.
@@ -427,13 +429,13 @@ impl Http1Driver {
         }
         self.closes |= closes;
         self.is_served = true;
-        self.enter(Stage::Answering(facts), now);
+        self.enter(Http1Stage::Answering(facts), now);
     }
 
     /// A refusal is queued, behind which the connection closes.
     pub fn refuse(&mut self, now: Instant) {
         self.keep(b"");
-        self.enter(Stage::Answering(ReuseInput::new(false, Outcome::Complete, Unread::Unknown)), now);
+        self.enter(Http1Stage::Answering(ReuseInput::new(false, Outcome::Complete, Unread::Unknown)), now);
     }
 
     /// The last request is over, and another may come.
@@ -443,13 +445,13 @@ impl Http1Driver {
 
     /// The response has left: `reuse::next`. `is_dry`: the socket has no more bytes for now.
     pub fn after_response(&mut self, is_dry: bool, is_stopping: bool, now: Instant) -> AfterResponse {
-        let Stage::Answering(facts) = self.stage else { return AfterResponse::GoOn };
+        let Http1Stage::Answering(facts) = self.stage else { return AfterResponse::GoOn };
         // A request that was pipelined behind this one has been received, and is still answered when the server stops.
         let facts = ReuseInput { stopping: is_stopping && !self.is_unseen, ..facts };
         let is_whole = facts.response == Outcome::Complete;
         match reuse::next(&facts) {
-            ReuseDecision::Reuse => self.enter(Stage::Idle, now),
-            ReuseDecision::Drain(left) => self.enter(Stage::Draining(left), now),
+            ReuseDecision::Reuse => self.enter(Http1Stage::Idle, now),
+            ReuseDecision::Drain(left) => self.enter(Http1Stage::Draining(left), now),
             ReuseDecision::Linger => return AfterResponse::Linger,
             // Closing on bytes that were not read would be a reset, which can destroy the response before it is read. Only a
             // client that asked for the close itself sends nothing more.
@@ -463,7 +465,7 @@ impl Http1Driver {
 
     /// The sending side is closed, and what comes is read away.
     pub fn linger(&mut self, now: Instant) {
-        self.enter(Stage::Lingering, now);
+        self.enter(Http1Stage::Lingering, now);
     }
 }
 

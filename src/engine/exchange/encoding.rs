@@ -22,13 +22,13 @@ pub(in crate::engine) enum Encoding {
 }
 
 /// Accepted content, and what stands around it.
-pub(in crate::engine) enum ContentFrame {
-    Http1(encoder::Frame),
+pub(in crate::engine) enum ReplyFrame {
+    Http1(encoder::ContentFrame),
     #[cfg(any(test, feature = "doubles"))]
     Framed(FrameHeader),
 }
 
-impl ContentFrame {
+impl ReplyFrame {
     /// Bytes of the content that are accepted, counted from its beginning.
     pub fn length(&self) -> u64 {
         match self {
@@ -142,11 +142,11 @@ impl Encoding {
     }
 
     /// Offers `length` bytes of content. `None`: nothing of it is accepted.
-    pub fn data(&mut self, length: u64) -> Option<ContentFrame> {
+    pub fn data(&mut self, length: u64) -> Option<ReplyFrame> {
         match self {
-            Self::Http1(encoder) => encoder.as_mut()?.data(length).map(ContentFrame::Http1),
+            Self::Http1(encoder) => encoder.as_mut()?.data(length).map(ReplyFrame::Http1),
             #[cfg(any(test, feature = "doubles"))]
-            Self::Framed(encoder) => encoder.data(length).map(ContentFrame::Framed),
+            Self::Framed(encoder) => encoder.data(length).map(ReplyFrame::Framed),
         }
     }
 

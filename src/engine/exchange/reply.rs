@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::engine::clock::Clock;
 use crate::engine::context::ShardContext;
-use crate::engine::exchange::encoding::{ContentFrame, Encoding};
+use crate::engine::exchange::encoding::{Encoding, ReplyFrame};
 use crate::engine::observe::Cause;
 use crate::engine::report::{Severity, Trouble};
 use crate::engine::transport::output::{FileSpan, Output, Owned};
@@ -104,7 +104,7 @@ pub(in crate::engine) struct ReplyFacts {
 }
 
 /// How far a response has come.
-pub(in crate::engine) struct Response {
+pub(in crate::engine) struct ResponseState {
     pub encoding: Encoding,
     pub progress: Progress,
     pub status: u16,
@@ -120,7 +120,7 @@ pub(in crate::engine) struct Reply {
     pub transport: Arc<Transport>,
     pub context: Arc<ShardContext>,
     pub facts: ReplyFacts,
-    pub response: Response,
+    pub response: ResponseState,
     /// Whether the connection closes behind the response, for a reason that came up after the request was complete.
     pub closes: bool,
     /// What the client sent behind a request that would change the protocol.
@@ -130,7 +130,7 @@ pub(in crate::engine) struct Reply {
     is_event_stream: bool,
 }
 
-impl Response {
+impl ResponseState {
     fn open(
         &mut self,
         head: &ResponseHead,
@@ -169,7 +169,7 @@ impl Response {
 }
 
 // Queues content that is not copied, with what stands around it.
-fn put_framed(frame: &ContentFrame, output: &mut Output, put: impl FnOnce(&mut Output)) {
+fn put_framed(frame: &ReplyFrame, output: &mut Output, put: impl FnOnce(&mut Output)) {
     if frame.is_bare() {
         return put(output);
     }
@@ -186,7 +186,7 @@ impl Reply {
         encoding: Encoding,
         input: Vec<u8>,
     ) -> Self {
-        let response = Response {
+        let response = ResponseState {
             encoding,
             progress: Progress::Waiting,
             status: 0,

@@ -57,7 +57,7 @@ enum SlotState {
 }
 
 #[derive(Default)]
-struct Slot {
+struct ConnectionSlot {
     state: SlotState,
     // The entry that the timers have for it.
     scheduled: Option<Tick>,
@@ -69,7 +69,7 @@ struct Slot {
 
 // What an idle client costs, beside its entry of 16 bytes in the timers. (The double of the tests is larger than a socket.)
 #[cfg(not(any(test, feature = "doubles")))]
-const _: () = assert!(size_of::<Slot>() <= 64);
+const _: () = assert!(size_of::<ConnectionSlot>() <= 64);
 
 /// Places that are made at a time. They stay where they are: one growing table would leave its former places to the allocator.
 const PAGE: usize = 256;
@@ -77,7 +77,7 @@ const PAGE: usize = 256;
 /// The places, by their numbers.
 #[derive(Default)]
 pub(in crate::engine) struct ConnectionTable {
-    pages: Vec<Vec<Slot>>,
+    pages: Vec<Vec<ConnectionSlot>>,
     made: usize,
     free: Vec<u32>,
     awake: usize,
@@ -101,11 +101,11 @@ impl ConnectionTable {
         Ticket { shard, slot, generation, stream: 0 }
     }
 
-    fn slot(&self, place: usize) -> Option<&Slot> {
+    fn slot(&self, place: usize) -> Option<&ConnectionSlot> {
         self.pages.get(place / PAGE)?.get(place % PAGE)
     }
 
-    fn slot_mut(&mut self, place: usize) -> Option<&mut Slot> {
+    fn slot_mut(&mut self, place: usize) -> Option<&mut ConnectionSlot> {
         self.pages.get_mut(place / PAGE)?.get_mut(place % PAGE)
     }
 
@@ -114,7 +114,7 @@ impl ConnectionTable {
             self.pages.push(Vec::with_capacity(PAGE));
         }
         if let Some(page) = self.pages.last_mut() {
-            page.push(Slot::default());
+            page.push(ConnectionSlot::default());
             self.made += 1;
         }
     }
@@ -193,7 +193,7 @@ impl ConnectionTable {
 
     fn release(&mut self, place: usize) {
         if let (Some(slot), Ok(number)) = (self.slot_mut(place), u32::try_from(place)) {
-            *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
+            *slot = ConnectionSlot { generation: slot.generation.wrapping_add(1), ..ConnectionSlot::default() };
             self.free.push(number);
         }
     }

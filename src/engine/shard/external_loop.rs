@@ -14,7 +14,7 @@ use crate::engine::shard::queues::Phase;
 
 /// What one look at a shard found.
 #[derive(Default)]
-pub struct Polled {
+pub struct PolledShard {
     /// Complete requests, each with its place among those that wait for an answer.
     pub ready: Vec<(Box<Exchange>, AdmissionGuard)>,
     /// The numbers of connections whose sockets changed while their exchanges were with the application.
@@ -46,8 +46,8 @@ impl ExternalLoop {
 
     /// Looks after the shard: accepts, reads, parses, sends, keeps the deadlines. Without `poll` the kernel is not asked
     /// what has changed; only what was answered is sent.
-    pub fn poll_once(&self, poll: bool) -> Polled {
-        let mut seen = Polled::default();
+    pub fn poll_once(&self, poll: bool) -> PolledShard {
+        let mut seen = PolledShard::default();
         self.shard.with_reactor(|reactor| {
             if poll {
                 reactor.round(&self.shard.queues, false);

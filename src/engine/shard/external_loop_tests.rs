@@ -50,7 +50,7 @@ impl Rig {
     }
 
     // Looks until something was found.
-    fn look_until<T>(&self, mut found: impl FnMut(Polled) -> Option<T>) -> T {
+    fn look_until<T>(&self, mut found: impl FnMut(PolledShard) -> Option<T>) -> T {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(found) = found(self.external_loop.poll_once(true)) {
