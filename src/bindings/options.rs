@@ -20,7 +20,7 @@ use crate::http::trust::Trust;
 use crate::interface::forwarded::Forwarding;
 use crate::net::address::Bind;
 use crate::net::listener::{BindFailure, Listener, Opening};
-use crate::net::proxy_protocol::Accepted;
+use crate::net::proxy_protocol::AcceptedVersion;
 
 impl Origins for Forwarding {
     fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
@@ -98,19 +98,19 @@ impl<'py> Settings<'_, 'py> {
             .map_err(|entry| PyValueError::new_err(format!("option trusted_proxies: {entry} is no address or network")))
     }
 
-    fn proxy_protocol(&self) -> PyResult<Option<Accepted>> {
+    fn proxy_protocol(&self) -> PyResult<Option<AcceptedVersion>> {
         let text: String = self.get("proxy_protocol")?;
         match text.as_str() {
             "off" => Ok(None),
-            "v1" => Ok(Some(Accepted::V1)),
-            "v2" => Ok(Some(Accepted::V2)),
-            "any" => Ok(Some(Accepted::Any)),
+            "v1" => Ok(Some(AcceptedVersion::V1)),
+            "v2" => Ok(Some(AcceptedVersion::V2)),
+            "any" => Ok(Some(AcceptedVersion::Any)),
             _ => Err(PyValueError::new_err(format!("option proxy_protocol: {text} is no version"))),
         }
     }
 
     // Without trusted proxies no field is read.
-    fn origins(&self, trusted: &Trust, proxy_protocol: Option<Accepted>) -> PyResult<Option<Arc<dyn Origins>>> {
+    fn origins(&self, trusted: &Trust, proxy_protocol: Option<AcceptedVersion>) -> PyResult<Option<Arc<dyn Origins>>> {
         if trusted.is_empty() {
             return Ok(None);
         }

@@ -58,7 +58,7 @@ impl Excluded {
 }
 
 /// Where lines are written to.
-pub trait Target: Send {
+pub trait LogTarget: Send {
     /// Writes some of `bytes`, and waits for a moment at most. `WouldBlock`: it takes none for now.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 }
@@ -78,7 +78,7 @@ impl<D: AsFd> Descriptor<D> {
     }
 }
 
-impl<D: AsFd + Send> Target for Descriptor<D> {
+impl<D: AsFd + Send> LogTarget for Descriptor<D> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_file {
             return Ok(rustix::io::write(&self.descriptor, bytes)?);
@@ -103,7 +103,7 @@ struct Lines {
     lost: u64,
     state: State,
     // What the next lines are written to, if that is something else than before.
-    target: Option<Box<dyn Target>>,
+    target: Option<Box<dyn LogTarget>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -150,7 +150,7 @@ pub struct AccessLog {
 impl AccessLog {
     /// Starts the writing thread. Reports call the target by its `name`.
     pub fn start(
-        target: Box<dyn Target>,
+        target: Box<dyn LogTarget>,
         name: String,
         format: Format,
         excluded: Excluded,
@@ -181,7 +181,7 @@ impl AccessLog {
     }
 
     /// Opens a log's file, or makes it; lines are appended.
-    pub fn open(path: &Path) -> io::Result<Box<dyn Target>> {
+    pub fn open(path: &Path) -> io::Result<Box<dyn LogTarget>> {
         Ok(Box::new(Descriptor::new(OpenOptions::new().create(true).append(true).open(path)?)))
     }
 }
@@ -293,7 +293,7 @@ fn report_lost(reporter: &dyn Reporter, lost: u64, name: &str, why: &str) {
 // The writing thread.
 struct Writer {
     shared: Arc<Shared>,
-    target: Box<dyn Target>,
+    target: Box<dyn LogTarget>,
     name: String,
     reporter: Arc<dyn Reporter>,
     // Whole lines, the last ones taken, and how many of their bytes are written.

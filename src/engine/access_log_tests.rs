@@ -33,7 +33,7 @@ impl Double {
     }
 }
 
-impl Target for Double {
+impl LogTarget for Double {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut script = self.script();
         script.calls += 1;
@@ -62,7 +62,7 @@ fn record(path: &str) -> Record {
     }
 }
 
-fn log(target: impl Target + 'static) -> (AccessLog, Arc<Notebook>) {
+fn log(target: impl LogTarget + 'static) -> (AccessLog, Arc<Notebook>) {
     let notebook = Arc::<Notebook>::default();
     let format = Format::parse("%U").unwrap();
     let name = "the log".to_owned();
@@ -176,7 +176,7 @@ fn failure_is_not_tried_again_at_once() {
 /// A target that never comes back.
 struct Hanging(std::sync::mpsc::Receiver<()>);
 
-impl Target for Hanging {
+impl LogTarget for Hanging {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         let _ = self.0.recv();
         Err(io::ErrorKind::BrokenPipe.into())

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::engine::access_log::{AccessLog, Descriptor, Excluded, Format, Target};
+use crate::engine::access_log::{AccessLog, Descriptor, Excluded, Format, LogTarget};
 use crate::engine::report::Reporter;
 
 /// The configuration of an access log.
@@ -17,7 +17,7 @@ pub struct LogSource {
     format: Format,
     excluded: Excluded,
     // The file as it was opened with the server, for its first run.
-    opened: Mutex<Option<Box<dyn Target>>>,
+    opened: Mutex<Option<Box<dyn LogTarget>>>,
 }
 
 impl LogSource {
@@ -36,14 +36,14 @@ impl LogSource {
     }
 
     /// Opens what the log of the next run is written to.
-    pub fn open(&self) -> io::Result<Box<dyn Target>> {
+    pub fn open(&self) -> io::Result<Box<dyn LogTarget>> {
         let Some(path) = &self.path else { return Ok(Box::new(Descriptor::new(io::stdout()))) };
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         opened.map_or_else(|| AccessLog::open(path), Ok)
     }
 
     /// Starts the log of one run, with a thread that writes it to `target`. An error means that the system has no more threads.
-    pub fn start(&self, target: Box<dyn Target>, reporter: Arc<dyn Reporter>) -> io::Result<AccessLog> {
+    pub fn start(&self, target: Box<dyn LogTarget>, reporter: Arc<dyn Reporter>) -> io::Result<AccessLog> {
         let (format, excluded) = (self.format.clone(), self.excluded.clone());
         let log = AccessLog::start(target, self.name.clone(), format, excluded, reporter)?;
         Ok(match &self.path {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::origins::Origins;
 use crate::http::limits::Limits;
 use crate::http::trust::Trust;
-use crate::net::proxy_protocol::Accepted;
+use crate::net::proxy_protocol::AcceptedVersion;
 
 /// The operator's decisions. The defaults are those of `wsgi.settings`.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Options {
     /// The proxies that may name their clients.
     pub trusted: Trust,
     /// The PROXY protocol version with whose header every connection begins.
-    pub proxy_protocol: Option<Accepted>,
+    pub proxy_protocol: Option<AcceptedVersion>,
     /// Interprets the fields in which proxies name their clients.
     pub origins: Option<Arc<dyn Origins>>,
     /// Offer ASGI applications to send files by their path.

@@ -79,16 +79,16 @@ impl fmt::Display for ListenAddress {
 
 /// What came of one attempt to accept.
 #[derive(Debug)]
-pub enum Accepted {
+pub enum AcceptOutcome {
     /// A client.
     Client(Stream, Peer),
-    /// Nobody waits.
-    Nobody,
+    /// No client waits.
+    Empty,
     /// This client went away before it was accepted; ask again.
     Vanished,
     /// Descriptors or memory have run out: ask again when some are back.
     Exhausted(io::Error),
-    /// The socket is of no use, because somebody else has shut it down, say: ask again later.
+    /// The socket is of no use, for example because another process has shut it down: ask again later.
     Failed(io::Error),
 }
 
@@ -161,19 +161,19 @@ impl Listener {
     }
 
     /// Takes one waiting client, if there is one. Never blocks.
-    pub fn accept(&self) -> Accepted {
+    pub fn accept(&self) -> AcceptOutcome {
         #[cfg(test)]
         if let Some(error) = self.faults.lock().ok().and_then(|mut faults| faults.pop_front()) {
             return refused(error.into());
         }
-        accept_stream(&self.socket).map_or_else(refused, |(stream, peer)| Accepted::Client(stream, peer))
+        accept_stream(&self.socket).map_or_else(refused, |(stream, peer)| AcceptOutcome::Client(stream, peer))
     }
 }
 
-fn refused(error: io::Error) -> Accepted {
+fn refused(error: io::Error) -> AcceptOutcome {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::AGAIN) => Accepted::Nobody,
+        Some(Errno::AGAIN) => AcceptOutcome::Empty,
         // accept(2): the client has gone, or Linux passes on an error of the network; try again.
         Some(
             Errno::CONNABORTED
@@ -185,9 +185,9 @@ fn refused(error: io::Error) -> Accepted {
             | Errno::HOSTUNREACH
             | Errno::OPNOTSUPP
             | Errno::NETUNREACH,
-        ) => Accepted::Vanished,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Accepted::Exhausted(error),
-        _ => Accepted::Failed(error),
+        ) => AcceptOutcome::Vanished,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptOutcome::Exhausted(error),
+        _ => AcceptOutcome::Failed(error),
     }
 }
 

@@ -23,7 +23,7 @@ const CLIENT_SSL: u8 = 0x01;
 
 /// Which versions are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
+pub enum AcceptedVersion {
     /// Text only.
     V1,
     /// Binary only.
@@ -109,12 +109,12 @@ impl fmt::Display for Malformed {
 /// Reads the header that `bytes`, the beginning of a connection, begins with. `None`: more bytes are needed.
 ///
 /// Bytes that no header begins with are refused at once, without waiting for more.
-pub fn parse(bytes: &[u8], accepted: Accepted) -> Result<Option<Header>, Malformed> {
+pub fn parse(bytes: &[u8], accepted: AcceptedVersion) -> Result<Option<Header>, Malformed> {
     let begins = |signature: &[u8]| signature.iter().zip(bytes).all(|(wanted, byte)| wanted == byte);
-    if accepted != Accepted::V2 && begins(V1) {
+    if accepted != AcceptedVersion::V2 && begins(V1) {
         return parse_v1(bytes);
     }
-    if accepted != Accepted::V1 && begins(V2) {
+    if accepted != AcceptedVersion::V1 && begins(V2) {
         return parse_v2(bytes);
     }
     Err(Malformed::Signature)

@@ -126,8 +126,8 @@ fn whole_header_tells_its_source_and_its_length() {
     for (bytes, source) in whole() {
         let behind = [&bytes[..], b"GET / HTTP/1.1\r\n\r\n"].concat();
         let expected = Ok(Some(Header { source, tls: false, length: bytes.len() }));
-        assert_eq!(parse(&bytes, Accepted::Any), expected, "{}", bytes.escape_ascii());
-        assert_eq!(parse(&behind, Accepted::Any), expected, "{}", bytes.escape_ascii());
+        assert_eq!(parse(&bytes, AcceptedVersion::Any), expected, "{}", bytes.escape_ascii());
+        assert_eq!(parse(&behind, AcceptedVersion::Any), expected, "{}", bytes.escape_ascii());
     }
 }
 
@@ -144,12 +144,12 @@ fn tls_is_told_by_its_extension_alone() {
         (&[], false),
     ] {
         for (family, addresses) in [(0x11, TCP4.to_vec()), (0x21, tcp6()), (0x31, vec![0; 216])] {
-            let header = parse(&v2(0x21, family, &[&addresses[..], extensions].concat()), Accepted::Any);
+            let header = parse(&v2(0x21, family, &[&addresses[..], extensions].concat()), AcceptedVersion::Any);
             assert_eq!(header.map(|header| header.unwrap().tls), Ok(tls), "{extensions:?}");
         }
         // What does not count does not count here either.
         for header in [v2(0x20, 0x11, &[&TCP4[..], extensions].concat()), v2(0x21, 0x00, extensions)] {
-            assert_eq!(parse(&header, Accepted::Any).map(|header| header.unwrap().tls), Ok(false));
+            assert_eq!(parse(&header, AcceptedVersion::Any).map(|header| header.unwrap().tls), Ok(false));
         }
     }
 }
@@ -158,7 +158,7 @@ fn tls_is_told_by_its_extension_alone() {
 fn header_cut_anywhere_needs_more() {
     for (bytes, _) in whole() {
         for end in 0..bytes.len() {
-            assert_eq!(parse(&bytes[..end], Accepted::Any), Ok(None), "{} at {end}", bytes.escape_ascii());
+            assert_eq!(parse(&bytes[..end], AcceptedVersion::Any), Ok(None), "{} at {end}", bytes.escape_ascii());
         }
     }
 }
@@ -166,7 +166,7 @@ fn header_cut_anywhere_needs_more() {
 #[test]
 fn malformed_header_is_refused_for_its_reason() {
     for (bytes, problem) in refused() {
-        assert_eq!(parse(&bytes, Accepted::Any), Err(problem), "{}", bytes.escape_ascii());
+        assert_eq!(parse(&bytes, AcceptedVersion::Any), Err(problem), "{}", bytes.escape_ascii());
     }
 }
 
@@ -174,7 +174,7 @@ fn malformed_header_is_refused_for_its_reason() {
 #[test]
 fn malformed_header_is_refused_however_it_is_cut() {
     for (bytes, problem) in refused() {
-        let verdicts: Vec<_> = (0..=bytes.len()).map(|end| parse(&bytes[..end], Accepted::Any)).collect();
+        let verdicts: Vec<_> = (0..=bytes.len()).map(|end| parse(&bytes[..end], AcceptedVersion::Any)).collect();
         let first = verdicts.iter().position(Result::is_err).unwrap();
         assert!(verdicts[..first].iter().all(|verdict| *verdict == Ok(None)), "{}", bytes.escape_ascii());
         assert!(verdicts[first..].iter().all(|verdict| *verdict == Err(problem)), "{}", bytes.escape_ascii());
@@ -191,13 +191,13 @@ fn each_problem_has_a_case_and_a_text_of_its_own() {
 #[test]
 fn version_that_is_not_taken_is_refused_by_its_first_byte() {
     let (v1, v2) = (&whole()[0].0, &v2(0x21, 0x11, &TCP4));
-    assert!(parse(v1, Accepted::V1).is_ok_and(|header| header.is_some()));
-    assert!(parse(v2, Accepted::V2).is_ok_and(|header| header.is_some()));
+    assert!(parse(v1, AcceptedVersion::V1).is_ok_and(|header| header.is_some()));
+    assert!(parse(v2, AcceptedVersion::V2).is_ok_and(|header| header.is_some()));
     for end in 1..v1.len() {
-        assert_eq!(parse(&v1[..end], Accepted::V2), Err(Malformed::Signature));
+        assert_eq!(parse(&v1[..end], AcceptedVersion::V2), Err(Malformed::Signature));
     }
     for end in 1..v2.len() {
-        assert_eq!(parse(&v2[..end], Accepted::V1), Err(Malformed::Signature));
+        assert_eq!(parse(&v2[..end], AcceptedVersion::V1), Err(Malformed::Signature));
     }
 }
 
@@ -205,15 +205,15 @@ fn version_that_is_not_taken_is_refused_by_its_first_byte() {
 #[test]
 fn endless_header_is_refused_at_its_bound() {
     let line = [b"PROXY UNKNOWN "[..].to_vec(), vec![b' '; LONGEST_V1]].concat();
-    assert_eq!(parse(&line[..LONGEST_V1 - 1], Accepted::Any), Ok(None));
-    assert_eq!(parse(&line[..LONGEST_V1], Accepted::Any), Err(Malformed::LineTooLong));
+    assert_eq!(parse(&line[..LONGEST_V1 - 1], AcceptedVersion::Any), Ok(None));
+    assert_eq!(parse(&line[..LONGEST_V1], AcceptedVersion::Any), Err(Malformed::LineTooLong));
 }
 
 proptest::proptest! {
     #[test]
     fn any_bytes_give_a_verdict(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300), signed in 0..3_usize) {
         let bytes = [[&b""[..], V1, V2][signed], &bytes].concat();
-        for accepted in [Accepted::V1, Accepted::V2, Accepted::Any] {
+        for accepted in [AcceptedVersion::V1, AcceptedVersion::V2, AcceptedVersion::Any] {
             if let Ok(Some(header)) = parse(&bytes, accepted) {
                 proptest::prop_assert!(header.length <= bytes.len());
                 // The verdict depends on nothing behind the header.

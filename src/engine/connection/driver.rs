@@ -17,7 +17,7 @@ use crate::http::reject::Reject;
 use crate::http1::framing::{self, BodyLength, Framing};
 use crate::http1::parse;
 use crate::http1::reuse::{self, Outcome, ReuseDecision, ReuseInput, Unread};
-use crate::net::proxy_protocol::{self, Accepted, Malformed};
+use crate::net::proxy_protocol::{self, AcceptedVersion, Malformed};
 
 /// What the driver is told with each call.
 pub(in crate::engine) struct Surroundings<'a> {
@@ -30,7 +30,7 @@ pub(in crate::engine) struct Surroundings<'a> {
 
 enum Http1Stage {
     // A proxy is to tell whose connection it is.
-    ProxyHeader(Accepted),
+    ProxyHeader(AcceptedVersion),
     // No byte of a request has come.
     Idle,
     // Some of a head has.
@@ -131,7 +131,7 @@ pub(in crate::engine) struct Http1Driver {
 
 impl Http1Driver {
     /// Of a connection that was just accepted from `client`.
-    pub fn new(client: Client, proxy_protocol: Option<Accepted>, now: Instant) -> Self {
+    pub fn new(client: Client, proxy_protocol: Option<AcceptedVersion>, now: Instant) -> Self {
         Self {
             client,
             scheme: None,
@@ -254,7 +254,12 @@ impl Http1Driver {
     }
 
     // `proxy_protocol::parse`. What no trusted proxy sent is closed, and never read as HTTP.
-    fn receive_proxy_header(&mut self, accepted: Accepted, received: &[u8], with: &Surroundings<'_>) -> Reception {
+    fn receive_proxy_header(
+        &mut self,
+        accepted: AcceptedVersion,
+        received: &[u8],
+        with: &Surroundings<'_>,
+    ) -> Reception {
         self.input.extend_from_slice(received);
         match proxy_protocol::parse(&self.input, accepted) {
             Ok(Some(header)) => {

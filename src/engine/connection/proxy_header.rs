@@ -61,9 +61,9 @@ mod tests {
     use crate::engine::testkit::doubles::Notebook;
     use crate::engine::transport::spool::Budget;
     use crate::http::trust::Trust;
-    use crate::net::proxy_protocol::Accepted;
+    use crate::net::proxy_protocol::AcceptedVersion;
 
-    fn context(trusted: &[&'static str], proxy_protocol: Option<Accepted>) -> (ShardContext, Arc<Notebook>) {
+    fn context(trusted: &[&'static str], proxy_protocol: Option<AcceptedVersion>) -> (ShardContext, Arc<Notebook>) {
         let trusted = Trust::parse(trusted.iter().copied()).unwrap();
         let options = Options { trusted, proxy_protocol, ..Options::default() };
         let notebook = Arc::<Notebook>::default();
@@ -88,7 +88,7 @@ mod tests {
             (&["unix"], vec![Peer::Local], vec![peer("127.0.0.1:1")]),
             (&["*"], vec![Peer::Local, peer("127.0.0.1:1")], vec![]),
         ] {
-            let (behind, _) = context(trusted, Some(Accepted::Any));
+            let (behind, _) = context(trusted, Some(AcceptedVersion::Any));
             let (open, _) = context(trusted, None);
             assert!(yes.iter().all(|peer| behind.admits(*peer, now)), "{trusted:?}");
             assert!(no.iter().all(|peer| !behind.admits(*peer, now)), "{trusted:?}");
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn closed_connections_are_reported_now_and_then() {
-        let (context, notebook) = context(&["10.0.0.0/8"], Some(Accepted::V1));
+        let (context, notebook) = context(&["10.0.0.0/8"], Some(AcceptedVersion::V1));
         let now = Instant::now();
         for seconds in [0, 1, 59, 60, 61] {
             assert!(!context.admits(peer("192.0.2.1:80"), now + Duration::from_secs(seconds)));

@@ -11,7 +11,7 @@ use crate::engine::transport::intake::Intake;
 use crate::engine::transport::spool::Budget;
 use crate::http::head::RequestHead;
 use crate::http::origin::Origin;
-use crate::net::proxy_protocol::Accepted;
+use crate::net::proxy_protocol::AcceptedVersion;
 use crate::net::stream::Stream;
 use crate::net::stream::double::Double;
 
@@ -405,7 +405,7 @@ fn v2(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
     [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, 0, length][..], payload].concat()
 }
 
-fn behind_proxy(accepted: Accepted) -> Rig {
+fn behind_proxy(accepted: AcceptedVersion) -> Rig {
     Rig::new(Options { proxy_protocol: Some(accepted), ..Options::default() })
 }
 
@@ -424,7 +424,7 @@ fn proxy_header_split_anywhere_tells_the_client_of_all_requests() {
     ] {
         let transport = [&header, GET, POST, GET].concat();
         for cut in 0..=transport.len() {
-            let mut rig = behind_proxy(Accepted::Any);
+            let mut rig = behind_proxy(AcceptedVersion::Any);
             rig.send(&transport[..cut]);
             rig.run();
             rig.send(&transport[cut..]);
@@ -440,11 +440,11 @@ fn proxy_header_split_anywhere_tells_the_client_of_all_requests() {
 fn connection_without_usable_proxy_header_is_closed_without_a_word() {
     let second = [V1, V1, GET].concat();
     for (accepted, bytes) in [
-        (Accepted::Any, GET),
-        (Accepted::Any, b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
-        (Accepted::Any, b"PROXY TCP4 192.0.2.1 192.0.2.2 4711\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        (Accepted::V2, V1),
-        (Accepted::V1, &v2(0x20, 0x00, b"")),
+        (AcceptedVersion::Any, GET),
+        (AcceptedVersion::Any, b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+        (AcceptedVersion::Any, b"PROXY TCP4 192.0.2.1 192.0.2.2 4711\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (AcceptedVersion::V2, V1),
+        (AcceptedVersion::V1, &v2(0x20, 0x00, b"")),
     ] {
         let mut rig = behind_proxy(accepted);
         rig.send(bytes);
@@ -453,7 +453,7 @@ fn connection_without_usable_proxy_header_is_closed_without_a_word() {
         assert_eq!((rig.calls.len(), rig.written().as_str()), (0, ""), "{}", bytes.escape_ascii());
     }
     // Only the first header is one; a second is a malformed request.
-    let mut rig = behind_proxy(Accepted::Any);
+    let mut rig = behind_proxy(AcceptedVersion::Any);
     rig.send(&second);
     rig.run();
     assert_eq!((rig.calls.len(), rig.statuses()), (0, vec!["400".to_owned()]));
@@ -462,7 +462,7 @@ fn connection_without_usable_proxy_header_is_closed_without_a_word() {
 #[test]
 fn proxy_header_that_does_not_end_is_given_the_time_of_a_head() {
     for beginning in [&b""[..], b"P", &V1[..20], b"\r\n\r\n"] {
-        let mut rig = behind_proxy(Accepted::Any);
+        let mut rig = behind_proxy(AcceptedVersion::Any);
         rig.send(beginning);
         rig.run();
         let connection = rig.connection.as_ref().unwrap();

@@ -9,7 +9,7 @@ use crate::engine::context::ShardContext;
 use crate::engine::report::{Severity, Trouble};
 use crate::engine::shard::connection_table::ConnectionTable;
 use crate::net::address::Peer;
-use crate::net::listener::{Accepted, Listener};
+use crate::net::listener::{AcceptOutcome, Listener};
 use crate::net::poller::Poller;
 use crate::net::stream::Stream;
 
@@ -153,12 +153,12 @@ impl Acceptor {
             }
             let state = self.listeners.get_mut(round.listener)?;
             match state.listener.accept() {
-                Accepted::Client(stream, peer) => {
+                AcceptOutcome::Client(stream, peer) => {
                     return Some(Arrival::Client { stream, peer, listener: round.listener, evicted });
                 }
-                Accepted::Nobody => state.is_ready = false,
-                Accepted::Vanished => {}
-                Accepted::Exhausted(error) => {
+                AcceptOutcome::Empty => state.is_ready = false,
+                AcceptOutcome::Vanished => {}
+                AcceptOutcome::Exhausted(error) => {
                     let advice = "; if files have run out, raise their limit or lower max_connections";
                     self.report_failure(&error, advice, now);
                     round.end();
@@ -168,7 +168,7 @@ impl Acceptor {
                     }
                     return evicted.map(|evicted| Arrival::Exhausted { evicted });
                 }
-                Accepted::Failed(error) => {
+                AcceptOutcome::Failed(error) => {
                     self.paused_until = Some(now + ACCEPT_PAUSE);
                     self.report_failure(&error, "", now);
                     round.skip_listener();
@@ -192,9 +192,9 @@ impl Acceptor {
             }
             round.attempts += 1;
             match state.listener.accept() {
-                Accepted::Client(stream, peer) => return Some((stream, peer, round.listener)),
-                Accepted::Vanished => {}
-                Accepted::Nobody | Accepted::Exhausted(_) | Accepted::Failed(_) => round.skip_listener(),
+                AcceptOutcome::Client(stream, peer) => return Some((stream, peer, round.listener)),
+                AcceptOutcome::Vanished => {}
+                AcceptOutcome::Empty | AcceptOutcome::Exhausted(_) | AcceptOutcome::Failed(_) => round.skip_listener(),
             }
         }
         None

@@ -7,7 +7,7 @@ use wsgi_core::http::head::Version;
 use wsgi_core::http::limits::Limits;
 use wsgi_core::http::reject::Reject;
 use wsgi_core::http1::framing::BodyLength;
-use wsgi_core::net::proxy_protocol::Accepted;
+use wsgi_core::net::proxy_protocol::AcceptedVersion;
 use wsgi_core::net::stream::double::Fault;
 
 use super::TIGHT;
@@ -75,7 +75,7 @@ impl Setup {
             // What a stream waits for beyond its client's script will not come.
             body_timeout: Duration::from_micros(100),
             body_min_rate: 0,
-            proxy_protocol: choices.pick(&[None, None, None, Some(Accepted::Any)]),
+            proxy_protocol: choices.pick(&[None, None, None, Some(AcceptedVersion::Any)]),
             ..Options::default()
         };
         Self {

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use wsgi_core::net::proxy_protocol::{Accepted, Header, LONGEST_V1, LONGEST_V2, Malformed, Source, parse};
+use wsgi_core::net::proxy_protocol::{AcceptedVersion, Header, LONGEST_V1, LONGEST_V2, Malformed, Source, parse};
 
 /// The beginning of a connection behind a proxy that speaks the PROXY protocol:
 ///
@@ -9,7 +9,8 @@ use wsgi_core::net::proxy_protocol::{Accepted, Header, LONGEST_V1, LONGEST_V2, M
 /// 3. Both versions together are each of them alone: no bytes begin both.
 /// 4. A line of version 1 says what was read of it, letter by letter; an address of version 2 stands where it should.
 pub fn proxy_protocol(bytes: &[u8]) {
-    let [any, v1, v2] = [Accepted::Any, Accepted::V1, Accepted::V2].map(|accepted| in_pieces(bytes, accepted));
+    let [any, v1, v2] =
+        [AcceptedVersion::Any, AcceptedVersion::V1, AcceptedVersion::V2].map(|accepted| in_pieces(bytes, accepted));
     match (v1, v2) {
         (Err(Malformed::Signature), other) | (other, Err(Malformed::Signature)) => assert_eq!(any, other),
         // Neither has seen enough to tell: only before the first byte.
@@ -48,7 +49,7 @@ pub fn proxy_protocol(bytes: &[u8]) {
     }
 }
 
-fn in_pieces(bytes: &[u8], accepted: Accepted) -> Result<Option<Header>, Malformed> {
+fn in_pieces(bytes: &[u8], accepted: AcceptedVersion) -> Result<Option<Header>, Malformed> {
     let whole = parse(bytes, accepted);
     // Longer inputs reach nothing else.
     for end in 0..=bytes.len().min(LONGEST_V2 + 1) {
