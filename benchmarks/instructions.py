@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--requests", type=int, default=2000, help="requests that are counted (default 2000)")
     parser.add_argument("--connections", type=int, default=1, help="connections that are asked at once (default 1)")
     parser.add_argument("--functions", type=int, default=0, help="also list so many functions, the dearest first")
-    parser.add_argument("--check", action="store_true", help=f"fail if dearer than the baseline by {TOLERANCE:.0%}")
+    parser.add_argument("--check", action="store_true", help=f"fail if dearer than the baseline by {TOLERANCE:.0%}%")
     parser.add_argument("--write", action="store_true", help="make this the baseline")
     options = parser.parse_args(arguments)
     workloads = options.workloads.split(",")

@@ -59,14 +59,18 @@ impl<G: Gateway> Worker<'_, G> {
         if !queues.acquire() {
             return;
         }
-        let mut now = Instant::now();
-        let (mut counted, mut until) = (now, None);
+        let start = Instant::now();
+        let (mut now, mut counted, mut until) = (start, start, None);
         for _ in 0..BATCH_REQUESTS {
             let Some(exchange) = queues.take() else { break };
-            let is_own = exchange.shard() == queues.context.shard;
-            let until = *until.get_or_insert_with(|| now + batch_time(&exchange, now));
+            let (is_own, arrived) = (exchange.shard() == queues.context.shard, exchange.arrived());
             now = self.run(exchange, now);
-            if now > until || !is_own {
+            // What follows matters only to another request.
+            if !is_own || !queues.has_next() {
+                break;
+            }
+            let until = *until.get_or_insert_with(|| start + batch_time(arrived, start));
+            if now > until {
                 break;
             }
             if now - counted > PROGRESS_INTERVAL {
@@ -99,9 +103,10 @@ impl<G: Gateway> Worker<'_, G> {
     }
 }
 
-fn batch_time(first: &Exchange, now: Instant) -> Duration {
+// Of a batch whose first request arrived at `arrived`.
+fn batch_time(arrived: Instant, start: Instant) -> Duration {
     let [shortest, longest] = BATCH_TIME;
-    (now.saturating_duration_since(first.arrived()) / 4).clamp(shortest, longest)
+    (start.saturating_duration_since(arrived) / 4).clamp(shortest, longest)
 }
 
 // The finished exchange, and the instant at which that was complete.
@@ -112,8 +117,7 @@ fn answer<G: Gateway>(
     began: Instant,
     clock: &mut Clock,
 ) -> Option<(Finished, Instant)> {
-    let waited = began.saturating_duration_since(exchange.arrived());
-    if waited > DROP_AFTER && exchange.presence() != Presence::Here {
+    if began > exchange.arrived() + DROP_AFTER && exchange.presence() != Presence::Here {
         exchange.lose_client();
         let now = Instant::now();
         return Some((Finished::answered(exchange, now), now));

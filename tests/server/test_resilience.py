@@ -182,4 +182,4 @@ print(len(children))
 """
     done = run(program)
     assert done.stdout.split("\n") == [*["True 1 0"] * 4, "2", ""]
-    assert done.stderr.count("a process that the application forked came back") == 2
+    assert done.stderr.count("a process that the application forked returned to the server") == 2

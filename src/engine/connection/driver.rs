@@ -10,7 +10,7 @@ use crate::engine::options::Options;
 use crate::engine::transport::body::Body;
 use crate::engine::transport::client_rate::TransferRate;
 use crate::engine::transport::intake::Intake;
-use crate::engine::transport::spool::Budget;
+use crate::engine::transport::spool::{Budget, MemoryReservation};
 use crate::http::head::{Received, RequestHead};
 use crate::http::origin::{Client, Origin, Scheme};
 use crate::http::reject::Reject;
@@ -343,6 +343,13 @@ impl Http1Driver {
                 self.ready(incoming, ReadyBody::Streamed(Some(length), own.to_vec()))
             }
             None if options.stream_chunked => self.ready(incoming, ReadyBody::Streamed(None, rest.to_vec())),
+            // The usual case of a small body: it came with its head.
+            Some(length) if length <= options.body_buffer.min(rest.len()) as u64 => {
+                let (own, next) = rest.split_at(rest.len().min(usize::try_from(length).unwrap_or(usize::MAX)));
+                self.keep(next);
+                let body = Body::Memory(own.to_vec(), MemoryReservation::default());
+                self.ready(incoming, ReadyBody::Whole(body, Some(length)))
+            }
             _ => {
                 let intake = Intake::new(length, options, with.spool, with.now);
                 self.enter(Http1Stage::Body(Box::new(Pending { incoming, intake })), with.now);

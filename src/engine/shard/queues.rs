@@ -182,7 +182,12 @@ impl ShardQueues {
 
     /// Whether requests wait for the leader.
     pub(in crate::engine) fn has_work(&self) -> bool {
-        (!self.ready.is_empty() || self.pool.has_excess()) && self.context.capacity.has_permit()
+        self.has_next() && self.context.capacity.has_permit()
+    }
+
+    /// Whether a request waits for a leader that has a permit.
+    pub fn has_next(&self) -> bool {
+        !self.ready.is_empty() || self.pool.has_excess()
     }
 
     /// The next request for a leader that has a permit.

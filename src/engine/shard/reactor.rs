@@ -153,7 +153,9 @@ impl Reactor {
             return;
         }
         // What was pipelined behind an answer must not wait for the kernel.
-        queues.enqueue(&mut self.admitted);
+        if !self.admitted.is_empty() {
+            queues.enqueue(&mut self.admitted);
+        }
         let has_work = queues.has_work();
         if !has_work {
             // Permits may have been taken since requests were queued: the first worker that gives one back runs those.
@@ -198,15 +200,20 @@ impl Reactor {
     fn finish(&mut self, queues: &ShardQueues, finished: Finished, now: Instant) {
         let ticket = finished.ticket();
         if finished.is_lost() {
-            self.connections.reset_lost(&ticket);
-        } else if self.connections.table.of(&ticket).is_none() {
+            return self.connections.reset_lost(&ticket);
+        }
+        let mut finished = Some(finished);
+        self.move_along(queues, ticket.slot, now, |connection, turn| {
+            if connection.ticket().is_same_connection(&ticket) {
+                if let Some(finished) = finished.take() {
+                    connection.take_back(finished, turn.now);
+                }
+            }
+            connection.advance(turn)
+        });
+        if let Some(finished) = finished {
             // Its connection was given up meanwhile, and the slot may have another.
             finished.give_up(&self.context, Cause::ClientClosed);
-        } else {
-            self.move_along(queues, ticket.slot, now, |connection, turn| {
-                connection.take_back(finished, turn.now);
-                connection.advance(turn)
-            });
         }
     }
 
@@ -322,8 +329,8 @@ impl Reactor {
         through: impl FnOnce(&mut Connection, &mut Turn<'_>) -> Step,
     ) {
         let Some(connection) = self.connections.table.wake(token, &self.context) else { return };
-        let date = *self.clock.date(now);
-        let mut turn = Turn { now, date: &date, scratch: &mut self.scratch, share: TURN_BYTES };
+        let date = self.clock.date(now);
+        let mut turn = Turn { now, date, scratch: &mut self.scratch, share: TURN_BYTES };
         let step = self.context.reports.catch_panic(CONNECTION, || match through(connection, &mut turn) {
             Step::Ready(exchange) => {
                 let declined = queues.admit(exchange, &mut self.admitted).err();

@@ -27,8 +27,8 @@ impl Timers {
     // Rounded up, so that no deadline comes early. The count begins at 1.
     fn tick(&self, at: Instant) -> Tick {
         let since = at.saturating_duration_since(self.origin);
-        let millis = since.as_millis() + u128::from(since.subsec_nanos() % 1_000_000 != 0);
-        Tick::MIN.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX))
+        let part = u64::from(since.subsec_nanos().div_ceil(1_000_000));
+        Tick::MIN.saturating_add(since.as_secs().saturating_mul(1000).saturating_add(part))
     }
 
     /// Ensures that a place is checked when `deadline` comes. `scheduled` is the place's entry: an earlier one does as well,
