@@ -1,0 +1,145 @@
+"""Messages between a supervisor and one worker, over a pair of sockets.
+
+A worker reports, and the supervisor commands. Signals are no commands: a service manager or a terminal sends those to
+every process of a group, and a worker must not take a second copy of a stop for a second stop. Applications also
+replace signal handlers.
+"""
+
+from __future__ import annotations
+
+import enum
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+__all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "open_channel"]
+
+_HEADER = struct.Struct("!cI")
+# The traceback of a failed import is cut here; its end says most.
+_MAX_TEXT_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
+# More than one text: a worker that floods its channel must not hold up the supervisor.
+_MAX_READS = 8
+
+
+class Report(enum.Enum):
+    """What a worker reports."""
+
+    LOADED = b"l"
+    """It has the application, and carries out commands from now on."""
+    READY = b"r"
+    """It serves."""
+    RECYCLE = b"c"
+    """It asks for a successor."""
+    FAILED = b"f"
+    """It could not begin to serve; the text says why."""
+
+
+class Command(enum.Enum):
+    """What a worker is to do."""
+
+    REOPEN = b"o"
+    """Reopen its logs."""
+    DRAIN = b"d"
+    """Finish its requests and end, while other workers serve."""
+    STOP = b"s"
+    """Finish its requests and those of waiting clients, and end: the server stops."""
+    HURRY = b"h"
+    """End without waiting for requests."""
+
+
+class WorkerEnd:
+    """The worker's end. Every method may be called from any thread."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    def send(self, report: Report, text: str = "") -> None:
+        """Sends one message; does nothing if the supervisor has gone."""
+        payload = text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_BYTES:]
+        with suppress(OSError):
+            self._end.sendall(_HEADER.pack(report.value, len(payload)) + payload)
+
+    def commands(self) -> Iterator[Command]:
+        """Waits for the supervisor's commands; ends when the supervisor has gone."""
+        with suppress(OSError):
+            while received := self._end.recv(1):
+                with suppress(ValueError):
+                    yield Command(received)
+
+    def wait(self, seconds: float) -> None:
+        """Waits for a command or the supervisor's end, at most `seconds`."""
+        with suppress(OSError, ValueError):
+            poll = select.poll()
+            poll.register(self._end, select.POLLIN)
+            poll.poll(seconds * 1000)
+
+    def close(self) -> None:
+        """Closes it."""
+        self._end.close()
+
+
+class SupervisorEnd:
+    """The supervisor's end, which never blocks."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._received = bytearray()
+
+    def fileno(self) -> int:
+        """The descriptor that can be read when there is something to receive."""
+        return self._end.fileno()
+
+    def send(self, command: Command) -> None:
+        """Sends a command. One to a worker that has ended, or that has not read for long, is lost."""
+        with suppress(OSError):
+            self._end.send(command.value)
+
+    def receive(self) -> list[tuple[Report, str]] | None:
+        """Gives the messages that have arrived whole; None once the worker has closed its end or sent what is no
+        message.
+        """
+        is_open = True
+        for _ in range(_MAX_READS):
+            try:
+                data = self._end.recv(_READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                is_open = False
+                break
+            self._received += data
+        messages: list[tuple[Report, str]] = []
+        while len(self._received) >= _HEADER.size:
+            value, length = _HEADER.unpack_from(self._received)
+            end = _HEADER.size + length
+            if length > _MAX_TEXT_BYTES or value not in {report.value for report in Report}:
+                # The application has written into a descriptor that is not its own.
+                self._received.clear()
+                is_open = False
+                break
+            if len(self._received) < end:
+                break
+            text = bytes(self._received[_HEADER.size : end]).decode("utf-8", "replace")
+            del self._received[:end]
+            messages.append((Report(value), text))
+        return messages if messages or is_open else None
+
+    def close(self) -> None:
+        """Closes it."""
+        self._end.close()
+
+
+def open_channel() -> tuple[SupervisorEnd, WorkerEnd]:
+    """Opens a channel.
+
+    Raises:
+        OSError: no descriptors are left.
+    """
+    ours, theirs = socket.socketpair()
+    return SupervisorEnd(ours), WorkerEnd(theirs)

@@ -1,0 +1,404 @@
+"""The supervisor's decisions: every order of a few events, and the rules one by one."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import pytest
+
+from wsgi.supervisor import machine as machine_module
+from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Phase, Start, Timing
+
+TIMING = Timing(boot=60, drain=30, hurry=5, first_delay=0.1, longest_delay=1.0, steady=10)
+
+
+class World:
+    """A machine and what a system would do of its actions: processes that start, and nothing else by itself."""
+
+    def __init__(self, target: int = 2) -> None:
+        self.machine = Machine(target, TIMING)
+        self.now = 0.0
+        self.next_pid = 1
+        self.alive: set[int] = set()
+        self.drained: list[int] = []
+        self.hurried: list[int] = []
+        self.killed: list[int] = []
+        self.finished: list[int] = []
+        self.texts: list[str] = []
+
+    def act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Start(generation):
+                    self.machine.started(self.next_pid, generation, self.now)
+                    self.alive.add(self.next_pid)
+                    self.next_pid += 1
+                case Drain(pid):
+                    assert pid in self.alive
+                    assert pid not in self.drained
+                    self.drained.append(pid)
+                case Hurry(pid):
+                    assert pid in self.drained
+                    self.hurried.append(pid)
+                case Kill(pid):
+                    assert pid in self.alive
+                    assert pid not in self.killed
+                    self.killed.append(pid)
+                case Finish(code):
+                    assert not self.alive
+                    self.finished.append(code)
+                case Log(text):
+                    self.texts.append(text)
+
+    def copy(self) -> World:
+        """The same world, whose future may differ."""
+        other = copy.copy(self)
+        for name in ("alive", "drained", "hurried", "killed", "finished", "texts"):
+            setattr(other, name, copy.copy(getattr(self, name)))
+        other.machine = copy.copy(self.machine)
+        other.machine.workers = {pid: copy.copy(worker) for pid, worker in self.machine.workers.items()}
+        return other
+
+    def pids(self, *phases: Phase) -> list[int]:
+        return [pid for pid, worker in self.machine.workers.items() if worker.phase in phases]
+
+    @property
+    def serving(self) -> list[int]:
+        return self.pids(Phase.SERVING)
+
+    def ready(self, pid: int) -> None:
+        self.act(self.machine.ready(pid, self.now))
+
+    def exit(self, pid: int, how: str = "exited with status 1", *, is_clean: bool = False) -> None:
+        self.alive.discard(pid)
+        self.act(self.machine.exited(pid, how, self.now, is_clean=is_clean))
+
+    def tick(self) -> None:
+        deadline = self.machine.deadline()
+        if deadline is not None:
+            self.now = max(self.now, deadline)
+            self.act(self.machine.tick(self.now))
+
+    def go_well(self) -> None:
+        """Every worker that boots serves, and every one that was asked to end ends."""
+        for _ in range(20):
+            before = self.state()
+            for pid in self.pids(Phase.BOOTING):
+                self.ready(pid)
+            for pid in self.pids(Phase.DRAINING, Phase.KILLED):
+                self.exit(pid, "ended", is_clean=True)
+            if self.machine.deadline() is not None and not self.pids(Phase.BOOTING):
+                self.tick()
+            if self.state() == before:
+                return
+
+    def state(self) -> object:
+        """What the machine's further decisions depend on, with the numbers and times of workers in order only."""
+        order = sorted(self.machine.workers.items())
+        generations = sorted({worker.generation for _, worker in order} | {self.machine.generation})
+        workers = tuple(
+            (worker.phase, generations.index(worker.generation), worker.wants_recycling, worker.has_served)
+            for _, worker in order
+        )
+        machine = self.machine
+        counts = (machine.target, min(machine._failures, 4), len(self.finished), generations.index(machine.generation))
+        waits = machine._start_after > self.now
+        return (workers, counts, machine.is_stopping, machine.is_reloading, machine.has_served, waits)
+
+
+def begun(target: int = 2) -> World:
+    world = World(target)
+    world.act(world.machine.begin(0.0))
+    return world
+
+
+def serving(target: int = 2) -> World:
+    world = begun(target)
+    world.go_well()
+    assert len(world.serving) == target
+    return world
+
+
+def events(world: World) -> Iterator[tuple[str, Callable[[World], None]]]:
+    """Everything that can happen next."""
+    for pid in world.pids(Phase.BOOTING):
+        yield "ready", lambda w, pid=pid: w.ready(pid)  # type: ignore[misc]
+    for pid in sorted(world.alive):
+        yield "exit", lambda w, pid=pid: w.exit(pid)  # type: ignore[misc]
+    for pid in world.serving:
+        yield "recycle", lambda w, pid=pid: w.act(w.machine.recycle(pid, w.now))  # type: ignore[misc]
+    yield "reload", lambda w: w.act(w.machine.reload(w.now))
+    yield "more", lambda w: w.act(w.machine.resize(+1, w.now))
+    yield "fewer", lambda w: w.act(w.machine.resize(-1, w.now))
+    yield "stop", lambda w: w.act(w.machine.stop(w.now))
+    yield "quit", lambda w: w.act(w.machine.quit(w.now))
+    yield "tick", World.tick
+
+
+def check_step(before: World, name: str, after: World) -> None:
+    machine = after.machine
+    if not machine.is_stopping and name not in ("exit", "tick"):
+        # Nothing but a worker's own end makes fewer serve than are wanted.
+        assert len(after.serving) >= min(len(before.serving), machine.target)
+    current = [w for w in machine.workers.values() if w.generation == machine.generation]
+    live = [worker for worker in current if worker.phase in (Phase.BOOTING, Phase.SERVING)]
+    assert len(live) <= max(machine.target + 1, len(before.machine.workers))
+    assert len(after.finished) <= 1
+    if after.pids(Phase.BOOTING, Phase.DRAINING):
+        # None of them may last for ever.
+        assert machine.deadline() is not None
+    if (
+        before.machine.is_reloading
+        and not machine.is_reloading
+        and name in ("exit", "tick")
+        and not machine.is_stopping
+    ):
+        assert machine.generation < before.machine.generation
+
+
+def check_ends(world: World) -> None:
+    """From every state, good fortune leads to what is wanted, and a stop to an end."""
+    lucky = world.copy()
+    lucky.go_well()
+    if lucky.machine.is_stopping:
+        assert len(lucky.finished) == 1
+        assert not lucky.alive
+        return
+    workers = lucky.machine.workers.values()
+    assert [worker.phase for worker in workers] == [Phase.SERVING] * lucky.machine.target
+    assert {worker.generation for worker in workers} == {lucky.machine.generation}
+    assert not any(worker.wants_recycling for worker in workers)
+    assert lucky.machine.deadline() is None
+    stopped = world.copy()
+    stopped.act(stopped.machine.stop(stopped.now))
+    stopped.go_well()
+    assert stopped.finished == [0]
+    assert not stopped.alive
+
+
+def explore(depth: int) -> int:
+    """Tries every order of so many events from the start and from two serving workers; gives the number of states."""
+    frontier, seen = [begun(), serving()], set[object]()
+    for _ in range(depth):
+        reached = []
+        for world in frontier:
+            for name, event in list(events(world)):
+                after = world.copy()
+                event(after)
+                check_step(world, name, after)
+                if (state := after.state()) not in seen and after.machine.target <= 3:
+                    seen.add(state)
+                    check_ends(after)
+                    reached.append(after)
+        frontier = reached
+    return len(seen)
+
+
+def test_machine_every_order_of_events_keeps_the_rules() -> None:
+    assert explore(5) > 1000
+
+
+# Each breaks one rule; the exploration must find every one.
+MUTATIONS = {
+    "drains-one-too-many": ("max(0, len(serving) - self.target)", "max(0, len(serving) - self.target + 1)"),
+    "kills-serving-at-reload": (
+        "in self._of(Phase.BOOTING):\n            actions",
+        "in self._of(Phase.SERVING):\n            actions",
+    ),
+    "keeps-failed-generation": ("self.generation, self._former = self._former, None", "self._former = None"),
+    "forgets-to-restart": ("for _ in range(self._missing()):", "for _ in range(0):"),
+    "starts-twice": ("for _ in range(self._missing()):", "for _ in range(2 * self._missing()):"),
+    "never-finishes": ("if not self.workers and", "if False and"),
+    "finishes-twice": ("self._is_finished = True", "pass"),
+    "finishes-early": ("if not self.workers and", "if"),
+    "drains-again": (
+        "self._of(Phase.BOOTING, Phase.SERVING):\n            yield",
+        "self._of(*Phase):\n            yield",
+    ),
+    "kills-again": ("self._enter(worker, Phase.KILLED, now, None)\n            yield", "yield"),
+    "loses-the-deadline": ("times.append(self._start_after)", "pass"),
+    "lets-boot-for-ever": (
+        "Worker(generation, Phase.BOOTING, now, now + self.timing.boot)",
+        "Worker(generation, Phase.BOOTING, now, None)",
+    ),
+    "forgets-recycling": ("return self.target + recycled", "return self.target"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), MUTATIONS.values(), ids=MUTATIONS)
+def test_machine_with_a_broken_rule_is_found(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = inspect.getsource(machine_module)
+    assert source.count(old) == 1
+    mutant = ModuleType("mutant")
+    monkeypatch.setitem(sys.modules, "mutant", mutant)
+    exec(compile(source.replace(old, new), "mutant", "exec"), vars(mutant))
+    for name in machine_module.__all__:
+        monkeypatch.setitem(globals(), name, getattr(mutant, name))
+    with pytest.raises(AssertionError):
+        explore(4)
+
+
+# -- the rules, one by one --------------------------------------------------------------------------------------------
+
+
+def test_reload_starts_one_worker_and_the_others_once_it_serves() -> None:
+    world = serving()
+    old = world.serving
+    world.act(world.machine.reload(world.now))
+    (first,) = world.pids(Phase.BOOTING)
+    assert world.serving == old
+    world.ready(first)
+    assert len(world.pids(Phase.BOOTING)) == 1
+    # Three serve, two are wanted: one of the former workers is drained.
+    assert len(world.drained) == 1
+    world.ready(*world.pids(Phase.BOOTING))
+    assert world.drained == old
+
+
+def test_reload_that_fails_keeps_the_former_workers() -> None:
+    world = serving()
+    old = world.serving
+    world.act(world.machine.reload(world.now))
+    (booting,) = world.pids(Phase.BOOTING)
+    world.exit(booting)
+    assert world.serving == old
+    assert world.pids(Phase.BOOTING) == []
+    assert "reload failed: worker 3 exited with status 1 before it served; the former workers go on" in world.texts
+    # It may be tried again.
+    world.act(world.machine.reload(world.now))
+    world.go_well()
+    assert not set(world.serving) & set(old)
+
+
+def test_reload_that_hangs_is_killed_and_keeps_the_former_workers() -> None:
+    world = serving()
+    old = world.serving
+    world.act(world.machine.reload(world.now))
+    booting = world.pids(Phase.BOOTING)
+    assert world.machine.deadline() == world.now + TIMING.boot
+    world.tick()
+    assert world.killed == booting
+    assert world.serving == old
+    assert "did not serve within boot_timeout (60 s) and was killed" in world.texts[-1]
+
+
+def test_reload_during_a_reload_gives_the_first_up() -> None:
+    world = serving()
+    old = world.serving
+    world.act(world.machine.reload(world.now))
+    (first,) = world.pids(Phase.BOOTING)
+    world.act(world.machine.reload(world.now))
+    assert world.drained == [first]
+    world.exit(first)
+    # That it ended is no failure of the second reload.
+    assert world.machine.is_reloading
+    world.go_well()
+    assert not set(world.serving) & {*old, first}
+
+
+def test_worker_that_served_long_is_replaced_at_once() -> None:
+    world = serving()
+    world.now += TIMING.steady
+    world.exit(world.serving[0], "was killed by SIGKILL")
+    assert len(world.pids(Phase.BOOTING)) == 1
+    assert world.texts[-1] == "worker 1 was killed by SIGKILL; it is replaced"
+
+
+def test_workers_that_fail_again_and_again_are_started_ever_later() -> None:
+    world = serving(1)
+    delays = []
+    for _ in range(6):
+        world.exit(next(iter(world.alive)))
+        deadline = world.machine.deadline()
+        assert deadline is not None
+        delays.append(round(deadline - world.now, 3))
+        assert world.pids(Phase.BOOTING) == []
+        world.tick()
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert not world.machine.is_stopping
+
+
+def test_first_start_that_fails_in_every_worker_ends_with_1() -> None:
+    world = begun()
+    world.exit(1)
+    assert not world.finished
+    world.exit(2)
+    assert world.finished == [1]
+    assert world.texts[-1] == "no worker could start: the server ends"
+
+
+def test_first_start_that_the_system_refuses_ends_with_1() -> None:
+    world = World(2)
+    world.machine.begin(0.0)
+    for _ in range(2):
+        world.act(world.machine.start_failed("no room", world.now))
+    assert world.finished == [1]
+    assert world.texts[0] == "cannot start a worker: no room; another is tried in 0.1 s"
+
+
+def test_fewer_workers_drains_the_youngest_and_keeps_one() -> None:
+    world = serving(2)
+    world.act(world.machine.resize(-1, world.now))
+    assert len(world.drained) == 1
+    world.act(world.machine.resize(-1, world.now))
+    assert world.machine.target == 1
+    assert world.texts[-1] == "there is one worker, and one is the least"
+
+
+def test_stop_drains_all_and_a_second_one_hurries_them() -> None:
+    world = serving()
+    workers = world.serving
+    world.act(world.machine.stop(world.now))
+    assert world.drained == workers
+    assert world.machine.deadline() == world.now + TIMING.drain
+    world.act(world.machine.stop(world.now))
+    assert world.hurried == workers
+    assert world.machine.deadline() == world.now + TIMING.hurry
+    for pid in workers:
+        world.exit(pid, "exited with status 0", is_clean=True)
+    assert world.finished == [0]
+
+
+def test_stop_whose_worker_does_not_end_kills_it_and_ends_with_1() -> None:
+    world = serving()
+    stuck, other = world.serving
+    world.act(world.machine.stop(world.now))
+    world.exit(other, "exited with status 0", is_clean=True)
+    world.tick()
+    assert world.killed == [stuck]
+    world.exit(stuck, "was killed by SIGKILL")
+    assert world.finished == [1]
+    assert f"worker {stuck} had not ended after 30 s and was killed" in world.texts
+
+
+def test_stop_before_any_worker_served_ends_with_its_code() -> None:
+    world = begun()
+    world.act(world.machine.stop(world.now, code=130))
+    for pid in sorted(world.alive):
+        world.exit(pid, "was killed by SIGTERM")
+    assert world.finished == [130]
+
+
+def test_quit_kills_all_and_ends_with_0() -> None:
+    world = serving()
+    workers = world.serving
+    world.act(world.machine.quit(world.now))
+    assert world.killed == workers
+    for pid in workers:
+        world.exit(pid, "was killed by SIGKILL")
+    assert world.finished == [0]
+
+
+def test_recycling_starts_the_successor_first() -> None:
+    world = serving()
+    pid, other = world.serving
+    world.act(world.machine.recycle(pid, world.now))
+    (successor,) = world.pids(Phase.BOOTING)
+    assert world.drained == []
+    world.ready(successor)
+    assert world.drained == [pid]
+    assert world.serving == [other, successor]
