@@ -1,8 +1,8 @@
 """The command `wsgi MODULE:APP [options]`.
 
-Exit codes: 0 after a requested stop, 1 if the start fails or requests or threads still ran at the end of a stop, 2 for
-a wrong command line, 130 after Ctrl-C during the start. A failed start writes one line, and a traceback only for an
-exception of the application.
+Exit codes: 0 after a requested stop, 1 if the start fails (with workers: in each of them) or requests or threads still
+ran at the end of a stop, 2 for a wrong command line, 130 after Ctrl-C during the start. A failed start writes one line,
+and a traceback only for an exception of the application.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from wsgi import __version__
 from wsgi.descriptors import open_standard_descriptors, replace_missing_streams
-from wsgi.errors import LoadError, WSGIServerError
+from wsgi.errors import WSGIServerError
 from wsgi.option_types import Boolean
 from wsgi.other_servers import counterpart
 from wsgi.settings import OPTIONS, Option, Settings
@@ -113,11 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with default_signals_ignored():
             return _run(target, flags)
     except WSGIServerError as error:
-        if isinstance(error, LoadError) and error.__cause__ is not None:
-            import traceback
+        # Imported late, as in `_run`.
+        from wsgi.loading import explained
 
-            traceback.print_exception(error.__cause__)
-        print(f"wsgi: {error}", file=sys.stderr)
+        print(explained(error), file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN):
@@ -147,15 +146,19 @@ def _run(target: str, flags: dict[str, object]) -> int:
     configure(settings.log_level)
     for warning in warnings:
         report(logging.WARNING, warning)
-    with importing():
-        app: Any = load(target, Path(settings.app_dir))
+
+    def load_application() -> Any:
+        with importing():
+            return load(target, Path(settings.app_dir))
+
     if settings.check_config:
+        load_application()
         table = _table(target, settings)
         # A path may contain bytes that standard output cannot encode.
         encoding = sys.stdout.encoding or "utf-8"
         print(table.encode(encoding, "backslashreplace").decode(encoding))
         return 0
-
+    app: Any = load_application() if settings.workers is None else None
     try:
         server = WSGIServer(app=app, settings=settings)
     except (OSError, TypeError, ValueError) as error:
@@ -163,19 +166,18 @@ def _run(target: str, flags: dict[str, object]) -> int:
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
     _close_inherited(settings)
-    server._owns_process = True
-    try:
-        server.run()
-    finally:
-        countdown = server._countdown
-        if countdown is not None:
-            # From here on the interpreter waits for threads of the application.
-            countdown.begin()
-            countdown.server_stopped()
-    if server.stuck and countdown is not None:
-        # Threads still inside the application would block or crash the interpreter's exit.
-        countdown.exit_process()
-    return 0
+    if settings.workers is None:
+        return server._serve_process()
+    supervisor = server._supervise(is_command=True)
+    if isinstance(supervisor, int):
+        return supervisor
+    from wsgi.supervisor.worker import work
+
+    def serve() -> int:
+        server.set_app(load_application())
+        return server._work(supervisor)
+
+    return work(supervisor, serve)
 
 
 def _close_inherited(settings: Settings) -> None:

@@ -32,7 +32,7 @@ from wsgi.errors import LoadError
 from wsgi.suggest import did_you_mean
 from wsgi_server import user_module
 
-__all__ = ["load"]
+__all__ = ["explained", "load"]
 
 _DEFAULT_NAMES = ("app", "application")
 _FACTORY_NAMES = ("create_app", "make_app", "get_app", "create_application", "get_wsgi_application")
@@ -73,6 +73,17 @@ def load(target: str, app_dir: Path) -> object:
     if not callable(found):
         raise LoadError(f"{shown!r} in {_label(module)} is not callable: it is of type {type(found).__name__}")
     return found
+
+
+def explained(error: Exception) -> str:
+    """Returns why nothing is served: one line, below the traceback of the application's own error."""
+    if not isinstance(error, LoadError) or error.__cause__ is None:
+        return f"wsgi: {error}"
+    # Imported here, because most starts need no traceback.
+    import traceback
+
+    cause = error.__cause__
+    return "".join([*traceback.format_exception(type(cause), cause, cause.__traceback__), f"wsgi: {error}"])
 
 
 def _module_of_file(path: Path) -> tuple[Path, str]:

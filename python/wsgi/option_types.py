@@ -12,6 +12,8 @@ import os
 import re
 from typing import Generic, TypeVar
 
+from wsgi.processors import usable_processors
+
 __all__ = [
     "Bind",
     "Boolean",
@@ -29,6 +31,7 @@ __all__ = [
     "Rate",
     "Seconds",
     "Size",
+    "Workers",
 ]
 
 T = TypeVar("T")
@@ -101,6 +104,40 @@ class Integer(OptionType[int]):
         if not self.minimum <= value <= self.maximum:
             raise ValueError
         return value
+
+
+class Workers(OptionType["int | None"]):
+    """A number of worker processes, or `auto` for one for each processor; None for one process without a supervisor."""
+
+    metavar = "N"
+    maximum = 512
+
+    def __init__(self) -> None:
+        self.requirement = f"a whole number from 1 to {self.maximum}, or auto"
+
+    def from_text(self, text: str) -> int:
+        if text == "auto":
+            return usable_processors()
+        if not _DIGITS.fullmatch(text):
+            raise ValueError
+        return self._within(int(text))
+
+    def from_object(self, value: object) -> int | None:
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return self.from_text(value)
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise ValueError
+        return self._within(operator.index(value))
+
+    def _within(self, value: int) -> int:
+        if not 1 <= value <= self.maximum:
+            raise ValueError
+        return value
+
+    def show(self, value: int | None) -> str:
+        return "none" if value is None else str(value)
 
 
 class Size(Integer):

@@ -1,6 +1,6 @@
 """The options of other servers, and what does the same here.
 
-The table has their flags, and a line that completes "unknown option '--workers': …". A test checks that each flag in
+The table has their flags, and a line that completes "unknown option '--timeout': …". A test checks that each flag in
 a line is an option of this server.
 """
 
@@ -13,20 +13,22 @@ _LOGGING = "messages go to the logger 'wsgi.server', or to standard error if no 
 _PROXIES = "--trusted-proxies names the trusted proxies, --forwarded-fields the fields they set"
 _LIMITS = "--max-connections limits open connections, --queue-limit limits waiting requests"
 _USER = "the server does not change user, group and umask; set them in the service manager"
-_ONE_PROCESS = "worker processes are not supported; one process serves, --threads sets its threads"
+_WORKERS = "--workers N starts worker processes, and a supervisor that restarts them"
 _KINDS = "there are no worker classes; --threads sets the threads for WSGI, --loop the event loop for ASGI"
 _FILES = "the server has no static files; serve them by the application or a proxy"
 
 _GROUPS = (
     # Processes and threads.
-    ("-w --workers --processes --worker-processes --cheaper", _ONE_PROCESS),
-    ("--master --respawn-failed-workers --workers-lifetime --workers-kill-timeout", _ONE_PROCESS),
+    ("-w --processes --worker-processes --cheaper", _WORKERS),
+    ("--master --respawn-failed-workers", _WORKERS),
+    ("--workers-kill-timeout", "--graceful-timeout limits the time of a stop"),
+    ("--timeout-worker-healthcheck", "--boot-timeout limits the time until a worker serves"),
     ("-k --worker-class --runtime-mode --runtime-threads --gevent --asyncio --greenlet", _KINDS),
     ("--enable-threads --blocking-threads --backpressure", "--threads sets the number of threads"),
-    ("--max-requests --max-requests-jitter --limit-max-requests --limit-max-requests-jitter",
-        "the process is never recycled; it runs until it is stopped"),
+    ("--max-requests --max-requests-jitter --limit-max-requests --limit-max-requests-jitter --workers-lifetime",
+        "workers are not replaced by age or number of requests; they run until they are stopped"),
     ("--preload --preload-app --lazy --lazy-apps",
-        "worker processes are not supported; the application is imported once, before the server listens"),
+        "each worker imports the application itself, after the fork"),
     # Where to listen.
     ("-b --listen --insecure-bind --http-socket --socket -s", "--bind HOST:PORT or --bind unix:PATH sets the address"),
     ("--uds --unix-socket", "--bind unix:PATH sets a Unix socket"),
@@ -43,11 +45,11 @@ _GROUPS = (
     ("--paste --paster --ini --yaml --json", "--config names a TOML file with options"),
     ("-c", "--config names a TOML file with options"),
     ("--reload --reload-dir --reload-dirs --reload-include --reload-exclude --reload-engine --reload-extra-file "
-        "--use-reloader --py-autoreload", "reload is not supported; restart the command after a change"),
+        "--use-reloader --py-autoreload", "files are not watched; with --workers, SIGHUP reloads the application"),
     ("--debug --dev --spew", "the server has no debug mode; --log-level debug logs more"),
     ("--check", "--check-config imports the application and prints every option"),
     # Time.
-    ("-t --timeout --harakiri --socket-timeout --timeout-worker-healthcheck --read-timeout",
+    ("-t --timeout --harakiri --socket-timeout --read-timeout",
         "running requests have no time limit; waits have --queue-timeout, --body-timeout and --write-timeout"),
     ("--keepalive --timeout-keep-alive --keep-alive-timeout --channel-timeout",
         "--keep-alive limits the idle time of a connection"),

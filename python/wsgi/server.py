@@ -36,9 +36,12 @@ from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
 from wsgi.stopping import Countdown, print_notice, run_in_thread
+from wsgi.supervisor.channel import Command, Report, WorkerEnd
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from wsgi.supervisor.supervisor import Supervisor
 
     Application = WSGIApplication | Callable[..., Awaitable[object]]
 
@@ -221,22 +224,38 @@ class WSGIServer:
         It does not wait for threads that the application has started; the interpreter waits at exit for those that are
         not daemons.
 
+        With the option `workers` this process forks worker processes, which serve the application as it is now, and
+        supervises them until a stop. The workers do not return from this call: they end when they have served. Other
+        threads must not run yet, and the caller must be the main thread.
+
         Parameters:
             poll_interval: ignored; accepted for compatibility with wsgiref.
 
         Raises:
             RuntimeError: the server is running or closed, or has no application.
             StartupError: an ASGI application failed to start, the system has no threads or memory left, or gevent or
-                eventlet has replaced the threads of the process.
+                eventlet has replaced the threads of the process; with `workers`: the process cannot be forked safely,
+                or no worker could start.
         """
         if _is_imported():
             # The command may be about to listen on the same port.
             self.server_close()
             return
+        if self.settings.workers is not None and self._channel is None:
+            self._serve_by_workers()
+            return
         with self._signals() as countdown:
+            if self._channel is not None:
+                self._channel.send(Report.LOADED)
             run = self._start()
             try:
-                run.wait(started=lambda: print_notice(self._banner(run)))
+                if self._channel is not None:
+                    # Only now, because the application may fork while it is imported, which is not safe beside another
+                    # thread.
+                    follow = threading.Thread(target=self._follow, args=[self._channel], name="wsgi-supervisor")
+                    follow.daemon = True
+                    follow.start()
+                run.wait(started=lambda: self._announce(run))
             finally:
                 if self._owns_process:
                     countdown.begin()
@@ -257,8 +276,9 @@ class WSGIServer:
         """Accepts one connection, serves one request on it, and returns; returns after `timeout` seconds without one.
 
         Raises:
-            RuntimeError: the server is running or closed, or has no application.
+            RuntimeError: the server is running or closed, or has no application; or the option `workers` is set.
         """
+        self._refuse_workers("handle_request()")
         run = self._start(single_request=True)
         try:
             run.wait(self.timeout)
@@ -271,13 +291,19 @@ class WSGIServer:
 
         `serve_forever()` returns when the stop is complete; the server stays bound and can be started again.
         """
-        run = self._run
+        run, supervisor = self._run, self._supervisor
         if run is not None:
             run.stop()
+        if supervisor is not None:
+            supervisor.request_stop()
 
     def server_close(self) -> None:
         """Stops a running server and closes the listening sockets. Waits for the stop, except in one of its threads."""
-        run = self._run
+        run, supervisor = self._run, self._supervisor
+        if supervisor is not None:
+            supervisor.request_stop()
+            if supervisor.thread != threading.get_ident():
+                supervisor.ended.wait()
         if run is not None:
             run.stop()
             if run.includes_current_thread():
@@ -293,6 +319,7 @@ class WSGIServer:
     def __enter__(self) -> WSGIServer:
         """Serves in the background until the block ends; a server of `make_server` does not, as in wsgiref."""
         if self._serves_in_context:
+            self._refuse_workers("with")
             self._start(background=True)
         return self
 
@@ -321,6 +348,125 @@ class WSGIServer:
     # The time limit of the last stop.
     _countdown: Countdown | None = None
 
+    # Supervises the workers, in the process that has forked them.
+    _supervisor: Supervisor | None = None
+    # The way to the supervisor, in a worker process.
+    _channel: WorkerEnd | None = None
+
+    def _refuse_workers(self, call: str) -> None:
+        if self.settings.workers is not None and self._channel is None:
+            raise RuntimeError(f"the option workers needs serve_forever() or run(): {call} serves in this process")
+
+    def _serve_process(self) -> int:
+        """Serves until the end of the process, and returns its exit code."""
+        self._owns_process = True
+        try:
+            self.run()
+        finally:
+            countdown = self._countdown
+            if countdown is not None:
+                # From here on the interpreter waits for threads of the application.
+                countdown.begin()
+                countdown.server_stopped()
+        if self.stuck and countdown is not None:
+            # Threads still inside the application would block or crash the interpreter's exit.
+            countdown.exit_process()
+        return 0
+
+    def _supervise(self, *, is_command: bool) -> int | WorkerEnd:
+        """Runs worker processes until a stop, and returns the exit code; in each worker, its way to the supervisor.
+
+        Parameters:
+            is_command: the process belongs to the command `wsgi`.
+        """
+        # Imported late, because most servers have no workers.
+        from wsgi.supervisor.supervisor import Listeners, make_supervisor
+
+        def close() -> None:
+            if self._closes or is_command:
+                self._core.close_listeners()
+
+        listeners = Listeners(self.addresses, close, self._core.reopen_logs)
+        self._supervisor = supervisor = make_supervisor(self.settings, listeners, is_command=is_command)
+        try:
+            channel = supervisor.run()
+        finally:
+            self._supervisor = None
+        if channel is None and not is_command and supervisor.exit_code and not supervisor.has_served:
+            raise StartupError("no worker could start: its error is above")
+        return supervisor.exit_code if channel is None else channel
+
+    def _serve_by_workers(self) -> None:
+        from wsgi.supervisor.worker import exit_worker, require_forkable, work
+
+        if self._supervisor is not None:
+            raise RuntimeError("the server is already running")
+        if not self._core.filenos():
+            raise RuntimeError("the server is closed")
+        if self.application is None:
+            raise RuntimeError("the server has no application: pass app=… or call set_app()")
+        require_forkable()
+        outcome = self._supervise(is_command=False)
+        if isinstance(outcome, WorkerEnd):
+            code = 1
+            try:
+                code = work(outcome, lambda: self._work(outcome))
+            finally:
+                exit_worker(code)
+
+    def _work(self, supervisor: WorkerEnd) -> int:
+        """Serves as a worker until its supervisor requests a stop or has gone, and returns the exit code."""
+        self._channel = supervisor
+        # During a reload also a single worker is not alone.
+        self._multiprocess = True
+        return self._serve_process()
+
+    def _follow(self, supervisor: WorkerEnd) -> None:
+        """Carries out the commands of the supervisor."""
+        from wsgi.supervisor.worker import LINGER_SECONDS, stop_accepting
+
+        for command in supervisor.commands():
+            if command is Command.REOPEN:
+                self._core.reopen_logs()
+            elif command is Command.HURRY:
+                self._abort()
+            else:
+                again = "a second signal to the supervisor ends it at once"
+                if command is Command.DRAIN:
+                    again = "other workers serve meanwhile"
+                    stop_accepting(self._core.filenos())
+                    supervisor.wait(LINGER_SECONDS)
+                self._stop(again)
+        report(logging.ERROR, f"worker {os.getpid()} stops: its supervisor has gone")
+        self._stop("a second signal ends it at once")
+
+    def _announce(self, run: Run) -> None:
+        """Tells the operator or the supervisor that requests are answered from now on."""
+        if self._channel is None:
+            print_notice(self._banner(run))
+            return
+        self._channel.send(Report.READY)
+        report(logging.INFO, f"worker {os.getpid()} serves ({run.interface})")
+
+    def _stop(self, again: str) -> None:
+        """Begins a graceful stop; does nothing if one has begun."""
+        run, countdown = self._run, self._countdown
+        if run is None or countdown is None or countdown.has_begun:
+            return
+        countdown.begin(again)
+        if self._closes:
+            # Nothing is accepted any more: refuse new connections now instead of resetting them at the end.
+            self._core.close_listeners()
+        run.stop()
+
+    def _abort(self) -> None:
+        """Ends a stop that has begun without waiting for requests."""
+        run, countdown = self._run, self._countdown
+        if countdown is not None:
+            countdown.expire()
+        if run is not None:
+            run.abort()
+
     def _banner(self, run: Run) -> str:
         threads = f", up to {self.settings.threads} threads" if self._interface == WSGI else ""
         return f"Serving HTTP on {', '.join(self.addresses)} ({run.interface}{threads}, pid {os.getpid()})"
@@ -334,26 +480,23 @@ class WSGIServer:
             lambda: "" if (run := self._run) is None else run.waits_for(),
             ends_process=self._owns_process,
             close=self._give_up,
+            name="" if self._channel is None else f"worker {os.getpid()} is ",
         )
         if threading.current_thread() is not threading.main_thread():
             yield countdown
             return
 
         def stop(number: int, frame: FrameType | None) -> None:
-            run = self._run
             if countdown.has_begun:
-                countdown.expire()
-                if run is not None:
-                    run.abort()
-                return
-            if run is None:
+                # In a worker this may be a copy of the signal that its supervisor has passed on already.
+                if self._channel is None:
+                    self._abort()
+            elif self._run is None:
                 raise KeyboardInterrupt
-            again = "press Ctrl-C again" if number == signal.SIGINT else "send a second signal"
-            countdown.begin(f"{again} to end at once")
-            if self._closes:
-                # Nothing is accepted any more: refuse new connections now instead of resetting them at the end.
-                self._core.close_listeners()
-            run.stop()
+            else:
+                self._stop(
+                    f"{'press Ctrl-C again' if number == signal.SIGINT else 'send a second signal'} to end at once"
+                )
 
         handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, **self._other_handlers()}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_default(number)}
@@ -371,7 +514,10 @@ class WSGIServer:
 
         def ignore(number: int, frame: FrameType | None) -> None:
             name = signal.Signals(number).name
-            run_in_thread(report, logging.WARNING, f"{name} was ignored: the server has no worker processes to restart")
+            why = "the server has no worker processes to restart"
+            if self._channel is not None:
+                why = f"it is for the supervisor (pid {os.getppid()})"
+            run_in_thread(report, logging.WARNING, f"{name} was ignored: {why}")
 
         # They exist on Unix only.
         named = (("SIGUSR1", reopen), ("SIGHUP", ignore), ("SIGUSR2", ignore))

@@ -34,6 +34,7 @@ from wsgi.option_types import (
     Rate,
     Seconds,
     Size,
+    Workers,
 )
 from wsgi.other_servers import counterpart
 from wsgi.suggest import did_you_mean
@@ -179,6 +180,13 @@ class Settings:
         "further requests get 503")
     queue_timeout = Option(Seconds(0.001, YEAR), 30.0, "Concurrency",
         "maximum time that a request waits for a thread; then it gets 503")
+
+    # processes
+    workers = Option(Workers(), None, "Processes",
+        "number of worker processes, which a supervisor starts and restarts, or auto: one for each processor that may "
+        "be used; without it one process serves, without a supervisor", fallback="WEB_CONCURRENCY")
+    boot_timeout = Option(Seconds(0.001, YEAR), 60.0, "Processes",
+        "maximum time from the start of a worker process until it serves; a slower one is killed and counts as failed")
 
     # limits
     max_request_line = Option(Size(64, 16 << 20), 8190, "Limits",

@@ -58,7 +58,9 @@ def thread_locations(threads: Iterable[threading.Thread]) -> str:
 def print_notice(text: str) -> None:
     """Prints one line for the operator to standard error, as the banner is; nothing if there is no standard error."""
     if sys.stderr is not None:
-        print(f"WSGIServer: {escaped(text)}", file=sys.stderr, flush=True)
+        # One write, because other processes may write to the same pipe.
+        sys.stderr.write(f"WSGIServer: {escaped(text)}\n")
+        sys.stderr.flush()
 
 
 def run_in_thread(function: Callable[..., object], *arguments: object) -> None:
@@ -98,18 +100,26 @@ class Countdown:
         waits_for: describes what the stop waits for; "" for nothing.
         ends_process: the process ends with the server.
         close: called before the process is ended, to answer waiting clients and to write the last log lines.
+        name: what is stopping, at the begin of printed lines.
 
     Thread-safety: `begin`, `expire` and `server_stopped` may be called from signal handlers.
     """
 
     def __init__(
-        self, seconds: float, waits_for: Callable[[], str], *, ends_process: bool, close: Callable[[], object]
+        self,
+        seconds: float,
+        waits_for: Callable[[], str],
+        *,
+        ends_process: bool,
+        close: Callable[[], object],
+        name: str = "",
     ) -> None:
         self.has_begun = False
         self._seconds = seconds
         self._waits_for = waits_for
         self._ends_process = ends_process
         self._close = close
+        self._name = name
         self._again = ""
         self._deadline = 0.0
         self._end = 0.0
@@ -183,7 +193,7 @@ class Countdown:
         left = self._deadline - time.monotonic()
         with suppress(Exception):
             if left > 0 and not self._is_expired and (what := waits_for()):
-                print_notice(f"stopping: waiting up to {math.ceil(left)} s for {what}; {self._again}")
+                print_notice(f"{self._name}stopping: waiting up to {math.ceil(left)} s for {what}; {self._again}")
 
     def _waits_for_threads(self) -> str:
         threads = _remaining_threads(get_ident())

@@ -61,7 +61,7 @@ def test_help_is_grouped_and_names_the_variables(site: Path) -> None:
         (["--max-body=4", "hello:app"], "unknown option '--max-body': did you mean '--max-body-size'?"),
         (["hello:app", "--frobnicate"], "unknown option '--frobnicate'"),
         (["hello:app", "-w", "4"],
-            "unknown option '-w': worker processes are not supported; one process serves, --threads sets its threads"),
+            "unknown option '-w': --workers N starts worker processes, and a supervisor that restarts them"),
         (["-b:80", "hello:app"], "unknown option '-b:80': --bind HOST:PORT or --bind unix:PATH sets the address"),
         (["hello:app", "--uds=/x"], "unknown option '--uds': --bind unix:PATH sets a Unix socket"),
         (["hello:app", "other:app"], "unexpected argument 'other:app': the command serves one application"),

@@ -54,6 +54,8 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "max_connections": 10_000,
         "queue_limit": 1000,
         "queue_timeout": 30.0,
+        "workers": None,
+        "boot_timeout": 60.0,
         "max_request_line": 8190,
         "max_header_fields": 100,
         "max_header_size": 65_536,
@@ -402,7 +404,7 @@ def test_keyword_unknown_name_is_refused_with_the_nearest(name: str, message: st
         ("thread = 1", "unknown key 'thread' in {toml!r}: did you mean 'threads'?"),
         ("max-body-size = 1", "unknown key 'max-body-size' in {toml!r}: did you mean 'max_body_size'?"),
         ("check_config = true", "unknown key 'check_config' in {toml!r} (it cannot be set in a file)"),
-        ("workers = 2", "unknown key 'workers' in {toml!r}: worker processes are not supported; "),
+        ("processes = 2", "unknown key 'processes' in {toml!r}: --workers N starts worker processes"),
         (
             "[tool.wsgi]\nport = 1",
             "{toml!r} has a table [tool] (from --config): put options at the top of the file, outside of any table",
@@ -531,7 +533,12 @@ def test_option_of_another_server_is_none_of_ours_and_names_ours(flag: str) -> N
 
 @pytest.mark.parametrize(
     ("given", "same"),
-    [("-w4", "-w"), ("--worker_class", "--worker-class"), ("--Workers", "--workers"), ("--ssl-ca-certs", "--certfile")],
+    [
+        ("-w4", "-w"),
+        ("--worker_class", "--worker-class"),
+        ("--Processes", "--processes"),
+        ("--ssl-ca-certs", "--certfile"),
+    ],
 )
 def test_option_of_another_server_is_known_in_other_spellings(given: str, same: str) -> None:
     assert counterpart(given) == counterpart(same) != ""

@@ -1,0 +1,416 @@
+"""Runs worker processes: carries out what `machine.py` decides, with real processes and signals.
+
+The supervisor has one thread and never imports the application. It holds the listening sockets, so that no connection
+that waits in the kernel's queue is lost while workers come and go.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from wsgi.logging import flush_error, report, write_error
+from wsgi.settings import Settings
+from wsgi.signals import is_default
+from wsgi.stopping import counted, print_notice
+from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, open_channel
+from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, Timing
+
+__all__ = ["Listeners", "Supervisor", "make_supervisor"]
+
+_COMMANDS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU")
+# Not the number of a signal: `request_stop` was called.
+_STOP = 0
+# What a worker may take beside its graceful timeout: the server's own last steps, and its last log lines.
+_LAST_STEPS_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """What the supervisor does with the server's listening sockets and logs.
+
+    Parameters:
+        addresses: where they listen, for the line at the start.
+        close: closes them in this process.
+        reopen_logs: reopens the access log of this process, which workers inherit.
+    """
+
+    addresses: Iterable[str]
+    close: Callable[[], object]
+    reopen_logs: Callable[[], object]
+
+
+def make_supervisor(settings: Settings, listeners: Listeners, *, is_command: bool) -> Supervisor:
+    """Makes the supervisor that the settings want; `workers` is not None.
+
+    Parameters:
+        listeners: the server's sockets and logs.
+        is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
+            process is reaped.
+    """
+    count = settings.workers or 1
+    if count > 1 and not getattr(sys, "_is_gil_enabled", lambda: True)():
+        text = f"workers: one is started, not {count}: without an interpreter lock one process uses every processor"
+        report(logging.WARNING, text)
+        count = 1
+    timing = Timing(boot=settings.boot_timeout, drain=settings.graceful_timeout + _LAST_STEPS_SECONDS)
+    return Supervisor(Machine(count, timing), listeners, is_command=is_command)
+
+
+class _InChild(BaseException):
+    """Leaves the supervisor's code in a worker that was forked from it."""
+
+    def __init__(self, channel: WorkerEnd) -> None:
+        super().__init__()
+        self.channel = channel
+
+
+class Supervisor:
+    """Runs workers until it is told to stop.
+
+    Parameters:
+        machine: decides.
+        listeners: the server's sockets and logs.
+        is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
+            process is reaped.
+
+    Thread-safety: `request_stop` may be called from any thread and any signal handler.
+    """
+
+    def __init__(self, machine: Machine, listeners: Listeners, *, is_command: bool) -> None:
+        self.exit_code = 0
+        self.last_error = ""
+        """Why the last worker that could not begin to serve failed."""
+        self.ended = threading.Event()
+        self.thread = threading.get_ident()
+        self._machine = machine
+        self._listeners = listeners
+        self._is_command = is_command
+        self._has_terminal = _has_terminal()
+        self._channels: dict[int, SupervisorEnd] = {}
+        # Workers that have loaded the application: they may have accepted clients, and carry out commands.
+        self._loaded: set[int] = set()
+        self._selector = selectors.DefaultSelector()
+        self._signals = _Signals(_COMMANDS)
+        self._is_over = False
+        self._was_announced = False
+
+    def run(self) -> WorkerEnd | None:
+        """Supervises until every worker has ended after a stop, and gives None then: `exit_code` is the process'. In
+        each worker that is started it returns at once, with the worker's end of the channel.
+        """
+        try:
+            with self._signals.handled() as signals:
+                self._selector.register(signals, selectors.EVENT_READ)
+                self._carry_out(self._machine.begin(time.monotonic()))
+                while not self._is_over:
+                    self._take_turn(signals)
+        except _InChild as child:
+            return child.channel
+        finally:
+            # Workers whose channel is closed end by themselves.
+            for channel in self._channels.values():
+                channel.close()
+            self._channels.clear()
+            self._selector.close()
+            self.ended.set()
+        return None
+
+    @property
+    def has_served(self) -> bool:
+        """Whether a worker has ever served."""
+        return self._machine.has_served
+
+    def request_stop(self) -> None:
+        """Requests what SIGTERM does."""
+        self._signals.send(_STOP)
+
+    def _take_turn(self, signals: socket.socket) -> None:
+        deadline = self._machine.deadline()
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ready = [key.fileobj for key, _ in self._selector.select(timeout)]
+        # Messages first: what a worker said before its end counts.
+        for pid, channel in list(self._channels.items()):
+            if channel in ready:
+                self._receive(pid)
+        if signals in ready:
+            with suppress(BlockingIOError):
+                for number in signals.recv(4096):
+                    self._handle(number)
+        self._carry_out(self._machine.tick(time.monotonic()))
+        if self._machine.is_stopping:
+            # New clients are refused while the last requests are finished.
+            self._listeners.close()
+
+    def _receive(self, pid: int) -> None:
+        channel = self._channels.get(pid)
+        if channel is None:
+            return
+        messages = channel.receive()
+        if messages is None:
+            self._forget(pid)
+            return
+        for kind, text in messages:
+            now = time.monotonic()
+            if kind is Report.LOADED:
+                self._loaded.add(pid)
+            elif kind is Report.READY:
+                self._announce()
+                self._carry_out(self._machine.ready(pid, now))
+            elif kind is Report.RECYCLE:
+                self._carry_out(self._machine.recycle(pid, now))
+            elif text != self.last_error:
+                # A worker that fails again and again in the same way is one error.
+                self.last_error = text
+                write_error(text.rstrip("\n") + "\n")
+                flush_error()
+
+    def _announce(self) -> None:
+        if not self._was_announced:
+            self._was_announced = True
+            count = counted(self._machine.target, "worker")
+            with suppress(OSError):
+                print_notice(f"Serving HTTP on {', '.join(self._listeners.addresses)} ({count}, pid {os.getpid()})")
+
+    def _forget(self, pid: int) -> None:
+        channel = self._channels.pop(pid, None)
+        self._loaded.discard(pid)
+        if channel is not None:
+            self._selector.unregister(channel)
+            channel.close()
+
+    def _handle(self, number: int) -> None:
+        now = time.monotonic()
+        machine = self._machine
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number == _STOP:
+            self._carry_out(machine.stop(now))
+        elif number not in self._signals.taken:
+            # The program has a handler of its own for it.
+            return
+        elif number in (signal.SIGTERM, signal.SIGINT):
+            # Ctrl-C before anything was served is no requested stop of a server.
+            is_early = number == signal.SIGINT and not machine.has_served
+            self._carry_out(machine.stop(now, code=130 if is_early else 0))
+        elif number == signal.SIGQUIT:
+            self._carry_out(machine.quit(now))
+        elif number == signal.SIGHUP:
+            self._hang_up_or_reload(now)
+        elif number == signal.SIGUSR1:
+            self._reopen_logs()
+        elif number == signal.SIGUSR2:
+            text = "SIGUSR2 was ignored: a running server cannot change to a new version; restart it for that"
+            report(logging.WARNING, text)
+        else:
+            self._carry_out(machine.resize(+1 if number == signal.SIGTTIN else -1, now))
+
+    def _hang_up_or_reload(self, now: float) -> None:
+        if self._has_terminal and not _has_terminal():
+            self._has_terminal = False
+            if self._signals.was_ignored(signal.SIGHUP):
+                # Started by `nohup`: the terminal may close. Later signals are from an operator.
+                return
+            report(logging.WARNING, "the terminal was closed: the server stops")
+            self._carry_out(self._machine.stop(now))
+        elif self._is_command:
+            self.last_error = ""
+            self._carry_out(self._machine.reload(now))
+        else:
+            self._reopen_logs()
+            text = "SIGHUP reopened the logs; restart the program to load its application again"
+            report(logging.WARNING, text)
+
+    def _reopen_logs(self) -> None:
+        self._listeners.reopen_logs()
+        for channel in self._channels.values():
+            channel.send(Command.REOPEN)
+
+    def _reap(self) -> None:
+        # The first process of a container also inherits processes that are none of its workers.
+        if self._is_command or os.getpid() == 1:
+            while ended := _wait_for(-1):
+                self._exited(*ended)
+            return
+        for pid in list(self._machine.workers):
+            if ended := _wait_for(pid):
+                self._exited(*ended)
+
+    def _exited(self, pid: int, status: int) -> None:
+        self._receive(pid)
+        # A process that the worker has started may hold its end open.
+        self._forget(pid)
+        if pid in self._machine.workers:
+            how = _described(status)
+            self._carry_out(self._machine.exited(pid, how, time.monotonic(), is_clean=status == 0))
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        waiting = deque(actions)
+        while waiting:
+            match waiting.popleft():
+                case Start(generation):
+                    problem = self._start(generation)
+                    if problem is not None:
+                        # The system has no room now: the machine tries again later.
+                        waiting = deque(action for action in waiting if not isinstance(action, Start))
+                        waiting.extend(self._machine.start_failed(problem, time.monotonic()))
+                case Drain(pid):
+                    self._command(pid, Command.STOP if self._machine.is_stopping else Command.DRAIN)
+                case Hurry(pid):
+                    self._command(pid, Command.HURRY)
+                case Kill(pid):
+                    self._signal(pid, signal.SIGKILL)
+                case Log(text, is_error):
+                    report(logging.ERROR if is_error else logging.INFO, text)
+                case Finish(code):
+                    self._is_over, self.exit_code = True, code
+
+    def _start(self, generation: int) -> str | None:
+        """Starts a worker. Gives the reason if the system refuses; raises `_InChild` in the worker."""
+        try:
+            ours, theirs = open_channel()
+        except OSError as error:
+            return error.strerror or str(error)
+        pid = -1
+        # Until the child has handlers of its own it would pass its signals on to the supervisor, by the socket that
+        # they share.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals.numbers)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._signals.leave()
+        except OSError as error:
+            return error.strerror or str(error)
+        finally:
+            if pid <= 0:
+                ours.close()
+            if pid != 0:
+                theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if pid == 0:
+            raise _InChild(theirs)
+        self._channels[pid] = ours
+        self._selector.register(ours, selectors.EVENT_READ)
+        self._machine.started(pid, generation, time.monotonic())
+        return None
+
+    def _command(self, pid: int, command: Command) -> None:
+        if pid in self._channels:
+            self._channels[pid].send(command)
+            # It may have loaded the application a moment ago.
+            self._receive(pid)
+        if pid in self._channels and pid not in self._loaded:
+            # It imports the application, and has no client that could be lost.
+            self._signal(pid, signal.SIGTERM)
+
+    def _signal(self, pid: int, number: signal.Signals) -> None:
+        # A worker that has ended and is not reaped yet still has its number.
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+class _Signals:
+    """The signals that a supervisor handles: SIGCHLD, and those that the program has left to their default.
+
+    Parameters:
+        names: those that are commands of an operator.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.taken = {signal.Signals[name] for name in names if self._is_free(signal.Signals[name])}
+        """Signals whose handler is the supervisor's."""
+        self.numbers = {signal.SIGCHLD, *self.taken}
+        self._ignored = {number for number in self.taken if not is_default(number)}
+        self._former: dict[int, object] = {}
+        self._inside, self._outside = socket.socketpair()
+        for end in (self._inside, self._outside):
+            end.setblocking(False)
+
+    @staticmethod
+    def _is_free(number: signal.Signals) -> bool:
+        # A command that was started by `nohup` is reloaded as any other.
+        return is_default(number) or (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN)
+
+    def was_ignored(self, number: signal.Signals) -> bool:
+        """Whether the process was started with this signal ignored."""
+        return number in self._ignored
+
+    @contextmanager
+    def handled(self) -> Iterator[socket.socket]:
+        """A socket from which the numbers of handled signals can be read. In a child, its end changes no handler."""
+        process = os.getpid()
+        for number in self.numbers:
+            former = signal.getsignal(number)
+            self._former[number] = former
+            if number != signal.SIGCHLD or not callable(former):
+                signal.signal(number, _do_nothing)
+        wakeup = signal.set_wakeup_fd(self._outside.fileno(), warn_on_full_buffer=False)
+        try:
+            yield self._inside
+        finally:
+            if os.getpid() == process:
+                signal.set_wakeup_fd(wakeup)
+                self._restore()
+            self._inside.close()
+            self._outside.close()
+
+    def send(self, number: int) -> None:
+        """Makes `number` readable, as a signal would be."""
+        with suppress(OSError):
+            self._outside.send(bytes([number]))
+
+    def leave(self) -> None:
+        """Gives a child the handling of signals that this process had. Ctrl-C, which reaches every process of a
+        terminal, is the supervisor's: it does nothing in a child. (An ignored signal would be inherited by programs
+        that the worker starts.)
+        """
+        signal.set_wakeup_fd(-1)
+        self._restore()
+        if signal.SIGINT in self.taken:
+            signal.signal(signal.SIGINT, _do_nothing)
+
+    def _restore(self) -> None:
+        for number, former in self._former.items():
+            # None: a handler that was not installed by Python, which cannot be put back.
+            if former is not None:
+                signal.signal(number, former)  # type: ignore[arg-type]
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """Handles a signal whose number is read from the wakeup descriptor."""
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal that is still open."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def _wait_for(pid: int) -> tuple[int, int] | None:
+    """The number and the status of a child that has ended; None if there is none."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (ended, status) if ended else None
+
+
+def _described(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with status {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"was killed by {name}"
