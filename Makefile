@@ -48,7 +48,7 @@ build: $(VENV)/.built ## build in release mode into the environment
 
 test: test-rust test-python ## set everything up and run every test
 
-test-rust: ## the tests of the pure rooms and the engine, which need no Python
+test-rust: ## the tests of the pure modules and the engine, which need no Python
 	cargo test --no-default-features --features doubles
 
 models: ## try every order in which the engine's threads can meet; needs no Python

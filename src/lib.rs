@@ -1,4 +1,4 @@
-//! The core of an HTTP/1.1 server for Python's WSGI and ASGI applications. docs/architecture.md tells which room does what.
+//! The core of an HTTP/1.1 server for Python's WSGI and ASGI applications. docs/architecture.md tells which module does what.
 
 pub mod engine;
 pub mod http;
