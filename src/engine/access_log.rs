@@ -116,7 +116,7 @@ struct Taken {
 enum State {
     #[default]
     Open,
-    // Somebody waits for what is there to be written.
+    // A caller waits for what is there to be written.
     Hurried,
     Closed,
     Done,

@@ -238,7 +238,7 @@ struct Second {
 }
 
 impl Second {
-    // The one that has this moment in it. Should somebody set the time of day, that is followed within a second.
+    // The one that has this moment in it. A change of the time of day is followed within a second.
     fn of(moment: Instant) -> Self {
         let time = time_of_day().checked_sub(moment.elapsed()).unwrap_or(UNIX_EPOCH);
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

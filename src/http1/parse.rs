@@ -171,8 +171,8 @@ fn find_request_line_end(input: &[u8], progress: &mut HeadProgress, limits: &Lim
     }
 }
 
-// method SP request-target SP HTTP-version (RFC 9112 §3), with exactly one space between each: whoever reads the line
-// more leniently sees another target.
+// method SP request-target SP HTTP-version (RFC 9112 §3), with exactly one space between each: a more
+// lenient reader sees another target.
 fn request_line(line: &[u8]) -> Result<RequestLine, Reject> {
     // A line that holds a CR breaks another rule as well, which counts for less.
     words(line).map_err(|reject| if memchr(b'\r', line).is_some() { Reject::BareCr } else { reject })
@@ -210,7 +210,7 @@ fn words(line: &[u8]) -> Result<RequestLine, Reject> {
 }
 
 // HTTP-version is case-sensitive (RFC 9112 §2.3). A minor version above 1 would be ours to answer as 1.1, but none
-// exists: whoever sends one means something else.
+// exists: a client that sends one means something else.
 fn version(text: &[u8]) -> Result<Version, Reject> {
     match text {
         b"HTTP/1.1" => Ok(Version::Http11),

@@ -24,7 +24,7 @@ pub enum Unread {
     Buffered,
     /// This many bytes.
     Bytes(u64),
-    /// Nobody knows how much: a chunked body, or the rest of a refused request.
+    /// An unknown amount: a chunked body, or the rest of a refused request.
     Unknown,
 }
 

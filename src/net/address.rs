@@ -16,7 +16,7 @@ pub enum Bind {
     },
     /// `unix:PATH`, or `unix:@NAME` for Linux's abstract names.
     Unix(PathBuf),
-    /// `fd://N`: a listening socket that was opened by whoever started us.
+    /// `fd://N`: a listening socket that the parent process opened.
     Descriptor(i32),
 }
 

@@ -1,4 +1,4 @@
-//! Descriptors that somebody else owns: listening sockets left open for us (`fd://N`), files an application hands over.
+//! Descriptors that another owner opened: listening sockets left open for us (`fd://N`), files an application hands over.
 //! The one place in the network room that needs `unsafe`.
 
 use std::fs::File;

@@ -103,7 +103,7 @@ pub struct Listener {
     pub faults: std::sync::Mutex<std::collections::VecDeque<rustix::io::Errno>>,
 }
 
-/// The socket file that a listener made, to be removed by it and nobody else.
+/// The socket file that a listener made, which only it removes.
 #[derive(Debug)]
 struct SocketFile {
     // Absolute: the program may change its directory.
@@ -317,7 +317,7 @@ fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
     Ok(Listener::new(socket, ListenAddress::Unix(path.to_owned()), file))
 }
 
-/// A socket file that nobody listens on any more is in the way; one with a living server is not ours to take.
+/// A socket file without a listener is replaced; one of a running server is not.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {

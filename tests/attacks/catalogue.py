@@ -87,7 +87,7 @@ ATTACKS = [
     ),
     Attack(
         "slow heads on every place",
-        "The same with more clients than places. Whoever has held one for a quarter of a "
+        "The same with more clients than places. A client that has held one for a quarter of a "
         "second without a whole head makes room.",
         Habit(start=GET, drip=b"X-A: b\r\n"),
         count=1500,
@@ -98,7 +98,7 @@ ATTACKS = [
     ),
     Attack(
         "silent connections on every place",
-        "More clients than places connect and say nothing. Whoever has not begun within a quarter of a "
+        "More clients than places connect and say nothing. A client that has not begun within a quarter of a "
         "second makes room.",
         Habit(),
         count=1500,

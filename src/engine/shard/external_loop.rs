@@ -29,7 +29,7 @@ pub struct ExternalLoop {
 }
 
 impl ExternalLoop {
-    /// A hold on `shard`, which nobody else looks after.
+    /// Drives `shard`, which no worker polls.
     pub(in crate::engine) fn new(shard: Arc<Shard>) -> Self {
         Self { shard }
     }

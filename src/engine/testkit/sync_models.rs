@@ -73,7 +73,7 @@ mod loomed {
     }
 }
 
-/// A queue that promises as little as crossbeam's: what was put is seen by whoever looks after it, and that nothing is there
+/// A queue that promises as little as crossbeam's: what was put is seen by a later look, and that nothing is there
 /// orders nothing.
 pub struct Channel<T> {
     items: Mutex<VecDeque<T>>,

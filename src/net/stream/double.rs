@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::net::outcome::{Presence, Protocol, ReadOutcome};
 use crate::net::stream::record_layer::{Peer, RecordLayer, Wire};
 
-/// What one call meets. The first three are no failures: whoever calls must come to the same result as without them.
+/// What one call meets. The first three are no failures: the caller must come to the same result as without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A signal came first (EINTR).
