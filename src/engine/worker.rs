@@ -65,8 +65,9 @@ impl<G: Gateway> Worker<'_, G> {
             let Some(exchange) = queues.take() else { break };
             let (is_own, arrived) = (exchange.shard() == queues.context.shard, exchange.arrived());
             now = self.run(exchange, now);
-            // What follows matters only to another request.
-            if !is_own || !queues.has_next() {
+            // What follows matters only to another request. If another worker polls by now, that one runs what is queued, and does
+            // not know what was answered here: `lead_or_park` sends it.
+            if !is_own || !queues.has_next() || queues.is_polled() {
                 break;
             }
             let until = *until.get_or_insert_with(|| start + batch_time(arrived, start));

@@ -131,10 +131,11 @@ impl Connection {
         self.inflow.note(readable, ended);
     }
 
-    /// Takes an exchange back that its worker is done with. Its output is sent when the connection is moved along.
-    pub fn take_back(&mut self, finished: Finished, now: Instant) {
+    /// Takes an exchange back that its worker is done with. Its output is sent when the connection is moved along. Returns one that
+    /// is not this connection's, or not its present one's.
+    pub fn take_back(&mut self, finished: Finished, now: Instant) -> Option<Finished> {
         if !self.is_serving() || finished.ticket() != self.ticket {
-            return;
+            return Some(finished);
         }
         let (ready_while_away, ended) = self.transport.take_ready_while_away();
         self.note(ready_while_away, ended);
@@ -147,6 +148,7 @@ impl Connection {
             }
             ExchangeResult::Lost(_) => {}
         }
+        None
     }
 
     /// Answers a complete request that is not to reach a worker.

@@ -217,17 +217,13 @@ impl ShardQueues {
         self.take_ready(|_| true).or_else(|| self.pool.take_from(self.context.shard, |_| true))
     }
 
-    /// Gives an exchange back that a worker is done with. While no other thread polls, its output is sent in the next round of
-    /// the reactor, together with that of others, or by [`ShardQueues::send_finished`]; else now.
+    /// Gives an exchange back that a worker is done with. Its output is sent in the next round of the reactor, together with that
+    /// of others. While another thread polls, [`ShardQueues::send_finished`] must follow soon: nothing wakes that thread for it.
     pub fn hand_back(&self, finished: Finished) {
-        if self.is_polled() && !finished.is_sent() {
-            self.send(finished);
-        } else {
-            let is_lost = finished.is_lost();
-            self.finished.put(finished);
-            if is_lost {
-                self.waker.wake();
-            }
+        let is_lost = finished.is_lost();
+        self.finished.put(finished);
+        if is_lost {
+            self.waker.wake();
         }
         if self.is_stopped() {
             self.give_up_finished();
@@ -239,7 +235,8 @@ impl ShardQueues {
         self.finished.take_all(into);
     }
 
-    /// Sends the output of finished exchanges from a worker, while another thread holds the reactor and may wait in the kernel.
+    /// Sends the output of finished exchanges from a worker, while another thread holds the reactor and may wait in the kernel. Talks
+    /// to the kernel and the observers: call it detached.
     pub(in crate::engine) fn send_finished(&self) {
         while let Some(finished) = self.finished.take_unsent() {
             self.send(finished);

@@ -204,11 +204,7 @@ impl Reactor {
         }
         let mut finished = Some(finished);
         self.move_along(queues, ticket.slot, now, |connection, turn| {
-            if connection.ticket().is_same_connection(&ticket) {
-                if let Some(finished) = finished.take() {
-                    connection.take_back(finished, turn.now);
-                }
-            }
+            finished = finished.take().and_then(|finished| connection.take_back(finished, turn.now));
             connection.advance(turn)
         });
         if let Some(finished) = finished {
