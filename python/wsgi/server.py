@@ -392,7 +392,7 @@ class WSGIServer:
             channel = supervisor.run()
         finally:
             self._supervisor = None
-        if channel is None and not is_command and supervisor.exit_code and not supervisor.has_served:
+        if channel is None and not is_command and supervisor.exit_code == 1 and not supervisor.has_served:
             raise StartupError("no worker could start: its error is above")
         return supervisor.exit_code if channel is None else channel
 
@@ -438,6 +438,8 @@ class WSGIServer:
                     supervisor.wait(LINGER_SECONDS)
                 self._stop(again)
         report(logging.ERROR, f"worker {os.getpid()} stops: its supervisor has gone")
+        # From now on signals are the worker's own.
+        self._channel = None
         self._stop("a second signal ends it at once")
 
     def _announce(self, run: Run) -> None:

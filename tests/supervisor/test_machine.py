@@ -209,7 +209,7 @@ MUTATIONS = {
         "in self._of(Phase.BOOTING):\n            actions",
         "in self._of(Phase.SERVING):\n            actions",
     ),
-    "keeps-failed-generation": ("self.generation, self._former = self._former, None", "self._former = None"),
+    "keeps-failed-generation": ("self.generation, self._former = former, None", "self._former = None"),
     "forgets-to-restart": ("for _ in range(self._missing()):", "for _ in range(0):"),
     "starts-twice": ("for _ in range(self._missing()):", "for _ in range(2 * self._missing()):"),
     "never-finishes": ("if not self.workers and", "if False and"),
@@ -322,6 +322,55 @@ def test_workers_that_fail_again_and_again_are_started_ever_later() -> None:
     assert not world.machine.is_stopping
 
 
+def test_workers_that_fail_together_are_one_failure() -> None:
+    world = serving(3)
+    for pid in world.serving:
+        world.exit(pid)
+    deadline = world.machine.deadline()
+    assert deadline is not None
+    assert round(deadline - world.now, 3) == 0.1
+    world.go_well()
+    assert len(world.serving) == 3
+
+
+def test_worker_that_served_long_is_replaced_at_once_beside_one_that_fails_again_and_again() -> None:
+    world = serving(2)
+    steady, other = world.serving
+    world.exit(other)
+    world.now += TIMING.steady
+    world.machine._start_after = world.now + 30
+    world.exit(steady, "was killed by SIGKILL")
+    assert len(world.pids(Phase.BOOTING)) == 2
+
+
+def test_first_start_goes_on_while_a_worker_still_boots() -> None:
+    world = begun()
+    for _ in range(4):
+        world.exit(max(world.alive))
+        world.now += 5
+        world.tick()
+    assert not world.machine.is_stopping
+    world.ready(1)
+    world.go_well()
+    assert len(world.serving) == 2
+
+
+def test_reload_that_the_system_refuses_fails() -> None:
+    world = serving()
+    old = world.serving
+    world.machine.reload(world.now)
+    world.act(world.machine.start_failed("Resource temporarily unavailable", world.now))
+    assert world.texts[-1].startswith("reload failed: cannot start a worker")
+    assert world.serving == old
+    assert not world.machine.is_reloading
+
+
+def test_worker_that_says_it_failed_and_does_not_end_is_killed_soon() -> None:
+    world = begun(1)
+    world.act(world.machine.failed(1, world.now))
+    assert world.machine.deadline() == world.now + TIMING.hurry
+
+
 def test_first_start_that_fails_in_every_worker_ends_with_1() -> None:
     world = begun()
     world.exit(1)
@@ -346,7 +395,7 @@ def test_fewer_workers_drains_the_youngest_and_keeps_one() -> None:
     assert len(world.drained) == 1
     world.act(world.machine.resize(-1, world.now))
     assert world.machine.target == 1
-    assert world.texts[-1] == "there is one worker, and one is the least"
+    assert world.texts[-1] == "workers wanted: 1; there can be 1 to 512"
 
 
 def test_stop_drains_all_and_a_second_one_hurries_them() -> None:

@@ -539,7 +539,7 @@ def test_signals_change_the_number_of_workers(site: Site) -> None:
         site.signal(signal.SIGTTOU)
         wait_until(lambda: len(site.answering()) == 1)
         site.signal(signal.SIGTTOU)
-        command.stderr.wait_for("there is one worker, and one is the least")
+        command.stderr.wait_for("workers wanted: 1; there can be 1 to 512")
         site.signal(signal.SIGUSR2)
         command.stderr.wait_for("SIGUSR2 was ignored")
         assert site.ask()[0] == "one"
@@ -710,6 +710,46 @@ def test_terminal_that_closes_ends_the_server(site: Site) -> None:
         assert not any(is_running(worker) for worker in workers)
 
 
+LEADER = """
+import os, signal, subprocess, sys
+# The leader of a session gets the hang-up of its terminal; a job in the background does not.
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def begin():
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+command = [sys.executable, "-m", "wsgi_server", "site_app:app", "--workers", "1", "--port", "0"]
+with open("log", "w") as log:
+    job = subprocess.Popen(command, preexec_fn=begin, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+with open("pid.new", "w") as file:
+    file.write(str(job.pid))
+os.rename("pid.new", "pid")
+job.wait()
+"""
+
+
+def test_reload_of_a_job_whose_terminal_has_long_been_closed_reloads(site: Site) -> None:
+    leader, terminal = pty.fork()
+    if leader == 0:
+        os.chdir(site.folder)
+        os.execve(sys.executable, [sys.executable, "-c", LEADER], environment())
+    log = site.folder / "log"
+    try:
+        wait_until(lambda: (site.folder / "pid").exists() and "serves (" in log.read_text())
+        job = int((site.folder / "pid").read_text())
+        os.close(terminal)
+        closed = time.monotonic()
+        wait_until(lambda: time.monotonic() - closed > 2.5)
+        os.kill(job, signal.SIGHUP)
+        wait_until(lambda: "generation 2 serves" in log.read_text())
+        assert "the terminal was closed" not in log.read_text()
+        os.kill(job, signal.SIGTERM)
+        assert exit_code(leader) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(leader, signal.SIGKILL)
+            os.waitpid(leader, 0)
+
+
 # -- programs ---------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
@@ -793,6 +833,52 @@ def test_program_can_stop_its_workers_and_serve_again(tmp_path: Path) -> None:
         "print('done', signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)",
     )
     assert (done.returncode, done.stdout) == (0, "done True\n"), done.stderr
+
+
+def test_program_with_a_default_timeout_of_sockets_keeps_its_workers(tmp_path: Path) -> None:
+    done = program(
+        tmp_path,
+        "import signal, socket\n"
+        "socket.setdefaulttimeout(0.2)\n"
+        "server = WSGIServer(port=0, app=app, workers=1)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: server.shutdown())\n"
+        "signal.setitimer(signal.ITIMER_REAL, 1.5)\n"
+        "server.serve_forever()",
+    )
+    assert done.returncode == 0
+    assert "supervisor has gone" not in done.stderr
+    assert "replaced" not in done.stderr
+
+
+def test_program_whose_handler_raises_ends_after_its_requests(tmp_path: Path) -> None:
+    done = program(
+        tmp_path,
+        "import signal, sys\n"
+        "signal.signal(signal.SIGALRM, lambda *_: sys.exit(7))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 1)\n"
+        "print('once')\n"
+        "WSGIServer(port=0, app=app, workers=2).serve_forever()",
+    )
+    assert (done.returncode, done.stdout) == (7, "once\n"), done.stderr
+    assert "supervisor has gone" not in done.stderr
+
+
+def test_program_whose_handler_reaps_workers_ends(tmp_path: Path) -> None:
+    done = program(
+        tmp_path,
+        "import os, signal\n"
+        "def reap(*_):\n"
+        "    try:\n"
+        "        while os.waitpid(-1, os.WNOHANG)[0]: pass\n"
+        "    except ChildProcessError: pass\n"
+        "signal.signal(signal.SIGCHLD, reap)\n"
+        "server = WSGIServer(port=0, app=app, workers=2)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: server.shutdown())\n"
+        "signal.setitimer(signal.ITIMER_REAL, 1)\n"
+        "server.serve_forever()\n"
+        "print('returned')",
+    )
+    assert "returned" in done.stdout, done.stderr
 
 
 def test_program_whose_workers_cannot_start_is_told(tmp_path: Path) -> None:

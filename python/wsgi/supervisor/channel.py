@@ -142,4 +142,6 @@ def open_channel() -> tuple[SupervisorEnd, WorkerEnd]:
         OSError: no descriptors are left.
     """
     ours, theirs = socket.socketpair()
+    # The program may have set a default timeout for its sockets.
+    theirs.setblocking(True)
     return SupervisorEnd(ours), WorkerEnd(theirs)

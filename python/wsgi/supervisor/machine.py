@@ -124,17 +124,21 @@ class Machine:
     Parameters:
         target: workers that are wanted, at least 1.
         timing: how long things may take.
+        limit: workers that can be wanted at most.
     """
 
     target: int
     timing: Timing = field(default_factory=Timing)
+    limit: int = 512
     generation: int = 1
     workers: dict[int, Worker] = field(default_factory=dict)
     # The generation to go back to while no worker of the current one has served.
     _former: int | None = None
     _last_generation: int = 1
     _has_served: bool = False
+    # Rounds of failures, and all workers that did not come to serve.
     _failures: int = 0
+    _failed_starts: int = 0
     # No worker is started before this time, after a failure.
     _start_after: float = 0.0
     _exit_code: int | None = None
@@ -166,8 +170,11 @@ class Machine:
 
     def start_failed(self, reason: str, now: float) -> list[Action]:
         """The system refused a new process. Other starts that were asked for at the same time are to be dropped."""
-        self._count_failure(now)
         text = f"cannot start a worker: {reason}"
+        if self._former is not None and self._missing() == self._wanted():
+            return [self._reload_failed(self._former, text), *self._settle(now)]
+        self._failed_starts += 1
+        self._count_failure(now)
         actions = self._after_failure()
         if not actions:
             text += f"; another is tried{self._delay_text(now)}"
@@ -210,12 +217,20 @@ class Machine:
         elif worker.phase is Phase.BOOTING:
             actions += self._boot_failed(pid, worker, f"{how} before it served", now)
         elif now - worker.since >= self.timing.steady:
-            self._failures = 0
-            actions.append(Log(f"worker {pid} {how}; it is replaced", is_error=True))
+            self._failures, self._start_after = 0, now
+            by = " by the reload" if self.is_reloading else ""
+            actions.append(Log(f"worker {pid} {how}; it is replaced{by}", is_error=True))
         else:
             self._count_failure(now)
             actions.append(Log(f"worker {pid} {how}; it is replaced{self._delay_text(now)}", is_error=True))
         return [*actions, *self._settle(now)]
+
+    def failed(self, pid: int, now: float) -> list[Action]:
+        """A worker says that it cannot serve. It ends by itself, unless a thread of the application keeps it."""
+        worker = self.workers.get(pid)
+        if worker is not None and worker.phase is Phase.BOOTING and worker.overdue is not None:
+            worker.overdue = min(worker.overdue, now + self.timing.hurry)
+        return list(self._settle(now))
 
     def recycle(self, pid: int, now: float) -> list[Action]:
         """A worker asks for a successor."""
@@ -241,8 +256,8 @@ class Machine:
 
     def resize(self, change: int, now: float) -> list[Action]:
         """Wants more or fewer workers."""
-        if self.target + change < 1:
-            return [Log("there is one worker, and one is the least")]
+        if not 1 <= self.target + change <= self.limit:
+            return [Log(f"workers wanted: {self.target}; there can be 1 to {self.limit}")]
         self.target += change
         return [Log(f"{self.target} workers are wanted now"), *self._settle(now)]
 
@@ -293,6 +308,9 @@ class Machine:
         return Drain(pid)
 
     def _count_failure(self, now: float) -> None:
+        if now < self._start_after:
+            # Workers that fail together are one failure.
+            return
         delay = self.timing.first_delay * 2 ** min(self._failures, 20)
         self._failures += 1
         self._start_after = now + min(delay, self.timing.longest_delay)
@@ -302,16 +320,20 @@ class Machine:
 
     def _boot_failed(self, pid: int, worker: Worker, how: str, now: float) -> list[Action]:
         if worker.generation == self.generation and self._former is not None:
-            self.generation, self._former = self._former, None
-            return [Log(f"reload failed: worker {pid} {how}; the former workers go on", is_error=True)]
+            return [self._reload_failed(self._former, f"worker {pid} {how}")]
+        self._failed_starts += 1
         self._count_failure(now)
         actions = self._after_failure()
         if not actions:
             how += f"; another starts{self._delay_text(now)}"
         return [Log(f"worker {pid} {how}", is_error=True), *actions]
 
+    def _reload_failed(self, former: int, why: str) -> Action:
+        self.generation, self._former = former, None
+        return Log(f"reload failed: {why}; the former workers go on", is_error=True)
+
     def _after_failure(self) -> list[Action]:
-        if self._has_served or self._failures < self.target or self.is_stopping:
+        if self._has_served or self._failed_starts < self.target or self._of(Phase.BOOTING) or self.is_stopping:
             return []
         self._exit_code = 1
         return [Log("no worker could start: the server ends", is_error=True)]
@@ -354,7 +376,8 @@ class Machine:
             if not was_booting:
                 yield Log(f"worker {pid} had not ended after {lasted:.0f} s and was killed", is_error=True)
             elif not self.is_stopping:
-                how = f"did not serve within boot_timeout ({self.timing.boot:g} s) and was killed"
+                why = f"boot_timeout ({self.timing.boot:g} s)" if lasted >= self.timing.boot else "its time"
+                how = f"did not serve within {why} and was killed"
                 yield from self._boot_failed(pid, worker, how, now)
 
     def _drain_all(self, now: float) -> Iterator[Action]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import selectors
 import signal
 import socket
@@ -33,6 +34,9 @@ _COMMANDS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SI
 _STOP = 0
 # What a worker may take beside its graceful timeout: the server's own last steps, and its last log lines.
 _LAST_STEPS_SECONDS = 8.0
+# A SIGHUP that comes so soon after the terminal was closed is that of its hang-up.
+_HANG_UP_SECONDS = 2.0
+_HANG_UP_LAG_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Supervisor:
         self._machine = machine
         self._listeners = listeners
         self._is_command = is_command
-        self._has_terminal = _has_terminal()
+        self._terminal = _Terminal()
         self._channels: dict[int, SupervisorEnd] = {}
         # Workers that have loaded the application: they may have accepted clients, and carry out commands.
         self._loaded: set[int] = set()
@@ -112,9 +116,16 @@ class Supervisor:
         try:
             with self._signals.handled() as signals:
                 self._selector.register(signals, selectors.EVENT_READ)
-                self._carry_out(self._machine.begin(time.monotonic()))
-                while not self._is_over:
-                    self._take_turn(signals)
+                if self._terminal.is_watched:
+                    self._selector.register(self._terminal, selectors.EVENT_READ)
+                try:
+                    self._carry_out(self._machine.begin(time.monotonic()))
+                    self._run_to_the_end(signals)
+                except (Exception, SystemExit, KeyboardInterrupt):
+                    # A signal handler of the program, most likely: its workers finish their requests first.
+                    self._carry_out(self._machine.stop(time.monotonic()))
+                    self._run_to_the_end(signals)
+                    raise
         except _InChild as child:
             return child.channel
         finally:
@@ -123,8 +134,13 @@ class Supervisor:
                 channel.close()
             self._channels.clear()
             self._selector.close()
+            self._terminal.close()
             self.ended.set()
         return None
+
+    def _run_to_the_end(self, signals: socket.socket) -> None:
+        while not self._is_over:
+            self._take_turn(signals)
 
     @property
     def has_served(self) -> bool:
@@ -139,6 +155,9 @@ class Supervisor:
         deadline = self._machine.deadline()
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
+        if self._terminal in ready:
+            self._selector.unregister(self._terminal)
+            self._terminal.note_close()
         # Messages first: what a worker said before its end counts.
         for pid, channel in list(self._channels.items()):
             if channel in ready:
@@ -166,14 +185,18 @@ class Supervisor:
                 self._loaded.add(pid)
             elif kind is Report.READY:
                 self._announce()
+                # An error that comes again later is shown again.
+                self.last_error = ""
                 self._carry_out(self._machine.ready(pid, now))
             elif kind is Report.RECYCLE:
                 self._carry_out(self._machine.recycle(pid, now))
-            elif text != self.last_error:
-                # A worker that fails again and again in the same way is one error.
-                self.last_error = text
-                write_error(text.rstrip("\n") + "\n")
-                flush_error()
+            else:
+                if text != self.last_error:
+                    # A worker that fails again and again in the same way is one error.
+                    self.last_error = text
+                    write_error(text.rstrip("\n") + "\n")
+                    flush_error()
+                self._carry_out(self._machine.failed(pid, now))
 
     def _announce(self) -> None:
         if not self._was_announced:
@@ -216,8 +239,7 @@ class Supervisor:
             self._carry_out(machine.resize(+1 if number == signal.SIGTTIN else -1, now))
 
     def _hang_up_or_reload(self, now: float) -> None:
-        if self._has_terminal and not _has_terminal():
-            self._has_terminal = False
+        if self._terminal.take_hang_up():
             if self._signals.was_ignored(signal.SIGHUP):
                 # Started by `nohup`: the terminal may close. Later signals are from an operator.
                 return
@@ -239,19 +261,26 @@ class Supervisor:
     def _reap(self) -> None:
         # The first process of a container also inherits processes that are none of its workers.
         if self._is_command or os.getpid() == 1:
-            while ended := _wait_for(-1):
-                self._exited(*ended)
+            with suppress(ChildProcessError):
+                while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                    self._exited(*ended)
             return
         for pid in list(self._machine.workers):
-            if ended := _wait_for(pid):
-                self._exited(*ended)
+            try:
+                ended = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                # A handler of the program has taken its status.
+                self._exited(pid, None)
+            else:
+                if ended[0]:
+                    self._exited(*ended)
 
-    def _exited(self, pid: int, status: int) -> None:
+    def _exited(self, pid: int, status: int | None) -> None:
         self._receive(pid)
         # A process that the worker has started may hold its end open.
         self._forget(pid)
         if pid in self._machine.workers:
-            how = _described(status)
+            how = "ended with an unknown status" if status is None else _described(status)
             self._carry_out(self._machine.exited(pid, how, time.monotonic(), is_clean=status == 0))
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
@@ -282,6 +311,10 @@ class Supervisor:
         except OSError as error:
             return error.strerror or str(error)
         pid = -1
+        # What is buffered would be written by each worker again.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
         # Until the child has handlers of its own it would pass its signals on to the supervisor, by the socket that
         # they share.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals.numbers)
@@ -309,7 +342,7 @@ class Supervisor:
             self._channels[pid].send(command)
             # It may have loaded the application a moment ago.
             self._receive(pid)
-        if pid in self._channels and pid not in self._loaded:
+        if pid not in self._loaded:
             # It imports the application, and has no client that could be lost.
             self._signal(pid, signal.SIGTERM)
 
@@ -390,22 +423,56 @@ def _do_nothing(number: int, frame: object) -> None:
     """Handles a signal whose number is read from the wakeup descriptor."""
 
 
-def _has_terminal() -> bool:
-    """Whether this process has a controlling terminal that is still open."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return True
+class _Terminal:
+    """The controlling terminal, and when it was closed. That sends SIGHUP to some processes; later ones are an
+    operator's. Without a terminal, and where the system has no epoll, there is no hang-up.
+    """
 
+    def __init__(self) -> None:
+        self._closed_at: float | None = None
+        self._has_hung_up = False
+        self._descriptor = -1
+        self._poll: select.epoll | None = None
+        with suppress(OSError, AttributeError):
+            self._descriptor = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            self._poll = select.epoll()
+            # Its close is reported without being asked for; what is typed is not.
+            self._poll.register(self._descriptor, 0)
 
-def _wait_for(pid: int) -> tuple[int, int] | None:
-    """The number and the status of a child that has ended; None if there is none."""
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return (ended, status) if ended else None
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is a terminal whose close will be noticed."""
+        return self._poll is not None
+
+    def fileno(self) -> int:
+        """The descriptor that can be read once the terminal is closed."""
+        return self._poll.fileno() if self._poll is not None else -1
+
+    def note_close(self) -> None:
+        """The terminal was closed just now."""
+        if self._closed_at is None:
+            self._closed_at = time.monotonic()
+
+    def take_hang_up(self) -> bool:
+        """Whether a SIGHUP that has just come is that of the terminal's close, which is true once."""
+        if self._poll is None:
+            return False
+        # The signal may come a moment before the terminal counts as closed.
+        if self._closed_at is None and self._poll.poll(_HANG_UP_LAG_SECONDS):
+            self.note_close()
+        if self._closed_at is None or self._has_hung_up:
+            return False
+        self._has_hung_up = True
+        return time.monotonic() - self._closed_at < _HANG_UP_SECONDS
+
+    def close(self) -> None:
+        """Stops watching."""
+        if self._poll is not None:
+            self._poll.close()
+            self._poll = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _described(status: int) -> str:
