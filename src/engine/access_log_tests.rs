@@ -5,8 +5,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::*;
 use crate::engine::observe::Cause;
 use crate::engine::testkit::doubles::Notebook;
-use crate::http::head::{Received, RequestHead};
-use crate::http::origin::Client;
+use crate::http::head::Received;
 use crate::http::reject::Reject;
 
 /// A target that does what it is told, and then takes all.
@@ -49,19 +48,6 @@ impl LogTarget for Double {
     }
 }
 
-fn record(path: &str) -> Record {
-    Record {
-        client: Client::Local,
-        request: Received::Head(RequestHead::sample(&format!("GET {path} HTTP/1.1"), &[])),
-        status: 200,
-        body_bytes: 5,
-        started: Instant::now(),
-        took: Duration::ZERO,
-        complete: true,
-        cause: None,
-    }
-}
-
 fn log(target: impl LogTarget + 'static) -> (AccessLog, Arc<Notebook>) {
     let notebook = Arc::<Notebook>::default();
     let format = Format::parse("%U").unwrap();
@@ -99,7 +85,7 @@ fn lines_stay_whole_and_in_order_whatever_the_target_takes() {
         double.script().outcomes = (1..12).flat_map(|count| [outcome, Ok(count)]).collect();
         let (log, notebook) = log(double.clone());
         for name in &names {
-            log.finished(&record(name));
+            log.finished(&Record::sample(name));
         }
         log.flush_for(10 * PATIENCE);
         drop(log);
@@ -122,7 +108,7 @@ fn lines_beyond_the_buffer_are_lost_whole_and_counted() {
         double.script().always = Some(kind);
         let (log, notebook) = log(double.clone());
         let path = format!("/{}", "x".repeat(100_000));
-        let record = record(&path);
+        let record = Record::sample(&path);
         for _ in 0..200 {
             log.finished(&record);
         }
@@ -145,7 +131,7 @@ fn lines_that_cannot_be_written_until_the_end_are_counted() {
         double.script().always = Some(kind);
         let (log, notebook) = log(double.clone());
         for name in ["/one", "/two", "/three"] {
-            log.finished(&record(name));
+            log.finished(&Record::sample(name));
             log.flush_for(Duration::from_millis(20));
         }
         drop(log);
@@ -165,7 +151,7 @@ fn failure_is_not_tried_again_at_once() {
     let (log, _) = log(double.clone());
     let began = Instant::now();
     for name in ["/one", "/two"] {
-        log.finished(&record(name));
+        log.finished(&Record::sample(name));
         log.flush_for(Duration::from_millis(50));
     }
     let tries = began.elapsed().as_millis() / RETRY.as_millis();
@@ -187,9 +173,9 @@ impl LogTarget for Hanging {
 fn end_does_not_wait_for_a_target_that_hangs() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let (log, notebook) = log(Hanging(receiver));
-    log.finished(&record("/one"));
+    log.finished(&Record::sample("/one"));
     log.flush_for(Duration::from_millis(50));
-    log.finished(&record("/two"));
+    log.finished(&Record::sample("/two"));
     let began = Instant::now();
     drop(log);
     assert!(began.elapsed() < 2 * PATIENCE);
@@ -221,9 +207,9 @@ fn descriptor_of_a_pipe_that_is_full_is_no_failure_whether_it_blocks_or_not() {
 #[test]
 fn excluded_paths_cover_whole_paths_and_beginnings() {
     let excluded = Excluded(vec!["/a".to_owned(), "/b*".to_owned()]);
-    let unread = Record { request: Received::Line(b"GET /a".to_vec()), ..record("/a") };
+    let unread = Record { request: Received::Line(b"GET /a".to_vec()), ..Record::sample("/a") };
     for (path, expected) in [("/a", true), ("/a/", false), ("/b", true), ("/bc?d", true), ("/", false)] {
-        assert_eq!(excluded.covers(&record(path)), expected, "{path}");
+        assert_eq!(excluded.covers(&Record::sample(path)), expected, "{path}");
     }
     assert!(!excluded.covers(&unread));
     assert!(Excluded(vec!["*".to_owned()]).covers(&unread));
@@ -235,7 +221,7 @@ fn refused_record_says_what_is_known() {
         request: Received::Line(b"GET /a\" \x1b".to_vec()),
         status: 400,
         cause: Some(Cause::Refused(Reject::MethodMalformed)),
-        ..record("/")
+        ..Record::sample("/")
     };
     let mut out = Vec::new();
     let format = Format::parse("%h \"%r\" %m %U %q %H %s %B %{Referer}i %X %{reason}x").unwrap();
@@ -243,7 +229,7 @@ fn refused_record_says_what_is_known() {
     let expected = b"unix \"GET /a\\\" \\x1b\" - -  - 400 5 - + the method is not a token\n";
     assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
     out.clear();
-    let unread = Record { request: Received::Line(Vec::new()), status: 0, complete: false, ..record("/") };
+    let unread = Record { request: Received::Line(Vec::new()), status: 0, complete: false, ..Record::sample("/") };
     Format::parse("%r %s %X %{reason}x").unwrap().write(&unread, &mut Stamp::default(), &mut out);
     assert_eq!(out, b"- - X -\n");
 }

@@ -65,26 +65,9 @@ impl LogSource {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::engine::observe::{Observer, Record};
     use crate::engine::testkit::doubles::Notebook;
-    use crate::http::head::{Received, RequestHead};
-    use crate::http::origin::Client;
-
-    fn record(path: &str) -> Record {
-        Record {
-            client: Client::Local,
-            request: Received::Head(RequestHead::sample(&format!("GET {path} HTTP/1.1"), &[])),
-            status: 200,
-            body_bytes: 5,
-            started: Instant::now(),
-            took: Duration::ZERO,
-            complete: true,
-            cause: None,
-        }
-    }
 
     #[test]
     fn each_run_has_a_log_of_its_own_in_the_same_file() {
@@ -93,10 +76,10 @@ mod tests {
         let source = LogSource::file(&path, Format::parse("%U").unwrap(), Excluded::default()).unwrap();
         let run = |request: &str| {
             let log = source.start(source.open().unwrap(), Arc::<Notebook>::default()).unwrap();
-            log.finished(&record(request));
+            log.finished(&Record::sample(request));
             log.end();
             // Nothing writes it any more.
-            log.finished(&record("/late"));
+            log.finished(&Record::sample("/late"));
         };
         std::fs::rename(&path, &moved).unwrap();
         run("/first");
@@ -117,7 +100,7 @@ mod tests {
         std::fs::rename(&path, folder.path().join("moved")).unwrap();
         source.reopen();
         let log = source.start(source.open().unwrap(), Arc::<Notebook>::default()).unwrap();
-        log.finished(&record("/first"));
+        log.finished(&Record::sample("/first"));
         drop(log);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "/first\n");
     }

@@ -116,3 +116,20 @@ pub trait Observer: Send + Sync {
     /// for a moment.
     fn end(&self) {}
 }
+
+#[cfg(test)]
+impl Record {
+    /// The record of a response of five bytes to GET `path`, from a local client.
+    pub(in crate::engine) fn sample(path: &str) -> Self {
+        Self {
+            client: Client::Local,
+            request: Received::Head(crate::http::head::RequestHead::sample(&format!("GET {path} HTTP/1.1"), &[])),
+            status: 200,
+            body_bytes: 5,
+            started: Instant::now(),
+            took: Duration::ZERO,
+            complete: true,
+            cause: None,
+        }
+    }
+}

@@ -17,7 +17,7 @@ import pytest
 from tests.asgi.conftest import Serve
 from tests.asgi.frames import Socket, closing
 from tests.asgi.talking import GET, Gate, Receive, Scope, Send, Watched, answer, body, start
-from tests.server.recording import eventually
+from tests.server.recording import eventually, is_refused
 from tests.support import PATIENCE, Command, RawClient, serve
 from wsgi.server import WSGIServer
 
@@ -358,19 +358,9 @@ def test_second_signal_cancels_what_runs(tmp_path: Path, loop: str) -> None:
         assert command.stdout.wait_for("inside")
         command.process.send_signal(signal.SIGINT)
         # Nobody is let in any more: the first signal was heard.
-        eventually(lambda: refused(command.address), "the door closes")
+        eventually(lambda: is_refused(command.address), "the door closes")
         assert command.stop(signal.SIGINT) == 0
         assert command.stdout.seen == ["inside", "cancelled"]
-
-
-def refused(address: str) -> bool:
-    try:
-        RawClient(address).socket.close()
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:
-        pass  # It stood in line while the door closed.
-    return False
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "auto"])

@@ -153,9 +153,7 @@ impl Reactor {
             return;
         }
         // What was pipelined behind an answer must not wait for the kernel.
-        if !self.admitted.is_empty() {
-            queues.enqueue(&mut self.admitted);
-        }
+        queues.enqueue(&mut self.admitted);
         let has_work = queues.has_work();
         if !has_work {
             // Permits may have been taken since requests were queued: the first worker that gives one back runs those.

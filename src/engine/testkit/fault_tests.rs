@@ -134,7 +134,7 @@ impl World {
         transport: &Weak<Transport>,
         calls: Vec<String>,
     ) -> (Course, usize, usize) {
-        assert!(transport.upgrade().is_none(), "somebody keeps the socket open");
+        assert!(transport.upgrade().is_none(), "an owner keeps the socket open");
         let script = double.0.lock().expect("nobody else has it");
         assert!(!script.reset || !script.is_closed(), "a response that is cut off looks whole");
         let is_quiet = script.faults.is_empty() && script.full_at.is_none() && script.writes_until.is_none();

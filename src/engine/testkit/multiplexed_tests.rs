@@ -96,7 +96,7 @@ impl Rig {
     fn received(&self) -> BTreeMap<u32, Received> {
         drop(self.transport.flush());
         let script = self.double.script();
-        assert!(!script.reset && !script.finished, "the connection is everybody's");
+        assert!(!script.reset && !script.finished, "one stream ended the connection of all");
         let (mut rest, mut responses) = (script.written.as_slice(), BTreeMap::<u32, Received>::new());
         while let Some((kind, stream, content, behind)) = split(rest) {
             rest = behind;
