@@ -601,6 +601,8 @@ def test_many_reloads_leave_no_process_and_no_descriptor(site: Site) -> None:
     with site.served("--workers", "2") as command:
         site.reload("warm")
         supervisor = command.process.pid
+        # The former generation drains; its channels are closed once it has ended.
+        wait_until(lambda: len(children(supervisor)) == 2)
         before = os.listdir(f"/proc/{supervisor}/fd")
         for number in range(2, 52):
             site.signal(signal.SIGHUP)
