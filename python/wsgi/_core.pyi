@@ -13,6 +13,7 @@ __all__ = [
     "FileWrapper",
     "InputStream",
     "LoopDriver",
+    "Page",
     "Run",
     "Server",
     "access_log_directives",
@@ -62,6 +63,8 @@ class Server:
         single_request: bool = False,
         external_loop: bool = False,
         multiprocess: bool = False,
+        page: Page | None = None,
+        slot: int = 0,
     ) -> Run:
         """Begins a run.
 
@@ -72,11 +75,15 @@ class Server:
             single_request: accept one connection, serve one request on it, and end.
             external_loop: an event loop drives the run, by `Run.drive`, instead of worker threads.
             multiprocess: `wsgi.multiprocess` of each environ that has none.
+            page: where the run publishes its counters and reads those of other workers, with which it shares
+                `max_connections`, `queue_limit` and `max_spool_size`; None: the process is alone.
+            slot: its place on the page, by `Page.take_slot`.
 
         Raises:
             RuntimeError: the server is closed.
             OSError: the system has no more descriptors or threads.
-            ValueError: the access log cannot be opened again, for a second run.
+            ValueError: the page has no such slot, or fewer shards; or the access log cannot be opened again, for a
+                second run.
         """
 
     def reopen_logs(self) -> None:
@@ -88,6 +95,78 @@ class Server:
 
     def close(self) -> None:
         """Closes the listening sockets, and writes what a run that goes on has logged so far."""
+
+@final
+class Page:
+    """Counters of all processes of a server, in memory that they share (a memfd named `wsgi-counters`). Forked
+    processes have it as it is. Reading it needs no other process to run.
+
+    Parameters:
+        slots: workers that there can be at the same time, 1 to 4096.
+        shards: pollers of each worker, 1 to 4096.
+
+    Raises:
+        ValueError: a number is out of range.
+        OSError: the system has no memory or descriptors left.
+
+    Thread-safety: every method may be called from any thread; `take_slot`, `release_slot` and `set` in one process
+    only, the supervisor.
+    """
+
+    def __new__(cls, slots: int, *, shards: int = 1) -> Page: ...
+    @staticmethod
+    def open(source: int | str, /) -> Page:
+        """Maps a page that another process made, or this one before it executed a program.
+
+        Parameters:
+            source: a descriptor, which stays open and stays the caller's; or a path such as `/proc/4242/fd/5`.
+
+        Raises:
+            OSError: there is no such descriptor or file, or no permission for it.
+            ValueError: it is not a page, or that of another version of the server.
+        """
+
+    def fileno(self) -> int:
+        """The descriptor of the page, which is closed when a program is executed (`os.set_inheritable`)."""
+
+    @property
+    def slots(self) -> int:
+        """Workers that there can be at the same time."""
+
+    def take_slot(self, generation: int, /) -> int:
+        """Takes the lowest free slot for a worker that is about to start.
+
+        Parameters:
+            generation: that of the worker's application.
+
+        Raises:
+            RuntimeError: every slot is taken.
+        """
+
+    def release_slot(self, slot: int, /) -> None:
+        """Frees the slot of a worker that has ended, and with it the worker's share of the limits."""
+
+    def set(self, name: str, value: int, /) -> None:
+        """Sets a cell of the supervisor.
+
+        Parameters:
+            name: `pid` (of the supervisor), `target` (workers that are wanted), `generation` (the one that serves),
+                `reloads_begun`, `reloads_done` (those whose generation serves), `reloads_failed` (or given up).
+
+        Raises:
+            ValueError: no cell has this name.
+        """
+
+    def get(self, name: str, /) -> int:
+        """The value of a cell of the supervisor, by the names of `set`."""
+
+    def workers(self) -> list[dict[str, int]]:
+        """The cells of each worker whose slot is taken, by name: `slot`, `pid` (0 before it serves), `generation`,
+        `is_accepting`, `connections`, `websockets`, `threads`, `running` (requests inside the application), `queued`
+        (requests that wait), `spooled_bytes`, `heartbeat_ms` (when its poller was last served, by `time.monotonic()`),
+        `is_waiting` (the poller waits for the kernel, so that its heartbeat may be old), `accepted`. Each is read on
+        its own: they need not fit together.
+        """
 
 @final
 class Run:

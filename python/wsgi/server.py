@@ -352,6 +352,9 @@ class WSGIServer:
     _supervisor: Supervisor | None = None
     # The way to the supervisor, in a worker process.
     _channel: WorkerEnd | None = None
+    # The counters of all workers, and the place of this one among them.
+    _page: _core.Page | None = None
+    _slot = 0
 
     def _refuse_workers(self, call: str) -> None:
         if self.settings.workers is not None and self._channel is None:
@@ -387,11 +390,15 @@ class WSGIServer:
                 self._core.close_listeners()
 
         listeners = Listeners(self.addresses, close, self._core.reopen_logs)
-        self._supervisor = supervisor = make_supervisor(self.settings, listeners, is_command=is_command)
+        self._supervisor = supervisor = make_supervisor(
+            self.settings, listeners, shards=_shards(), is_command=is_command
+        )
         try:
             channel = supervisor.run()
         finally:
             self._supervisor = None
+        if channel is not None:
+            self._page, self._slot = supervisor.page, supervisor.slot
         if channel is None and not is_command and supervisor.exit_code == 1 and not supervisor.has_served:
             raise StartupError("no worker could start: its error is above")
         return supervisor.exit_code if channel is None else channel
@@ -565,6 +572,8 @@ class WSGIServer:
                 shards=_shards(),
                 single_request=single_request,
                 multiprocess=self._multiprocess,
+                page=self._page,
+                slot=self._slot,
             )
             with _abort_on_error(core):
                 return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
@@ -572,7 +581,14 @@ class WSGIServer:
         from wsgi.asgi import LoopRun, as_single_callable
 
         app = as_single_callable(app, self._interface)
-        core = self._core.start(app, self._environs, single_request=single_request, external_loop=True)
+        core = self._core.start(
+            app,
+            self._environs,
+            single_request=single_request,
+            external_loop=True,
+            page=self._page,
+            slot=self._slot,
+        )
         with _abort_on_error(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())
 

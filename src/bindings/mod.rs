@@ -6,6 +6,7 @@ mod ffi;
 mod forks;
 mod names;
 mod options;
+mod page;
 mod reporter;
 mod server;
 mod wsgi;
@@ -23,6 +24,8 @@ mod _core {
     use super::forks::forked;
     #[pymodule_export]
     use super::options::access_log_directives;
+    #[pymodule_export]
+    use super::page::Page;
     #[pymodule_export]
     use super::server::{Run, Server};
     #[pymodule_export]

@@ -10,6 +10,7 @@ use pyo3::types::{PyAny, PyDict};
 use super::asgi::loop_driver::LoopDriver;
 use super::asgi::scope::ScopeBuilder;
 use super::options::Settings;
+use super::page::Page;
 use super::wsgi::gateway::WsgiGateway;
 use super::{asgi, wsgi};
 use crate::engine::exchange::in_flight::InFlight;
@@ -79,7 +80,7 @@ impl Server {
     }
 
     #[pyo3(signature = (app, environs, *, shards = 1, single_request = false, external_loop = false,
-        multiprocess = false))]
+        multiprocess = false, page = None, slot = 0))]
     #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
     fn start(
         &self,
@@ -90,6 +91,8 @@ impl Server {
         single_request: bool,
         external_loop: bool,
         multiprocess: bool,
+        page: Option<&Bound<'_, Page>>,
+        slot: usize,
     ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
         if listeners.is_empty() {
@@ -98,6 +101,7 @@ impl Server {
         if environs.len() != listeners.len() {
             return Err(PyValueError::new_err("one environ is needed for each listener"));
         }
+        let page_slot = page.map(|page| page.get().slot(slot, shards)).transpose()?;
         let environs =
             environs.into_iter().map(|environ| for_run(environ.bind(py), multiprocess)).collect::<PyResult<_>>()?;
         let (calls, loop_calls) =
@@ -119,6 +123,7 @@ impl Server {
             shards,
             single_request,
             external_loop,
+            page_slot,
             reporter,
             in_flight: Arc::clone(&in_flight),
             observers: Arc::clone(&observers),

@@ -12,6 +12,7 @@ pub mod monitor;
 pub mod observe;
 pub mod options;
 pub mod origins;
+pub mod page;
 pub mod report;
 pub mod scheduling;
 pub mod server;

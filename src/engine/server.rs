@@ -1,10 +1,11 @@
 //! One run of a server: its shards, their monitors, and how it ends.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, getpid, getrlimit};
 
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::in_flight::InFlight;
@@ -12,6 +13,7 @@ use crate::engine::gateway::Gateway;
 use crate::engine::monitor;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
+use crate::engine::page::{PageSlot, WorkerCell};
 use crate::engine::report::{Reporter, Reports, Severity};
 use crate::engine::scheduling::capacity::Capacity;
 use crate::engine::shard::Shard;
@@ -41,6 +43,8 @@ pub struct RunConfig {
     pub single_request: bool,
     /// An event loop drives the one shard, instead of workers.
     pub external_loop: bool,
+    /// Where the run publishes its counters: a slot with at least as many shards; `None`: on a page of its own.
+    pub page_slot: Option<PageSlot>,
     /// Takes reports.
     pub reporter: Arc<dyn Reporter>,
     /// The requests that are inside the application.
@@ -82,6 +86,9 @@ impl ServerRun {
         });
         let spool = Arc::new(Budget::of(&config.options, budget.files));
         let reports = Arc::new(Reports::new(Arc::clone(&config.reporter)));
+        let page_slot = config.page_slot.clone().unwrap_or_else(|| PageSlot::private(count));
+        let pid = u64::try_from(getpid().as_raw_nonzero().get()).unwrap_or(0);
+        page_slot.worker(WorkerCell::Pid).store(pid, Ordering::Relaxed);
         let capacity = Arc::new(Capacity::new(threads, count));
         let pool = Arc::new(WorkerPool::new(Arc::clone(&capacity)));
         for index in 0..count {

@@ -6,4 +6,5 @@ pub mod listener;
 pub mod outcome;
 pub mod poller;
 pub mod proxy_protocol;
+pub mod shared_memory;
 pub mod stream;

@@ -70,6 +70,11 @@ class World:
     def serving(self) -> list[int]:
         return self.pids(Phase.SERVING)
 
+    @property
+    def reloads(self) -> tuple[int, int, int]:
+        """Those that were begun, those that are done, and those that failed."""
+        return self.machine.reloads_begun, self.machine.reloads_done, self.machine.reloads_failed
+
     def ready(self, pid: int) -> None:
         self.act(self.machine.ready(pid, self.now))
 
@@ -148,6 +153,13 @@ def check_step(before: World, name: str, after: World) -> None:
     live = [worker for worker in current if worker.phase in (Phase.BOOTING, Phase.SERVING)]
     assert len(live) <= max(machine.target + 1, len(before.machine.workers))
     assert len(after.finished) <= 1
+    in_progress = machine.reloads_begun - machine.reloads_done - machine.reloads_failed
+    if machine.is_stopping:
+        assert in_progress == 0
+    elif machine.has_served:
+        assert in_progress == machine.is_reloading
+    else:
+        assert in_progress in (0, 1)
     if after.pids(Phase.BOOTING, Phase.DRAINING):
         # None of them may last for ever.
         assert machine.deadline() is not None
@@ -225,6 +237,8 @@ MUTATIONS = {
         "Worker(generation, Phase.BOOTING, now, now + self.timing.boot)",
         "Worker(generation, Phase.BOOTING, now, None)",
     ),
+    "counts-no-failed-reload": ("former, None\n        self._give_up_reload()", "former, None"),
+    "forgets-a-given-up-reload": ("self._give_up_reload()\n        self.reloads_begun", "self.reloads_begun"),
     "forgets-recycling": ("return self.target + recycled", "return self.target"),
 }
 
@@ -268,10 +282,12 @@ def test_reload_that_fails_keeps_the_former_workers() -> None:
     assert world.serving == old
     assert world.pids(Phase.BOOTING) == []
     assert "reload failed: worker 3 exited with status 1 before it served; the former workers go on" in world.texts
+    assert world.reloads == (1, 0, 1)
     # It may be tried again.
     world.act(world.machine.reload(world.now))
     world.go_well()
     assert not set(world.serving) & set(old)
+    assert world.reloads == (2, 1, 1)
 
 
 def test_reload_that_hangs_is_killed_and_keeps_the_former_workers() -> None:
@@ -298,6 +314,15 @@ def test_reload_during_a_reload_gives_the_first_up() -> None:
     assert world.machine.is_reloading
     world.go_well()
     assert not set(world.serving) & {*old, first}
+    assert world.reloads == (2, 1, 1)
+
+
+def test_reload_that_a_stop_ends_has_failed() -> None:
+    world = serving()
+    world.act(world.machine.reload(world.now))
+    assert world.reloads == (1, 0, 0)
+    world.act(world.machine.stop(world.now))
+    assert world.reloads == (1, 0, 1)
 
 
 def test_worker_that_served_long_is_replaced_at_once() -> None:

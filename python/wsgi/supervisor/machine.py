@@ -144,6 +144,10 @@ class Machine:
     _exit_code: int | None = None
     _is_quitting: bool = False
     _is_finished: bool = False
+    reloads_begun: int = 0
+    """Reloads that were requested: those that are done or have failed, and at most one in progress."""
+    reloads_done: int = 0
+    reloads_failed: int = 0
 
     @property
     def is_stopping(self) -> bool:
@@ -192,6 +196,8 @@ class Machine:
         self._enter(worker, Phase.SERVING, now, None)
         self._has_served = worker.has_served = True
         actions: list[Action] = []
+        if worker.generation == self.generation:
+            self.reloads_done = self.reloads_begun - self.reloads_failed
         if worker.generation == self.generation and self._former is not None:
             self._former = None
             actions.append(Log(f"generation {self.generation} serves; its predecessors are drained"))
@@ -249,6 +255,8 @@ class Machine:
             actions.append(self._drain(pid, worker, now))
         if self._has_served and self._former is None:
             self._former = self.generation
+        self._give_up_reload()
+        self.reloads_begun += 1
         self._last_generation += 1
         self.generation = self._last_generation
         self._failures, self._start_after = 0, now
@@ -267,6 +275,7 @@ class Machine:
         Parameters:
             code: the exit code if every worker ends cleanly; that of the first call counts.
         """
+        self._give_up_reload()
         if self._exit_code is None:
             self._exit_code = code
             return list(self._settle(now))
@@ -284,6 +293,7 @@ class Machine:
                 self._enter(worker, Phase.KILLED, now, None)
                 actions.append(Kill(pid))
         self._is_quitting = True
+        self._give_up_reload()
         if self._exit_code is None:
             self._exit_code = 0
         return [*actions, *self._settle(now)]
@@ -328,14 +338,19 @@ class Machine:
             how += f"; another starts{self._delay_text(now)}"
         return [Log(f"worker {pid} {how}", is_error=True), *actions]
 
+    def _give_up_reload(self) -> None:
+        self.reloads_failed = self.reloads_begun - self.reloads_done
+
     def _reload_failed(self, former: int, why: str) -> Action:
         self.generation, self._former = former, None
+        self._give_up_reload()
         return Log(f"reload failed: {why}; the former workers go on", is_error=True)
 
     def _after_failure(self) -> list[Action]:
         if self._has_served or self._failed_starts < self.target or self._of(Phase.BOOTING) or self.is_stopping:
             return []
         self._exit_code = 1
+        self._give_up_reload()
         return [Log("no worker could start: the server ends", is_error=True)]
 
     def _of(self, *phases: Phase) -> list[tuple[int, Worker]]:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from wsgi._core import Page
+from wsgi.errors import StartupError
 from wsgi.logging import flush_error, report, write_error
 from wsgi.settings import Settings
 from wsgi.signals import is_default
@@ -37,6 +39,8 @@ _LAST_STEPS_SECONDS = 8.0
 # A SIGHUP that comes so soon after the terminal was closed is that of its hang-up.
 _HANG_UP_SECONDS = 2.0
 _HANG_UP_LAG_SECONDS = 0.05
+# What the page of counters has of the machine's decisions.
+_PUBLISHED = ("target", "generation", "reloads_begun", "reloads_done", "reloads_failed")
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,17 @@ class Listeners:
     reopen_logs: Callable[[], object]
 
 
-def make_supervisor(settings: Settings, listeners: Listeners, *, is_command: bool) -> Supervisor:
+def make_supervisor(settings: Settings, listeners: Listeners, *, shards: int, is_command: bool) -> Supervisor:
     """Makes the supervisor that the settings want; `workers` is not None.
 
     Parameters:
         listeners: the server's sockets and logs.
+        shards: pollers of each worker at most.
         is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
             process is reaped.
+
+    Raises:
+        StartupError: the system has no memory or descriptors for the page of counters.
     """
     count = settings.workers or 1
     if count > 1 and not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -68,7 +76,13 @@ def make_supervisor(settings: Settings, listeners: Listeners, *, is_command: boo
         report(logging.WARNING, text)
         count = 1
     timing = Timing(boot=settings.boot_timeout, drain=settings.graceful_timeout + _LAST_STEPS_SECONDS)
-    return Supervisor(Machine(count, timing), listeners, is_command=is_command)
+    machine = Machine(count, timing)
+    try:
+        # Workers of former generations keep their slots until they have ended.
+        page = Page(4 * machine.limit, shards=shards)
+    except OSError as error:
+        raise StartupError(f"workers cannot share memory: {error.strerror}") from error
+    return Supervisor(machine, listeners, page, is_command=is_command)
 
 
 class _InChild(BaseException):
@@ -85,23 +99,31 @@ class Supervisor:
     Parameters:
         machine: decides.
         listeners: the server's sockets and logs.
+        page: the counters of all processes, shared by the workers.
         is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
             process is reaped.
 
     Thread-safety: `request_stop` may be called from any thread and any signal handler.
     """
 
-    def __init__(self, machine: Machine, listeners: Listeners, *, is_command: bool) -> None:
+    def __init__(self, machine: Machine, listeners: Listeners, page: Page, *, is_command: bool) -> None:
         self.exit_code = 0
         self.last_error = ""
         """Why the last worker that could not begin to serve failed."""
         self.ended = threading.Event()
         self.thread = threading.get_ident()
+        self.page = page
+        self.slot = 0
+        """In a worker: its slot of the page."""
         self._machine = machine
         self._listeners = listeners
         self._is_command = is_command
         self._terminal = _Terminal()
         self._channels: dict[int, SupervisorEnd] = {}
+        # The slots of workers that are not reaped yet.
+        self._slots: dict[int, int] = {}
+        self._published: tuple[int, ...] = ()
+        page.set("pid", os.getpid())
         # Workers that have loaded the application: they may have accepted clients, and carry out commands.
         self._loaded: set[int] = set()
         self._selector = selectors.DefaultSelector()
@@ -279,6 +301,8 @@ class Supervisor:
         self._receive(pid)
         # A process that the worker has started may hold its end open.
         self._forget(pid)
+        if pid in self._slots:
+            self.page.release_slot(self._slots.pop(pid))
         if pid in self._machine.workers:
             how = "ended with an unknown status" if status is None else _described(status)
             self._carry_out(self._machine.exited(pid, how, time.monotonic(), is_clean=status == 0))
@@ -303,6 +327,14 @@ class Supervisor:
                     report(logging.ERROR if is_error else logging.INFO, text)
                 case Finish(code):
                     self._is_over, self.exit_code = True, code
+        self._publish()
+
+    def _publish(self) -> None:
+        published = tuple(getattr(self._machine, name) for name in _PUBLISHED)
+        if published != self._published:
+            self._published = published
+            for name, value in zip(_PUBLISHED, published, strict=True):
+                self.page.set(name, value)
 
     def _start(self, generation: int) -> str | None:
         """Starts a worker. Gives the reason if the system refuses; raises `_InChild` in the worker."""
@@ -310,6 +342,12 @@ class Supervisor:
             ours, theirs = open_channel()
         except OSError as error:
             return error.strerror or str(error)
+        try:
+            self.slot = self.page.take_slot(generation)
+        except RuntimeError as error:
+            ours.close()
+            theirs.close()
+            return str(error)
         pid = -1
         # What is buffered would be written by each worker again.
         for stream in (sys.stdout, sys.stderr):
@@ -327,12 +365,15 @@ class Supervisor:
         finally:
             if pid <= 0:
                 ours.close()
+            if pid < 0:
+                self.page.release_slot(self.slot)
             if pid != 0:
                 theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if pid == 0:
             raise _InChild(theirs)
         self._channels[pid] = ours
+        self._slots[pid] = self.slot
         self._selector.register(ours, selectors.EVENT_READ)
         self._machine.started(pid, generation, time.monotonic())
         return None

@@ -32,6 +32,7 @@ impl Rig {
             shards: 4,
             single_request: false,
             external_loop: true,
+            page_slot: None,
             reporter: Arc::<Notebook>::default() as Arc<dyn Reporter>,
             in_flight: Arc::new(crate::engine::exchange::in_flight::Uninterruptible),
             observers,

@@ -40,6 +40,7 @@ impl Rig {
             shards: 1,
             single_request: false,
             external_loop: false,
+            page_slot: None,
             reporter: Arc::clone(&notebook) as Arc<dyn crate::engine::report::Reporter>,
             in_flight: Arc::new(crate::engine::exchange::in_flight::Uninterruptible),
             observers,

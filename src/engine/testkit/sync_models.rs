@@ -59,11 +59,11 @@ mod loomed {
 
     atomic!(AtomicBool, bool, swap);
     atomic!(AtomicU8, u8, swap fetch_or fetch_max);
-    atomic!(AtomicU64, u64, fetch_add);
+    atomic!(AtomicU64, u64, fetch_add fetch_sub);
     atomic!(AtomicUsize, usize, fetch_add fetch_sub);
 
-    impl AtomicUsize {
-        pub fn compare_exchange(&self, old: usize, new: usize, won: Ordering, lost: Ordering) -> Result<usize, usize> {
+    impl AtomicU64 {
+        pub fn compare_exchange(&self, old: u64, new: u64, won: Ordering, lost: Ordering) -> Result<u64, u64> {
             let order = |order, weaker| if order == Ordering::SeqCst { weaker } else { order };
             let result =
                 self.0.compare_exchange(old, new, order(won, Ordering::AcqRel), order(lost, Ordering::Acquire));
