@@ -24,7 +24,10 @@ For the command `wsgi`, a flag overrides a variable, a variable overrides the fi
 `PORT`, which is shared with other programs, is used if no other source sets the port. An empty variable counts as not
 set. A program that makes its own `WSGIServer` passes keywords; it reads neither variables nor a file.
 
-For an option of another server (`--workers`, `root_path`, `WSGI_CERTFILE`) the error names the option that does the
+The file may also name functions of the site in a table `[hooks]`, and a file whose name ends with `.py` is a
+configuration file of gunicorn: see [migration.md](migration.md).
+
+For an option of another server (`--worker-class`, `forwarded_allow_ips`, `WSGI_CERTFILE`) the error names what does the
 same here. Variables that Kubernetes sets for a service called wsgi (`WSGI_PORT=tcp://…`, `WSGI_SERVICE_HOST`) are
 ignored.
 
@@ -49,7 +52,7 @@ def page() -> str:
 def _entry(option: Option[object]) -> str:
     option_type = option.type
     lines = [f"### `{option.name}`\n", f"{option.help[0].upper()}{option.help[1:]}.\n"]
-    names = [f"flag `{option.flag}`"]
+    names = [f"flag `{option.flag}`" + (f" or `{option.short}`" if option.short else "")]
     if variables := [f"`{name}`" for name in (option.variable, option.fallback) if name]:
         names.append(f"variable {' or '.join(variables)}")
     if option.sources != EVERYWHERE:

@@ -16,12 +16,10 @@ from typing import Any, NoReturn
 
 from wsgi import __version__
 from wsgi.descriptors import open_standard_descriptors, replace_missing_streams
-from wsgi.errors import WSGIServerError
+from wsgi.errors import ConfigError, WSGIServerError
 from wsgi.option_types import Boolean
-from wsgi.other_servers import counterpart
-from wsgi.settings import OPTIONS, Option, Settings
+from wsgi.settings import OPTIONS, Option, Settings, hint
 from wsgi.signals import default_signals_ignored
-from wsgi.suggest import did_you_mean
 
 __all__ = ["main"]
 
@@ -54,10 +52,11 @@ class _Parser(argparse.ArgumentParser):
         flag = next((item.partition("=")[0] for item in rest if item.startswith("-")), None)
         if flag is not None:
             known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
-            hint = counterpart(flag) or did_you_mean(flag.lstrip("-"), known, prefix="--")
-            self.error(f"unknown option {flag!r}{hint}")
+            self.error(f"unknown option {flag!r}{hint(flag, known, prefix='--')}")
         if rest:
             self.error(f"unexpected argument {rest[0]!r}: the command serves one application")
+        if not hasattr(found, "target") and not hasattr(found, "config") and not os.environ.get("WSGI_CONFIG"):
+            self.error("the following arguments are required: MODULE:APP")
         return found
 
 
@@ -72,7 +71,8 @@ def _parser() -> _Parser:
         allow_abbrev=False,
         add_help=False,
     )
-    parser.add_argument("target", metavar="MODULE:APP", help=argparse.SUPPRESS)
+    # A configuration file of gunicorn may name it.
+    parser.add_argument("target", metavar="MODULE:APP", nargs="?", help=argparse.SUPPRESS)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for option in OPTIONS.values():
         if option.group not in groups:
@@ -90,13 +90,14 @@ def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
     notes = [] if option.variable is None else [f"default {option.type.show(option.default)}", variables]
     text = f"{option.help} ({'; '.join(notes)})" if notes else option.help
     text = text.replace("%", "%%")
+    flags = [flag for flag in (option.short, option.flag) if flag]
     if not isinstance(option.type, Boolean):
         action = "append" if option.type.repeatable else "store"
-        group.add_argument(option.flag, metavar=option.type.metavar, action=action, help=text)
+        group.add_argument(*flags, metavar=option.type.metavar, action=action, help=text)
     elif option.variable is None:
-        group.add_argument(option.flag, action="store_true", help=text)
+        group.add_argument(*flags, action="store_true", help=text)
     else:
-        group.add_argument(option.flag, action=argparse.BooleanOptionalAction, help=text)
+        group.add_argument(*flags, action=argparse.BooleanOptionalAction, help=text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_descriptors()
     replace_missing_streams()
     flags = vars(_parser().parse(arguments))
-    target: str = flags.pop("target")
+    target: str | None = flags.pop("target", None)
     try:
         with default_signals_ignored():
             return _run(target, flags)
@@ -130,9 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(target: str, flags: dict[str, object]) -> int:
+def _run(target: str | None, flags: dict[str, object]) -> int:
     warnings: list[str] = []
     settings = Settings.from_command(flags, warn=warnings.append)
+    application = _application(target, settings)
     # Imported late, because --help, --version and errors on the command line do not need them.
     import logging
     from pathlib import Path
@@ -146,19 +148,24 @@ def _run(target: str, flags: dict[str, object]) -> int:
     configure(settings.log_level)
     for warning in warnings:
         report(logging.WARNING, warning)
+    _begin(application, settings)
 
-    def load_application() -> Any:
+    def load_application(settings: Settings) -> Any:
+        if settings.gunicorn is not None:
+            settings.gunicorn.apply()
         with importing():
-            return load(target, Path(settings.app_dir))
+            return load(_application(target, settings), Path(settings.app_dir))
 
     if settings.check_config:
-        load_application()
-        table = _table(target, settings)
+        load_application(settings)
+        settings.hooks.load(None)
+        table = _table(application, "command line" if target else f"{settings.config}: wsgi_app", settings)
         # A path may contain bytes that standard output cannot encode.
         encoding = sys.stdout.encoding or "utf-8"
         print(table.encode(encoding, "backslashreplace").decode(encoding))
         return 0
-    app: Any = load_application() if settings.workers is None else None
+    settings.call_hook("starting")
+    app: Any = load_application(settings) if settings.workers is None else None
     try:
         server = WSGIServer(app=app, settings=settings)
     except (OSError, TypeError, ValueError) as error:
@@ -167,17 +174,44 @@ def _run(target: str, flags: dict[str, object]) -> int:
         return 1
     _close_inherited(settings)
     if settings.workers is None:
-        return server._serve_process()
+        settings.call_hook("loaded")
+        code = server._serve_process()
+        settings.call_hook("exit")
+        return code
     supervisor = server._supervise(is_command=True)
     if isinstance(supervisor, int):
+        settings.call_hook("exit")
         return supervisor
     from wsgi.supervisor.worker import work
 
     def serve() -> int:
-        server.set_app(load_application())
-        return server._work(supervisor)
+        with settings.hooks.in_worker():
+            server.set_app(load_application(settings))
+            settings.call_hook("loaded")
+            return server._work(supervisor)
 
     return work(supervisor, serve)
+
+
+def _application(given: str | None, settings: Settings) -> str:
+    """The application to serve: the one of the command line, or that of a configuration file of gunicorn."""
+    named = settings.gunicorn.application if settings.gunicorn is not None else None
+    if given is None and named is None:
+        raise ConfigError("neither the command line nor the configuration file names an application: write MODULE:APP")
+    return given or named or ""
+
+
+def _begin(application: str, settings: Settings) -> None:
+    """Prepares this process for the hooks and settings of the configuration file."""
+    import logging
+
+    from wsgi.logging import report
+
+    if settings.gunicorn is not None:
+        for note in settings.gunicorn.notes.values():
+            report(logging.INFO, f"{settings.gunicorn.path}: {note}")
+        settings.gunicorn.apply()
+    settings.hooks.load(None if settings.workers is None else application)
 
 
 def _close_inherited(settings: Settings) -> None:
@@ -196,9 +230,9 @@ def _close_inherited(settings: Settings) -> None:
             os.close(null)
 
 
-def _table(target: str, settings: Settings) -> str:
+def _table(application: str, origin: str, settings: Settings) -> str:
     """All effective values with their origins, in columns."""
-    rows = [("application", target, "command line")]
+    rows = [("application", application, origin)]
     rows += [(name, settings.shown(name), settings.origin(name)) for name in OPTIONS if name != "check_config"]
     name_width = max(len(name) for name, _, _ in rows)
     # One long value, such as the log format, must not widen the column.

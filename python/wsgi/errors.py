@@ -3,6 +3,7 @@
     WSGIServerError
     ├── ConfigError        (ValueError)            an option has a wrong value
     ├── LoadError                                  the application cannot be imported
+    │   └── HookError                              a hook cannot be imported, or prevents what it precedes
     ├── BindError          (OSError)               an address cannot be listened on
     ├── StartupError                               the server cannot run, or an ASGI application failed to start
     └── RequestBodyError   (OSError)               reading `wsgi.input` failed
@@ -22,6 +23,7 @@ __all__ = [
     "BodyTimeout",
     "ClientDisconnected",
     "ConfigError",
+    "HookError",
     "LoadError",
     "MalformedBody",
     "RequestBodyError",
@@ -43,6 +45,13 @@ class LoadError(WSGIServerError):
 
     `__cause__` is the exception that the application's code raised, with a traceback that begins at the application's
     first frame; None if no application code ran (a mistyped name).
+    """
+
+
+class HookError(LoadError):
+    """A hook of the configuration file could not be imported, or it raised and so prevents what it precedes.
+
+    `__cause__` is the exception of the hook, None if none of its code ran.
     """
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 import wsgi
-from wsgi.errors import LoadError
+from wsgi.errors import ConfigError, LoadError
 from wsgi.suggest import did_you_mean
 from wsgi_server import user_module
 
@@ -76,8 +76,8 @@ def load(target: str, app_dir: Path) -> object:
 
 
 def explained(error: Exception) -> str:
-    """Returns why nothing is served: one line, below the traceback of the application's own error."""
-    if not isinstance(error, LoadError) or error.__cause__ is None:
+    """Returns why nothing is served: one line, below the traceback of the site's own error."""
+    if not isinstance(error, (ConfigError, LoadError)) or error.__cause__ is None:
         return f"wsgi: {error}"
     # Imported here, because most starts need no traceback.
     import traceback

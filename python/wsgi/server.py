@@ -436,6 +436,7 @@ class WSGIServer:
             if command is Command.REOPEN:
                 self._core.reopen_logs()
             elif command is Command.HURRY:
+                self.settings.call_hook("interrupted")
                 self._abort()
             else:
                 again = "a second signal to the supervisor ends it at once"
@@ -453,6 +454,7 @@ class WSGIServer:
         """Tells the operator or the supervisor that requests are answered from now on."""
         if self._channel is None:
             print_notice(self._banner(run))
+            self.settings.call_hook("ready")
             return
         self._channel.send(Report.READY)
         report(logging.INFO, f"worker {os.getpid()} serves ({run.interface})")

@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, NoReturn, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 from wsgi.errors import ConfigError
 from wsgi.option_types import (
@@ -36,10 +36,14 @@ from wsgi.option_types import (
     Size,
     Workers,
 )
-from wsgi.other_servers import counterpart
+from wsgi.other_servers import counterpart, family
 from wsgi.suggest import did_you_mean
 
-__all__ = ["OPTIONS", "Option", "Settings"]
+if TYPE_CHECKING:
+    from wsgi.gunicorn_config import GunicornConfig
+    from wsgi.hooks import Hook, Hooks
+
+__all__ = ["OPTIONS", "Option", "Settings", "hint"]
 
 T = TypeVar("T")
 
@@ -62,6 +66,7 @@ class Option(Generic[T]):
         help: one sentence in lower case, without default and range.
         sources: where a value may come from.
         fallback: a variable shared with other programs, read if no other source gives a value.
+        short: a second flag of one letter, such as `-w`.
     """
 
     name = ""
@@ -75,6 +80,7 @@ class Option(Generic[T]):
         *,
         sources: str = EVERYWHERE,
         fallback: str | None = None,
+        short: str | None = None,
     ) -> None:
         self.type = type
         self.default = default
@@ -82,6 +88,7 @@ class Option(Generic[T]):
         self.help = help
         self.sources = sources
         self.fallback = fallback
+        self.short = short
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -138,7 +145,7 @@ class Settings:
     Thread-safety: may be read from any thread.
     """
 
-    __slots__ = ("_origins", "_values")
+    __slots__ = ("_hooks", "_origins", "_values", "gunicorn")
 
     # fmt: off
     # listening
@@ -148,7 +155,7 @@ class Settings:
         "TCP port; 0 lets the system choose a free one", fallback="PORT")
     bind = Option(ListOf(Bind()), (), "Listening",
         "address to listen on, in place of host and port; fd://N is an open socket, whose descriptor the command takes "
-        "over and closes; may be repeated")
+        "over and closes; may be repeated", short="-b")
     socket_mode = Option(Mode(), None, "Listening",
         "permissions of Unix sockets; the umask applies to the default only")
     backlog = Option(Integer(1, (1 << 31) - 1), 2048, "Listening",
@@ -184,7 +191,7 @@ class Settings:
     # processes
     workers = Option(Workers(), None, "Processes",
         "number of worker processes, which a supervisor starts and restarts, or auto: one for each processor that may "
-        "be used; without it one process serves, without a supervisor", fallback="WEB_CONCURRENCY")
+        "be used; without it one process serves, without a supervisor", fallback="WEB_CONCURRENCY", short="-w")
     boot_timeout = Option(Seconds(0.001, YEAR), 60.0, "Processes",
         "maximum time from the start of a worker process until it serves; a slower one is killed and counts as failed")
 
@@ -270,7 +277,11 @@ class Settings:
     app_dir = Option(Directory(), ".", "Command",
         "directory the application is imported from", sources=COMMAND)
     config = Option(Path(), None, "Command",
-        "TOML file with options", sources=FLAG_AND_VARIABLE)
+        "TOML file with options, or a configuration file of gunicorn, whose name ends with .py",
+        sources=FLAG_AND_VARIABLE, short="-c")
+    config_unknown = Option(Choice("error", "warn"), "error", "Command",
+        "what to do about a key of the file that is unknown, or a setting of gunicorn that has no counterpart",
+        sources=FLAG_AND_VARIABLE)
     check_config = Option(Boolean(), False, "Command",
         "import the application, print every option with its origin, and exit without listening", sources=FLAG)
     # fmt: on
@@ -281,6 +292,9 @@ class Settings:
     def __init__(self) -> None:
         self._values = {name: option.default for name, option in OPTIONS.items()}
         self._origins = dict.fromkeys(OPTIONS, _BY_DEFAULT)
+        self._hooks: Hooks | None = None
+        self.gunicorn: GunicornConfig | None = None
+        """What a configuration file of gunicorn says beside the options."""
 
     @classmethod
     def from_keywords(cls, **options: object) -> Settings:
@@ -295,7 +309,7 @@ class Settings:
         for name, value in options.items():
             if name not in allowed:
                 where = " (only the wsgi command has it)" if name in OPTIONS else ""
-                raise TypeError(f"unknown option {name!r}{where}{_hint(name, allowed)}")
+                raise TypeError(f"unknown option {name!r}{where}{hint(name, allowed)}")
             option = OPTIONS[name]
             settings._set(option, value, Origin(Origin.GIVEN, f"keyword {name}"), option.type.from_object)
             if settings._values[name] == option.default:
@@ -342,20 +356,42 @@ class Settings:
                     settings._set(option, environ[variable], Origin(rank, variable), kind.from_text)
                     break
         if settings.config is not None:
-            settings._read_file(settings.config)
+            hooks = settings._read_file(settings.config, environ, warn)
+            if hooks:
+                from wsgi.hooks import Hooks  # most files have none
+
+                settings._hooks = Hooks(hooks, settings.gunicorn or settings, settings.app_dir)
         settings._settle_addresses()
         settings._check_proxies()
         known = [option.variable for option in OPTIONS.values() if option.variable]
         for variable in sorted(environ):
             if variable.startswith("WSGI_") and variable not in known and not _is_link(variable, environ):
-                hint = _hint(variable[5:], [name[5:] for name in known], prefix="WSGI_")
-                warn(f"unknown option in the environment: {variable}{hint}")
+                suggestion = hint(variable[5:], [name[5:] for name in known], prefix="WSGI_")
+                warn(f"unknown option in the environment: {variable}{suggestion}")
         return settings
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """The addresses to listen on, as `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `fd://N`."""
         return self.bind or (Bind.join(self.host, self.port),)
+
+    def call_hook(self, name: str) -> None:
+        """Calls the hook of a moment, if the configuration file names one.
+
+        Raises:
+            HookError: the hook raised, and precedes something that it thereby prevents.
+        """
+        if self._hooks is not None:
+            self._hooks.call(name)
+
+    @property
+    def hooks(self) -> Hooks:
+        """The hooks of the configuration file."""
+        if self._hooks is None:
+            from wsgi.hooks import Hooks  # a program's server does not need it
+
+            self._hooks = Hooks()
+        return self._hooks
 
     def origin(self, name: str) -> str:
         """Where the value of the option `name` came from, such as `--port`, `WSGI_PORT`, `app.toml: port`."""
@@ -382,10 +418,19 @@ class Settings:
             self._values[option.name] = result
             self._origins[option.name] = origin
 
-    def _read_file(self, path: str) -> None:
+    def _read_file(self, path: str, environ: Mapping[str, str], warn: Callable[[str], object]) -> Mapping[str, Hook]:
+        """Reads the options of a file; gives its hooks."""
+        if path.endswith(".py"):
+            return self._read_gunicorn(path, environ, warn)
         allowed = [name for name, option in OPTIONS.items() if option.in_file]
+        hooks: Mapping[str, Hook] = {}
         for key, value in _toml(path, self._origins["config"].text).items():
             is_table = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
+            if key == "hooks" and isinstance(value, dict):
+                from wsgi.hooks import read_table  # most files have none
+
+                hooks = read_table(value, path)
+                continue
             if is_table:
                 raise ConfigError(
                     f"{path!r} has a table [{_shortened(key)}] (from {self._origins['config'].text}): put options at "
@@ -393,9 +438,40 @@ class Settings:
                 )
             if key not in allowed:
                 where = " (it cannot be set in a file)" if key in OPTIONS else ""
-                raise ConfigError(f"unknown key {_brief(key)} in {path!r}{where}{_hint(key, allowed)}")
+                line = f"unknown key {_brief(key)} in {path!r}{where}{hint(key, allowed)}"
+                if self.config_unknown == "error":
+                    raise ConfigError(line)
+                warn(line)
+                continue
             option = OPTIONS[key]
             self._set(option, value, Origin(Origin.FILE, f"{path}: {key}"), option.type.from_object)
+        return hooks
+
+    def _read_gunicorn(
+        self, path: str, environ: Mapping[str, str], warn: Callable[[str], object]
+    ) -> Mapping[str, Hook]:
+        from wsgi.gunicorn_config import read  # most starts have no such file
+
+        self.gunicorn = found = read(path, self._origins["config"].text, self.app_dir, OPTIONS, environ)
+        if found.unknown and self.config_unknown == "error":
+            raise ConfigError(
+                f"{path!r} has settings without a counterpart: {'; '.join(found.unknown)}. Remove them, or use "
+                "--config-unknown warn"
+            )
+        for line in found.unknown:
+            warn(f"{path}: {line}")
+        for name, (value, theirs) in found.options.items():
+            option = OPTIONS[name]
+            # Text is often that of a variable: os.environ.get("THREADS", 4).
+            as_text = isinstance(value, str)
+            convert: Callable[[Any], object] = option.type.from_text if as_text else option.type.from_object
+            self._set(option, value, Origin(Origin.FILE, f"{path}: {theirs}"), convert)
+        for name, value in found.defaults.items():
+            option = OPTIONS[name]
+            self._set(option, value, Origin(Origin.FALLBACK, f"{path}: gunicorn's default"), option.type.from_object)
+        for name in [name for name in found.notes if name in OPTIONS and self._origins[name] is not _BY_DEFAULT]:
+            del found.notes[name]
+        return found.hooks
 
     def _settle_addresses(self) -> None:
         """Uses either `bind` or `host` and `port`, by the rank of their origins."""
@@ -454,9 +530,16 @@ def _is_link(variable: str, environ: Mapping[str, str]) -> bool:
     return bool(_LINK_NAME.fullmatch(variable) or (variable.endswith("_PORT") and _LINK.match(environ[variable])))
 
 
-def _hint(name: str, known: list[str], prefix: str = "") -> str:
-    """What to add to an unknown name: the option that does the same here, or the closest name."""
-    return counterpart("--" + name) or did_you_mean(name, known, prefix)
+def hint(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """What to add to the unknown name of an option: what does the same here, or the closest name.
+
+    Parameters:
+        name: the name, or a flag as given.
+        known: the names without the prefix that all of them share.
+        prefix: put before the closest name in the answer.
+    """
+    flag = name if name.startswith("-") else "--" + name
+    return counterpart(flag, OPTIONS) or did_you_mean(name.lstrip("-"), known, prefix) or family(flag, OPTIONS)
 
 
 def _is_undecodable(value: object) -> bool:

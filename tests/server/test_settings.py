@@ -14,8 +14,8 @@ import pytest
 from wsgi import option_types
 from wsgi.cli import main
 from wsgi.errors import ConfigError
-from wsgi.other_servers import COUNTERPARTS, counterpart
-from wsgi.settings import OPTIONS, Settings
+from wsgi.other_servers import COUNTERPARTS, FAMILIES, counterpart, family
+from wsgi.settings import OPTIONS, Settings, hint
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +86,7 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "log_level": "info",
         "app_dir": ".",
         "config": None,
+        "config_unknown": "error",
         "check_config": False,
     }
 
@@ -521,27 +522,41 @@ def test_flag_that_may_be_repeated_is_refused_as_one_value() -> None:
     assert str(caught.value) == ("bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N, not 'fd:3' (from --bind)")
 
 
-@pytest.mark.parametrize("flag", COUNTERPARTS)
-def test_option_of_another_server_is_none_of_ours_and_names_ours(flag: str) -> None:
-    ours = {option.flag for option in OPTIONS.values()}
-    assert flag not in ours
-    text = counterpart(flag)
-    assert text == f": {COUNTERPARTS[flag]}"
-    assert len(text) < 140
-    assert set(re.findall(r"--[a-z-]+", text)) <= ours | {"--version"}
+@pytest.mark.parametrize("flag", [*COUNTERPARTS, *FAMILIES])
+def test_option_of_another_server_every_text_names_options_that_exist_or_has_one_behind_it_that_does(flag: str) -> None:
+    ours = {option.flag for option in OPTIONS.values()} | {"--version"}
+    texts = COUNTERPARTS.get(flag) or FAMILIES[flag]
+    assert all(len(text) < 140 for text in texts)
+    assert set(re.findall(r"--[a-z][a-z-]+", texts[-1])) <= ours
+    answer = counterpart(flag, OPTIONS) or family(flag, OPTIONS)
+    assert answer[2:] in texts
+    assert set(re.findall(r"--[a-z][a-z-]+", answer)) <= ours
+
+
+def test_option_of_another_server_with_a_counterpart_that_comes_later_names_it_once_it_exists() -> None:
+    assert counterpart("--certfile", OPTIONS).startswith(": TLS is not supported")
+    assert counterpart("--certfile", {*OPTIONS, "certfile"}).startswith(": TLS is not supported")
+    with_tls = {*OPTIONS, "certfile", "keyfile"}
+    assert counterpart("--ssl-certfile", with_tls) == "" != family("--ssl-certfile", with_tls)
+    assert counterpart("--certfile", with_tls) == ": --certfile names the certificate, --keyfile its key"
 
 
 @pytest.mark.parametrize(
     ("given", "same"),
     [
-        ("-w4", "-w"),
+        ("-k gevent", "-k"),
         ("--worker_class", "--worker-class"),
         ("--Processes", "--processes"),
         ("--ssl-ca-certs", "--certfile"),
     ],
 )
 def test_option_of_another_server_is_known_in_other_spellings(given: str, same: str) -> None:
-    assert counterpart(given) == counterpart(same) != ""
+    assert hint(given, OPTIONS) == hint(same, OPTIONS) != ""
+
+
+def test_hint_similar_name_comes_before_a_family() -> None:
+    assert hint("--log-levle", ["log-level"], "--") == ": did you mean '--log-level'?"
+    assert hint("--log-levle", []).startswith(": messages go to the logger")
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
@@ -620,7 +635,7 @@ def test_help_every_option_stands_in_it_with_its_default(
         main(["--help"])
     text = capsys.readouterr().out
     for option in OPTIONS.values():
-        assert f"  {option.flag}" in text
+        assert f"  {option.flag}" in text or f"  {option.short} {option.type.metavar}, {option.flag}" in text
         if option.variable is not None:
             assert option.variable in text
             assert f"(default {option.type.show(option.default)}; {option.variable}" in text

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from wsgi._core import Page
 from wsgi.errors import StartupError
+from wsgi.hooks import Hooks
 from wsgi.logging import flush_error, report, write_error
 from wsgi.settings import Settings
 from wsgi.signals import is_default
@@ -82,7 +83,7 @@ def make_supervisor(settings: Settings, listeners: Listeners, *, shards: int, is
         page = Page(4 * machine.limit, shards=shards)
     except OSError as error:
         raise StartupError(f"workers cannot share memory: {error.strerror}") from error
-    return Supervisor(machine, listeners, page, is_command=is_command)
+    return Supervisor(machine, listeners, page, settings.hooks, is_command=is_command)
 
 
 class _InChild(BaseException):
@@ -100,13 +101,16 @@ class Supervisor:
         machine: decides.
         listeners: the server's sockets and logs.
         page: the counters of all processes, shared by the workers.
+        hooks: those of the configuration file.
         is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
             process is reaped.
 
     Thread-safety: `request_stop` may be called from any thread and any signal handler.
     """
 
-    def __init__(self, machine: Machine, listeners: Listeners, page: Page, *, is_command: bool) -> None:
+    def __init__(
+        self, machine: Machine, listeners: Listeners, page: Page, hooks: Hooks | None = None, *, is_command: bool
+    ) -> None:
         self.exit_code = 0
         self.last_error = ""
         """Why the last worker that could not begin to serve failed."""
@@ -117,6 +121,7 @@ class Supervisor:
         """In a worker: its slot of the page."""
         self._machine = machine
         self._listeners = listeners
+        self._hooks = hooks or Hooks()
         self._is_command = is_command
         self._terminal = _Terminal()
         self._channels: dict[int, SupervisorEnd] = {}
@@ -226,6 +231,7 @@ class Supervisor:
             count = counted(self._machine.target, "worker")
             with suppress(OSError):
                 print_notice(f"Serving HTTP on {', '.join(self._listeners.addresses)} ({count}, pid {os.getpid()})")
+            self._hooks.call("ready")
 
     def _forget(self, pid: int) -> None:
         channel = self._channels.pop(pid, None)
@@ -269,7 +275,8 @@ class Supervisor:
             self._carry_out(self._machine.stop(now))
         elif self._is_command:
             self.last_error = ""
-            self._carry_out(self._machine.reload(now))
+            if self._hooks.begin_reload():
+                self._carry_out(self._machine.reload(now))
         else:
             self._reopen_logs()
             text = "SIGHUP reopened the logs; restart the program to load its application again"
@@ -305,6 +312,7 @@ class Supervisor:
             self.page.release_slot(self._slots.pop(pid))
         if pid in self._machine.workers:
             how = "ended with an unknown status" if status is None else _described(status)
+            self._hooks.child_exit(pid)
             self._carry_out(self._machine.exited(pid, how, time.monotonic(), is_clean=status == 0))
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
@@ -337,7 +345,10 @@ class Supervisor:
                 self.page.set(name, value)
 
     def _start(self, generation: int) -> str | None:
-        """Starts a worker. Gives the reason if the system refuses; raises `_InChild` in the worker."""
+        """Starts a worker. Gives the reason if the system or a hook refuses; raises `_InChild` in the worker."""
+        refusal = self._hooks.begin_worker()
+        if refusal:
+            return refusal
         try:
             ours, theirs = open_channel()
         except OSError as error:
@@ -372,6 +383,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if pid == 0:
             raise _InChild(theirs)
+        self._hooks.forked(pid)
         self._channels[pid] = ours
         self._slots[pid] = self.slot
         self._selector.register(ours, selectors.EVENT_READ)

@@ -1,0 +1,1 @@
+"""What comes from other servers: options, configuration files of gunicorn, hooks."""
