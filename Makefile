@@ -135,8 +135,9 @@ format: $(VENV)/.tools ## format all code
 	"$(VENV)/bin/python" -m ruff check --fix
 	"$(VENV)/bin/python" -m ruff format
 
-docs: $(VENV)/.tools ## write docs/options.md anew from the table of options
+docs: $(VENV)/.tools ## write docs/options.md and the tables of docs/migration.md anew from the table of options
 	PYTHONPATH=python "$(VENV)/bin/python" docs/options.py
+	PYTHONPATH=python "$(VENV)/bin/python" docs/migration.py
 
 clean: ## remove everything that was built or installed
 	rm -rf target fuzz/target dist .venv .venv-bench .venv-conformance .venv-free-threaded .mypy_cache .pytest_cache .ruff_cache
