@@ -141,6 +141,8 @@ def test_server_in_a_thread_of_the_application_is_none_of_the_commands(tmp_path:
     content += "inner.shutdown()\n"
     (tmp_path / "inner.py").write_text(content)
     with Command("inner:app", cwd=tmp_path) as command:
+        # The first such line was that of the inner server.
+        command.stderr.wait_for("WSGIServer: Serving HTTP on ")
         assert command.stop() == 0
     assert not any("ignored" in line for line in command.stderr.seen)
 
