@@ -65,6 +65,7 @@ class Server:
         multiprocess: bool = False,
         page: Page | None = None,
         slot: int = 0,
+        handover: tuple[int, int] | None = None,
     ) -> Run:
         """Begins a run.
 
@@ -78,6 +79,8 @@ class Server:
             page: where the run publishes its counters and reads those of other workers, with which it shares
                 `max_connections`, `queue_limit` and `max_spool_size`; None: the process is alone.
             slot: its place on the page, by `Page.take_slot`.
+            handover: the sending and the receiving descriptor of the socket pair through which worker processes hand
+                connections over (`Run.retire`); the run keeps duplicates. None: there are no other processes.
 
         Raises:
             RuntimeError: the server is closed.
@@ -219,6 +222,14 @@ class Run:
         """Requests a graceful stop and returns at once. New connections are not accepted, idle ones are closed, running
         requests are finished within `graceful_timeout`. Responses unfinished after half of it are cut off; requests
         unanswered at its end get 503."""
+
+    def retire(self) -> None:
+        """Leaves the clients to other worker processes and returns at once. New connections are not accepted; the
+        listening sockets stay open. Each connection goes to the process that takes it from the `handover` queue as soon
+        as it waits for a request, so that its client sees no close. WebSockets are closed with 1012 and event streams
+        end. Requests have all of `graceful_timeout`; the run is over when no connection is left. Connections that no
+        process takes for half of that time are closed as in a stop; without a queue that is at once. `stop` ends the
+        handing over."""
 
     def abort(self) -> None:
         """Requests an immediate stop, which drops unfinished requests. Returns at once."""

@@ -19,6 +19,7 @@ use crate::engine::observe::Observer;
 use crate::engine::options::Options;
 use crate::engine::report::Reporter;
 use crate::engine::server::{RunConfig, ServerRun};
+use crate::net::descriptor_queue::DescriptorQueue;
 use crate::net::listener::{ListenAddress, Listener};
 
 /// Listening sockets and options. Stays bound while runs come and go.
@@ -80,7 +81,7 @@ impl Server {
     }
 
     #[pyo3(signature = (app, environs, *, shards = 1, single_request = false, external_loop = false,
-        multiprocess = false, page = None, slot = 0))]
+        multiprocess = false, page = None, slot = 0, handover = None))]
     #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
     fn start(
         &self,
@@ -93,6 +94,7 @@ impl Server {
         multiprocess: bool,
         page: Option<&Bound<'_, Page>>,
         slot: usize,
+        handover: Option<(i32, i32)>,
     ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
         if listeners.is_empty() {
@@ -124,6 +126,9 @@ impl Server {
             single_request,
             external_loop,
             page_slot,
+            handover: handover
+                .map(|(sender, receiver)| DescriptorQueue::new(sender, receiver).map(Arc::new))
+                .transpose()?,
             reporter,
             in_flight: Arc::clone(&in_flight),
             observers: Arc::clone(&observers),
@@ -235,6 +240,10 @@ impl Run {
 
     fn stop(&self) {
         self.engine.stop();
+    }
+
+    fn retire(&self) {
+        self.engine.retire();
     }
 
     fn abort(&self) {

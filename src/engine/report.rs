@@ -49,6 +49,8 @@ pub enum Trouble {
     Disk,
     /// Proxies seem to be configured differently from this server.
     Proxies,
+    /// Connections are not handed over between workers.
+    Handover,
     /// The request queue is full.
     QueueFull,
     /// Requests wait in the queue for too long.
@@ -65,12 +67,13 @@ pub enum Trouble {
 
 impl Trouble {
     // In the order of their numbers.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Accept,
         Self::Spool,
         Self::Cut,
         Self::Disk,
         Self::Proxies,
+        Self::Handover,
         Self::QueueFull,
         Self::QueueTimeout,
         Self::WebSockets,
@@ -110,7 +113,7 @@ impl Trouble {
                 };
                 return Some(format!("{count} slow {connections} closed to {why}"));
             }
-            Self::Accept | Self::Cut | Self::Disk | Self::Proxies => return None,
+            Self::Accept | Self::Cut | Self::Disk | Self::Proxies | Self::Handover => return None,
         };
         let requests = if count == 1 { "request" } else { "requests" };
         Some(format!("{count} {requests} refused with 503: {}", reject.detail()))

@@ -24,6 +24,7 @@ use crate::engine::shard::worker_pool::WorkerPool;
 use crate::engine::thread::spawn;
 use crate::engine::transport::spool::Budget;
 use crate::engine::worker;
+use crate::net::descriptor_queue::DescriptorQueue;
 use crate::net::listener::Listener;
 
 /// A server between its start and its end.
@@ -45,6 +46,8 @@ pub struct RunConfig {
     pub external_loop: bool,
     /// Where the run publishes its counters: a slot with at least as many shards; `None`: on a page of its own.
     pub page_slot: Option<PageSlot>,
+    /// Where connections come from other processes, and go when the run retires.
+    pub handover: Option<Arc<DescriptorQueue>>,
     /// Takes reports.
     pub reporter: Arc<dyn Reporter>,
     /// The requests that are inside the application.
@@ -106,6 +109,7 @@ impl ServerRun {
                 Arc::clone(&pool),
                 Arc::clone(&config.in_flight),
                 config.single_request,
+                config.handover.clone(),
             )?;
             shards.push(Arc::new(shard));
         }
@@ -159,6 +163,12 @@ impl ServerRun {
     /// the graceful timeout.
     pub fn stop(&self) {
         self.enter(Phase::Draining);
+    }
+
+    /// Leaves the clients to other processes and returns at once: no client is accepted, and each connection is handed over when it
+    /// waits for a request. The run is over when none is left, or after the graceful timeout.
+    pub fn retire(&self) {
+        self.enter(Phase::Retiring);
     }
 
     /// Drops unfinished connections. Returns at once.

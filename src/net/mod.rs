@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod descriptor;
+pub mod descriptor_queue;
 pub mod listener;
 pub mod outcome;
 pub mod poller;

@@ -18,6 +18,8 @@ pub const POLICY_VIOLATION: u16 = 1008;
 pub const MESSAGE_TOO_BIG: u16 = 1009;
 /// The application failed, or the client did not answer a ping.
 pub const INTERNAL_ERROR: u16 = 1011;
+/// Another process serves in place of this one; the client may connect again (IANA's registry of close codes).
+pub const SERVICE_RESTART: u16 = 1012;
 /// The server is short of memory; the client may connect again.
 pub const TRY_AGAIN_LATER: u16 = 1013;
 
@@ -70,9 +72,18 @@ mod tests {
         for code in [0, 999, 1004, NO_STATUS, ABNORMAL, 1015, 1016, 2999, 5000, u16::MAX] {
             assert!(!is_sendable(code), "{code}");
         }
-        for code in
-            [NORMAL, GOING_AWAY, PROTOCOL_ERROR, 1003, INVALID_DATA, MESSAGE_TOO_BIG, INTERNAL_ERROR, 3000, 4999]
-        {
+        for code in [
+            NORMAL,
+            GOING_AWAY,
+            PROTOCOL_ERROR,
+            1003,
+            INVALID_DATA,
+            MESSAGE_TOO_BIG,
+            INTERNAL_ERROR,
+            SERVICE_RESTART,
+            3000,
+            4999,
+        ] {
             assert!(is_sendable(code), "{code}");
         }
     }

@@ -222,7 +222,8 @@ impl AsgiCall {
 
     /// The server is being stopped.
     pub fn stop(&self, py: Python<'_>) {
-        self.event_loop.with_io(|io| self.lock().session.stop(io));
+        let is_restart = self.event_loop.shard().is_retiring();
+        self.event_loop.with_io(|io| self.lock().session.stop(is_restart, io));
         self.changed(py);
     }
 

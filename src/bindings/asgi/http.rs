@@ -383,7 +383,7 @@ impl Session for Http {
     }
 
     // Other responses have until the end of the graceful timeout.
-    fn stop(&mut self, _: &mut Io<'_>) {
+    fn stop(&mut self, _: bool, _: &mut Io<'_>) {
         self.stopping = true;
         self.end_event_stream();
     }

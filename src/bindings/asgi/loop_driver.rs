@@ -131,7 +131,7 @@ impl LoopDriver {
             None => Box::new(Http::new(exchange, admission, now)),
         };
         if self.shard().is_stopping() {
-            self.event_loop.with_io(|io| session.stop(io));
+            self.event_loop.with_io(|io| session.stop(self.shard().is_retiring(), io));
         }
         let id = CallId { token, serial: self.event_loop.next_serial() };
         let call = AsgiCall::new(Arc::clone(&self.event_loop), id, request, session, is_websocket);

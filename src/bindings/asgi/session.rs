@@ -85,8 +85,8 @@ pub trait Session: Send {
     /// When the head of the response is sent if there is no content until then.
     fn head_due(&self) -> Option<Instant>;
 
-    /// The server is being stopped.
-    fn stop(&mut self, io: &mut Io<'_>);
+    /// The server is being stopped. `is_restart`: other processes serve meanwhile.
+    fn stop(&mut self, is_restart: bool, io: &mut Io<'_>);
 
     /// The client has disconnected.
     fn lose(&mut self);

@@ -56,7 +56,8 @@ pub struct WebSocket {
     admission: Option<AdmissionGuard>,
     stage: WebSocketStage,
     has_sent_connect: bool,
-    is_stopping: bool,
+    // The server stops: the code and reason to close with.
+    stop_status: Option<(u16, &'static str)>,
     // The client left, or the exchange was taken away, outside of an accepted session.
     is_lost: bool,
     // Since when the client is slow with its message, as the transport knows it.
@@ -96,7 +97,7 @@ impl WebSocket {
             admission: Some(admission),
             stage: WebSocketStage::Connecting(Box::new(pending)),
             has_sent_connect: false,
-            is_stopping: false,
+            stop_status: None,
             is_lost: false,
             slow_since: None,
             stall: WriteStall::default(),
@@ -115,8 +116,8 @@ impl WebSocket {
         }
         let received = exchange.upgrade(&head, io.clock);
         let mut session = WebSocketSession::new(config, handshake.deflate, memory, received, io.now);
-        if self.is_stopping {
-            close_for_stop(&mut session, io.now);
+        if let Some((code, reason)) = self.stop_status {
+            session.close(code, reason, io.now);
         }
         self.admission = None;
         self.stage = WebSocketStage::Accepted(Box::new(session));
@@ -138,8 +139,8 @@ impl WebSocket {
             return Err(client_disconnected());
         };
         let mut http = Box::new(Http::new(exchange, admission, io.now));
-        if self.is_stopping {
-            http.stop(io);
+        if let Some((code, _)) = self.stop_status {
+            http.stop(code == close::SERVICE_RESTART, io);
         }
         let sent = http.send(event, io);
         self.stage = WebSocketStage::Denied(http);
@@ -234,10 +235,6 @@ impl WebSocket {
         }
         .or_else(|| self.is_lost.then(CloseStatus::abnormal))
     }
-}
-
-fn close_for_stop(session: &mut WebSocketSession, now: Instant) {
-    session.close(close::GOING_AWAY, "the server is stopping", now);
 }
 
 fn put_output(session: &mut WebSocketSession, exchange: &mut Exchange) {
@@ -404,11 +401,16 @@ impl Session for WebSocket {
         if let WebSocketStage::Denied(http) = &self.stage { http.head_due() } else { None }
     }
 
-    fn stop(&mut self, io: &mut Io<'_>) {
-        self.is_stopping = true;
+    fn stop(&mut self, is_restart: bool, io: &mut Io<'_>) {
+        let (code, reason) = if is_restart {
+            (close::SERVICE_RESTART, "the server is restarting")
+        } else {
+            (close::GOING_AWAY, "the server is stopping")
+        };
+        self.stop_status = Some((code, reason));
         match &mut self.stage {
-            WebSocketStage::Denied(http) => http.stop(io),
-            WebSocketStage::Accepted(session) => close_for_stop(session, io.now),
+            WebSocketStage::Denied(http) => http.stop(is_restart, io),
+            WebSocketStage::Accepted(session) => session.close(code, reason, io.now),
             WebSocketStage::Connecting(_) | WebSocketStage::Refused => {}
         }
         self.update_exchange();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::connection::deadlines::Awaited;
+use crate::engine::connection::idle::{IdleConnection, MAX_INPUT_BYTES};
 use crate::engine::connection::proxy_header::{find_origin, told};
 use crate::engine::options::Options;
 use crate::engine::transport::body::Body;
@@ -147,9 +148,28 @@ impl Http1Driver {
         }
     }
 
-    /// Of a connection that idles since `since`, and has had a response if it `is_served`.
-    pub fn resumed(client: Client, scheme: Option<Scheme>, is_served: bool, since: Instant) -> Self {
-        Self { scheme, is_served, ..Self::new(client, None, since) }
+    /// Of a connection that was made anew. A header of a proxy that is still to come is read if `proxy_protocol` wants one here.
+    pub fn resumed(idle: &IdleConnection, proxy_protocol: Option<AcceptedVersion>) -> Self {
+        let IdleConnection { client, scheme, is_served, since, .. } = *idle;
+        let awaited = proxy_protocol.filter(|_| idle.awaits_proxy_header);
+        let mut driver = Self { scheme, is_served, ..Self::new(client, awaited, since) };
+        driver.keep(&idle.input);
+        driver
+    }
+
+    /// What is left of it between two requests, if it came through `listener`. `None`: there is more, or bytes to look at first.
+    pub fn idle(&self, listener: usize) -> Option<IdleConnection> {
+        let Self { client, scheme, is_served, since, .. } = *self;
+        let waits = matches!(self.stage, Http1Stage::ProxyHeader(_) | Http1Stage::Idle | Http1Stage::Head);
+        (waits && !self.is_unseen && self.input.len() <= MAX_INPUT_BYTES).then(|| IdleConnection {
+            client,
+            scheme,
+            listener,
+            is_served,
+            awaits_proxy_header: matches!(self.stage, Http1Stage::ProxyHeader(_)),
+            since,
+            input: self.input.clone(),
+        })
     }
 
     /// Whether it waits for a request of which no byte has come.
@@ -190,7 +210,7 @@ impl Http1Driver {
 
     /// Whether those are to be looked at next, before more are read.
     pub fn can_resume(&self) -> bool {
-        self.is_unseen && matches!(self.stage, Http1Stage::Idle | Http1Stage::Head)
+        self.is_unseen && matches!(self.stage, Http1Stage::ProxyHeader(_) | Http1Stage::Idle | Http1Stage::Head)
     }
 
     /// Whether the connection closes behind its next response, whatever that is.
@@ -260,6 +280,7 @@ impl Http1Driver {
         received: &[u8],
         with: &Surroundings<'_>,
     ) -> Reception {
+        self.is_unseen = false;
         self.input.extend_from_slice(received);
         match proxy_protocol::parse(&self.input, accepted) {
             Ok(Some(header)) => {

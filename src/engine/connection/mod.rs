@@ -11,6 +11,7 @@
 
 pub mod deadlines;
 mod driver;
+pub(in crate::engine) mod idle;
 mod inflow;
 pub(in crate::engine) mod proxy_header;
 mod sending;
@@ -22,6 +23,7 @@ use crate::engine::connection::deadlines::{Awaited, EvictionPriority};
 use crate::engine::connection::driver::{
     AfterResponse, Expiry, Http1Driver, Incoming, ReadyBody, Reception, Surroundings,
 };
+use crate::engine::connection::idle::IdleConnection;
 use crate::engine::connection::inflow::{Fill, Inflow};
 use crate::engine::connection::proxy_header::find_client;
 use crate::engine::connection::sending::Sending;
@@ -102,9 +104,16 @@ impl Connection {
         Self { transport, context, listener, ticket, driver, inflow, sending }
     }
 
-    /// The same, of a connection that idles since `since` and was put away. It has had a response if it `is_served`.
-    pub(in crate::engine) fn resumed(self, scheme: Option<Scheme>, is_served: bool, since: Instant) -> Self {
-        Self { driver: Http1Driver::resumed(self.driver.client, scheme, is_served, since), ..self }
+    /// A connection that was put away, or that comes from another process.
+    pub(in crate::engine) fn resumed(
+        transport: Arc<Transport>,
+        context: Arc<ShardContext>,
+        ticket: Ticket,
+        idle: &IdleConnection,
+    ) -> Self {
+        let driver = Http1Driver::resumed(idle, context.options.proxy_protocol);
+        let (inflow, sending) = (Inflow::Dry, Sending::new(idle.since));
+        Self { transport, context, listener: idle.listener, ticket, driver, inflow, sending }
     }
 
     /// Takes the connection as far as it goes without waiting.
@@ -203,16 +212,23 @@ impl Connection {
         !self.driver.is_unseen() && self.inflow == Inflow::Dry
     }
 
+    // Whether the socket is all there is to its transport, and no other thread has it.
+    fn is_at_rest(&self) -> bool {
+        let has_rest = |transport: &Transport| transport.pending() > 0 || transport.output().has_failed();
+        self.sending.record.is_none()
+            && !has_rest(&self.transport)
+            && Arc::strong_count(&self.transport) == 1
+            && Arc::weak_count(&self.transport) == 0
+    }
+
     /// Since when it idles, and whether it has had a response, if nothing else is to be kept of it than its socket and its client.
     pub(in crate::engine) fn can_park(&self) -> Option<(Instant, bool)> {
-        let has_rest = |transport: &Transport| transport.pending() > 0 || transport.output().has_failed();
-        self.driver.can_park().filter(|_| {
-            self.is_dry()
-                && self.sending.record.is_none()
-                && !has_rest(&self.transport)
-                && Arc::strong_count(&self.transport) == 1
-                && Arc::weak_count(&self.transport) == 0
-        })
+        self.driver.can_park().filter(|_| self.is_dry() && self.is_at_rest())
+    }
+
+    /// What there is to it beside its socket, if it waits for a request.
+    pub(in crate::engine) fn idle(&self) -> Option<IdleConnection> {
+        if self.is_at_rest() { self.driver.idle(self.listener) } else { None }
     }
 
     fn awaited(&self) -> Awaited<'_> {

@@ -18,7 +18,7 @@ const ATTEMPTS_PER_ROUND: usize = 64;
 /// The same for a server that is about to close its listeners: more than the kernel's queue usually holds.
 const ATTEMPTS_BEFORE_CLOSE: usize = 16 * 1024;
 /// The shortest time between two searches through all connections for candidates of an eviction.
-const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const SEARCH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long accepting pauses when descriptors have run out.
 pub(in crate::engine) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Listeners are registered with the poller under tokens from here on; connections never reach them.
@@ -202,7 +202,7 @@ impl Acceptor {
 
     // A connection that can be evicted. All are searched at most once per interval, so that many waiting clients do not cost a
     // search through many connections each.
-    fn find_candidate(&mut self, connections: &ConnectionTable, now: Instant) -> Option<usize> {
+    pub(super) fn find_candidate(&mut self, connections: &ConnectionTable, now: Instant) -> Option<usize> {
         if self.candidates.is_empty() && self.next_search.is_none_or(|at| at <= now) {
             self.next_search = Some(now + SEARCH_INTERVAL);
             let candidate = |token| Some((connections.eviction_priority(token, now)?, token));
@@ -218,7 +218,7 @@ impl Acceptor {
         None
     }
 
-    fn report_full(&self, connections: usize, now: Instant) {
+    pub(super) fn report_full(&self, connections: usize, now: Instant) {
         let message = format!(
             "cannot accept connections: all {connections} are busy; raise max_connections, or the limit of open files, of which \
              connections get five eighths"

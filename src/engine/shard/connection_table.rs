@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::engine::connection::Connection;
 use crate::engine::connection::deadlines::{Awaited, EvictionPriority};
+use crate::engine::connection::idle::IdleConnection;
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::ticket::Ticket;
 use crate::engine::shard::timers::{Tick, Timers};
@@ -40,11 +41,16 @@ impl ParkedConnection {
         Awaited::Request { since: self.since, is_first: !self.is_served }
     }
 
+    fn idle(&self) -> IdleConnection {
+        let Self { client, scheme, listener, is_served, since, .. } = *self;
+        let (listener, awaits_proxy_header, input) = (listener.into(), false, Vec::new());
+        IdleConnection { client, scheme, listener, is_served, awaits_proxy_header, since, input }
+    }
+
     fn wake(self, context: &Arc<ShardContext>, ticket: Ticket) -> Box<Connection> {
-        let Self { stream, client, scheme, listener, is_served, since } = self;
-        let transport = Arc::new(Transport::new(stream));
-        let connection = Connection::new(transport, Arc::clone(context), client, listener.into(), ticket, since);
-        Box::new(connection.resumed(scheme, is_served, since))
+        let idle = self.idle();
+        let transport = Arc::new(Transport::new(self.stream));
+        Box::new(Connection::resumed(transport, Arc::clone(context), ticket, &idle))
     }
 }
 
@@ -236,6 +242,15 @@ impl ConnectionTable {
     /// Whether it waits for a request of which no byte has come.
     pub fn is_idle(&self, place: usize) -> bool {
         self.is_parked(place) || self.awake(place).is_some_and(Connection::is_idle)
+    }
+
+    /// The stream of a connection that waits for a request, and what else there is to it.
+    pub fn idle(&self, place: usize) -> Option<(&Stream, IdleConnection)> {
+        match &self.slot(place)?.state {
+            SlotState::Parked(parked) => Some((&parked.stream, parked.idle())),
+            SlotState::Awake(connection) => Some((connection.transport.stream(), connection.idle()?)),
+            SlotState::Free => None,
+        }
     }
 
     /// How readily it is given up for the sake of another.

@@ -33,8 +33,16 @@ impl Rig {
     fn add(&mut self) -> (usize, Double) {
         let (double, ticket) = (Double::default(), self.connections.next_ticket(0));
         let transport = Arc::new(Transport::new(Stream::Double(double.clone())));
-        let connection = Connection::new(transport, Arc::clone(&self.context), Client::Local, 3, ticket, self.now);
-        let connection = connection.resumed(Some(Scheme::Https), false, self.now);
+        let idle = IdleConnection {
+            client: Client::Local,
+            scheme: Some(Scheme::Https),
+            listener: 3,
+            is_served: false,
+            awaits_proxy_header: false,
+            since: self.now,
+            input: Vec::new(),
+        };
+        let connection = Connection::resumed(transport, Arc::clone(&self.context), ticket, &idle);
         self.connections.insert(Box::new(connection));
         self.settle(ticket.slot);
         (ticket.slot, double)

@@ -1,10 +1,12 @@
 //! The connections of a shard with what each has elsewhere: a registration with the poller, an entry in the timers, and a
 //! request inside the application.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::connection::Connection;
+use crate::engine::connection::idle::IdleConnection;
 use crate::engine::context::ShardContext;
 use crate::engine::exchange::finished::Finished;
 use crate::engine::exchange::in_flight::{Cut, InFlight};
@@ -50,17 +52,51 @@ impl Connections {
         if !self.context.admits(peer, now) {
             return None;
         }
+        self.insert(stream, poller, |transport, context, ticket| {
+            Connection::new(transport, context, peer.into(), listener, ticket, now)
+        })
+    }
+
+    /// Adds a connection that another process has handed over. `None`: the kernel refuses it.
+    pub fn resume(&mut self, stream: Stream, idle: &IdleConnection, poller: &Poller) -> Option<usize> {
+        self.insert(stream, poller, |transport, context, ticket| Connection::resumed(transport, context, ticket, idle))
+    }
+
+    fn insert(
+        &mut self,
+        stream: Stream,
+        poller: &Poller,
+        make: impl FnOnce(Arc<Transport>, Arc<ShardContext>, Ticket) -> Connection,
+    ) -> Option<usize> {
         let ticket = self.table.next_ticket(self.context.shard);
         let token = ticket.slot;
         if let Some(descriptor) = stream.descriptor() {
             // Only a kernel without memory refuses this.
             poller.watch(descriptor, token).ok()?;
         }
-        let transport = Arc::new(Transport::new(stream));
-        let connection = Connection::new(transport, Arc::clone(&self.context), peer.into(), listener, ticket, now);
-        self.table.insert(Box::new(connection));
+        self.table.insert(Box::new(make(Arc::new(Transport::new(stream)), Arc::clone(&self.context), ticket)));
         self.settle(token);
         Some(token)
+    }
+
+    /// Hands a connection that waits for a request over to another process, by `send`. `false`: it waits for one, and is still
+    /// here.
+    pub fn hand_over(
+        &mut self,
+        token: usize,
+        poller: &Poller,
+        send: impl FnOnce(BorrowedFd<'_>, &IdleConnection) -> bool,
+    ) -> bool {
+        let Some((stream, idle)) = self.table.idle(token) else { return !self.table.is_idle(token) };
+        let Some(descriptor) = stream.descriptor() else { return false };
+        // Not after it was sent: the poller would report what the connection does in the other process (epoll(7)).
+        poller.forget(descriptor);
+        // What comes in between is reported when it is watched again.
+        let is_kept = !send(descriptor, &idle) && poller.watch(descriptor, token).is_ok();
+        if !is_kept {
+            self.forget(token);
+        }
+        !is_kept
     }
 
     /// The connection was moved along, and waits.

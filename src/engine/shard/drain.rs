@@ -23,12 +23,28 @@ pub(in crate::engine) enum DrainStep {
 pub(in crate::engine) struct Drain {
     until: Instant,
     cut_after: Option<Instant>,
+    is_retirement: bool,
 }
 
 impl Drain {
     /// Begins to drain at `now`, within `time`.
     pub fn new(now: Instant, time: Duration) -> Self {
-        Self { until: after(now, time), cut_after: Some(after(now, time / 2)) }
+        Self { until: after(now, time), cut_after: Some(after(now, time / 2)), is_retirement: false }
+    }
+
+    /// Begins at `now` to leave clients to other processes, which takes nothing from the responses: they have all of `time`.
+    pub fn retire(now: Instant, time: Duration) -> Self {
+        Self { cut_after: None, is_retirement: true, ..Self::new(now, time) }
+    }
+
+    /// Whether other processes serve meanwhile.
+    pub fn is_retirement(&self) -> bool {
+        self.is_retirement
+    }
+
+    /// The time that is left at `now`.
+    pub fn left(&self, now: Instant) -> Duration {
+        self.until.saturating_duration_since(now)
     }
 
     /// What is due at `now`.
@@ -93,6 +109,15 @@ mod tests {
         assert_eq!(drain.due(start + 5 * second), DrainStep::CutUnfinished);
         assert_eq!((drain.due(start + 6 * second), drain.next_deadline()), (DrainStep::Nothing, start + 10 * second));
         assert_eq!([drain.due(start + 10 * second), drain.due(start + 11 * second)], [DrainStep::Abort; 2]);
+    }
+
+    #[test]
+    fn responses_of_a_retirement_have_all_of_its_time() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut drain = Drain::retire(start, 10 * second);
+        assert_eq!((drain.due(start + 9 * second), drain.next_deadline()), (DrainStep::Nothing, start + 10 * second));
+        assert_eq!((drain.left(start + 4 * second), drain.left(start + 11 * second)), (6 * second, Duration::ZERO));
+        assert_eq!(drain.due(start + 10 * second), DrainStep::Abort);
     }
 
     #[test]

@@ -76,7 +76,12 @@ impl ExternalLoop {
         !self.shard.queues.is_empty()
     }
 
-    /// Whether the server is being stopped.
+    /// Whether other processes serve from now on.
+    pub fn is_retiring(&self) -> bool {
+        self.shard.queues.phase() == Phase::Retiring
+    }
+
+    /// Whether the server is being stopped, or replaced.
     pub fn is_stopping(&self) -> bool {
         self.shard.queues.phase() != Phase::Serving
     }

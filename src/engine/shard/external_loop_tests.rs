@@ -31,6 +31,7 @@ impl Rig {
             options: Arc::new(options),
             shards: 4,
             single_request: false,
+            handover: None,
             external_loop: true,
             page_slot: None,
             reporter: Arc::<Notebook>::default() as Arc<dyn Reporter>,

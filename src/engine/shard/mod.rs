@@ -11,6 +11,8 @@ mod connections;
 mod drain;
 pub mod external_loop;
 mod finished_queue;
+mod handover;
+mod handover_message;
 pub mod queues;
 pub mod reactor;
 mod timers;
@@ -26,6 +28,7 @@ use crate::engine::shard::queues::ShardQueues;
 use crate::engine::shard::reactor::Reactor;
 use crate::engine::shard::worker_pool::{Command, WorkerPool};
 use crate::engine::sync::Mutex;
+use crate::net::descriptor_queue::DescriptorQueue;
 use crate::net::listener::Listener;
 
 /// What a worker does next.
@@ -51,15 +54,16 @@ pub struct Shard {
 
 impl Shard {
     /// A shard that accepts from `listeners` and is served by `pool`. With `single_request` it accepts one connection, serves one
-    /// request on it and stops.
+    /// request on it and stops. Through `handover` connections come from other processes, and go there.
     pub fn new(
         context: Arc<ShardContext>,
         listeners: Vec<Arc<Listener>>,
         pool: Arc<WorkerPool>,
         in_flight: Arc<dyn InFlight>,
         single_request: bool,
+        handover: Option<Arc<DescriptorQueue>>,
     ) -> io::Result<Self> {
-        let reactor = Reactor::new(Arc::clone(&context), listeners, in_flight, single_request)?;
+        let reactor = Reactor::new(Arc::clone(&context), listeners, in_flight, single_request, handover)?;
         let queues = ShardQueues::new(Arc::clone(&context), pool, reactor.waker());
         Ok(Self { context, queues, reactor: Mutex::new(reactor) })
     }

@@ -23,6 +23,8 @@ use crate::net::poller::Waker;
 pub enum Phase {
     /// Accepts clients.
     Serving,
+    /// Leaves clients to other processes: accepts no more, and hands over those that wait for a request.
+    Retiring,
     /// Accepts no more, and finishes what it has.
     Draining,
     /// Drops what it has.
@@ -76,8 +78,9 @@ impl ShardQueues {
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::SeqCst) {
             0 => Phase::Serving,
-            1 => Phase::Draining,
-            2 => Phase::Aborting,
+            1 => Phase::Retiring,
+            2 => Phase::Draining,
+            3 => Phase::Aborting,
             _ => Phase::Stopped,
         }
     }
@@ -89,8 +92,10 @@ impl ShardQueues {
 
     /// Moves the shard's life on; it never goes back. Safe from any thread, and from Python's signal handlers.
     pub fn enter(&self, phase: Phase) {
-        // Before the phase is visible: every response from now on closes its connection.
-        self.context.stop();
+        if phase >= Phase::Draining {
+            // Before the phase is visible: every response from now on closes its connection.
+            self.context.stop();
+        }
         if self.phase.fetch_max(phase as u8, Ordering::SeqCst) >= phase as u8 {
             return;
         }

@@ -17,9 +17,11 @@ use crate::engine::report::Severity;
 use crate::engine::shard::acceptor::{AcceptRound, Acceptor, Arrival};
 use crate::engine::shard::connections::Connections;
 use crate::engine::shard::drain::{Cuts, Drain, DrainStep, counted};
+use crate::engine::shard::handover::Handover;
 use crate::engine::shard::queues::{Phase, ShardQueues};
 use crate::http::reject::Reject;
 use crate::net::address::Peer;
+use crate::net::descriptor_queue::DescriptorQueue;
 use crate::net::listener::Listener;
 use crate::net::poller::{Poller, Readiness, Waker};
 use crate::net::stream::Stream;
@@ -42,6 +44,7 @@ pub struct Reactor {
     events: Vec<Readiness>,
     polled: Instant,
     acceptor: Acceptor,
+    handover: Handover,
     connections: Connections,
     // Tokens of connections that go on in the next round.
     again: Vec<usize>,
@@ -61,18 +64,21 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// A reactor that accepts from `listeners`, whose requests `in_flight` knows while they are inside the application.
+    /// A reactor that accepts from `listeners`, whose requests `in_flight` knows while they are inside the application. Through
+    /// `handover` connections come from other processes, and go there.
     pub fn new(
         context: Arc<ShardContext>,
         listeners: Vec<Arc<Listener>>,
         in_flight: Arc<dyn InFlight>,
         single_request: bool,
+        handover: Option<Arc<DescriptorQueue>>,
     ) -> io::Result<Self> {
         let poller = Poller::new(MAX_EVENTS)?;
         let now = Instant::now();
         Ok(Self {
             events: Vec::with_capacity(MAX_EVENTS),
             polled: now,
+            handover: Handover::new(Arc::clone(&context), handover, &listeners, &poller)?,
             acceptor: Acceptor::new(Arc::clone(&context), listeners, &poller)?,
             connections: Connections::new(Arc::clone(&context), in_flight, now),
             again: Vec::new(),
@@ -115,14 +121,16 @@ impl Reactor {
 
     /// How soon another round is due even if the kernel reports nothing; `None`: not at all.
     pub(in crate::engine) fn next_round(&self, now: Instant) -> Option<Duration> {
-        if !self.again.is_empty() || self.acceptor.may_accept(&self.connections.table, now) {
+        let receive = self.handover.next_round(&self.connections, now);
+        let may_accept = self.acceptor.may_accept(&self.connections.table, now);
+        if !self.again.is_empty() || may_accept || receive == Some(now) {
             return Some(Duration::ZERO);
         }
         let accept = self.acceptor.next_round(&self.connections.table, now);
         // No event says that a request has been queued for too long.
         let capacity = &self.context.capacity;
         let pressure = (capacity.is_pressed() || capacity.may_stall()).then_some(now + PRESSURE_INTERVAL);
-        [self.connections.next_deadline(), accept, pressure, self.drain.as_ref().map(Drain::next_deadline)]
+        [self.connections.next_deadline(), accept, receive, pressure, self.drain.as_ref().map(Drain::next_deadline)]
             .into_iter()
             .flatten()
             .min()
@@ -173,6 +181,7 @@ impl Reactor {
             // While all workers are busy, clients are left to a shard that can serve them.
             if may_wait || !queues.has_idle_neighbour() {
                 self.accept(now);
+                self.receive_connections(queues, now);
             }
             self.expire(queues, now);
             self.decline_overdue(queues, now);
@@ -215,6 +224,7 @@ impl Reactor {
         let events = std::mem::take(&mut self.events);
         for event in &events {
             if self.acceptor.note_ready(event.token) {
+                self.handover.note_ready(event.token);
                 continue;
             }
             if !event.readable && !event.ended && self.connections.table.is_parked(event.token) {
@@ -267,6 +277,22 @@ impl Reactor {
 
     fn add_client(&mut self, stream: Stream, peer: Peer, listener: usize, now: Instant) -> Option<usize> {
         self.connections.add(stream, peer, listener, &self.poller, now)
+    }
+
+    // Takes connections from other processes.
+    fn receive_connections(&mut self, queues: &ShardQueues, now: Instant) {
+        let Self { handover, connections, acceptor, poller, .. } = self;
+        for token in handover.receive_round(connections, acceptor, poller, now) {
+            self.look(queues, token, now);
+        }
+    }
+
+    // Moves a connection along that may have something to read.
+    fn look(&mut self, queues: &ShardQueues, token: usize, now: Instant) {
+        self.move_along(queues, token, now, |connection, turn| {
+            connection.note(true, false);
+            connection.advance(turn)
+        });
     }
 
     fn expire(&mut self, queues: &ShardQueues, now: Instant) {
@@ -335,7 +361,10 @@ impl Reactor {
         match step {
             // With a worker now.
             Some(None) => {}
-            Some(Some(Step::Wait)) => self.connections.settle(token),
+            Some(Some(Step::Wait)) => {
+                self.connections.settle(token);
+                self.handover.send_one(&mut self.connections, token, &self.poller, now);
+            }
             Some(Some(Step::Again)) => {
                 self.connections.settle(token);
                 if self.connections.table.enlist(token) {
@@ -354,16 +383,20 @@ impl Reactor {
                     queues.enter(Phase::Stopped);
                 }
             }
-            Phase::Draining => self.go_on_draining(queues, now),
+            Phase::Retiring | Phase::Draining => self.go_on_draining(queues, now),
             Phase::Aborting => self.abort(queues, "when it was to end at once", now),
             Phase::Stopped => {}
         }
     }
 
     fn go_on_draining(&mut self, queues: &ShardQueues, now: Instant) {
-        if self.drain.is_none() {
+        if self.drain.is_none() && queues.phase() == Phase::Retiring {
+            self.begin_retiring(queues, now);
+        }
+        if self.drain.as_ref().is_none_or(Drain::is_retirement) && queues.phase() == Phase::Draining {
             self.begin_draining(queues, now);
         }
+        self.handover.send_due(&mut self.connections, &self.poller, now);
         let cuts = self.cut(queues, Cut::EventStreams, now);
         self.report_cuts(Severity::Info, cuts.message("ended", "event stream", ""));
         let due = self.drain.as_mut().map_or(DrainStep::Nothing, |drain| drain.due(now));
@@ -377,25 +410,38 @@ impl Reactor {
             queues.enter(Phase::Stopped);
         } else if due == DrainStep::Abort {
             self.abort(queues, "after the graceful timeout", now);
+        } else if let Some(error) = self.handover.failed_for(self.context.options.graceful_timeout / 2, now) {
+            let message = format!("idle connections are closed, because no other worker takes them over: {error}");
+            self.context.reports.report(Severity::Warning, &message);
+            queues.enter(Phase::Draining);
         }
     }
 
-    // Clients in the kernel's queue are still served; idle connections close at once, unless a request is just arriving.
+    // Idle connections go to other processes, each as soon as it idles. Without other processes this is a stop.
+    fn begin_retiring(&mut self, queues: &ShardQueues, now: Instant) {
+        self.drain = Some(Drain::retire(now, self.context.options.graceful_timeout));
+        self.acceptor.close(&self.poller);
+        if !self.handover.begin_sending(&self.poller, now) {
+            queues.enter(Phase::Draining);
+        }
+    }
+
+    // Clients in the kernel's queue and connections that no other process has taken are still served; idle connections close at
+    // once, unless a request is just arriving.
     fn begin_draining(&mut self, queues: &ShardQueues, now: Instant) {
-        self.drain = Some(Drain::new(now, self.context.options.graceful_timeout));
+        let time = self.drain.as_ref().map_or(self.context.options.graceful_timeout, |retirement| retirement.left(now));
+        self.drain = Some(Drain::new(now, time));
         let mut round = AcceptRound::default();
         while let Some((stream, peer, listener)) = self.acceptor.accept_queued(&mut round, &self.connections.table) {
             self.add_client(stream, peer, listener, now);
         }
         self.acceptor.close(&self.poller);
+        self.handover.receive_rest(&mut self.connections, &self.poller, now);
         for token in self.connections.table.places() {
             if !self.connections.table.is_idle(token) {
                 continue;
             }
-            self.move_along(queues, token, now, |connection, turn| {
-                connection.note(true, false);
-                connection.advance(turn)
-            });
+            self.look(queues, token, now);
             if self.connections.table.is_idle(token) {
                 self.connections.forget(token);
             }

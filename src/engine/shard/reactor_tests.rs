@@ -1,3 +1,5 @@
+use std::io::{Read, Write};
+
 use rustix::io::Errno;
 
 use super::*;
@@ -20,6 +22,7 @@ use crate::http::head::ResponseHead;
 use crate::http::status::Status;
 use crate::http1::plan::BodySize;
 use crate::net::address::{Bind, Peer};
+use crate::net::descriptor_queue::DescriptorQueue;
 use crate::net::listener::{ListenAddress, Opening};
 use crate::net::stream::Stream;
 use crate::net::stream::double::{Double, Fault};
@@ -68,6 +71,10 @@ impl Rig {
     }
 
     fn holding(options: Options, in_flight: Arc<dyn InFlight>) -> Self {
+        Self::between(options, in_flight, None)
+    }
+
+    fn between(options: Options, in_flight: Arc<dyn InFlight>, queue: Option<Arc<DescriptorQueue>>) -> Self {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
         let binds = [0, 0].map(|port| Bind::Tcp { host: "127.0.0.1".to_owned(), port });
         let listeners: Vec<_> =
@@ -78,7 +85,8 @@ impl Rig {
         let (capacity, spool) = (Arc::new(Capacity::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
         let pool = Arc::new(WorkerPool::new(Arc::clone(&capacity)));
         let context = Arc::new(ShardContext::new(0, Arc::new(options), capacity, spool, reports, observers));
-        let shard = Shard::new(context, listeners.clone(), Arc::clone(&pool), in_flight, false).expect("a shard");
+        let shard =
+            Shard::new(context, listeners.clone(), Arc::clone(&pool), in_flight, false, queue).expect("a shard");
         pool.register(vec![shard.queues.waker().clone()]);
         let clock = Clock::new(Instant::now());
         Self { shard: Arc::new(shard), listeners, notebook, witness, clock }
@@ -422,4 +430,309 @@ fn queued_request_gets_503_when_there_is_no_more_time() {
     assert!(written(&waiting).starts_with("HTTP/1.1 503 "), "{}", written(&waiting));
     assert_eq!(*rig.witness.0.lock().unwrap(), [(503, 24, true)]);
     assert!(rig.shard.queues.is_stopped());
+}
+
+/// Workers of two generations. The former one is told to retire.
+struct Generations {
+    queue: Arc<DescriptorQueue>,
+    former: Rig,
+    latter: Rig,
+}
+
+impl Generations {
+    fn new(options: &Options, queue: DescriptorQueue) -> Self {
+        let queue = Arc::new(queue);
+        let rig = |queue: &Arc<DescriptorQueue>| {
+            Rig::between(options.clone(), Arc::new(Uninterruptible), Some(Arc::clone(queue)))
+        };
+        let (former, mut latter) = (rig(&queue), rig(&queue));
+        // As in a reload, both have the same listeners.
+        latter.listeners.clone_from(&former.listeners);
+        let context = Arc::clone(&latter.shard.context);
+        {
+            let mut reactor = latter.shard.reactor().lock().unwrap();
+            let poller = &reactor.poller;
+            poller.forget(queue.receiver());
+            let handover = Handover::new(context, Some(Arc::clone(&queue)), &former.listeners, poller).unwrap();
+            reactor.handover = handover;
+        }
+        Self { queue, former, latter }
+    }
+
+    fn retire(&self) {
+        self.former.shard.queues.enter(Phase::Retiring);
+        self.former.round(&[]);
+    }
+}
+
+impl Rig {
+    fn has_stopped(&self) -> bool {
+        self.shard.queues.is_stopped()
+    }
+
+    // Rounds with a worker's part, until `condition` holds.
+    fn until(&mut self, condition: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !condition(self) {
+            assert!(Instant::now() < end, "the condition did not come true: {:?}", self.reports());
+            self.round(&[]);
+            self.serve();
+            self.round(&[]);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "the test is a client")]
+fn ask(rig: &mut Rig, client: &std::net::TcpStream, request: &[u8]) -> String {
+    let mut client = client;
+    client.write_all(request).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut seen = Vec::new();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !seen.ends_with(b"hello") {
+        assert!(Instant::now() < end, "no response: {:?}", String::from_utf8_lossy(&seen));
+        rig.round(&[]);
+        rig.serve();
+        rig.round(&[]);
+        let mut block = [0; 4096];
+        match client.read(&mut block) {
+            Ok(0) => panic!("the connection was closed: {:?}", String::from_utf8_lossy(&seen)),
+            Ok(count) => seen.extend(&block[..count]),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+// Without its end, and longer than what is handed over of a head.
+fn long_head() -> Vec<u8> {
+    let field = [&b"X-A: "[..], &[b'a'; 5000], b"\r\n"].concat();
+    [&GET[..GET.len() - 2], &field, &field].concat()
+}
+
+#[test]
+fn idle_connections_are_handed_over_and_a_worker_without_any_is_over() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(None));
+    let (fresh, served) = (pair.former.connect(0), pair.former.connect(1));
+    pair.former.until(|rig| rig.connections() == 2);
+    ask(&mut pair.former, &served, GET);
+    pair.retire();
+    assert!(pair.former.has_stopped());
+    pair.latter.until(|rig| rig.connections() == 2);
+    for client in [&fresh, &served] {
+        assert!(!ask(&mut pair.latter, client, GET).contains("Connection"));
+    }
+    assert_eq!([pair.former.reports(), pair.latter.reports()], [vec![""; 0], vec![]]);
+}
+
+#[test]
+fn parked_connections_are_handed_over_as_well() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(None));
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.extend((0..50).map(|_| pair.former.connect(0)));
+        pair.former.until(|rig| rig.connections() == clients.len());
+    }
+    pair.retire();
+    pair.latter.until(|rig| rig.connections() == clients.len());
+    for client in clients.iter().step_by(50) {
+        ask(&mut pair.latter, client, GET);
+    }
+}
+
+#[test]
+fn connection_is_handed_over_when_its_response_has_left() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(None));
+    let mut client = pair.former.connect(0);
+    client.write_all(GET).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !pair.former.shard.queues.has_next() {
+        assert!(Instant::now() < deadline);
+        pair.former.round(&[]);
+    }
+    pair.retire();
+    assert_eq!((pair.former.connections(), pair.former.has_stopped()), (1, false), "its request is running");
+    pair.former.until(Rig::has_stopped);
+    pair.latter.until(|rig| rig.connections() == 1);
+    // What it got from the former worker comes first.
+    let seen = ask(&mut pair.latter, &client, GET);
+    assert!(!seen.contains("Connection"), "{seen}");
+}
+
+#[test]
+fn head_that_has_begun_goes_on_elsewhere() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(None));
+    let mut clients = vec![pair.former.connect(0), pair.former.connect(0)];
+    for client in &mut clients {
+        client.write_all(&GET[..20]).unwrap();
+    }
+    pair.former.until(|rig| {
+        let reactor = rig.shard.reactor().lock().unwrap();
+        let table = &reactor.connections.table;
+        table.len() == 2 && table.places().all(|place| !table.is_idle(place))
+    });
+    pair.retire();
+    assert!(pair.former.has_stopped());
+    for client in &clients {
+        ask(&mut pair.latter, client, &GET[20..]);
+    }
+}
+
+#[test]
+fn long_head_stays_until_it_is_answered() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(None));
+    let mut client = pair.former.connect(0);
+    client.write_all(&long_head()).unwrap();
+    pair.former.until(|rig| {
+        let mut reactor = rig.shard.reactor().lock().unwrap();
+        reactor.connections.table.connection(0).is_some_and(|connection| connection.is_busy())
+    });
+    pair.retire();
+    assert_eq!(pair.former.connections(), 1);
+    ask(&mut pair.former, &client, b"\r\n");
+    pair.former.until(Rig::has_stopped);
+    ask(&mut pair.latter, &client, GET);
+}
+
+#[test]
+fn poller_of_the_former_worker_hears_no_more_of_what_it_has_sent() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(None));
+    let (mut sent, busy) = (pair.former.connect(0), pair.former.connect(0));
+    (&busy).write_all(&long_head()).unwrap();
+    pair.former.until(|rig| rig.connections() == 2);
+    pair.retire();
+    pair.former.until(|rig| rig.connections() == 1);
+    // The message holds the socket open, and nothing has taken it.
+    sent.write_all(GET).unwrap();
+    let mut reactor = pair.former.shard.reactor().lock().unwrap();
+    let mut events = Vec::new();
+    reactor.poller.wait(Some(Duration::from_millis(50)), &mut events).unwrap();
+    let places: Vec<_> = events.iter().map(|event| event.token).filter(|token| *token < 2).collect();
+    assert_eq!(places, [0; 0]);
+}
+
+#[test]
+fn connections_that_could_not_be_sent_are_tried_again() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(Some(1)));
+    let clients: Vec<_> = (0..40).map(|_| pair.former.connect(0)).collect();
+    pair.former.until(|rig| rig.connections() == clients.len());
+    pair.retire();
+    let left = pair.former.connections();
+    assert!(left > 0 && left < clients.len(), "the queue is full: {left}");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !pair.former.has_stopped() {
+        assert!(Instant::now() < end);
+        pair.latter.round(&[]);
+        pair.former.round(&[]);
+    }
+    pair.latter.until(|rig| rig.connections() == clients.len());
+    for client in &clients {
+        ask(&mut pair.latter, client, GET);
+    }
+}
+
+#[test]
+fn connection_that_cannot_be_sent_is_answered_and_kept() {
+    let mut pair = Generations::new(&Options::default(), DescriptorQueue::pair(Some(1)));
+    let clients: Vec<_> = (0..40).map(|_| pair.former.connect(0)).collect();
+    pair.former.until(|rig| rig.connections() == clients.len());
+    pair.retire();
+    // The last ones are left.
+    let seen = ask(&mut pair.former, clients.last().unwrap(), GET);
+    assert!(!seen.contains("Connection"), "{seen}");
+    assert!(!pair.former.has_stopped());
+}
+
+#[test]
+fn connections_that_are_never_taken_are_closed_in_order() {
+    let options = Options::default();
+    let mut pair = Generations::new(&options, DescriptorQueue::pair(Some(1)));
+    let mut clients: Vec<_> = (0..40).map(|_| pair.former.connect(0)).collect();
+    pair.former.until(|rig| rig.connections() == clients.len());
+    // One that is asking keeps the worker from its end.
+    let busy = client_of_double(&pair.former);
+    pair.retire();
+    assert!(pair.former.connections() > 1);
+    pair.former.shard.reactor().lock().unwrap().handover.age_failure(options.graceful_timeout / 2);
+    for _ in 0..3 {
+        pair.former.round(&[]);
+    }
+    assert_eq!(pair.former.connections(), 1);
+    pair.former.until(Rig::has_stopped);
+    for client in &mut clients {
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    }
+    let [report] = &pair.former.reports()[..] else { panic!("{:?}", pair.former.reports()) };
+    assert!(report.starts_with("idle connections are closed, because no other worker takes them over: "), "{report}");
+    assert!(written(&busy).contains("Connection: close\r\n"));
+}
+
+#[test]
+fn stop_ends_a_retirement_and_serves_what_is_still_in_the_queue() {
+    let pair = Generations::new(&Options::default(), DescriptorQueue::pair(None));
+    let (mut idle, mut asking, busy) = (pair.former.connect(0), pair.former.connect(0), pair.former.connect(0));
+    let mut former = pair.former;
+    (&busy).write_all(&long_head()).unwrap();
+    former.until(|rig| rig.connections() == 3);
+    former.until(|rig| {
+        let reactor = rig.shard.reactor().lock().unwrap();
+        reactor.connections.table.places().filter(|place| reactor.connections.table.is_idle(*place)).count() == 2
+    });
+    former.shard.queues.enter(Phase::Retiring);
+    former.round(&[]);
+    assert_eq!(former.connections(), 1);
+    asking.write_all(GET).unwrap();
+    former.shard.queues.enter(Phase::Draining);
+    (&busy).write_all(b"\r\n").unwrap();
+    former.until(Rig::has_stopped);
+    assert!(!pair.queue.has_message());
+    let mut seen = [String::new(), String::new(), String::new()];
+    for (client, seen) in [&mut idle, &mut asking, &mut &busy as &mut dyn Read].into_iter().zip(&mut seen) {
+        client.read_to_string(seen).unwrap();
+    }
+    assert_eq!(seen[0], "");
+    for answered in &seen[1..] {
+        assert!(answered.contains("Connection: close\r\n") && answered.ends_with("hello"), "{answered}");
+    }
+}
+
+#[test]
+fn worker_without_others_closes_its_idle_connections() {
+    let mut rig = Rig::new(Options::default());
+    let mut client = rig.connect(0);
+    rig.until(|rig| rig.connections() == 1);
+    rig.shard.queues.enter(Phase::Retiring);
+    rig.round(&[]);
+    assert!(rig.has_stopped());
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+}
+
+#[test]
+fn full_worker_evicts_an_idle_connection_and_no_busy_one_for_what_is_handed_over() {
+    let options = Options { max_connections: 1, ..Options::default() };
+    let mut pair = Generations::new(&options, DescriptorQueue::pair(None));
+    let client = pair.former.connect(0);
+    pair.former.until(|rig| rig.connections() == 1);
+    // The latter one has a request inside the application.
+    let other = client_of_double(&pair.latter);
+    pair.retire();
+    pair.latter.round(&[]);
+    assert!(pair.queue.has_message(), "there is no place for it");
+    {
+        let reactor = pair.latter.shard.reactor().lock().unwrap();
+        assert!(reactor.next_round(Instant::now()).is_some_and(|delay| delay > Duration::ZERO));
+    }
+    pair.latter.serve();
+    // It idles now, and after a grace it is given up.
+    pair.latter.until(|_| !pair.queue.has_message());
+    assert_eq!(pair.latter.connections(), 1);
+    assert_eq!(Arc::strong_count(&other.0), 1, "its socket is closed");
+    ask(&mut pair.latter, &client, GET);
+}
+
+fn client_of_double(rig: &Rig) -> Double {
+    let double = client(GET);
+    rig.round(std::slice::from_ref(&double));
+    assert!(rig.shard.queues.has_next());
+    double
 }

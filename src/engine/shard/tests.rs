@@ -39,6 +39,7 @@ impl Rig {
             options: Arc::new(options),
             shards: 1,
             single_request: false,
+            handover: None,
             external_loop: false,
             page_slot: None,
             reporter: Arc::clone(&notebook) as Arc<dyn crate::engine::report::Reporter>,

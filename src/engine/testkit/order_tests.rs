@@ -260,7 +260,7 @@ fn queued_request_is_taken_once_and_the_length_follows() {
 fn shard() -> Arc<Shard> {
     let (context, in_flight) = (surroundings(), Arc::new(Uninterruptible));
     let pool = Arc::new(WorkerPool::new(Arc::clone(&context.capacity)));
-    let shard = Arc::new(Shard::new(context, Vec::new(), Arc::clone(&pool), in_flight, false).unwrap());
+    let shard = Arc::new(Shard::new(context, Vec::new(), Arc::clone(&pool), in_flight, false, None).unwrap());
     pool.register(vec![shard.queues.waker().clone()]);
     shard
 }
