@@ -155,6 +155,13 @@ class LoopRun(Run):
         super().stop()
         self._wake_loop()
 
+    def retire(self) -> None:
+        """Leaves the clients to other worker processes; ends the run when none is left, or after the graceful timeout.
+        May be called from any thread.
+        """
+        super().retire()
+        self._wake_loop()
+
     def abort(self) -> None:
         """Requests an immediate stop. May be called from any thread and any signal handler."""
         if self._aborted and threading.get_ident() == self._waiter:

@@ -80,7 +80,7 @@ class Run:
 
     def __init__(self, core: _core.Run, *, background: bool, graceful_timeout: float) -> None:
         self.deadline: float | None = None
-        """When the graceful timeout ends (`time.monotonic()`); None until a stop is requested."""
+        """When the graceful timeout ends (`time.monotonic()`); None until `stop` or `retire` is called."""
         self._graceful_timeout = graceful_timeout
         self.ended = threading.Event()
         self.background = background
@@ -135,6 +135,16 @@ class Run:
             self._core.stop()
             self._wake()
 
+    def retire(self) -> None:
+        """Leaves the clients to other worker processes; ends the run when none is left, or after the graceful timeout.
+        May be called from any thread.
+        """
+        if os.getpid() == self._process:
+            if self.deadline is None:
+                self.deadline = time.monotonic() + self._graceful_timeout
+            self._core.retire()
+            self._wakeup.wake()
+
     def abort(self) -> None:
         """Requests an immediate stop. May be called from any thread and any signal handler."""
         if os.getpid() == self._process:
@@ -162,7 +172,7 @@ class Run:
         return me == self._waiter or any(thread.ident == me for thread in self._threads)
 
     def wait(self, timeout: float | None = None, started: Callable[[], None] | None = None) -> None:
-        """Waits until a stop is requested. Signal handlers run meanwhile.
+        """Waits until a stop is requested, or until the run has ended after `retire`. Signal handlers run meanwhile.
 
         Parameters:
             timeout: seconds after which it returns anyway; None: no limit.
@@ -173,7 +183,8 @@ class Run:
         end = None if timeout is None else time.monotonic() + timeout
         with self._wakeup:
             while not self._stopping:
-                left = None if end is None else end - time.monotonic()
+                ends = [at for at in (end, self.deadline) if at is not None]
+                left = min(ends) - time.monotonic() if ends else None
                 if left is not None and left <= 0:
                     return
                 self._wakeup.wait(left)

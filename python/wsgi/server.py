@@ -41,6 +41,7 @@ from wsgi.supervisor.channel import Command, Report, WorkerEnd
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from wsgi.supervisor.handover import HandoverQueue
     from wsgi.supervisor.supervisor import Supervisor
 
     Application = WSGIApplication | Callable[..., Awaitable[object]]
@@ -355,6 +356,8 @@ class WSGIServer:
     # The counters of all workers, and the place of this one among them.
     _page: _core.Page | None = None
     _slot = 0
+    # The way to the other workers, in a worker process.
+    _handover: HandoverQueue | None = None
 
     def _refuse_workers(self, call: str) -> None:
         if self.settings.workers is not None and self._channel is None:
@@ -393,12 +396,16 @@ class WSGIServer:
         self._supervisor = supervisor = make_supervisor(
             self.settings, listeners, shards=_shards(), is_command=is_command
         )
+        channel = None
         try:
             channel = supervisor.run()
         finally:
             self._supervisor = None
+            if channel is None:
+                supervisor.handover.close()
         if channel is not None:
             self._page, self._slot = supervisor.page, supervisor.slot
+            self._handover = supervisor.handover
         if channel is None and not is_command and supervisor.exit_code == 1 and not supervisor.has_served:
             raise StartupError("no worker could start: its error is above")
         return supervisor.exit_code if channel is None else channel
@@ -430,21 +437,16 @@ class WSGIServer:
 
     def _follow(self, supervisor: WorkerEnd) -> None:
         """Carries out the commands of the supervisor."""
-        from wsgi.supervisor.worker import LINGER_SECONDS, stop_accepting
-
         for command in supervisor.commands():
             if command is Command.REOPEN:
                 self._core.reopen_logs()
             elif command is Command.HURRY:
                 self.settings.call_hook("interrupted")
                 self._abort()
+            elif command is Command.DRAIN:
+                self._retire()
             else:
-                again = "a second signal to the supervisor ends it at once"
-                if command is Command.DRAIN:
-                    again = "other workers serve meanwhile"
-                    stop_accepting(self._core.filenos())
-                    supervisor.wait(LINGER_SECONDS)
-                self._stop(again)
+                self._stop("a second signal to the supervisor ends it at once")
         report(logging.ERROR, f"worker {os.getpid()} stops: its supervisor has gone")
         # From now on signals are the worker's own.
         self._channel = None
@@ -459,10 +461,17 @@ class WSGIServer:
         self._channel.send(Report.READY)
         report(logging.INFO, f"worker {os.getpid()} serves ({run.interface})")
 
-    def _stop(self, again: str) -> None:
-        """Begins a graceful stop; does nothing if one has begun."""
+    def _retire(self) -> None:
+        """Begins to leave the clients to the other workers."""
         run, countdown = self._run, self._countdown
-        if run is None or countdown is None or countdown.has_begun:
+        if run is not None and countdown is not None:
+            countdown.begin("other workers serve meanwhile")
+            run.retire()
+
+    def _stop(self, again: str) -> None:
+        """Begins a graceful stop, be it while the clients are left to other workers; does nothing if one has begun."""
+        run, countdown = self._run, self._countdown
+        if run is None or countdown is None:
             return
         countdown.begin(again)
         if self._closes:
@@ -567,6 +576,7 @@ class WSGIServer:
         return StartupError(f"cannot start {threads}: {reason}; {hint}")
 
     def _make_run(self, app: Application, single_request: bool, background: bool) -> Run:
+        handover = None if self._handover is None else self._handover.descriptors
         if self._interface == WSGI:
             core = self._core.start(
                 app,
@@ -576,6 +586,7 @@ class WSGIServer:
                 multiprocess=self._multiprocess,
                 page=self._page,
                 slot=self._slot,
+                handover=handover,
             )
             with _abort_on_error(core):
                 return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
@@ -590,6 +601,7 @@ class WSGIServer:
             external_loop=True,
             page=self._page,
             slot=self._slot,
+            handover=handover,
         )
         with _abort_on_error(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())

@@ -112,16 +112,6 @@ def test_command_to_a_worker_that_does_not_read_never_blocks() -> None:
             supervisor.send(Command.REOPEN)
 
 
-def test_wait_ends_with_a_command_and_with_its_time() -> None:
-    with channel() as (supervisor, worker):
-        worker.wait(0.001)
-        supervisor.send(Command.STOP)
-        # Bounded by the test's own time limit only: it returns at once.
-        worker.wait(3600)
-        supervisor.close()
-        worker.wait(3600)
-
-
 def test_report_to_a_supervisor_that_has_gone_is_dropped() -> None:
     with channel() as (supervisor, worker):
         supervisor.close()

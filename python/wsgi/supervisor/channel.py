@@ -8,7 +8,6 @@ replace signal handlers.
 from __future__ import annotations
 
 import enum
-import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -68,13 +67,6 @@ class WorkerEnd:
             while received := self._end.recv(1):
                 with suppress(ValueError):
                     yield Command(received)
-
-    def wait(self, seconds: float) -> None:
-        """Waits for a command or the supervisor's end, at most `seconds`."""
-        with suppress(OSError, ValueError):
-            poll = select.poll()
-            poll.register(self._end, select.POLLIN)
-            poll.poll(seconds * 1000)
 
     def close(self) -> None:
         """Closes it."""

@@ -278,7 +278,9 @@ class Machine:
         self._give_up_reload()
         if self._exit_code is None:
             self._exit_code = code
-            return list(self._settle(now))
+            # Those that leave their clients to other workers are to finish by themselves from now on.
+            again = [Drain(pid) for pid, worker in self._of(Phase.DRAINING) if worker.has_served]
+            return [*again, *self._settle(now)]
         actions: list[Action] = []
         for pid, worker in self._of(Phase.DRAINING):
             worker.overdue = min(now + self.timing.hurry, worker.overdue or now + self.timing.hurry)

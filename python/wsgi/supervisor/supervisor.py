@@ -28,6 +28,7 @@ from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.stopping import counted, print_notice
 from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, open_channel
+from wsgi.supervisor.handover import HandoverQueue, open_handover
 from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, Timing
 
 __all__ = ["Listeners", "Supervisor", "make_supervisor"]
@@ -69,7 +70,7 @@ def make_supervisor(settings: Settings, listeners: Listeners, *, shards: int, is
             process is reaped.
 
     Raises:
-        StartupError: the system has no memory or descriptors for the page of counters.
+        StartupError: the system has no memory or descriptors for what the workers share.
     """
     count = settings.workers or 1
     if count > 1 and not getattr(sys, "_is_gil_enabled", lambda: True)():
@@ -83,7 +84,7 @@ def make_supervisor(settings: Settings, listeners: Listeners, *, shards: int, is
         page = Page(4 * machine.limit, shards=shards)
     except OSError as error:
         raise StartupError(f"workers cannot share memory: {error.strerror}") from error
-    return Supervisor(machine, listeners, page, settings.hooks, is_command=is_command)
+    return Supervisor(machine, listeners, page, open_handover(), settings.hooks, is_command=is_command)
 
 
 class _InChild(BaseException):
@@ -101,6 +102,7 @@ class Supervisor:
         machine: decides.
         listeners: the server's sockets and logs.
         page: the counters of all processes, shared by the workers.
+        handover: the queue of connections on their way between workers; the caller closes it.
         hooks: those of the configuration file.
         is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
             process is reaped.
@@ -109,7 +111,14 @@ class Supervisor:
     """
 
     def __init__(
-        self, machine: Machine, listeners: Listeners, page: Page, hooks: Hooks | None = None, *, is_command: bool
+        self,
+        machine: Machine,
+        listeners: Listeners,
+        page: Page,
+        handover: HandoverQueue,
+        hooks: Hooks | None = None,
+        *,
+        is_command: bool,
     ) -> None:
         self.exit_code = 0
         self.last_error = ""
@@ -117,6 +126,7 @@ class Supervisor:
         self.ended = threading.Event()
         self.thread = threading.get_ident()
         self.page = page
+        self.handover = handover
         self.slot = 0
         """In a worker: its slot of the page."""
         self._machine = machine

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -16,10 +15,7 @@ from wsgi.errors import StartupError, WSGIServerError
 from wsgi.loading import explained
 from wsgi.supervisor.channel import Report, WorkerEnd
 
-__all__ = ["LINGER_SECONDS", "exit_worker", "require_forkable", "stop_accepting", "work"]
-
-LINGER_SECONDS = 1.0
-"""How long a drained worker waits for the requests of clients that it has accepted a moment before."""
+__all__ = ["exit_worker", "require_forkable", "work"]
 
 
 def work(supervisor: WorkerEnd, serve: Callable[[], int]) -> int:
@@ -40,26 +36,6 @@ def work(supervisor: WorkerEnd, serve: Callable[[], int]) -> int:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     supervisor.send(Report.FAILED, text)
     return 1
-
-
-def stop_accepting(listeners: Iterable[int]) -> None:
-    """Leaves new clients to the other workers: puts a listening socket that has no clients in the place of each shared
-    one.
-
-    Closing a shared socket would not do: the engine stops with its listeners, and closes connections whose request has
-    not come yet. Without descriptors, or outside of Linux, nothing is changed.
-
-    Parameters:
-        listeners: descriptors of listening sockets.
-    """
-    with suppress(OSError), socket.socket(socket.AF_UNIX) as empty:
-        # The kernel gives it an abstract name that is not in use (unix(7)).
-        empty.bind("")
-        empty.listen(1)
-        # The engine accepts until there is no client: with a socket that blocks it would wait.
-        empty.setblocking(False)
-        for descriptor in listeners:
-            os.dup2(empty.fileno(), descriptor, inheritable=False)
 
 
 def require_forkable() -> None:
