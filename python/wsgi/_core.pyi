@@ -17,11 +17,25 @@ __all__ = [
     "Run",
     "Server",
     "access_log_directives",
+    "adopt_orphans",
+    "fork_quietly",
     "forked",
 ]
 
 def access_log_directives() -> list[tuple[str, str]]:
     """The directives of the option `access_log_format`, each with its description."""
+
+def adopt_orphans() -> bool:
+    """Makes this process the parent of each descendant whose parent ends (prctl(2), PR_SET_CHILD_SUBREAPER). False: the
+    system cannot, as only Linux can."""
+
+def fork_quietly() -> int:
+    """Forks without the handlers of `os.register_at_fork`; returns 0 in the child, which is killed if its parent ends
+    first. The child must fork by `os.fork()` and end by `os._exit()`. To be called while no other thread runs.
+
+    Raises:
+        OSError: the system has no more processes or memory.
+    """
 
 def forked() -> None:
     """Tells the core in a child process that the process was forked (`os.register_at_fork`): requests that return from
@@ -66,6 +80,7 @@ class Server:
         page: Page | None = None,
         slot: int = 0,
         handover: tuple[int, int] | None = None,
+        request_limit: tuple[int, int] | None = None,
     ) -> Run:
         """Begins a run.
 
@@ -81,6 +96,8 @@ class Server:
             slot: its place on the page, by `Page.take_slot`.
             handover: the sending and the receiving descriptor of the socket pair through which worker processes hand
                 connections over (`Run.retire`); the run keeps duplicates. None: there are no other processes.
+            request_limit: a number of responses and a descriptor that does not block: after so many responses one byte
+                is written to it. The descriptor stays the caller's.
 
         Raises:
             RuntimeError: the server is closed.

@@ -28,7 +28,7 @@ from wsgi.run import POLL_SECONDS, Run, describe_pending
 from wsgi.settings import Settings
 from wsgi.stopping import LAST_STEP_SECONDS, counted, frame_location
 
-__all__ = ["LoopRun", "as_single_callable"]
+__all__ = ["LoopRun", "as_single_callable", "import_loop"]
 
 # Applications and frameworks check whether `receive` and `send` are coroutine functions; if not, they warn or call
 # them in a thread. These are no `async def`, so they carry the markers of asyncio, and of inspect since 3.12.
@@ -62,6 +62,12 @@ def _loop_name(wanted: str) -> str:
     if wanted == "uvloop":
         raise ConfigError("loop is uvloop, but the package uvloop is not installed")
     return "asyncio"
+
+
+def import_loop(wanted: str) -> None:
+    """Imports the event loop that the option `loop` selects."""
+    if _loop_name(wanted) == "uvloop":
+        import uvloop  # noqa: F401
 
 
 def _new_loop(name: str) -> asyncio.AbstractEventLoop:

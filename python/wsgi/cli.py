@@ -182,13 +182,25 @@ def _run(target: str | None, flags: dict[str, object]) -> int:
     if isinstance(supervisor, int):
         settings.call_hook("exit")
         return supervisor
+    # Before the application: a library that it imports may replace `os.fork`.
+    from wsgi.supervisor.template import fork_workers
     from wsgi.supervisor.worker import work
 
     def serve() -> int:
-        with settings.hooks.in_worker():
+        if settings.preload:
             server.set_app(load_application(settings))
+            server._import_interface()
+            channel = fork_workers(supervisor, server._core.reopen_logs)
+            # The template has ended, or this is one of its workers.
+            return 0 if channel is None else work(channel, lambda: serve_as(channel))
+        return serve_as(supervisor)
+
+    def serve_as(channel: WorkerEnd) -> int:
+        with settings.hooks.in_worker():
+            if not settings.preload:
+                server.set_app(load_application(settings))
             settings.call_hook("loaded")
-            return server._work(supervisor)
+            return server._work(channel)
 
     return work(supervisor, serve)
 

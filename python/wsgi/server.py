@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from wsgi.supervisor.handover import HandoverQueue
+    from wsgi.supervisor.recycling import RecyclingLimits
     from wsgi.supervisor.supervisor import Supervisor
 
     Application = WSGIApplication | Callable[..., Awaitable[object]]
@@ -351,13 +352,14 @@ class WSGIServer:
 
     # Supervises the workers, in the process that has forked them.
     _supervisor: Supervisor | None = None
-    # The way to the supervisor, in a worker process.
+    # The way to the supervisor, and the limits after which it is to be asked for a successor, in a worker process.
     _channel: WorkerEnd | None = None
     # The counters of all workers, and the place of this one among them.
     _page: _core.Page | None = None
     _slot = 0
     # The way to the other workers, in a worker process.
     _handover: HandoverQueue | None = None
+    _limits: RecyclingLimits | None = None
 
     def _refuse_workers(self, call: str) -> None:
         if self.settings.workers is not None and self._channel is None:
@@ -404,7 +406,7 @@ class WSGIServer:
             if channel is None:
                 supervisor.handover.close()
         if channel is not None:
-            self._page, self._slot = supervisor.page, supervisor.slot
+            self._page = supervisor.page
             self._handover = supervisor.handover
         if channel is None and not is_command and supervisor.exit_code == 1 and not supervisor.has_served:
             raise StartupError("no worker could start: its error is above")
@@ -428,16 +430,31 @@ class WSGIServer:
             finally:
                 exit_worker(code)
 
+    def _import_interface(self) -> None:
+        """Imports what the application's interface needs, so that workers that are forked from this process share
+        it.
+        """
+        if self._interface != WSGI:
+            from wsgi.asgi import import_loop
+
+            import_loop(self.settings.loop)
+
     def _work(self, supervisor: WorkerEnd) -> int:
         """Serves as a worker until its supervisor requests a stop or has gone, and returns the exit code."""
-        self._channel = supervisor
+        # Imported late, because most servers have no workers.
+        from wsgi.supervisor.recycling import RecyclingLimits
+
+        self._channel, self._limits, self._slot = supervisor, RecyclingLimits(self.settings), supervisor.slot or 0
         # During a reload also a single worker is not alone.
         self._multiprocess = True
         return self._serve_process()
 
     def _follow(self, supervisor: WorkerEnd) -> None:
         """Carries out the commands of the supervisor."""
-        for command in supervisor.commands():
+        from wsgi.supervisor.worker import follow
+
+        assert self._limits is not None
+        for command in follow(supervisor, self._limits):
             if command is Command.REOPEN:
                 self._core.reopen_logs()
             elif command is Command.HURRY:
@@ -577,6 +594,8 @@ class WSGIServer:
 
     def _make_run(self, app: Application, single_request: bool, background: bool) -> Run:
         handover = None if self._handover is None else self._handover.descriptors
+        limits = self._limits
+        request_limit = (limits.requests, limits.signal) if limits is not None and limits.requests else None
         if self._interface == WSGI:
             core = self._core.start(
                 app,
@@ -587,6 +606,7 @@ class WSGIServer:
                 page=self._page,
                 slot=self._slot,
                 handover=handover,
+                request_limit=request_limit,
             )
             with _abort_on_error(core):
                 return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
@@ -602,6 +622,7 @@ class WSGIServer:
             page=self._page,
             slot=self._slot,
             handover=handover,
+            request_limit=request_limit,
         )
         with _abort_on_error(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())

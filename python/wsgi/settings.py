@@ -195,6 +195,20 @@ class Settings:
     boot_timeout = Option(Seconds(0.001, YEAR), 60.0, "Processes",
         "maximum time from the start of a worker process until it serves; a slower one is killed and counts as failed")
 
+    preload = Option(Boolean(), False, "Processes",
+        "import the application once in a template process for each generation, from which workers are forked, so that "
+        "they share its memory; needs Linux; docs/deployment.md says what a fork shares", sources=COMMAND)
+    max_requests = Option(Integer(0, 1 << 53), 0, "Processes",
+        "number of requests after which a worker process is replaced, one worker at a time, its successor first; "
+        "0: never")
+    max_requests_jitter = Option(Integer(0, 1 << 53), 0, "Processes",
+        "maximum number that is added to max_requests, drawn at random for each worker; 0: a tenth of max_requests")
+    max_age = Option(Seconds(1.0, YEAR, zero="never"), 0.0, "Processes",
+        "time after which a worker process is replaced, plus up to a tenth, drawn at random for each worker; 0: never")
+    max_memory = Option(Size(0, 1 << 50), 0, "Processes",
+        "private memory of a worker process beyond which it is replaced, plus up to a tenth, drawn at random for each "
+        "worker; it is measured once a second and does not count what other processes share; 0: never")
+
     # limits
     max_request_line = Option(Size(64, 16 << 20), 8190, "Limits",
         "maximum length of the request line; longer ones get 414")
@@ -317,6 +331,7 @@ class Settings:
                 settings._origins[name] = _BY_DEFAULT
         settings._settle_addresses()
         settings._check_proxies()
+        settings._check_workers()
         return settings
 
     @classmethod
@@ -363,6 +378,7 @@ class Settings:
                 settings._hooks = Hooks(hooks, settings.gunicorn or settings, settings.app_dir)
         settings._settle_addresses()
         settings._check_proxies()
+        settings._check_workers()
         known = [option.variable for option in OPTIONS.values() if option.variable]
         for variable in sorted(environ):
             if variable.startswith("WSGI_") and variable not in known and not _is_link(variable, environ):
@@ -504,6 +520,13 @@ class Settings:
         for name in ("forwarded_hops", "forwarded_fields", "proxy_protocol"):
             if self._values[name] != OPTIONS[name].default:
                 raise ConfigError(f"{name} needs trusted_proxies (from {self._origins[name].text})")
+
+    def _check_workers(self) -> None:
+        """Refuses options that have no effect without a supervisor."""
+        needs = dict.fromkeys(("preload", "max_requests", "max_age", "max_memory"), "workers")
+        for name, need in {**needs, "max_requests_jitter": "max_requests"}.items():
+            if self._values[name] != OPTIONS[name].default and self._values[need] == OPTIONS[need].default:
+                raise ConfigError(f"{name} needs {need} (from {self._origins[name].text})")
 
     def __repr__(self) -> str:
         given = (f"{name}={self._values[name]!r}" for name in OPTIONS if self._origins[name] is not _BY_DEFAULT)

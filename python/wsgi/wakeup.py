@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import threading
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 
 # Those of `os` may be eventlet's, which no signal handler can call.
 from posix import read, write
 from types import TracebackType
 
-__all__ = ["WakeupPipe"]
+__all__ = ["WakeupPipe", "wait_readable"]
+
+
+def wait_readable(descriptors: Iterable[int], timeout: float | None) -> list[int]:
+    """Waits until a descriptor can be read, or was closed. Returns those that can.
+
+    Parameters:
+        timeout: seconds after which it returns anyway; None: no limit.
+    """
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        for descriptor in descriptors:
+            poll.register(descriptor, select.POLLIN)
+        # Rounded up: a wait that is too short by a fraction of a millisecond would be repeated.
+        return [ready for ready, _ in poll.poll(None if timeout is None else math.ceil(timeout * 1000))]
+    # eventlet removes `select.poll`.
+    return select.select([*descriptors], [], [], timeout)[0]
 
 
 def _close(*descriptors: int) -> None:
@@ -73,11 +91,5 @@ class WakeupPipe:
         Parameters:
             timeout: seconds after which it returns anyway; None: no limit.
         """
-        if hasattr(select, "poll"):
-            poll = select.poll()
-            poll.register(self._reader, select.POLLIN)
-            poll.poll(None if timeout is None else timeout * 1000)
-        else:
-            # eventlet removes `select.poll`.
-            select.select([self._reader], [], [], timeout)
+        wait_readable([self._reader], timeout)
         self.drain()

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -143,6 +144,18 @@ pub fn with_latin1<T>(string: &Bound<'_, PyString>, with: impl FnOnce(&[u8]) -> 
 pub fn is_attached() -> bool {
     // SAFETY: it may be called at any time, from any thread.
     unsafe { ffi::PyGILState_Check() == 1 }
+}
+
+/// Forks without the handlers of `os.register_at_fork`: 0 in the child. The child has this thread only, and must end without
+/// returning into code that would run twice.
+pub fn fork() -> io::Result<i32> {
+    unsafe extern "C" {
+        fn fork() -> i32;
+    }
+    // SAFETY: it takes nothing, and the C library's own handlers keep its state whole in the child. The caller holds the
+    // interpreter, so that the child's copy of it is between two instructions of this thread.
+    let pid = unsafe { fork() };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
 
 /// How many references there are to an object.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
 
-use super::ffi::call;
+use super::ffi::{self, call};
 use super::reporter::{ERROR, log};
 
 static FORKS: AtomicUsize = AtomicUsize::new(0);
@@ -14,6 +14,28 @@ static FORKS: AtomicUsize = AtomicUsize::new(0);
 #[pyfunction]
 pub fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// From now on, processes whose parent ends become children of this one if they descend from it. False: the system has no such
+/// thing.
+#[pyfunction]
+pub fn adopt_orphans() -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+/// Forks without the handlers of `os.register_at_fork`: 0 in the child, which is killed if the parent ends first.
+#[pyfunction]
+pub fn fork_quietly() -> PyResult<i32> {
+    let pid = ffi::fork()?;
+    #[cfg(target_os = "linux")]
+    if pid == 0 {
+        // Without it, a child that hangs would stay for ever.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    }
+    Ok(pid)
 }
 
 /// The process that something was made in. Counting forks distinguishes processes without a system call.

@@ -21,7 +21,7 @@ mod _core {
     #[pymodule_export]
     use super::asgi::loop_driver::LoopDriver;
     #[pymodule_export]
-    use super::forks::forked;
+    use super::forks::{adopt_orphans, fork_quietly, forked};
     #[pymodule_export]
     use super::options::access_log_directives;
     #[pymodule_export]

@@ -18,7 +18,9 @@ use crate::engine::log_source::LogSource;
 use crate::engine::observe::Observer;
 use crate::engine::options::Options;
 use crate::engine::report::Reporter;
+use crate::engine::request_limit::RequestLimit;
 use crate::engine::server::{RunConfig, ServerRun};
+use crate::net::descriptor::duplicate;
 use crate::net::descriptor_queue::DescriptorQueue;
 use crate::net::listener::{ListenAddress, Listener};
 
@@ -81,7 +83,7 @@ impl Server {
     }
 
     #[pyo3(signature = (app, environs, *, shards = 1, single_request = false, external_loop = false,
-        multiprocess = false, page = None, slot = 0, handover = None))]
+        multiprocess = false, page = None, slot = 0, handover = None, request_limit = None))]
     #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
     fn start(
         &self,
@@ -95,6 +97,7 @@ impl Server {
         page: Option<&Bound<'_, Page>>,
         slot: usize,
         handover: Option<(i32, i32)>,
+        request_limit: Option<(u64, i32)>,
     ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
         if listeners.is_empty() {
@@ -117,6 +120,9 @@ impl Server {
                 PyValueError::new_err(format!("option access_log: cannot open {}: {error}", log.name()))
             })?;
             observers.push(Box::new(log.start(target, Arc::clone(&reporter))?));
+        }
+        if let Some((limit, signal)) = request_limit {
+            observers.push(Box::new(RequestLimit::new(limit, duplicate(signal)?)));
         }
         let observers: Arc<[Box<dyn Observer>]> = observers.into();
         *self.observers() = Arc::downgrade(&observers);

@@ -14,6 +14,7 @@ pub mod options;
 pub mod origins;
 pub mod page;
 pub mod report;
+pub mod request_limit;
 pub mod scheduling;
 pub mod server;
 pub mod shard;

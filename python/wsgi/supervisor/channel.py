@@ -1,4 +1,4 @@
-"""Messages between a supervisor and one worker, over a pair of sockets.
+"""Messages between a supervisor and one worker or template, over a pair of sockets.
 
 A worker reports, and the supervisor commands. Signals are no commands: a service manager or a terminal sends those to
 every process of a group, and a worker must not take a second copy of a stop for a second stop. Applications also
@@ -8,14 +8,18 @@ replace signal handlers.
 from __future__ import annotations
 
 import enum
+import errno
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
+from wsgi.wakeup import wait_readable
+
 __all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "open_channel"]
 
 _HEADER = struct.Struct("!cI")
+_SLOT = struct.Struct("!I")
 # The traceback of a failed import is cut here; its end says most.
 _MAX_TEXT_BYTES = 256 * 1024
 _READ_BYTES = 64 * 1024
@@ -31,9 +35,13 @@ class Report(enum.Enum):
     READY = b"r"
     """It serves."""
     RECYCLE = b"c"
-    """It asks for a successor."""
+    """It asks for a successor; the text says why."""
     FAILED = b"f"
     """It could not begin to serve; the text says why."""
+    FORKED = b"k"
+    """A template has forked a worker; the text is its number."""
+    REFUSED = b"n"
+    """A template could not fork a worker; the text says why."""
 
 
 class Command(enum.Enum):
@@ -47,13 +55,24 @@ class Command(enum.Enum):
     """Finish its requests and those of waiting clients, and end: the server stops."""
     HURRY = b"h"
     """End without waiting for requests."""
+    FORK = b"k"
+    """Fork a worker, whose end of its channel comes with this command. To templates only."""
 
 
 class WorkerEnd:
-    """The worker's end. Every method may be called from any thread."""
+    """The end of a worker or template. Every method may be called from any thread.
 
-    def __init__(self, end: socket.socket) -> None:
+    Parameters:
+        slot: the worker's slot of the page of counters; None for a template.
+    """
+
+    def __init__(self, end: socket.socket, slot: int | None = None) -> None:
         self._end = end
+        self.slot = slot
+
+    def take_over(self) -> WorkerEnd:
+        """The same end, which stays open when this object is closed."""
+        return WorkerEnd(socket.socket(fileno=self._end.detach()), self.slot)
 
     def send(self, report: Report, text: str = "") -> None:
         """Sends one message; does nothing if the supervisor has gone."""
@@ -68,17 +87,42 @@ class WorkerEnd:
                 with suppress(ValueError):
                     yield Command(received)
 
+    def orders(self) -> Iterator[tuple[Command, WorkerEnd | None]]:
+        """Waits for commands to a template, each with the channel of the worker to fork; ends when the supervisor has
+        gone.
+        """
+        with suppress(OSError):
+            while True:
+                received, descriptors, _, _ = socket.recv_fds(self._end, 1, 1)
+                if not received:
+                    return
+                channel = None
+                if descriptors:
+                    (slot,) = _SLOT.unpack(self._end.recv(_SLOT.size, socket.MSG_WAITALL))
+                    channel = WorkerEnd(socket.socket(fileno=descriptors[0]), slot)
+                with suppress(ValueError):
+                    yield Command(received), channel
+
+    def fileno(self) -> int:
+        """The descriptor that can be read when there is a command."""
+        return self._end.fileno()
+
     def close(self) -> None:
         """Closes it."""
         self._end.close()
 
 
 class SupervisorEnd:
-    """The supervisor's end, which never blocks."""
+    """The supervisor's end, which never blocks.
 
-    def __init__(self, end: socket.socket) -> None:
+    Parameters:
+        slot: the worker's slot of the page of counters; None for a template.
+    """
+
+    def __init__(self, end: socket.socket, slot: int | None = None) -> None:
         end.setblocking(False)
         self._end = end
+        self.slot = slot
         self._received = bytearray()
 
     def fileno(self) -> int:
@@ -89,6 +133,19 @@ class SupervisorEnd:
         """Sends a command. One to a worker that has ended, or that has not read for long, is lost."""
         with suppress(OSError):
             self._end.send(command.value)
+
+    def request_worker(self, channel: WorkerEnd) -> None:
+        """Sends `Command.FORK` to a template.
+
+        Parameters:
+            channel: the end for the worker.
+
+        Raises:
+            OSError: the template has gone, or has not read for long.
+        """
+        message = Command.FORK.value + _SLOT.pack(channel.slot or 0)
+        if socket.send_fds(self._end, [message], [channel.fileno()]) != len(message):
+            raise BlockingIOError(errno.EAGAIN, "the template does not read its channel")
 
     def receive(self) -> list[tuple[Report, str]] | None:
         """Gives the messages that have arrived whole; None once the worker has closed its end or sent what is no
@@ -127,8 +184,11 @@ class SupervisorEnd:
         self._end.close()
 
 
-def open_channel() -> tuple[SupervisorEnd, WorkerEnd]:
+def open_channel(slot: int | None = None) -> tuple[SupervisorEnd, WorkerEnd]:
     """Opens a channel.
+
+    Parameters:
+        slot: the worker's slot of the page of counters; None for a template.
 
     Raises:
         OSError: no descriptors are left.
@@ -136,4 +196,4 @@ def open_channel() -> tuple[SupervisorEnd, WorkerEnd]:
     ours, theirs = socket.socketpair()
     # The program may have set a default timeout for its sockets.
     theirs.setblocking(True)
-    return SupervisorEnd(ours), WorkerEnd(theirs)
+    return SupervisorEnd(ours, slot), WorkerEnd(theirs, slot)

@@ -11,7 +11,8 @@ events:
    drains all.
 3. A reload begins with one worker. If that fails, the reload has failed and the former generation stays whole. Once it
    serves, the others follow.
-4. One worker at a time is recycled.
+4. One worker at a time is recycled: those that ask meanwhile serve on until it is their turn. One that asks within
+   `steady` seconds delays the start of its successor as a failure does.
 5. A worker that ends unasked is replaced: at once if it has served for `steady` seconds, else after a delay that
    doubles with each failure.
 6. If no worker has ever served and `target` of them have failed, the supervisor ends.
@@ -19,6 +20,10 @@ events:
    `drain` seconds.
 8. A second stop leaves the workers `hurry` seconds.
 9. A worker that served and did not end cleanly makes a stop end with status 1, because its requests may be lost.
+10. With `preload` the workers of a generation are forked by its template, which imports the application first. A
+    template that fails to is a start, or a reload, that has failed. A generation keeps its template as long as it may
+    need workers: so does the former one during a reload. A template that ends later takes no worker with it; the next
+    start begins with another.
 """
 
 from __future__ import annotations
@@ -27,19 +32,43 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["Action", "Drain", "Finish", "Hurry", "Kill", "Log", "Machine", "Phase", "Start", "Timing", "Worker"]
+__all__ = [
+    "Action",
+    "Drain",
+    "Finish",
+    "Hurry",
+    "Kill",
+    "Log",
+    "Machine",
+    "Phase",
+    "Start",
+    "StartTemplate",
+    "Template",
+    "Timing",
+    "Worker",
+]
 
 
 @dataclass(frozen=True)
 class Start:
-    """Start a worker of this generation, and tell its number by `Machine.started`."""
+    """Start a worker of this generation, and tell its number by `Machine.started`. With a template: request it there,
+    tell that by `Machine.requested`, and the answer by `Machine.forked` or `Machine.refused`.
+    """
+
+    generation: int
+    template: int | None = None
+
+
+@dataclass(frozen=True)
+class StartTemplate:
+    """Start the template of this generation, and tell its number by `Machine.template_started`."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class Drain:
-    """Ask a worker to finish its requests and to end."""
+    """Ask a worker to finish its requests and to end, or a template to end."""
 
     pid: int
 
@@ -53,7 +82,7 @@ class Hurry:
 
 @dataclass(frozen=True)
 class Kill:
-    """End a worker at once."""
+    """End a process at once."""
 
     pid: int
 
@@ -73,11 +102,13 @@ class Finish:
     code: int
 
 
-Action = Start | Drain | Hurry | Kill | Log | Finish
+Action = Start | StartTemplate | Drain | Hurry | Kill | Log | Finish
 
 
 class Phase(enum.Enum):
-    """Where a worker is in its life."""
+    """Where a worker or a template is in its life. A template boots until it has imported the application, and then
+    serves by forking workers.
+    """
 
     BOOTING = "booting"
     SERVING = "serving"
@@ -105,6 +136,23 @@ class Worker:
     wants_recycling: bool = False
 
 
+@dataclass
+class Template:
+    """What is known of one template.
+
+    Parameters:
+        generation, phase, since: as for a worker.
+        overdue: when its phase has lasted too long, or a worker that was requested of it is late; None if neither.
+        requested: workers that were requested of it and not forked yet.
+    """
+
+    generation: int
+    phase: Phase
+    since: float
+    overdue: float | None
+    requested: int = 0
+
+
 @dataclass(frozen=True)
 class Timing:
     """Times of the machine, in seconds."""
@@ -125,13 +173,16 @@ class Machine:
         target: workers that are wanted, at least 1.
         timing: how long things may take.
         limit: workers that can be wanted at most.
+        preload: workers are forked by a template.
     """
 
     target: int
     timing: Timing = field(default_factory=Timing)
     limit: int = 512
+    preload: bool = False
     generation: int = 1
     workers: dict[int, Worker] = field(default_factory=dict)
+    templates: dict[int, Template] = field(default_factory=dict)
     # The generation to go back to while no worker of the current one has served.
     _former: int | None = None
     _last_generation: int = 1
@@ -172,6 +223,42 @@ class Machine:
         """A worker was started."""
         self.workers[pid] = Worker(generation, Phase.BOOTING, now, now + self.timing.boot)
 
+    def template_started(self, pid: int, generation: int, now: float) -> None:
+        """A template was started."""
+        self.templates[pid] = Template(generation, Phase.BOOTING, now, now + self.timing.boot)
+
+    def template_ready(self, pid: int, now: float) -> list[Action]:
+        """A template has imported the application, and can fork workers."""
+        template = self.templates.get(pid)
+        if template is not None and template.phase is Phase.BOOTING:
+            self._enter(template, Phase.SERVING, now, None)
+        return list(self._settle(now))
+
+    def requested(self, template: int, now: float) -> None:
+        """A worker was requested of a template."""
+        found = self.templates[template]
+        found.requested += 1
+        if found.overdue is None:
+            found.overdue = now + self.timing.boot
+
+    def forked(self, template: int, pid: int, now: float) -> list[Action]:
+        """A template has forked a worker that was requested of it."""
+        found = self.templates[template]
+        self._answered(found)
+        self.started(pid, found.generation, now)
+        if found.generation == self.generation or self.is_stopping:
+            return list(self._settle(now))
+        # A reload has begun meanwhile.
+        return [self._drain(pid, self.workers[pid], now), *self._settle(now)]
+
+    def refused(self, template: int, reason: str, now: float) -> list[Action]:
+        """The system refused a template the worker that was requested of it."""
+        found = self.templates[template]
+        self._answered(found)
+        if found.generation != self.generation or self.is_stopping:
+            return list(self._settle(now))
+        return self.start_failed(reason, now)
+
     def start_failed(self, reason: str, now: float) -> list[Action]:
         """The system refused a new process. Other starts that were asked for at the same time are to be dropped."""
         text = f"cannot start a worker: {reason}"
@@ -210,6 +297,8 @@ class Machine:
             how: its exit status or signal, in words.
             is_clean: whether it ended with status 0.
         """
+        if pid in self.templates:
+            return [*self._template_exited(pid, how, now), *self._settle(now)]
         worker = self.workers.pop(pid, None)
         if worker is None:
             return list(self._settle(now))
@@ -232,24 +321,40 @@ class Machine:
         return [*actions, *self._settle(now)]
 
     def failed(self, pid: int, now: float) -> list[Action]:
-        """A worker says that it cannot serve. It ends by itself, unless a thread of the application keeps it."""
-        worker = self.workers.get(pid)
+        """A worker or a template says that it cannot serve. It ends by itself, unless a thread of the application keeps
+        it.
+        """
+        worker = self.workers.get(pid) or self.templates.get(pid)
         if worker is not None and worker.phase is Phase.BOOTING and worker.overdue is not None:
             worker.overdue = min(worker.overdue, now + self.timing.hurry)
         return list(self._settle(now))
 
-    def recycle(self, pid: int, now: float) -> list[Action]:
-        """A worker asks for a successor."""
+    def recycle(self, pid: int, why: str, now: float) -> list[Action]:
+        """A worker asks for a successor.
+
+        Parameters:
+            why: which limit it has reached, in words.
+        """
         worker = self.workers.get(pid)
-        if worker is not None:
-            worker.wants_recycling = True
-        return list(self._settle(now))
+        if worker is None or worker.phase not in (Phase.BOOTING, Phase.SERVING) or worker.wants_recycling:
+            # It ends anyway, or has asked before.
+            return list(self._settle(now))
+        worker.wants_recycling = True
+        text = f"worker {pid} is recycled: {why}"
+        if worker.phase is Phase.SERVING and now - worker.since >= self.timing.steady:
+            self._failures = 0
+            return [Log(text), *self._settle(now)]
+        # A limit that every worker reaches at once must not keep the server busy with starts.
+        self._count_failure(now)
+        text += f"; it had served for less than {self.timing.steady:g} s, so the next starts{self._delay_text(now)}"
+        return [Log(text, is_error=True), *self._settle(now)]
 
     def reload(self, now: float) -> list[Action]:
         """Begins a generation. One that has not served yet is given up for it."""
         if self.is_stopping:
             return [Log("the reload was ignored: the server is stopping")]
-        actions: list[Action] = [Log("reload: a worker with the new application starts")]
+        kind = "template" if self.preload else "worker"
+        actions: list[Action] = [Log(f"reload: a {kind} with the new application starts")]
         # Drained, not killed: one of them may have begun to serve a moment ago.
         for pid, worker in self._of(Phase.BOOTING):
             actions.append(self._drain(pid, worker, now))
@@ -290,9 +395,9 @@ class Machine:
     def quit(self, now: float) -> list[Action]:
         """Kills every worker, then finishes."""
         actions: list[Action] = []
-        for pid, worker in self.workers.items():
-            if worker.phase is not Phase.KILLED:
-                self._enter(worker, Phase.KILLED, now, None)
+        for pid, process in self._processes():
+            if process.phase is not Phase.KILLED:
+                self._enter(process, Phase.KILLED, now, None)
                 actions.append(Kill(pid))
         self._is_quitting = True
         self._give_up_reload()
@@ -306,14 +411,27 @@ class Machine:
 
     def deadline(self) -> float | None:
         """When `tick` is due, in the machine's time; None if no time matters."""
-        times = [worker.overdue for worker in self.workers.values() if worker.overdue is not None]
-        if not self.is_stopping and self._missing() > 0:
+        times = [process.overdue for _, process in self._processes() if process.overdue is not None]
+        if not self.is_stopping and self._missing() > 0 and not self._waits_for_template():
             times.append(self._start_after)
         return min(times, default=None)
 
-    def _enter(self, worker: Worker, phase: Phase, now: float, limit: float | None) -> None:
-        worker.phase, worker.since = phase, now
-        worker.overdue = None if limit is None else now + limit
+    def postpone(self, seconds: float) -> None:
+        """Every time that lies ahead comes so much later: the supervisor did not run for so long, and its workers
+        most likely neither.
+        """
+        self._start_after += seconds
+        for _, process in self._processes():
+            process.since += seconds
+            if process.overdue is not None:
+                process.overdue += seconds
+
+    def _processes(self) -> list[tuple[int, Worker | Template]]:
+        return [*self.workers.items(), *self.templates.items()]
+
+    def _enter(self, process: Worker | Template, phase: Phase, now: float, limit: float | None) -> None:
+        process.phase, process.since = phase, now
+        process.overdue = None if limit is None else now + limit
 
     def _drain(self, pid: int, worker: Worker, now: float) -> Action:
         self._enter(worker, Phase.DRAINING, now, self.timing.drain)
@@ -343,6 +461,34 @@ class Machine:
     def _give_up_reload(self) -> None:
         self.reloads_failed = self.reloads_begun - self.reloads_done
 
+    def _template_exited(self, pid: int, how: str, now: float) -> list[Action]:
+        template = self.templates.pop(pid)
+        if self.is_stopping or template.phase in (Phase.DRAINING, Phase.KILLED):
+            return []
+        if template.phase is Phase.BOOTING:
+            return self._template_failed(template, f"template {pid} {how} before it had the application", now)
+        if template.requested:
+            return self._template_failed(template, f"template {pid} {how} when it was to start a worker", now)
+        return [Log(f"template {pid} {how}; the next start of a worker begins with another", is_error=True)]
+
+    def _template_failed(self, template: Template, what: str, now: float) -> list[Action]:
+        if template.generation != self.generation:
+            return [Log(what, is_error=True)]
+        if self._former is not None:
+            return [self._reload_failed(self._former, what)]
+        # No worker can start without it.
+        self._failed_starts += self.target
+        self._count_failure(now)
+        actions = self._after_failure()
+        if not actions:
+            what += f"; another starts{self._delay_text(now)}"
+        return [Log(what, is_error=True), *actions]
+
+    def _answered(self, template: Template) -> None:
+        template.requested -= 1
+        if template.requested == 0 and template.phase is Phase.SERVING:
+            template.overdue = None
+
     def _reload_failed(self, former: int, why: str) -> Action:
         self.generation, self._former = former, None
         self._give_up_reload()
@@ -358,18 +504,30 @@ class Machine:
     def _of(self, *phases: Phase) -> list[tuple[int, Worker]]:
         return [(pid, worker) for pid, worker in self.workers.items() if worker.phase in phases]
 
+    def _templates_of(self, *phases: Phase) -> list[tuple[int, Template]]:
+        return [(pid, template) for pid, template in self.templates.items() if template.phase in phases]
+
+    def _waits_for_template(self) -> bool:
+        """Whether the template of the current generation imports the application."""
+        return any(template.generation == self.generation for _, template in self._templates_of(Phase.BOOTING))
+
     def _wanted(self) -> int:
         """Workers of the current generation that are to boot or serve."""
         if self._former is not None:
             return 1
-        recycled = any(worker.wants_recycling for _, worker in self._of(Phase.SERVING))
-        return self.target + recycled
+        serving = [worker for _, worker in self._of(Phase.SERVING) if worker.generation == self.generation]
+        return self.target + any(worker.wants_recycling for worker in serving)
 
     def _missing(self) -> int:
         present = [
             worker for _, worker in self._of(Phase.BOOTING, Phase.SERVING) if worker.generation == self.generation
         ]
-        return self._wanted() - len(present)
+        requested = [
+            template.requested
+            for _, template in self._templates_of(Phase.SERVING)
+            if template.generation == self.generation
+        ]
+        return self._wanted() - len(present) - sum(requested)
 
     def _settle(self, now: float) -> Iterator[Action]:
         """What follows from the state: the rules above."""
@@ -378,11 +536,27 @@ class Machine:
             yield from self._drain_all(now)
             return
         yield from self._drain_surplus(now)
+        yield from self._drain_templates(now)
         if now >= self._start_after:
+            yield from self._start_missing()
+
+    def _start_missing(self) -> Iterator[Action]:
+        if not self.preload:
             for _ in range(self._missing()):
                 yield Start(self.generation)
+            return
+        ready = [pid for pid, one in self._templates_of(Phase.SERVING) if one.generation == self.generation]
+        for _ in range(self._missing()):
+            if ready:
+                yield Start(self.generation, ready[0])
+            elif not self._waits_for_template():
+                yield StartTemplate(self.generation)
+                return
 
     def _end_overdue(self, now: float) -> Iterator[Action]:
+        for pid, template in list(self.templates.items()):
+            if template.overdue is not None and now >= template.overdue:
+                yield from self._end_template(pid, template, now)
         for pid, worker in list(self.workers.items()):
             if worker.overdue is None or now < worker.overdue:
                 continue
@@ -397,21 +571,44 @@ class Machine:
                 how = f"did not serve within {why} and was killed"
                 yield from self._boot_failed(pid, worker, how, now)
 
+    def _end_template(self, pid: int, template: Template, now: float) -> Iterator[Action]:
+        phase, template.requested = template.phase, 0
+        self._enter(template, Phase.KILLED, now, None)
+        yield Kill(pid)
+        if phase is Phase.DRAINING or self.is_stopping:
+            return
+        late = "did not import the application" if phase is Phase.BOOTING else "did not start a worker"
+        what = f"template {pid} {late} within boot_timeout ({self.timing.boot:g} s) and was killed"
+        yield from self._template_failed(template, what, now)
+
+    def _drain_templates(self, now: float) -> Iterator[Action]:
+        for pid, template in self._templates_of(Phase.BOOTING, Phase.SERVING):
+            if self.is_stopping or template.generation not in (self.generation, self._former):
+                self._enter(template, Phase.DRAINING, now, self.timing.hurry)
+                yield Drain(pid)
+
     def _drain_all(self, now: float) -> Iterator[Action]:
         for pid, worker in self._of(Phase.BOOTING, Phase.SERVING):
             yield self._drain(pid, worker, now)
-        if not self.workers and not self._is_finished and self._exit_code is not None:
+        yield from self._drain_templates(now)
+        if not self.workers and not self.templates and not self._is_finished and self._exit_code is not None:
             self._is_finished = True
             yield Finish(self._exit_code)
 
     def _drain_surplus(self, now: float) -> Iterator[Action]:
         if self._former is not None:
             return
-        # Former generations first, then those that are to be recycled, then the youngest.
         serving = self._of(Phase.SERVING)
-        serving.sort(key=lambda item: (item[1].generation, not item[1].wants_recycling, -item[1].since))
+        serving.sort(key=lambda item: _dispensability(item[1]))
         for pid, worker in serving[: max(0, len(serving) - self.target)]:
             yield self._drain(pid, worker, now)
         # Fewer workers may be wanted than are booting.
         for pid, worker in self._of(Phase.BOOTING)[: max(0, -self._missing())]:
             yield self._drain(pid, worker, now)
+
+
+def _dispensability(worker: Worker) -> tuple[int, bool, float]:
+    """Orders serving workers: former generations come first, then those that are to be recycled, the oldest first, then
+    the youngest.
+    """
+    return (worker.generation, not worker.wants_recycling, worker.since if worker.wants_recycling else -worker.since)

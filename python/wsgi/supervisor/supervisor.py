@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 
-from wsgi._core import Page
+from wsgi._core import Page, adopt_orphans
 from wsgi.errors import StartupError
 from wsgi.hooks import Hooks
 from wsgi.logging import flush_error, report, write_error
@@ -28,8 +29,11 @@ from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.stopping import counted, print_notice
 from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, open_channel
+from wsgi.supervisor.ends import MemoryKills, described
+from wsgi.supervisor.error_stream import unblocked_errors
 from wsgi.supervisor.handover import HandoverQueue, open_handover
-from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, Timing
+from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, StartTemplate, Timing
+from wsgi.supervisor.recycling import private_memory
 
 __all__ = ["Listeners", "Supervisor", "make_supervisor"]
 
@@ -43,6 +47,10 @@ _HANG_UP_SECONDS = 2.0
 _HANG_UP_LAG_SECONDS = 0.05
 # What the page of counters has of the machine's decisions.
 _PUBLISHED = ("target", "generation", "reloads_begun", "reloads_done", "reloads_failed")
+# The longest wait while a time matters: a turn that comes later shows that the supervisor was stopped (SIGSTOP, a
+# frozen cgroup).
+_LONGEST_WAIT_SECONDS = 1.0
+_LATE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,20 @@ def make_supervisor(settings: Settings, listeners: Listeners, *, shards: int, is
             process is reaped.
 
     Raises:
-        StartupError: the system has no memory or descriptors for what the workers share.
+        StartupError: the system has no memory or descriptors for what the workers share, or not what `preload` or
+            `max_memory` needs.
     """
+    if settings.max_memory and not private_memory():
+        raise StartupError("max_memory needs /proc/self/statm, which this system does not have")
+    if settings.preload and not adopt_orphans():
+        raise StartupError("preload needs Linux, where workers of a template can be children of the supervisor")
     count = settings.workers or 1
     if count > 1 and not getattr(sys, "_is_gil_enabled", lambda: True)():
         text = f"workers: one is started, not {count}: without an interpreter lock one process uses every processor"
         report(logging.WARNING, text)
         count = 1
     timing = Timing(boot=settings.boot_timeout, drain=settings.graceful_timeout + _LAST_STEPS_SECONDS)
-    machine = Machine(count, timing)
+    machine = Machine(count, timing, preload=settings.preload)
     try:
         # Workers of former generations keep their slots until they have ended.
         page = Page(4 * machine.limit, shards=shards)
@@ -88,7 +101,7 @@ def make_supervisor(settings: Settings, listeners: Listeners, *, shards: int, is
 
 
 class _InChild(BaseException):
-    """Leaves the supervisor's code in a worker that was forked from it."""
+    """Leaves the supervisor's code in a worker or template that was forked from it."""
 
     def __init__(self, channel: WorkerEnd) -> None:
         super().__init__()
@@ -127,31 +140,34 @@ class Supervisor:
         self.thread = threading.get_ident()
         self.page = page
         self.handover = handover
-        self.slot = 0
-        """In a worker: its slot of the page."""
         self._machine = machine
         self._listeners = listeners
         self._hooks = hooks or Hooks()
         self._is_command = is_command
+        self._kills = MemoryKills()
         self._terminal = _Terminal()
         self._channels: dict[int, SupervisorEnd] = {}
         # The slots of workers that are not reaped yet.
         self._slots: dict[int, int] = {}
         self._published: tuple[int, ...] = ()
         page.set("pid", os.getpid())
-        # Workers that have loaded the application: they may have accepted clients, and carry out commands.
+        # Workers and templates that have loaded the application: they may have clients, and carry out commands.
         self._loaded: set[int] = set()
+        # The channels of workers that were requested of a template, in the order of its answers.
+        self._requested: dict[int, deque[SupervisorEnd]] = {}
         self._selector = selectors.DefaultSelector()
         self._signals = _Signals(_COMMANDS)
         self._is_over = False
         self._was_announced = False
+        self._last_turn = time.monotonic()
 
     def run(self) -> WorkerEnd | None:
         """Supervises until every worker has ended after a stop, and gives None then: `exit_code` is the process'. In
-        each worker that is started it returns at once, with the worker's end of the channel.
+        each process that is started it returns at once, with that process' end of the channel: in a worker, or with
+        `preload` in a template.
         """
         try:
-            with self._signals.handled() as signals:
+            with self._signals.handled() as signals, unblocked_errors():
                 self._selector.register(signals, selectors.EVENT_READ)
                 if self._terminal.is_watched:
                     self._selector.register(self._terminal, selectors.EVENT_READ)
@@ -167,9 +183,10 @@ class Supervisor:
             return child.channel
         finally:
             # Workers whose channel is closed end by themselves.
-            for channel in self._channels.values():
+            for channel in [*self._channels.values(), *chain(*self._requested.values())]:
                 channel.close()
             self._channels.clear()
+            self._requested.clear()
             self._selector.close()
             self._terminal.close()
             self.ended.set()
@@ -190,8 +207,16 @@ class Supervisor:
 
     def _take_turn(self, signals: socket.socket) -> None:
         deadline = self._machine.deadline()
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        timeout = None
+        if deadline is not None:
+            timeout = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT_SECONDS)
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
+        now = time.monotonic()
+        late = now - self._last_turn - _LONGEST_WAIT_SECONDS
+        self._last_turn = now
+        if timeout is not None and late > _LATE_SECONDS:
+            # This process was stopped, or the whole machine was: the times of its workers were none of theirs.
+            self._machine.postpone(late)
         if self._terminal in ready:
             self._selector.unregister(self._terminal)
             self._terminal.note_close()
@@ -220,13 +245,16 @@ class Supervisor:
             now = time.monotonic()
             if kind is Report.LOADED:
                 self._loaded.add(pid)
+                self._carry_out(self._machine.template_ready(pid, now))
+            elif kind in (Report.FORKED, Report.REFUSED):
+                self._take_answer(pid, kind, text)
             elif kind is Report.READY:
                 self._announce()
                 # An error that comes again later is shown again.
                 self.last_error = ""
                 self._carry_out(self._machine.ready(pid, now))
             elif kind is Report.RECYCLE:
-                self._carry_out(self._machine.recycle(pid, now))
+                self._carry_out(self._machine.recycle(pid, text, now))
             else:
                 if text != self.last_error:
                     # A worker that fails again and again in the same way is one error.
@@ -246,6 +274,9 @@ class Supervisor:
     def _forget(self, pid: int) -> None:
         channel = self._channels.pop(pid, None)
         self._loaded.discard(pid)
+        for requested in self._requested.pop(pid, ()):
+            requested.close()
+            self._release(requested.slot)
         if channel is not None:
             self._selector.unregister(channel)
             channel.close()
@@ -315,22 +346,28 @@ class Supervisor:
                     self._exited(*ended)
 
     def _exited(self, pid: int, status: int | None) -> None:
+        if not self._is_known(pid):
+            # It may be a worker whose template has reported it a moment ago.
+            for template in list(self._requested):
+                self._receive(template)
         self._receive(pid)
         # A process that the worker has started may hold its end open.
         self._forget(pid)
+        how = described(status, self._kills)
         if pid in self._slots:
+            how += self._work_of(self._slots[pid])
             self.page.release_slot(self._slots.pop(pid))
-        if pid in self._machine.workers:
-            how = "ended with an unknown status" if status is None else _described(status)
+        if self._is_known(pid):
             self._hooks.child_exit(pid)
             self._carry_out(self._machine.exited(pid, how, time.monotonic(), is_clean=status == 0))
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
         waiting = deque(actions)
         while waiting:
-            match waiting.popleft():
-                case Start(generation):
-                    problem = self._start(generation)
+            action = waiting.popleft()
+            match action:
+                case Start() | StartTemplate():
+                    problem = self._start(action)
                     if problem is not None:
                         # The system has no room now: the machine tries again later.
                         waiting = deque(action for action in waiting if not isinstance(action, Start))
@@ -354,22 +391,90 @@ class Supervisor:
             for name, value in zip(_PUBLISHED, published, strict=True):
                 self.page.set(name, value)
 
-    def _start(self, generation: int) -> str | None:
-        """Starts a worker. Gives the reason if the system or a hook refuses; raises `_InChild` in the worker."""
-        refusal = self._hooks.begin_worker()
-        if refusal:
+    def _work_of(self, slot: int) -> str:
+        """What a worker had to do when it ended, in words."""
+        cells = next((cells for cells in self.page.workers() if cells["slot"] == slot), {})
+        running, queued = cells.get("running", 0), cells.get("queued", 0)
+        if not running and not queued:
+            return ""
+        return f" with {counted(running, 'request')} running" + (f" and {queued} waiting" if queued else "")
+
+    def _is_known(self, pid: int) -> bool:
+        return pid in self._machine.workers or pid in self._machine.templates
+
+    def _start(self, action: Start | StartTemplate) -> str | None:
+        """Starts a process. Gives the reason if the system or a hook refuses; raises `_InChild` in the child."""
+        if isinstance(action, Start) and (refusal := self._hooks.begin_worker()):
             return refusal
+        slot = None
         try:
-            ours, theirs = open_channel()
+            if isinstance(action, Start):
+                slot = self.page.take_slot(action.generation)
+            ours, theirs = open_channel(slot)
+        except (OSError, RuntimeError) as error:
+            self._release(slot)
+            return getattr(error, "strerror", None) or str(error)
+        now = time.monotonic()
+        try:
+            if isinstance(action, StartTemplate):
+                self._machine.template_started(self._fork(ours, theirs), action.generation, now)
+            elif action.template is None:
+                self._machine.started(self._fork(ours, theirs), action.generation, now)
+            else:
+                self._request(action.template, ours, theirs)
+                self._machine.requested(action.template, now)
         except OSError as error:
-            return error.strerror or str(error)
-        try:
-            self.slot = self.page.take_slot(generation)
-        except RuntimeError as error:
             ours.close()
+            self._release(slot)
+            return error.strerror or str(error)
+        finally:
+            # In a child it has been taken over.
             theirs.close()
-            return str(error)
-        pid = -1
+        return None
+
+    def _release(self, slot: int | None) -> None:
+        if slot is not None:
+            self.page.release_slot(slot)
+
+    def _request(self, template: int, ours: SupervisorEnd, theirs: WorkerEnd) -> None:
+        """Requests a worker of a template.
+
+        Raises:
+            OSError: the template does not take the request.
+        """
+        channel = self._channels.get(template)
+        if channel is None:
+            raise ConnectionError(f"template {template} has closed its channel")
+        channel.request_worker(theirs)
+        self._requested.setdefault(template, deque()).append(ours)
+
+    def _take_answer(self, template: int, kind: Report, text: str) -> None:
+        """A template has forked a worker, or could not."""
+        if not self._requested.get(template):
+            # The application has written into a descriptor that is not its own.
+            return
+        channel = self._requested[template].popleft()
+        now = time.monotonic()
+        if kind is Report.FORKED and text.isascii() and text.isdigit():
+            self._watch(int(text), channel)
+            self._carry_out(self._machine.forked(template, int(text), now))
+        else:
+            channel.close()
+            self._release(channel.slot)
+            self._carry_out(self._machine.refused(template, text, now))
+
+    def _watch(self, pid: int, channel: SupervisorEnd) -> None:
+        self._channels[pid] = channel
+        if channel.slot is not None:
+            self._slots[pid] = channel.slot
+        self._selector.register(channel, selectors.EVENT_READ)
+
+    def _fork(self, ours: SupervisorEnd, theirs: WorkerEnd) -> int:
+        """Forks; raises `_InChild` in the child.
+
+        Raises:
+            OSError: the system has no room for a process.
+        """
         # What is buffered would be written by each worker again.
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
@@ -381,24 +486,13 @@ class Supervisor:
             pid = os.fork()
             if pid == 0:
                 self._signals.leave()
-        except OSError as error:
-            return error.strerror or str(error)
         finally:
-            if pid <= 0:
-                ours.close()
-            if pid < 0:
-                self.page.release_slot(self.slot)
-            if pid != 0:
-                theirs.close()
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if pid == 0:
-            raise _InChild(theirs)
-        self._hooks.forked(pid)
-        self._channels[pid] = ours
-        self._slots[pid] = self.slot
-        self._selector.register(ours, selectors.EVENT_READ)
-        self._machine.started(pid, generation, time.monotonic())
-        return None
+            ours.close()
+            raise _InChild(theirs.take_over())
+        self._watch(pid, ours)
+        return pid
 
     def _command(self, pid: int, command: Command) -> None:
         if pid in self._channels:
@@ -536,11 +630,3 @@ class _Terminal:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _described(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exited with status {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"was killed by {name}"

@@ -7,15 +7,17 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NoReturn
 
 from wsgi.errors import StartupError, WSGIServerError
 from wsgi.loading import explained
-from wsgi.supervisor.channel import Report, WorkerEnd
+from wsgi.supervisor.channel import Command, Report, WorkerEnd
+from wsgi.supervisor.recycling import RecyclingLimits
+from wsgi.wakeup import wait_readable
 
-__all__ = ["exit_worker", "require_forkable", "work"]
+__all__ = ["exit_worker", "follow", "other_threads", "require_forkable", "work"]
 
 
 def work(supervisor: WorkerEnd, serve: Callable[[], int]) -> int:
@@ -38,6 +40,23 @@ def work(supervisor: WorkerEnd, serve: Callable[[], int]) -> int:
     return 1
 
 
+def follow(supervisor: WorkerEnd, limits: RecyclingLimits) -> Iterator[Command]:
+    """Waits for the supervisor's commands, and asks it once for a successor when this worker has reached a limit; ends
+    when the supervisor has gone.
+    """
+    commands = supervisor.commands()
+    while not (why := limits.reached()):
+        ready = wait_readable([supervisor.fileno(), *limits.descriptors()], limits.due_in())
+        if supervisor.fileno() in ready:
+            command = next(commands, None)
+            if command is None:
+                return
+            yield command
+    supervisor.send(Report.RECYCLE, why)
+    limits.close()
+    yield from commands
+
+
 def require_forkable() -> None:
     """Refuses a process in which forking is not safe.
 
@@ -46,12 +65,17 @@ def require_forkable() -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         raise StartupError("workers need the main thread, which handles signals: call serve_forever() there")
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if others:
+    threads = other_threads()
+    if threads:
         raise StartupError(
-            f"workers are forked, which is not safe while other threads run ({', '.join(others)}): start the threads "
-            "in the application's first request, or use the command wsgi, whose workers import the application"
+            f"workers are forked, which is not safe while other threads run ({threads}): start the threads in the "
+            "application's first request, or use the command wsgi, whose workers import the application"
         )
+
+
+def other_threads() -> str:
+    """The names of all threads but the main thread."""
+    return ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
 def exit_worker(code: int) -> NoReturn:

@@ -1,0 +1,82 @@
+"""Says how a process ended, and whether the kernel killed it because memory ran out."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["MemoryKills", "described"]
+
+_OUT_OF_MEMORY = (
+    "was killed by SIGKILL because memory ran out: set max_memory, start fewer workers, or raise the memory limit of "
+    "the container or cgroup"
+)
+
+
+def described(status: int | None, kills: MemoryKills) -> str:
+    """How a process ended, in words.
+
+    Parameters:
+        status: as `os.waitpid` gives it; None: another has waited for the process.
+        kills: the kills of this process' cgroup; one that has not been told of before is taken for this end.
+    """
+    if status is None:
+        return "ended with an unknown status"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with status {code}"
+    if code == -signal.SIGKILL and kills.take():
+        return _OUT_OF_MEMORY
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"was killed by {name}"
+
+
+class MemoryKills:
+    """Counts the processes that the kernel has killed because memory ran out, in the cgroup of this process.
+
+    Parameters:
+        cgroups: where the hierarchies of cgroups are mounted.
+        process: the file that names the cgroups of this process.
+        system: the file that counts the kills of the whole system, where the cgroup has no count, as the first one.
+
+    Source: cgroups(7), `memory.events` of version 2, `memory.oom_control` of version 1; proc(5), vmstat.
+    """
+
+    def __init__(
+        self,
+        cgroups: Path = Path("/sys/fs/cgroup"),
+        process: Path = Path("/proc/self/cgroup"),
+        system: Path = Path("/proc/vmstat"),
+    ) -> None:
+        self._files = [*_files(cgroups, process), system]
+        self._told = self._count()
+
+    def take(self) -> bool:
+        """Whether there was a kill that this has not been told of before; one is told at a time."""
+        is_new = self._count() > self._told
+        self._told += is_new
+        return is_new
+
+    def _count(self) -> int:
+        for file in self._files:
+            with suppress(OSError, ValueError):
+                for line in file.read_text().splitlines():
+                    name, _, value = line.partition(" ")
+                    if name == "oom_kill":
+                        return int(value)
+        return 0
+
+
+def _files(cgroups: Path, process: Path) -> Iterator[Path]:
+    with suppress(OSError, UnicodeDecodeError):
+        for line in process.read_text().splitlines():
+            _, controllers, path = [*line.split(":", 2), "", ""][:3]
+            # In a container the path may be that outside of it: then the mount is the cgroup.
+            for folder in (path.lstrip("/"), ""):
+                if not controllers:
+                    yield cgroups / folder / "memory.events"
+                elif "memory" in controllers.split(","):
+                    yield cgroups / "memory" / folder / "memory.oom_control"
