@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsgi.supervisor.ends import MemoryKills, described
+from wsgi.supervisor.ends import MemoryKills, described, work_of
 
 
 class Cgroups:
@@ -82,3 +82,30 @@ def test_end_by_sigkill_is_told_as_a_want_of_memory_only_if_the_kernel_counted_i
 
 def test_end_that_another_has_waited_for_is_told_as_unknown(tmp_path: Path) -> None:
     assert described(None, MemoryKills(tmp_path, tmp_path, tmp_path)) == "ended with an unknown status"
+
+
+class Counters:
+    """A page with the cells of two workers."""
+
+    def __init__(self, running: int, queued: int) -> None:
+        self.running, self.queued = running, queued
+
+    def workers(self) -> list[dict[str, int]]:
+        return [{"slot": 1, "running": 9, "queued": 9}, {"slot": 4, "running": self.running, "queued": self.queued}]
+
+
+@pytest.mark.parametrize(
+    ("running", "queued", "text"),
+    [
+        (0, 0, ""),
+        (1, 0, " with 1 request running"),
+        (3, 2, " with 3 requests running and 2 waiting"),
+        (0, 2, " with 0 requests running and 2 waiting"),
+    ],
+)
+def test_work_of_a_worker_that_ended_is_read_from_its_slot(running: int, queued: int, text: str) -> None:
+    assert work_of(Counters(running, queued), 4) == text  # type: ignore[arg-type]
+
+
+def test_work_of_a_worker_without_cells_is_none() -> None:
+    assert work_of(Counters(1, 1), 7) == ""  # type: ignore[arg-type]

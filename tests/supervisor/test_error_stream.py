@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from wsgi.supervisor import error_stream
 from wsgi.supervisor.error_stream import ErrorStream, unblocked_errors
 
 LINE = "x" * 99 + "\n"
@@ -117,7 +116,7 @@ def test_pipe_that_cannot_be_opened_again_is_written_to_when_it_polls_as_ready(m
 
     reader, writer = os.pipe()
     with monkeypatch.context() as patch:
-        patch.setattr(error_stream.os, "open", refuse)
+        patch.setattr("wsgi.supervisor.error_stream.os.open", refuse)
         stream = ErrorStream(writer)
     taken = fill(stream)
     assert taken > 100

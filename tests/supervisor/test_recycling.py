@@ -6,7 +6,6 @@ import mmap
 import os
 import re
 import select
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -316,4 +315,4 @@ def test_client_of_a_recycled_worker_gets_its_response(site: Site) -> None:
         with client:
             assert client.receive().body.decode().split()[1] == str(held)
         wait_until(lambda: held not in site.answering())
-        assert command.process.send_signal(signal.SIGTERM) is None
+        assert command.stop() == 0

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_supervisor_whose_standard_error_is_full_reaps_and_restarts(site: Site) 
         for _ in range(3):
             victim = children(process.pid)[0]
             os.kill(victim, signal.SIGKILL)
-            wait_until(lambda victim=victim: victim not in children(process.pid))
+            wait_until(partial(has_gone, victim, process.pid))
             wait_until(lambda: len(children(process.pid)) == 2)
         has_logged("")
         os.kill(children(process.pid)[0], signal.SIGKILL)
@@ -62,6 +63,10 @@ def test_supervisor_whose_standard_error_is_full_reaps_and_restarts(site: Site) 
         assert process.wait(PATIENCE) == 0
         os.close(writer)
         os.close(reader)
+
+
+def has_gone(pid: int, parent: int) -> bool:
+    return pid not in children(parent)
 
 
 # -- a supervisor that was stopped ------------------------------------------------------------------------------------

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MemoryKills", "described"]
+from wsgi._core import Page
+from wsgi.stopping import counted
+
+__all__ = ["MemoryKills", "described", "work_of"]
 
 _OUT_OF_MEMORY = (
     "was killed by SIGKILL because memory ran out: set max_memory, start fewer workers, or raise the memory limit of "
@@ -32,6 +35,20 @@ def described(status: int | None, kills: MemoryKills) -> str:
         return _OUT_OF_MEMORY
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return f"was killed by {name}"
+
+
+def work_of(page: Page, slot: int) -> str:
+    """What a worker had to do when it ended, such as ` with 3 requests running and 2 waiting`; "" for nothing.
+
+    Parameters:
+        page: the counters of all workers.
+        slot: the worker's slot.
+    """
+    cells = next((cells for cells in page.workers() if cells["slot"] == slot), {})
+    running, queued = cells.get("running", 0), cells.get("queued", 0)
+    if not running and not queued:
+        return ""
+    return f" with {counted(running, 'request')} running" + (f" and {queued} waiting" if queued else "")
 
 
 class MemoryKills:

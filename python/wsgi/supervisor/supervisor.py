@@ -29,7 +29,7 @@ from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.stopping import counted, print_notice
 from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, open_channel
-from wsgi.supervisor.ends import MemoryKills, described
+from wsgi.supervisor.ends import MemoryKills, described, work_of
 from wsgi.supervisor.error_stream import unblocked_errors
 from wsgi.supervisor.handover import HandoverQueue, open_handover
 from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, StartTemplate, Timing
@@ -355,7 +355,7 @@ class Supervisor:
         self._forget(pid)
         how = described(status, self._kills)
         if pid in self._slots:
-            how += self._work_of(self._slots[pid])
+            how += work_of(self.page, self._slots[pid])
             self.page.release_slot(self._slots.pop(pid))
         if self._is_known(pid):
             self._hooks.child_exit(pid)
@@ -390,14 +390,6 @@ class Supervisor:
             self._published = published
             for name, value in zip(_PUBLISHED, published, strict=True):
                 self.page.set(name, value)
-
-    def _work_of(self, slot: int) -> str:
-        """What a worker had to do when it ended, in words."""
-        cells = next((cells for cells in self.page.workers() if cells["slot"] == slot), {})
-        running, queued = cells.get("running", 0), cells.get("queued", 0)
-        if not running and not queued:
-            return ""
-        return f" with {counted(running, 'request')} running" + (f" and {queued} waiting" if queued else "")
 
     def _is_known(self, pid: int) -> bool:
         return pid in self._machine.workers or pid in self._machine.templates
