@@ -77,6 +77,21 @@ def test_stream_that_is_full_drops_lines_and_says_how_many(ends: tuple[int, int]
     assert os.get_blocking(writer)
 
 
+def test_socket_stays_as_it_is_with_a_default_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = sockets()
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(5)
+    try:
+        stream = ErrorStream(writer)
+    finally:
+        socket.setdefaulttimeout(before)
+    assert os.get_blocking(writer)
+    assert fill(stream) > 100
+    stream.close()
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
 def test_text_that_fits_in_part_is_completed_first(ends: tuple[int, int]) -> None:
     reader, writer = ends
     long = "".join(f"{number}\n" for number in range(200_000))

@@ -15,7 +15,10 @@ import pytest
 
 from tests.supervisor.test_processes import ASGI_APP, Site, children, is_running, site, wait_until
 from tests.support import PATIENCE, Command, run
+from wsgi.errors import StartupError
 from wsgi.server import WSGIServer
+from wsgi.settings import Settings
+from wsgi.supervisor.supervisor import Listeners, make_supervisor
 
 __all__ = ["site"]
 
@@ -357,6 +360,23 @@ def test_idle_template_does_not_wake(site: Site) -> None:
 def test_preload_without_workers_is_refused_in_one_line(site: Site) -> None:
     done = run("site_app:app", "--preload", cwd=site.folder)
     assert (done.returncode, done.stderr) == (1, "wsgi: preload needs workers (from --preload)\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "option", "problem"),
+    [
+        ("adopt_orphans", False, ("preload", True), "preload needs Linux"),
+        ("private_memory", 0, ("max_memory", 1 << 30), "max_memory needs /proc/self/statm"),
+    ],
+)
+def test_option_that_the_system_cannot_carry_out_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, result: object, option: tuple[str, object], problem: str
+) -> None:
+    monkeypatch.setattr(f"wsgi.supervisor.supervisor.{name}", lambda: result)
+    settings = Settings.from_command({"workers": "1", option[0]: option[1]}, {})
+    listeners = Listeners((), lambda: None, lambda: None)
+    with pytest.raises(StartupError, match=problem):
+        make_supervisor(settings, listeners, shards=1, is_command=True)
 
 
 def test_preload_in_a_program_is_refused() -> None:

@@ -216,6 +216,22 @@ def test_worker_is_replaced_after_its_requests_and_none_is_lost(tmp_path: Path, 
 
 
 @linux_only
+@pytest.mark.parametrize("options", [(), ("--preload",)])
+def test_worker_of_a_program_with_a_default_timeout_waits_for_its_successor(
+    site: Site, options: tuple[str, ...]
+) -> None:
+    # The successor serves only after several of these timeouts.
+    site.at_import("import socket; socket.setdefaulttimeout(0.1)\nif (HERE / 'slow').exists(): time.sleep(1)")
+    with site.served("--workers", "1", "--max-requests", "1", *options) as command:
+        (site.folder / "slow").write_text("")
+        first = site.ask()[1]
+        command.stderr.wait_for(f"worker {first} is recycled")
+        wait_until(lambda: first not in site.answering())
+        assert command.stop() == 0
+    assert not any("supervisor has gone" in line for line in command.stderr.seen)
+
+
+@linux_only
 def test_worker_is_replaced_at_its_age(site: Site) -> None:
     with site.served("--workers", "2", "--max-age", "1") as command:
         before = site.answering()

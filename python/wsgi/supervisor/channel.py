@@ -67,6 +67,8 @@ class WorkerEnd:
     """
 
     def __init__(self, end: socket.socket, slot: int | None = None) -> None:
+        # The program may have set a default timeout for its sockets.
+        end.setblocking(True)
         self._end = end
         self.slot = slot
 
@@ -194,6 +196,4 @@ def open_channel(slot: int | None = None) -> tuple[SupervisorEnd, WorkerEnd]:
         OSError: no descriptors are left.
     """
     ours, theirs = socket.socketpair()
-    # The program may have set a default timeout for its sockets.
-    theirs.setblocking(True)
     return SupervisorEnd(ours, slot), WorkerEnd(theirs, slot)

@@ -92,7 +92,11 @@ def _writer(descriptor: int) -> tuple[Callable[[bytes], int], Callable[[], objec
     """A function that writes some bytes without blocking and gives their number, and one that closes what it uses."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISSOCK(mode):
+        blocks = os.get_blocking(descriptor)
         end = socket.socket(fileno=os.dup(descriptor))
+        # A default timeout of the program's sockets would have changed what all processes share.
+        end.settimeout(None)
+        os.set_blocking(descriptor, blocks)
         return _tried(lambda data: end.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)), end.close
     try:
         # An open file of its own, so that not to block is not the other processes' lot too.
