@@ -116,3 +116,50 @@ def test_report_to_a_supervisor_that_has_gone_is_dropped() -> None:
     with channel() as (supervisor, worker):
         supervisor.close()
         worker.send(Report.READY)
+
+
+def test_template_gets_the_channel_and_the_slot_of_the_worker_to_fork() -> None:
+    supervisor, template = open_channel()
+    ours, theirs = open_channel(7)
+    supervisor.send(Command.REOPEN)
+    supervisor.request_worker(theirs)
+    theirs.close()
+    supervisor.send(Command.DRAIN)
+    orders = template.orders()
+    assert next(orders) == (Command.REOPEN, None)
+    command, channel = next(orders)
+    assert command is Command.FORK
+    assert channel is not None
+    assert (ours.slot, channel.slot) == (7, 7)
+    channel.send(Report.READY)
+    assert ours.receive() == [(Report.READY, "")]
+    assert next(orders) == (Command.DRAIN, None)
+    supervisor.close()
+    assert list(orders) == []
+    for end in (template, ours, channel):
+        end.close()
+
+
+def test_template_that_does_not_read_takes_no_more_requests() -> None:
+    supervisor, template = open_channel()
+    ours, theirs = open_channel(0)
+
+    def request_many() -> None:
+        for _ in range(100_000):
+            supervisor.request_worker(theirs)
+
+    with pytest.raises(OSError, match="unavailable|references"):
+        request_many()
+    for end in (supervisor, template, ours, theirs):
+        end.close()
+
+
+def test_end_that_is_taken_over_stays_open() -> None:
+    supervisor, worker = open_channel(3)
+    other = worker.take_over()
+    worker.close()
+    other.send(Report.READY)
+    assert supervisor.receive() == [(Report.READY, "")]
+    assert other.slot == 3
+    for end in (supervisor, other):
+        end.close()
