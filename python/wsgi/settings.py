@@ -193,7 +193,8 @@ class Settings:
         "number of worker processes, which a supervisor starts and restarts, or auto: one for each processor that may "
         "be used; without it one process serves, without a supervisor", fallback="WEB_CONCURRENCY", short="-w")
     boot_timeout = Option(Seconds(0.001, YEAR), 60.0, "Processes",
-        "maximum time from the start of a worker process until it serves; a slower one is killed and counts as failed")
+        "maximum time from the start of a worker process until it serves, and of a template until it has imported the "
+        "application; a slower one is killed and counts as failed")
 
     preload = Option(Boolean(), False, "Processes",
         "import the application once in a template process for each generation, from which workers are forked, so that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import struct
@@ -131,6 +132,7 @@ def test_template_gets_the_channel_and_the_slot_of_the_worker_to_fork() -> None:
     assert command is Command.FORK
     assert channel is not None
     assert (ours.slot, channel.slot) == (7, 7)
+    assert not os.get_inheritable(channel.fileno())
     channel.send(Report.READY)
     assert ours.receive() == [(Report.READY, "")]
     assert next(orders) == (Command.DRAIN, None)

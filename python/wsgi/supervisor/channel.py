@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -100,6 +101,8 @@ class WorkerEnd:
                     return
                 channel = None
                 if descriptors:
+                    # Programs that the worker executes must not get it. (`recv_fds` ignores its flags.)
+                    os.set_inheritable(descriptors[0], False)
                     (slot,) = _SLOT.unpack(self._end.recv(_SLOT.size, socket.MSG_WAITALL))
                     channel = WorkerEnd(socket.socket(fileno=descriptors[0]), slot)
                 with suppress(ValueError):
