@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -304,6 +305,20 @@ def test_stop_that_reaches_every_process_lets_requests_finish(site: Site) -> Non
             assert client.receive().status == 200
         assert command.process.wait(PATIENCE) == 0
     assert not any("template" in line for line in command.stderr.seen)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+def test_application_that_gevent_patches_is_served_reloaded_and_recycled(site: Site) -> None:
+    site.at_import("from gevent import monkey; monkey.patch_all(thread=False, queue=False)")
+    with preloaded(site, 2, "--max-requests", "5") as command:
+        before = workers(site)
+        for _ in range(20):
+            site.ask()
+        command.stderr.wait_for("is recycled: it has answered 5 requests")
+        site.reload("two")
+        assert not set(before) & set(workers(site))
+        assert command.stop() == 0
+    assert not any("supervisor has gone" in line for line in command.stderr.seen)
 
 
 def test_quit_ends_the_template_too(site: Site) -> None:

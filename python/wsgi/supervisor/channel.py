@@ -19,6 +19,8 @@ from wsgi.wakeup import wait_readable
 
 __all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "open_channel"]
 
+# Not what a library that the application imports puts in its place, such as gevent.
+_Socket = socket.socket
 _HEADER = struct.Struct("!cI")
 _SLOT = struct.Struct("!I")
 # The traceback of a failed import is cut here; its end says most.
@@ -75,7 +77,7 @@ class WorkerEnd:
 
     def take_over(self) -> WorkerEnd:
         """The same end, which stays open when this object is closed."""
-        return WorkerEnd(socket.socket(fileno=self._end.detach()), self.slot)
+        return WorkerEnd(_Socket(fileno=self._end.detach()), self.slot)
 
     def send(self, report: Report, text: str = "") -> None:
         """Sends one message; does nothing if the supervisor has gone."""
@@ -104,7 +106,7 @@ class WorkerEnd:
                     # Programs that the worker executes must not get it. (`recv_fds` ignores its flags.)
                     os.set_inheritable(descriptors[0], False)
                     (slot,) = _SLOT.unpack(self._end.recv(_SLOT.size, socket.MSG_WAITALL))
-                    channel = WorkerEnd(socket.socket(fileno=descriptors[0]), slot)
+                    channel = WorkerEnd(_Socket(fileno=descriptors[0]), slot)
                 with suppress(ValueError):
                     yield Command(received), channel
 
