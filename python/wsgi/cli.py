@@ -183,6 +183,7 @@ def _run(target: str | None, flags: dict[str, object]) -> int:
         settings.call_hook("exit")
         return supervisor
     # Before the application: a library that it imports may replace `os.fork`.
+    from wsgi.supervisor.channel import WorkerEnd, WorkerId
     from wsgi.supervisor.template import fork_workers
     from wsgi.supervisor.worker import work
 
@@ -196,7 +197,7 @@ def _run(target: str | None, flags: dict[str, object]) -> int:
         return serve_as(supervisor)
 
     def serve_as(channel: WorkerEnd) -> int:
-        with settings.hooks.in_worker():
+        with settings.hooks.in_worker((channel.worker or WorkerId()).age):
             if not settings.preload:
                 server.set_app(load_application(settings))
             settings.call_hook("loaded")

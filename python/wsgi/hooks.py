@@ -214,11 +214,19 @@ class Hooks:
         self._worker = ProcessInfo(None, next(_ages), self._server.cfg)
         return "" if self._may_go_on("before_fork") else "the hook before_fork raised"
 
-    def forked(self, pid: int) -> None:
-        """Notes the process id of the worker that was forked, for the hook `child_exit`."""
-        self._worker.pid = pid
+    @property
+    def age(self) -> int:
+        """The age of the worker whose fork began last."""
+        return self._worker.age
+
+    def forked(self, pid: int, age: int) -> None:
+        """Notes the process id of a worker that was forked, for the hook `child_exit`.
+
+        Parameters:
+            age: as it was when the fork began. With a template others may have begun since.
+        """
         if "child_exit" in self._functions:
-            self._workers[pid] = self._worker
+            self._workers[pid] = ProcessInfo(pid, age, self._server.cfg)
 
     def child_exit(self, pid: int) -> None:
         """Calls the hook `child_exit` for a worker that has ended."""
@@ -227,13 +235,16 @@ class Hooks:
             self._call("child_exit", worker)
 
     @contextmanager
-    def in_worker(self) -> Iterator[None]:
+    def in_worker(self, age: int) -> Iterator[None]:
         """The life of a worker, from its fork to its end.
+
+        Parameters:
+            age: its number in the order of starts.
 
         Raises:
             HookError: a function cannot be imported, or the hook `after_fork` raised.
         """
-        self._worker.pid = os.getpid()
+        self._worker = ProcessInfo(os.getpid(), age, self._server.cfg)
         self._functions = self._import(is_of_worker=True)
         _in_this_worker[:] = [self]
         self.call("after_fork")

@@ -36,7 +36,7 @@ from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
 from wsgi.stopping import Countdown, print_notice, run_in_thread
-from wsgi.supervisor.channel import Command, Report, WorkerEnd
+from wsgi.supervisor.channel import Command, Report, WorkerEnd, WorkerId
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -444,7 +444,11 @@ class WSGIServer:
         # Imported late, because most servers have no workers.
         from wsgi.supervisor.recycling import RecyclingLimits
 
-        self._channel, self._limits, self._slot = supervisor, RecyclingLimits(self.settings), supervisor.slot or 0
+        self._channel, self._limits, self._slot = (
+            supervisor,
+            RecyclingLimits(self.settings),
+            (supervisor.worker or WorkerId()).slot,
+        )
         # During a reload also a single worker is not alone.
         self._multiprocess = True
         return self._serve_process()

@@ -332,7 +332,7 @@ def test_hook_timed_out_is_called_by_the_core_in_a_worker_only() -> None:
     hooks.load(None)
     timed_out()
     assert seen == []
-    with hooks.in_worker():
+    with hooks.in_worker(1):
         timed_out()
     assert seen == [os.getpid()]
 
@@ -362,7 +362,7 @@ def test_worker_that_has_no_hook_costs_nothing_of_its_process(tmp_path: Path) ->
     hooks = Hooks()
     hooks.load("app:app")
     assert hooks.begin_worker() == ""
-    hooks.forked(os.getpid())
+    hooks.forked(os.getpid(), hooks.age)
     hooks.child_exit(os.getpid())
     assert hooks._workers == {}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import PATIENCE
-from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, open_channel
+from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, WorkerId, open_channel
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def test_report_to_a_supervisor_that_has_gone_is_dropped() -> None:
 
 def test_template_gets_the_channel_and_the_slot_of_the_worker_to_fork() -> None:
     supervisor, template = open_channel()
-    ours, theirs = open_channel(7)
+    ours, theirs = open_channel(WorkerId(7, 9))
     supervisor.send(Command.REOPEN)
     supervisor.request_worker(theirs)
     theirs.close()
@@ -131,7 +131,7 @@ def test_template_gets_the_channel_and_the_slot_of_the_worker_to_fork() -> None:
     command, channel = next(orders)
     assert command is Command.FORK
     assert channel is not None
-    assert (ours.slot, channel.slot) == (7, 7)
+    assert ours.worker == channel.worker == (7, 9)
     assert not os.get_inheritable(channel.fileno())
     channel.send(Report.READY)
     assert ours.receive() == [(Report.READY, "")]
@@ -144,7 +144,7 @@ def test_template_gets_the_channel_and_the_slot_of_the_worker_to_fork() -> None:
 
 def test_template_that_does_not_read_takes_no_more_requests() -> None:
     supervisor, template = open_channel()
-    ours, theirs = open_channel(0)
+    ours, theirs = open_channel(WorkerId())
 
     def request_many() -> None:
         for _ in range(100_000):
@@ -157,11 +157,11 @@ def test_template_that_does_not_read_takes_no_more_requests() -> None:
 
 
 def test_end_that_is_taken_over_stays_open() -> None:
-    supervisor, worker = open_channel(3)
+    supervisor, worker = open_channel(WorkerId(3))
     other = worker.take_over()
     worker.close()
     other.send(Report.READY)
     assert supervisor.receive() == [(Report.READY, "")]
-    assert other.slot == 3
+    assert other.worker == (3, 0)
     for end in (supervisor, other):
         end.close()

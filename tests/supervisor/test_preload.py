@@ -94,6 +94,36 @@ def test_handlers_of_forks_run_once_for_each_worker_and_not_in_the_template(site
             assert not pids & {template, *children_in}
 
 
+HOOKS = """
+from pathlib import Path
+def note(name, worker):
+    with open(Path(__file__).parent / "seen", "a") as file:
+        print(name, worker.pid, worker.age, file=file)
+def before_fork(server, worker): note("before_fork", worker)
+def after_fork(server, worker): note("after_fork", worker)
+def loaded(worker): note("loaded", worker)
+def worker_exit(server, worker): note("worker_exit", worker)
+def child_exit(server, worker): note("child_exit", worker)
+"""
+
+
+def test_hooks_are_called_for_each_worker_and_not_for_the_template(site: Site) -> None:
+    (site.folder / "site_hooks.py").write_text(HOOKS)
+    names = ("before_fork", "after_fork", "loaded", "worker_exit", "child_exit")
+    table = "\n".join(f'{name} = "site_hooks:{name}"' for name in names)
+    (site.folder / "site.toml").write_text(f"[hooks]\n{table}\n")
+    with preloaded(site, 2, "--config", "site.toml") as command:
+        expected = dict(zip(sorted(workers(site)), (1, 2), strict=True))
+        assert command.stop() == 0
+    seen: dict[str, set[tuple[str, str]]] = {}
+    for line in (site.folder / "seen").read_text().splitlines():
+        name, pid, age = line.split()
+        seen.setdefault(name, set()).add((pid, age))
+    assert seen.pop("before_fork") == {("None", "1"), ("None", "2")}
+    each = {(str(pid), str(age)) for pid, age in expected.items()}
+    assert seen == dict.fromkeys(("after_fork", "loaded", "worker_exit", "child_exit"), each)
+
+
 def test_objects_of_the_import_are_frozen_in_workers(site: Site) -> None:
     (site.folder / "site_app.py").write_text(
         "import gc, os\n"

@@ -14,15 +14,16 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from wsgi.wakeup import wait_readable
 
-__all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "open_channel"]
+__all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "WorkerId", "open_channel"]
 
 # Not what a library that the application imports puts in its place, such as gevent.
 _Socket = socket.socket
 _HEADER = struct.Struct("!cI")
-_SLOT = struct.Struct("!I")
+_WORKER = struct.Struct("!II")
 # The traceback of a failed import is cut here; its end says most.
 _MAX_TEXT_BYTES = 256 * 1024
 _READ_BYTES = 64 * 1024
@@ -62,22 +63,34 @@ class Command(enum.Enum):
     """Fork a worker, whose end of its channel comes with this command. To templates only."""
 
 
+class WorkerId(NamedTuple):
+    """Which worker a process is.
+
+    Parameters:
+        slot: its slot of the page of counters.
+        age: its number in the order of starts, for hooks.
+    """
+
+    slot: int = 0
+    age: int = 0
+
+
 class WorkerEnd:
     """The end of a worker or template. Every method may be called from any thread.
 
     Parameters:
-        slot: the worker's slot of the page of counters; None for a template.
+        worker: which worker it is for; None for a template.
     """
 
-    def __init__(self, end: socket.socket, slot: int | None = None) -> None:
+    def __init__(self, end: socket.socket, worker: WorkerId | None = None) -> None:
         # The program may have set a default timeout for its sockets.
         end.setblocking(True)
         self._end = end
-        self.slot = slot
+        self.worker = worker
 
     def take_over(self) -> WorkerEnd:
         """The same end, which stays open when this object is closed."""
-        return WorkerEnd(_Socket(fileno=self._end.detach()), self.slot)
+        return WorkerEnd(_Socket(fileno=self._end.detach()), self.worker)
 
     def send(self, report: Report, text: str = "") -> None:
         """Sends one message; does nothing if the supervisor has gone."""
@@ -105,8 +118,8 @@ class WorkerEnd:
                 if descriptors:
                     # Programs that the worker executes must not get it. (`recv_fds` ignores its flags.)
                     os.set_inheritable(descriptors[0], False)
-                    (slot,) = _SLOT.unpack(self._end.recv(_SLOT.size, socket.MSG_WAITALL))
-                    channel = WorkerEnd(_Socket(fileno=descriptors[0]), slot)
+                    worker = WorkerId(*_WORKER.unpack(self._end.recv(_WORKER.size, socket.MSG_WAITALL)))
+                    channel = WorkerEnd(_Socket(fileno=descriptors[0]), worker)
                 with suppress(ValueError):
                     yield Command(received), channel
 
@@ -123,13 +136,13 @@ class SupervisorEnd:
     """The supervisor's end, which never blocks.
 
     Parameters:
-        slot: the worker's slot of the page of counters; None for a template.
+        worker: which worker it is for; None for a template.
     """
 
-    def __init__(self, end: socket.socket, slot: int | None = None) -> None:
+    def __init__(self, end: socket.socket, worker: WorkerId | None = None) -> None:
         end.setblocking(False)
         self._end = end
-        self.slot = slot
+        self.worker = worker
         self._received = bytearray()
 
     def fileno(self) -> int:
@@ -150,7 +163,7 @@ class SupervisorEnd:
         Raises:
             OSError: the template has gone, or has not read for long.
         """
-        message = Command.FORK.value + _SLOT.pack(channel.slot or 0)
+        message = Command.FORK.value + _WORKER.pack(*(channel.worker or WorkerId()))
         if socket.send_fds(self._end, [message], [channel.fileno()]) != len(message):
             raise BlockingIOError(errno.EAGAIN, "the template does not read its channel")
 
@@ -191,14 +204,14 @@ class SupervisorEnd:
         self._end.close()
 
 
-def open_channel(slot: int | None = None) -> tuple[SupervisorEnd, WorkerEnd]:
+def open_channel(worker: WorkerId | None = None) -> tuple[SupervisorEnd, WorkerEnd]:
     """Opens a channel.
 
     Parameters:
-        slot: the worker's slot of the page of counters; None for a template.
+        worker: which worker it is for; None for a template.
 
     Raises:
         OSError: no descriptors are left.
     """
     ours, theirs = socket.socketpair()
-    return SupervisorEnd(ours, slot), WorkerEnd(theirs, slot)
+    return SupervisorEnd(ours, worker), WorkerEnd(theirs, worker)

@@ -28,7 +28,7 @@ from wsgi.logging import flush_error, report, write_error
 from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.stopping import counted, print_notice
-from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, open_channel
+from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, WorkerId, open_channel
 from wsgi.supervisor.ends import MemoryKills, described, work_of
 from wsgi.supervisor.error_stream import unblocked_errors
 from wsgi.supervisor.handover import HandoverQueue, open_handover
@@ -276,7 +276,7 @@ class Supervisor:
         self._loaded.discard(pid)
         for requested in self._requested.pop(pid, ()):
             requested.close()
-            self._release(requested.slot)
+            self._release(requested.worker)
         if channel is not None:
             self._selector.unregister(channel)
             channel.close()
@@ -398,13 +398,13 @@ class Supervisor:
         """Starts a process. Gives the reason if the system or a hook refuses; raises `_InChild` in the child."""
         if isinstance(action, Start) and (refusal := self._hooks.begin_worker()):
             return refusal
-        slot = None
+        worker = None
         try:
             if isinstance(action, Start):
-                slot = self.page.take_slot(action.generation)
-            ours, theirs = open_channel(slot)
+                worker = WorkerId(self.page.take_slot(action.generation), self._hooks.age)
+            ours, theirs = open_channel(worker)
         except (OSError, RuntimeError) as error:
-            self._release(slot)
+            self._release(worker)
             return getattr(error, "strerror", None) or str(error)
         now = time.monotonic()
         try:
@@ -417,16 +417,16 @@ class Supervisor:
                 self._machine.requested(action.template, now)
         except OSError as error:
             ours.close()
-            self._release(slot)
+            self._release(worker)
             return error.strerror or str(error)
         finally:
             # In a child it has been taken over.
             theirs.close()
         return None
 
-    def _release(self, slot: int | None) -> None:
-        if slot is not None:
-            self.page.release_slot(slot)
+    def _release(self, worker: WorkerId | None) -> None:
+        if worker is not None:
+            self.page.release_slot(worker.slot)
 
     def _request(self, template: int, ours: SupervisorEnd, theirs: WorkerEnd) -> None:
         """Requests a worker of a template.
@@ -452,13 +452,14 @@ class Supervisor:
             self._carry_out(self._machine.forked(template, int(text), now))
         else:
             channel.close()
-            self._release(channel.slot)
+            self._release(channel.worker)
             self._carry_out(self._machine.refused(template, text, now))
 
     def _watch(self, pid: int, channel: SupervisorEnd) -> None:
         self._channels[pid] = channel
-        if channel.slot is not None:
-            self._slots[pid] = channel.slot
+        if channel.worker is not None:
+            self._slots[pid] = channel.worker.slot
+            self._hooks.forked(pid, channel.worker.age)
         self._selector.register(channel, selectors.EVENT_READ)
 
     def _fork(self, ours: SupervisorEnd, theirs: WorkerEnd) -> int:
