@@ -129,7 +129,8 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("-e --env --env-file --env-files --envdir --early-envdir --unenv --reload-os-env", *_ENVIRON),
     ("-x -S -y -j --paste --paster --paste-* --raw-paste-global-conf --ini --ini-paste* --yaml --yml --json "
         "--js --xml --xmlconfig --config-py --fallback-config --inherit --include --inject-* --set --set-* --get "
-        "--declare-option* --resolve --for --for-* --endfor --end-for --if-reload --if-not-reload --if-* --ifenv --ifexists --ifplugin "
+        "--declare-option* --resolve --for --for-* --endfor --end-for --if-reload "
+        "--if-not-reload --if-* --ifenv --ifexists --ifplugin "
         "--ifdir --endif --end-if --blacklist --end-blacklist --whitelist --end-whitelist --strict", _FILE),
     ("--reload --no-reload --reload-* --no-reload-* --use-reloader --py-auto* --python-auto*", *_RELOAD),
     ("--touch-* --fs-reload --fs-*", "files are not watched; with --workers, SIGHUP reloads the application"),
