@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from wsgi.wakeup import wait_readable
-
 __all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "WorkerId", "open_channel"]
 
 # Not what a library that the application imports puts in its place, such as gevent.
