@@ -15,6 +15,7 @@
 //!    not accountable for the time in which the server does not read.
 //! 4. A client that begins a message completes it: in pieces that come quickly enough, or it is closed with 1008.
 //! 5. A close frame is answered by one with the same code. After one of the server's own the client has [`CLOSE_TIMEOUT`].
+//! 6. A server that stops closes a session once the application has answered every message that has arrived.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -94,6 +95,17 @@ impl ForcedClose {
     }
 }
 
+/// How a session is closed because the server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopClose {
+    /// The status of the Close frame.
+    pub code: u16,
+    /// Its text.
+    pub reason: &'static str,
+    /// How long messages may be answered before.
+    pub until: Instant,
+}
+
 /// Nothing can be sent any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionClosed;
@@ -105,6 +117,9 @@ pub struct WebSocketSession {
     close_deadline: Option<Instant>,
     close_status: Option<CloseStatus>,
     forced_close: Option<ForcedClose>,
+    stop: Option<StopClose>,
+    // The application has a message and has not asked for the next one since.
+    is_answering: bool,
     decoder: MessageDecoder,
     deflater: Option<Deflater>,
     // Received and not decoded yet.
@@ -141,6 +156,8 @@ impl WebSocketSession {
             close_deadline: None,
             close_status: None,
             forced_close: None,
+            stop: None,
+            is_answering: false,
             decoder: MessageDecoder::new(config.max_message_bytes, compression),
             deflater: compression.map(Deflater::new),
             backlog: received,
@@ -229,6 +246,9 @@ impl WebSocketSession {
         if self.message_timer.is_expired(now) {
             return self.force_close(ForcedClose::SlowMessage, now);
         }
+        if self.stop.is_some_and(|stop| stop.until <= now) {
+            return self.close_if_answered(now);
+        }
         if self.is_paused() {
             // The client's answer may be behind messages that the application does not take.
             self.ping_timer.on_bytes(now);
@@ -247,7 +267,8 @@ impl WebSocketSession {
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             WebSocketState::Open => {
-                [self.ping_timer.deadline(), self.message_timer.deadline()].into_iter().flatten().min()
+                let stop = self.stop.map(|stop| stop.until);
+                [self.ping_timer.deadline(), self.message_timer.deadline(), stop].into_iter().flatten().min()
             }
             WebSocketState::Closing => self.close_deadline,
             WebSocketState::Finished | WebSocketState::Disconnected => None,
@@ -280,7 +301,30 @@ impl WebSocketSession {
         self.queued_bytes -= message.memory_bytes();
         self.update_memory(now);
         self.reservation.on_message_taken(now);
+        self.is_answering = true;
         Some(message)
+    }
+
+    /// The application waits for a message, and there is none.
+    pub fn on_application_waiting(&mut self, now: Instant) {
+        self.is_answering = false;
+        self.close_if_answered(now);
+    }
+
+    /// The server stops: closes the session once every message that has arrived is answered, which is when the application
+    /// waits for the next one. An application that never does holds it up until `close.until`.
+    pub fn stop(&mut self, close: StopClose, now: Instant) {
+        self.stop = Some(close);
+        self.close_if_answered(now);
+    }
+
+    fn close_if_answered(&mut self, now: Instant) {
+        let Some(stop) = self.stop else { return };
+        let is_answered =
+            !(self.is_answering || self.has_backlog() || self.decoder.is_unfinished()) && self.queue.is_empty();
+        if is_answered || stop.until <= now {
+            self.close(stop.code, stop.reason, now);
+        }
     }
 
     /// Writes the header of a text message. Its payload follows the output: what is returned, which is compressed, or else

@@ -115,6 +115,51 @@ fn servers_close_frame_waits_for_the_clients_until_its_deadline() {
     assert_eq!((answered.session.state(), answered.output()), (WebSocketState::Finished, b"\x88\x02\x03\xe8".to_vec()));
 }
 
+fn stopping(rig: &mut Rig) {
+    rig.session.stop(StopClose { code: 1001, reason: "", until: rig.now + 3 * SECOND }, rig.now);
+}
+
+#[test]
+fn stop_closes_a_session_without_messages_at_once() {
+    let mut rig = Rig::new(CONFIG);
+    rig.sends(&frame(0x81, b"one"));
+    assert_eq!(rig.next(), Some(text("one")));
+    rig.session.on_application_waiting(rig.now);
+    stopping(&mut rig);
+    assert_eq!((rig.output(), rig.session.state()), (b"\x88\x02\x03\xe9".to_vec(), WebSocketState::Closing));
+}
+
+#[test]
+fn stop_waits_for_the_answer_to_every_message_that_has_arrived() {
+    let mut rig = Rig::new(CONFIG);
+    let second = frame(0x81, b"second");
+    rig.sends(&[&frame(0x81, b"first")[..], &second[..7]].concat());
+    assert_eq!(rig.next(), Some(text("first")));
+    stopping(&mut rig);
+    // The second is incomplete.
+    rig.session.on_application_waiting(rig.now);
+    rig.sends(&second[7..]);
+    assert_eq!((rig.output(), rig.next()), (vec![], Some(text("second"))));
+    assert_eq!(rig.session.send_text("answer", &mut CompressorPool::default()), Ok(None));
+    rig.passes(SECOND);
+    assert_eq!(rig.session.state(), WebSocketState::Open);
+    rig.session.on_application_waiting(rig.now);
+    assert_eq!((rig.output(), rig.session.state()), (b"\x81\x06\x88\x02\x03\xe9".to_vec(), WebSocketState::Closing));
+}
+
+#[test]
+fn stop_closes_a_session_whose_application_does_not_answer_at_its_deadline() {
+    for takes in [true, false] {
+        let mut rig = Rig::new(CONFIG);
+        rig.sends(&frame(0x81, b"one"));
+        assert!(!takes || rig.next().is_some());
+        stopping(&mut rig);
+        assert_eq!((rig.session.state(), rig.session.deadline()), (WebSocketState::Open, Some(rig.now + 3 * SECOND)));
+        rig.passes(3 * SECOND);
+        assert_eq!((rig.output(), rig.session.state()), (b"\x88\x02\x03\xe9".to_vec(), WebSocketState::Closing));
+    }
+}
+
 #[test]
 fn message_that_was_unfinished_at_the_servers_close_frame_takes_no_memory() {
     let mut rig = Rig::new(CONFIG);

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.asgi.conftest import Serve
-from tests.asgi.frames import Socket, closing
+from tests.asgi.frames import CLOSE, TEXT, Socket, closing, frame
 from tests.asgi.talking import GET, Gate, Receive, Scope, Send, Watched, answer, body, start
 from tests.server.recording import eventually, is_refused
 from tests.support import PATIENCE, Command, RawClient, serve
@@ -267,6 +267,86 @@ def test_websocket_that_is_accepted_behind_the_stop_is_closed_at_once(served: Se
         thread.join(PATIENCE)
         assert not thread.is_alive()
     assert watched.raised == []
+
+
+@pytest.mark.parametrize("messages", [1, 3])
+def test_messages_that_have_arrived_are_answered_before_a_stop_closes_the_websocket(
+    served: Serve, messages: int
+) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            watched.scopes.append(message)
+            await gate.wait()
+            await send({"type": "websocket.send", "text": message["text"]})
+        assert message["code"] == 1001
+
+    watched = Watched(app)
+    with served(watched) as server, RawClient(server.addresses[0]) as idle, Socket(server.addresses[0]) as client:
+        client.opened()
+        texts = [b"%d" % number for number in range(messages)]
+        client.send(b"".join(frame(TEXT, text) for text in texts))
+        eventually(lambda: len(watched.scopes) == 2, "the application has the first message")
+        thread = stopping(server)
+        # The stop has begun.
+        idle.expect_end()
+        gate.open()
+        assert [client.read_frame().payload for _ in texts] == texts
+        found = client.read_frame()
+        assert (found.opcode, found.payload[:2]) == (CLOSE, (1001).to_bytes(2, "big"))
+        client.send(closing(1001))
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert watched.raised == []
+
+
+def test_message_that_has_begun_to_arrive_is_answered_before_a_stop_closes_the_websocket(served: Serve) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    whole = frame(TEXT, b"whole")
+    with served(app) as server, RawClient(server.addresses[0]) as idle, Socket(server.addresses[0]) as client:
+        client.opened()
+        client.send(whole + whole[:8])
+        assert client.read_frame().payload == b"whole"
+        thread = stopping(server)
+        idle.expect_end()
+        client.send(whole[8:])
+        assert client.read_frame().payload == b"whole"
+        assert client.read_frame().opcode == CLOSE
+        client.send(closing(1001))
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_application_that_answers_no_message_does_not_hold_up_a_stop(served: Serve) -> None:
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        watched.scopes.append({})
+        await gate.wait()
+
+    watched = Watched(app)
+    with served(watched, graceful_timeout=2) as server, Socket(server.addresses[0]) as client:
+        client.opened()
+        client.send(frame(TEXT, b"one"))
+        eventually(lambda: len(watched.scopes) == 2, "the application has the message")
+        thread = stopping(server)
+        # After a quarter of the time; after half of it the connection would be cut without a Close frame.
+        assert client.read_frame().payload[:2] == (1001).to_bytes(2, "big")
+        client.send(closing(1001))
+        gate.open()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_application_may_stop_its_server(served: Serve) -> None:

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -16,6 +16,7 @@ use super::send_event::SendEvent;
 use super::session::{Io, PollOutcome, Session, WriteStall};
 use super::websocket_send::WebSocketSendEvent;
 use crate::bindings::errors::client_disconnected;
+use crate::engine::clock::after;
 use crate::engine::exchange::{Content, Exchange, Progress};
 use crate::engine::options::Options;
 use crate::engine::scheduling::capacity::AdmissionGuard;
@@ -29,7 +30,7 @@ use crate::websocket::close::{self, CloseStatus};
 use crate::websocket::decoder::WebSocketMessage;
 use crate::websocket::handshake::Handshake;
 use crate::websocket::memory::MessageMemory;
-use crate::websocket::session::{ForcedClose, WebSocketConfig, WebSocketSession, WebSocketState};
+use crate::websocket::session::{ForcedClose, StopClose, WebSocketConfig, WebSocketSession, WebSocketState};
 
 /// What a session is made of when the handshake is accepted.
 struct PendingHandshake {
@@ -56,8 +57,9 @@ pub struct WebSocket {
     admission: Option<AdmissionGuard>,
     stage: WebSocketStage,
     has_sent_connect: bool,
-    // The server stops: the code and reason to close with.
-    stop_status: Option<(u16, &'static str)>,
+    // What part of a stop is left for answers to messages.
+    answer_timeout: Duration,
+    stop: Option<StopClose>,
     // The client left, or the exchange was taken away, outside of an accepted session.
     is_lost: bool,
     // Since when the client is slow with its message, as the transport knows it.
@@ -97,7 +99,8 @@ impl WebSocket {
             admission: Some(admission),
             stage: WebSocketStage::Connecting(Box::new(pending)),
             has_sent_connect: false,
-            stop_status: None,
+            answer_timeout: options.graceful_timeout / 4,
+            stop: None,
             is_lost: false,
             slow_since: None,
             stall: WriteStall::default(),
@@ -116,8 +119,8 @@ impl WebSocket {
         }
         let received = exchange.upgrade(&head, io.clock);
         let mut session = WebSocketSession::new(config, handshake.deflate, memory, received, io.now);
-        if let Some((code, reason)) = self.stop_status {
-            session.close(code, reason, io.now);
+        if let Some(stop) = self.stop {
+            session.stop(stop, io.now);
         }
         self.admission = None;
         self.stage = WebSocketStage::Accepted(Box::new(session));
@@ -139,8 +142,8 @@ impl WebSocket {
             return Err(client_disconnected());
         };
         let mut http = Box::new(Http::new(exchange, admission, io.now));
-        if let Some((code, _)) = self.stop_status {
-            http.stop(code == close::SERVICE_RESTART, io);
+        if let Some(stop) = self.stop {
+            http.stop(stop.code == close::SERVICE_RESTART, io);
         }
         let sent = http.send(event, io);
         self.stage = WebSocketStage::Denied(http);
@@ -215,7 +218,12 @@ impl WebSocket {
         }
         self.pump(io);
         let WebSocketStage::Accepted(session) = &mut self.stage else { return None };
-        session.next_message(io.now)
+        let message = session.next_message(io.now);
+        if message.is_none() {
+            session.on_application_waiting(io.now);
+            self.update_exchange();
+        }
+        message
     }
 
     // The application has come to its end.
@@ -407,10 +415,13 @@ impl Session for WebSocket {
         } else {
             (close::GOING_AWAY, "the server is stopping")
         };
-        self.stop_status = Some((code, reason));
+        let stop = StopClose { code, reason, until: after(io.now, self.answer_timeout) };
+        self.stop = Some(stop);
+        // What the client has sent before it hears of the stop is answered.
+        self.pump(io);
         match &mut self.stage {
             WebSocketStage::Denied(http) => http.stop(is_restart, io),
-            WebSocketStage::Accepted(session) => session.close(code, reason, io.now),
+            WebSocketStage::Accepted(session) => session.stop(stop, io.now),
             WebSocketStage::Connecting(_) | WebSocketStage::Refused => {}
         }
         self.update_exchange();
