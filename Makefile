@@ -36,7 +36,7 @@ unexport CONDA_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: attacks autobahn bench bench-environment bench-frameworks bench-instructions bench-quick bench-startup build clean conformance conformance-peers docs format fuzz help lint models run sanitize soak test test-container test-differential test-free-threaded test-python test-rust FORCE
+.PHONY: attacks autobahn bench bench-environment bench-frameworks bench-instructions bench-quick bench-startup build clean conformance conformance-peers docs format fuzz help lint models reload-test reload-test-peers run sanitize soak test test-container test-differential test-free-threaded test-python test-rust FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
@@ -84,6 +84,12 @@ test-container: ## build the image of the Dockerfile on a base made of Debian pa
 
 attacks: $(VENV)/.built ## let hostile clients loose on the server and print what came of it (ARGS="--interface asgi --only slow")
 	@"$(VENV)/bin/python" -m tests.attacks $(ARGS)
+
+reload-test: $(VENV)/.built ## reload the server 200 times under load and name every loss (ARGS="--reloads 10 --seed 7")
+	@"$(VENV)/bin/python" -m tests.reload $(ARGS)
+
+reload-test-peers: $(VENV)/.built .venv-conformance/.peers ## the same for other servers, too (ARGS="--page docs/reload.md")
+	@"$(VENV)/bin/python" -m tests.reload --server all --environment .venv-conformance $(ARGS)
 
 soak: $(VENV)/.built ## mixed load for some minutes (ARGS="--minutes 10"); fails if the server holds more and more
 	@"$(VENV)/bin/python" -m tests.soak $(ARGS)
