@@ -11,26 +11,13 @@ import pytest
 
 from tests.reload.__main__ import ours
 from tests.reload.events import RELOADS, Event, plan
-from tests.reload.faults import Fault, Loss
+from tests.reload.faults import Fault
 from tests.reload.load import KINDS
 from tests.reload.servers import SERVERS, SITES, offered_options
 from tests.reload.tables import INTRODUCTION
 from tests.reload.trial import Trial, run_trial
 
 PAGE = Path(__file__).parents[2] / "docs" / "reload.md"
-HANDS_CONNECTIONS_OVER = False
-"""Whether a reload keeps idle connections. False: their loss is not counted here."""
-
-
-def is_due_to_missing_hand_over(loss: Loss) -> bool:
-    """Whether a loss is that of an idle connection, or of a request behind a response that announces the close."""
-    if HANDS_CONNECTIONS_OVER:
-        return False
-    if loss.kind == "pipelined pairs" and loss.fault is Fault.UNANSWERED:
-        return True
-    return loss.fault in (Fault.CLOSED_IDLE, Fault.LOST_ON_REUSE)
-
-
 VARIANTS = list(ours(offered_options()))
 TRIALS = list(zip(SITES, itertools.cycle(VARIANTS), strict=False))
 
@@ -43,8 +30,7 @@ def test_reloads_lose_nothing_and_leave_nothing(interface: str, words: tuple[str
     report = run_trial(trial)
     assert report.problems == []
     assert set(report.events) == trial.allowed_events()
-    lost = {loss: count for loss, count in report.record.lost.items() if not is_due_to_missing_hand_over(loss)}
-    assert lost == {}, report.record.details
+    assert report.record.lost == {}, report.record.details
 
 
 @pytest.mark.parametrize("part", INTRODUCTION.read_text("utf-8").split("\n\n"))
