@@ -282,6 +282,7 @@ class Command:
         env: variables for the process.
         start: the words that start the command.
         pass_fds: descriptors that the process inherits.
+        place: what says where to listen, if the arguments do not.
     """
 
     def __init__(
@@ -291,8 +292,9 @@ class Command:
         env: Mapping[str, str] | None = None,
         start: Sequence[str] = (sys.executable, "-m", "wsgi_server"),
         pass_fds: Sequence[int] = (),
+        place: Sequence[str] = ("--port", "0"),
     ) -> None:
-        place = [] if any(word in arguments for word in ("--port", "--bind")) else ["--port", "0"]
+        place = [] if any(word in arguments for word in ("--port", "--bind")) else place
         self.process = subprocess.Popen(
             [*start, *arguments, *place],
             cwd=cwd,

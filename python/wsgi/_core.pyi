@@ -248,6 +248,9 @@ class Run:
         process takes for half of that time are closed as in a stop; without a queue that is at once. `stop` ends the
         handing over."""
 
+    def wake(self) -> None:
+        """Has every poller served for a moment, also an idle one, which renews its heartbeat by that."""
+
     def abort(self) -> None:
         """Requests an immediate stop, which drops unfinished requests. Returns at once."""
 

@@ -132,25 +132,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(target: str | None, flags: dict[str, object]) -> int:
-    warnings: list[str] = []
-    settings = Settings.from_command(flags, warn=warnings.append)
-    application = _application(target, settings)
     # Imported late, because --help, --version and errors on the command line do not need them.
     import logging
     from pathlib import Path
 
     from wsgi.loading import load
     from wsgi.logging import configure, report
+    from wsgi.process import Process
+    from wsgi.systemd import close_unused, take_sockets
+
+    warnings: list[str] = []
+    sockets = take_sockets(os.environ, warnings.append)
+    settings = Settings.from_command(flags, warn=warnings.append, sockets=sockets)
+    application = _application(target, settings)
 
     # Before the application, because a user's wsgi.py may replace names in `from wsgi import …`.
     from wsgi.server import WSGIServer, importing
 
     configure(settings.log_level)
+    close_unused(sockets, _inherited(settings), warnings.append)
     for warning in warnings:
         report(logging.WARNING, warning)
+    process = Process(settings)
     _begin(application, settings)
 
     def load_application(settings: Settings) -> Any:
+        process.become_application()
         if settings.gunicorn is not None:
             settings.gunicorn.apply()
         with importing():
@@ -164,21 +171,32 @@ def _run(target: str | None, flags: dict[str, object]) -> int:
         encoding = sys.stdout.encoding or "utf-8"
         print(table.encode(encoding, "backslashreplace").decode(encoding))
         return 0
+    process.set_title()
+    service = process.make_service()
+    _say_limits(settings)
     settings.call_hook("starting")
-    app: Any = load_application(settings) if settings.workers is None else None
+    is_single = settings.workers is None
+    app: Any = load_application(settings) if is_single and not process.listens_first else None
     try:
         server = WSGIServer(app=app, settings=settings)
+        _close_inherited(settings)
+        process.give_files(server.addresses)
+        if is_single and app is None:
+            server.set_app(load_application(settings))
     except (OSError, TypeError, ValueError) as error:
         # Errors that only the core finds: an address, a log file, a format, the application's signature.
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
-    _close_inherited(settings)
-    if settings.workers is None:
-        settings.call_hook("loaded")
-        code = server._serve_process()
-        settings.call_hook("exit")
-        return code
-    supervisor = server._supervise(is_command=True)
+    server._service, server._give_logs = service, process.give_logs
+    try:
+        if is_single:
+            settings.call_hook("loaded")
+            code = server._serve_process()
+            settings.call_hook("exit")
+            return code
+        supervisor = server._supervise(is_command=True)
+    finally:
+        service.end()
     if isinstance(supervisor, int):
         settings.call_hook("exit")
         return supervisor
@@ -227,13 +245,38 @@ def _begin(application: str, settings: Settings) -> None:
     settings.hooks.load(None if settings.workers is None else application)
 
 
+def _say_limits(settings: Settings) -> None:
+    """Logs what the system allows less of than the options."""
+    import logging
+
+    from wsgi.logging import is_reported, report
+    from wsgi.resources import connection_limit, memory_limit
+
+    found = connection_limit(settings.max_connections, settings.workers or 1)
+    if found is not None:
+        text = (
+            f"max_connections: {found[0]} can be open, not {settings.max_connections}, because the limit of open files "
+            f"is {found[1]}; raise it (ulimit -n, LimitNOFILE= in systemd), or lower max_connections"
+        )
+        # The default was not asked for.
+        is_default = settings.origin("max_connections") == "default"
+        report(logging.INFO if is_default else logging.WARNING, text)
+    if is_reported(logging.DEBUG) and (limit := memory_limit()) is not None:
+        report(logging.DEBUG, f"the cgroup allows {limit / (1 << 20):.0f} MiB of memory")
+
+
+def _inherited(settings: Settings) -> set[int]:
+    """The descriptors of `fd://N`."""
+    return {int(address[5:]) for address in settings.addresses if address.startswith("fd://")}
+
+
 def _close_inherited(settings: Settings) -> None:
     """Closes the descriptors of `fd://N`; the server has duplicates of them.
 
     An open descriptor, here or inherited by a child process, would keep the socket listening while the server stops:
     clients would wait for an answer instead of being refused.
     """
-    for number in {int(address[5:]) for address in settings.addresses if address.startswith("fd://")}:
+    for number in _inherited(settings):
         if number > 2:
             os.close(number)
         else:
@@ -247,6 +290,11 @@ def _table(application: str, origin: str, settings: Settings) -> str:
     """All effective values with their origins, in columns."""
     rows = [("application", application, origin)]
     rows += [(name, settings.shown(name), settings.origin(name)) for name in OPTIONS if name != "check_config"]
+    from wsgi.resources import memory_limit, open_files_limit
+
+    files, memory = open_files_limit(), memory_limit()
+    rows.append(("open_files_limit", "none" if files is None else str(files), "process"))
+    rows.append(("memory_limit", "none" if memory is None else f"{memory / (1 << 20):.0f} MiB", "cgroup"))
     name_width = max(len(name) for name, _, _ in rows)
     # One long value, such as the log format, must not widen the column.
     value_width = min(32, max(len(value) for _, value, _ in rows))

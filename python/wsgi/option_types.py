@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from wsgi.processors import usable_processors
 
 __all__ = [
+    "Account",
     "Bind",
     "Boolean",
     "Choice",
@@ -28,9 +29,12 @@ __all__ = [
     "OptionType",
     "Path",
     "Pattern",
+    "Prefix",
     "Rate",
     "Seconds",
     "Size",
+    "Text",
+    "Umask",
     "Workers",
 ]
 
@@ -282,15 +286,70 @@ class Path(OptionType["str | None"]):
 
 
 class Directory(OptionType[str]):
-    """A directory that exists."""
+    """A directory. `wsgi.settings` checks that it exists, when it is known what it is relative to."""
 
     metavar = "DIR"
     requirement = "a directory that exists"
 
     def from_text(self, text: str) -> str:
-        if not text or not os.path.isdir(text):
+        if not text or "\0" in text:
             raise ValueError
         return text
+
+
+class Text(OptionType["str | None"]):
+    """One word or line; None: as it is."""
+
+    def __init__(self, metavar: str, requirement: str, pattern: str) -> None:
+        self.metavar = metavar
+        self.requirement = requirement
+        self._pattern = re.compile(pattern)
+
+    def from_text(self, text: str) -> str:
+        if not self._pattern.fullmatch(text):
+            raise ValueError
+        return text
+
+    def from_object(self, value: object) -> str | None:
+        return None if value is None else super().from_object(value)
+
+    def show(self, value: str | None) -> str:
+        return "unchanged" if value is None else value
+
+
+class Account(Text):
+    """A user or a group of the system, by name or number; None: as it is."""
+
+    def __init__(self, metavar: str, noun: str) -> None:
+        super().__init__(
+            metavar, f"the name or the number of a {noun}", r"[^\s:/\x00-\x1f\x7f-][^\s:/\x00-\x1f\x7f]{0,255}"
+        )
+
+    def from_object(self, value: object) -> str | None:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(Integer(0, (1 << 32) - 2).within(value))
+        return super().from_object(value)
+
+
+class Prefix(OptionType[str]):
+    """The beginning of every path that the application's clients see; a slash at its end is removed, and "" is none."""
+
+    metavar = "PATH"
+    requirement = "a path such as /shop, not escaped and without //, ., .., ? and #"
+
+    def from_text(self, text: str) -> str:
+        path = text.removesuffix("/")
+        segments = path.split("/")
+        if not path and text in ("", "/"):
+            return ""
+        if segments[0] or any(segment in ("", ".", "..") for segment in segments[1:]):
+            raise ValueError
+        if re.search(r"[\x00-\x1f\x7f\\?#%]", path):
+            raise ValueError
+        return path
+
+    def show(self, value: str) -> str:
+        return value or "none"
 
 
 class Mode(OptionType["int | None"]):
@@ -300,9 +359,10 @@ class Mode(OptionType["int | None"]):
     requirement = "an octal mode from 000 to 777, such as 660"
     typed_requirement = 'an octal mode from 0o000 to 0o777, such as 0o660 or "660"'
     _bits = Integer(0, 0o777)
+    _pattern = re.compile("(?:0o)?[0-7]{3,4}")
 
     def from_text(self, text: str) -> int:
-        if not re.fullmatch("(?:0o)?[0-7]{3,4}", text):
+        if not self._pattern.fullmatch(text):
             raise ValueError
         return self._bits.within(int(text, 8))
 
@@ -313,6 +373,17 @@ class Mode(OptionType["int | None"]):
 
     def show(self, value: int | None) -> str:
         return "666 without the umask" if value is None else f"{value:03o}"
+
+
+class Umask(Mode):
+    """The bits that new files do not get, in octal; None: those of the process that starts the server."""
+
+    requirement = "an octal mask from 0 to 777, such as 027"
+    typed_requirement = 'an octal mask from 0 to 0o777, such as 0o027 or "027"'
+    _pattern = re.compile("(?:0o)?[0-7]{1,4}")
+
+    def show(self, value: int | None) -> str:
+        return "unchanged" if value is None else super().show(value)
 
 
 class Format(OptionType[str]):
@@ -344,10 +415,10 @@ class Host(OptionType[str]):
 
 
 class Bind(OptionType[str]):
-    """An address to listen on, normalised to `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `fd://N`."""
+    """An address to listen on, normalised to `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N` or `fd://NAME`."""
 
     metavar = "ADDRESS"
-    requirement = "HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
+    requirement = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or fd://NAME"
     _host = Host()
     _port = Integer(0, 65535)
 
@@ -360,7 +431,13 @@ class Bind(OptionType[str]):
         if text.startswith("fd:"):
             if not text.startswith("fd://"):
                 raise ValueError
-            return f"fd://{Integer(0, (1 << 31) - 1).from_text(text[len('fd://') :])}"
+            label = text.removeprefix("fd://")
+            if label.isdecimal():
+                return f"fd://{Integer(0, (1 << 31) - 1).from_text(label)}"
+            # systemd.socket(5), FileDescriptorName=.
+            if not re.fullmatch("[!-~]{1,255}", label) or re.search("[:/,+]|^-", label):
+                raise ValueError
+            return text
         host, colon, port = text.rpartition(":")
         # The last group of an IPv6 address without brackets would be taken for the port.
         if not colon or (":" in host and not host.startswith("[")):

@@ -162,7 +162,7 @@ _ROWS: tuple[tuple[str, ...], ...] = (
         "--max-request-header-size", "--max-header-size limits the header section"),
     ("--max-request-body-size --limit-post --chunked-input-limit", "--max-body-size limits the request body"),
     ("--inbuf-overflow --post-buffering --post-buffering-bufsize", "--body-buffer limits the memory of a request body"),
-    ("--limit-as --limit-nproc --cgroup* --max-apps", "set limits of the process in the service manager"),
+    ("--limit-as --limit-nproc --cgroup --cgroup* --max-apps", "set limits of the process in the service manager"),
     ("--outbuf-* --recv-bytes --send-bytes --socket-sndbuf --socket-rcvbuf --tcp-* --no-defer-accept --so-* "
         "--socket-*", _BUFFERS),
     # Proxies.

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["usable_processors"]
+__all__ = ["CGROUPS", "cgroup_folders", "usable_processors"]
 
-_CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+"""Where the hierarchies of cgroups are mounted."""
 
 
-def usable_processors(cgroups: Path = _CGROUPS, process: Path = Path("/proc/self/cgroup")) -> int:
+def usable_processors(cgroups: Path = CGROUPS, process: Path = Path("/proc/self/cgroup")) -> int:
     """Counts the processors that this process may use: those of its affinity mask, limited by the quota of its cgroup
     and of the cgroups around it, rounded up. At least 1.
 
@@ -30,22 +31,36 @@ def usable_processors(cgroups: Path = _CGROUPS, process: Path = Path("/proc/self
 
 def _quotas(cgroups: Path, process: Path) -> Iterator[float]:
     """The quotas that apply, in processors."""
+    for folder, version in cgroup_folders("cpu", cgroups, process):
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            if version == 2:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            # No quota is `max`, which is no number, or -1.
+            if int(quota) > 0:
+                yield int(quota) / int(period)
+
+
+def cgroup_folders(controller: str, cgroups: Path, process: Path) -> Iterator[tuple[Path, int]]:
+    """The folders of this process's cgroup and of those around it, innermost first, each with the version of its
+    hierarchy.
+
+    Parameters:
+        controller: `cpu` or `memory`.
+        cgroups: where the hierarchies of cgroups are mounted.
+        process: the file that names the cgroups of this process.
+    """
     try:
         lines = process.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
         return
     for line in lines:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        folders = [Path(path.lstrip("/")), *Path(path.lstrip("/")).parents]
-        for folder in folders:
-            with suppress(OSError, ValueError, ZeroDivisionError):
-                if not controllers:
-                    quota, period = (cgroups / folder / "cpu.max").read_text().split()
-                elif "cpu" in controllers.split(","):
-                    quota = (cgroups / "cpu" / folder / "cpu.cfs_quota_us").read_text()
-                    period = (cgroups / "cpu" / folder / "cpu.cfs_period_us").read_text()
-                else:
-                    break
-                # No quota is `max`, which is no number, or -1.
-                if int(quota) > 0:
-                    yield int(quota) / int(period)
+        inner = Path(path.lstrip("/"))
+        for folder in (inner, *inner.parents):
+            if not controllers:
+                yield cgroups / folder, 2
+            elif controller in controllers.split(","):
+                yield cgroups / controller / folder, 1

@@ -152,6 +152,10 @@ class Run:
             self._core.abort()
             self._wake()
 
+    def wake_pollers(self) -> None:
+        """Has an idle server renew its heartbeat."""
+        self._core.wake()
+
     def _wake(self) -> None:
         self._stopping = True
         self._wakeup.wake()

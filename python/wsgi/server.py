@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from wsgi.supervisor.handover import HandoverQueue
     from wsgi.supervisor.recycling import RecyclingLimits
+    from wsgi.service import Service
     from wsgi.supervisor.supervisor import Supervisor
 
     Application = WSGIApplication | Callable[..., Awaitable[object]]
@@ -259,6 +260,8 @@ class WSGIServer:
                     follow.start()
                 run.wait(started=lambda: self._announce(run))
             finally:
+                if self._service is not None and self._channel is None:
+                    self._service.notifier.stopping("stopping")
                 if self._owns_process:
                     countdown.begin()
                 run.stop()
@@ -350,6 +353,11 @@ class WSGIServer:
     # The time limit of the last stop.
     _countdown: Countdown | None = None
 
+    # Tells the system about the server. Set by the command only, as is the next.
+    _service: Service | None = None
+    # Makes a reopened access log the application's.
+    _give_logs: Callable[[], object] | None = None
+
     # Supervises the workers, in the process that has forked them.
     _supervisor: Supervisor | None = None
     # The way to the supervisor, and the limits after which it is to be asked for a successor, in a worker process.
@@ -394,11 +402,18 @@ class WSGIServer:
             if self._closes or is_command:
                 self._core.close_listeners()
 
-        listeners = Listeners(self.addresses, close, self._core.reopen_logs)
+        def reopen_logs() -> None:
+            self._core.reopen_logs()
+            if self._give_logs is not None:
+                self._give_logs()
+
+        listeners = Listeners(self.addresses, close, reopen_logs)
         self._supervisor = supervisor = make_supervisor(
             self.settings, listeners, shards=_shards(), is_command=is_command
         )
         channel = None
+        if self._service is not None:
+            supervisor.report_to(self._service)
         try:
             channel = supervisor.run()
         finally:
@@ -476,9 +491,14 @@ class WSGIServer:
     def _announce(self, run: Run) -> None:
         """Tells the operator or the supervisor that requests are answered from now on."""
         if self._channel is None:
+            if self._service is not None:
+                self._service.serves(self._status(run))
+                self._service.watch(run.wake_pollers, self._page)
             print_notice(self._banner(run))
             self.settings.call_hook("ready")
             return
+        if self._service is not None:
+            self._service.watch(run.wake_pollers, None)
         self._channel.send(Report.READY)
         report(logging.INFO, f"worker {os.getpid()} serves ({run.interface})")
 
@@ -509,8 +529,10 @@ class WSGIServer:
             run.abort()
 
     def _banner(self, run: Run) -> str:
-        threads = f", up to {self.settings.threads} threads" if self._interface == WSGI else ""
-        return f"Serving HTTP on {', '.join(self.addresses)} ({run.interface}{threads}, pid {os.getpid()})"
+        return f"Serving HTTP on {', '.join(self.addresses)} ({self._status(run)}, pid {os.getpid()})"
+
+    def _status(self, run: Run) -> str:
+        return f"{run.interface}, up to {self.settings.threads} threads" if self._interface == WSGI else run.interface
 
     @contextmanager
     def _signals(self) -> Iterator[Countdown]:
@@ -559,6 +581,10 @@ class WSGIServer:
             if self._channel is not None:
                 why = f"it is for the supervisor (pid {os.getppid()})"
             run_in_thread(report, logging.WARNING, f"{name} was ignored: {why}")
+            run, service = self._run, self._service
+            if run is not None and service is not None and self._channel is None and name == "SIGHUP":
+                # systemd waits for an answer to the reload that it has asked for.
+                run_in_thread(service.reloaded, self._status(run))
 
         # They exist on Unix only.
         named = (("SIGUSR1", reopen), ("SIGHUP", ignore), ("SIGUSR2", ignore))
@@ -600,6 +626,10 @@ class WSGIServer:
         handover = None if self._handover is None else self._handover.descriptors
         limits = self._limits
         request_limit = (limits.requests, limits.signal) if limits is not None and limits.requests else None
+        if self._page is None and self._service is not None and self._service.watchdog_seconds is not None:
+            # For the heartbeat.
+            self._page = _core.Page(1, shards=_shards())
+            self._slot = self._page.take_slot(1)
         if self._interface == WSGI:
             core = self._core.start(
                 app,
@@ -637,6 +667,8 @@ class WSGIServer:
         if run is not None:
             run.give_up()
         self._core.close()
+        if self._service is not None and self._channel is None:
+            self._service.end()
 
     def _servers(self) -> list[object]:
         """The `server` value of each listener's scopes: name and port, or the path of a Unix socket."""

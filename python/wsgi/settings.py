@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
+from wsgi.env_file import read_env_file
 from wsgi.errors import ConfigError
 from wsgi.option_types import (
+    Account,
     Bind,
     Boolean,
     Choice,
@@ -31,9 +33,12 @@ from wsgi.option_types import (
     OptionType,
     Path,
     Pattern,
+    Prefix,
     Rate,
     Seconds,
     Size,
+    Text,
+    Umask,
     Workers,
 )
 from wsgi.other_servers import counterpart, family
@@ -145,7 +150,7 @@ class Settings:
     Thread-safety: may be read from any thread.
     """
 
-    __slots__ = ("_hooks", "_origins", "_values", "gunicorn")
+    __slots__ = ("_hooks", "_origins", "_values", "environment", "gunicorn")
 
     # fmt: off
     # listening
@@ -155,7 +160,8 @@ class Settings:
         "TCP port; 0 lets the system choose a free one", fallback="PORT")
     bind = Option(ListOf(Bind()), (), "Listening",
         "address to listen on, in place of host and port; fd://N is an open socket, whose descriptor the command takes "
-        "over and closes; may be repeated", short="-b")
+        "over and closes, fd://NAME a socket that systemd passes to the command, by its FileDescriptorName; may be "
+        "repeated; without bind, host and port the command listens on all sockets that systemd passes", short="-b")
     socket_mode = Option(Mode(), None, "Listening",
         "permissions of Unix sockets; the umask applies to the default only")
     backlog = Option(Integer(1, (1 << 31) - 1), 2048, "Listening",
@@ -170,6 +176,9 @@ class Settings:
         "send startup and shutdown events to an ASGI application; on requires that it supports them, auto does not")
     loop = Option(Choice("auto", "asyncio", "uvloop"), "auto", "Application",
         "event loop of an ASGI application; auto selects uvloop if it is installed")
+    root_path = Option(Prefix(), "", "Application",
+        "prefix of the path that a proxy removes from every request: SCRIPT_NAME of a WSGI application, root_path of "
+        "an ASGI one; the x-forwarded-prefix of a trusted proxy replaces it")
     pathsend = Option(Boolean(), False, "Application",
         "offer ASGI applications to send files by path (http.response.pathsend); middleware that reads or changes "
         "response bodies, such as Starlette's BaseHTTPMiddleware, does not see these files")
@@ -209,6 +218,28 @@ class Settings:
     max_memory = Option(Size(0, 1 << 50), 0, "Processes",
         "private memory of a worker process beyond which it is replaced, plus up to a tenth, drawn at random for each "
         "worker; it is measured once a second and does not count what other processes share; 0: never")
+
+    # process
+    user = Option(Account("USER", "user"), None, "Process",
+        "user that the application runs as, with its groups; workers change to it before they import the application, "
+        "a single process when it listens; needs a start as root", sources=COMMAND)
+    group = Option(Account("GROUP", "group"), None, "Process",
+        "group that the application runs as, in place of the primary group of user; without user the only group",
+        sources=COMMAND)
+    umask = Option(Umask(), None, "Process",
+        "permissions that new files, Unix sockets and logs do not get", sources=COMMAND)
+    chdir = Option(Directory(), ".", "Process",
+        "directory to change to before anything but config and env_file is opened; app_dir and all other paths are "
+        "relative to it", sources=COMMAND)
+    pidfile = Option(Path(), None, "Process",
+        "file with the number of the server's process (of the supervisor, with workers): written when the server "
+        "serves, removed at its end; the start is refused while the process in it runs", sources=COMMAND)
+    process_name = Option(Text("NAME", "one line of text", r"[^\x00-\x1f\x7f]{1,200}"), None, "Process",
+        "name of the processes in ps and top, which needs the package setproctitle; a worker's ends with 'worker'",
+        sources=COMMAND)
+    env_file = Option(Path(), None, "Process",
+        "file with lines KEY=VALUE that become variables of the environment, also of options, unless they are set "
+        "already", sources=FLAG_AND_VARIABLE)
 
     # limits
     max_request_line = Option(Size(64, 16 << 20), 8190, "Limits",
@@ -301,6 +332,8 @@ class Settings:
         "import the application, print every option with its origin, and exit without listening", sources=FLAG)
     # fmt: on
 
+    environment: dict[str, str]
+    """The variables of `env_file` that the environment did not have, for the process to set."""
     _values: dict[str, Any]
     _origins: dict[str, Origin]
 
@@ -310,6 +343,7 @@ class Settings:
         self._hooks: Hooks | None = None
         self.gunicorn: GunicornConfig | None = None
         """What a configuration file of gunicorn says beside the options."""
+        self.environment = {}
 
     @classmethod
     def from_keywords(cls, **options: object) -> Settings:
@@ -331,6 +365,7 @@ class Settings:
                 # A caller may pass its own defaults for `host` and `port` together with `bind`, which is no conflict.
                 settings._origins[name] = _BY_DEFAULT
         settings._settle_addresses()
+        settings._use_sockets(())
         settings._check_proxies()
         settings._check_workers()
         return settings
@@ -341,8 +376,9 @@ class Settings:
         flags: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
         warn: Callable[[str], object] = lambda message: None,
+        sockets: Sequence[tuple[str, int]] = (),
     ) -> Settings:
-        """Settings of the `wsgi` command: flags, variables, the TOML file, defaults.
+        """Settings of the `wsgi` command: flags, variables, the files, defaults.
 
         Parameters:
             flags: the given flags by option name: a str, a list of str for a repeatable flag, a bool for a flag without
@@ -350,13 +386,16 @@ class Settings:
             environ: the environment; default: that of the process. Empty variables count as not set.
             warn: called with one line for each `WSGI_*` variable that is no option, and for each variable of an option
                 that Kubernetes has set as a service link. Other variables of such a service are ignored.
+            sockets: name and descriptor of each socket that systemd has passed.
 
         Raises:
-            ConfigError: a value, a TOML key or the file is wrong.
+            ConfigError: a value, a TOML key or a file is wrong, or a directory does not exist.
         """
         settings = cls()
         environ = os.environ if environ is None else environ
         flags = {} if flags is None else flags
+        # First, because other options may be among the variables of the file.
+        environ = settings._with_env_file(flags, environ)
         for option in OPTIONS.values():
             kind = option.type
             if option.name in flags:
@@ -369,7 +408,8 @@ class Settings:
                     if _is_link(variable, environ):
                         warn(f"{variable} is ignored: it is the link that Kubernetes sets for a service of that name")
                         continue
-                    settings._set(option, environ[variable], Origin(rank, variable), kind.from_text)
+                    text = f"{settings.env_file}: {variable}" if variable in settings.environment else variable
+                    settings._set(option, environ[variable], Origin(rank, text), kind.from_text)
                     break
         if settings.config is not None:
             hooks = settings._read_file(settings.config, environ, warn)
@@ -378,8 +418,10 @@ class Settings:
 
                 settings._hooks = Hooks(hooks, settings.gunicorn or settings, settings.app_dir)
         settings._settle_addresses()
+        settings._use_sockets(sockets)
         settings._check_proxies()
         settings._check_workers()
+        settings._check_directories()
         known = [option.variable for option in OPTIONS.values() if option.variable]
         for variable in sorted(environ):
             if variable.startswith("WSGI_") and variable not in known and not _is_link(variable, environ):
@@ -489,6 +531,56 @@ class Settings:
         for name in [name for name in found.notes if name in OPTIONS and self._origins[name] is not _BY_DEFAULT]:
             del found.notes[name]
         return found.hooks
+
+    def _with_env_file(self, flags: Mapping[str, object], environ: Mapping[str, str]) -> Mapping[str, str]:
+        """The environment with the variables of `env_file` that it does not have."""
+        option = OPTIONS["env_file"]
+        assert option.variable is not None
+        if option.name in flags:
+            self._set(option, flags[option.name], Origin(Origin.GIVEN, option.flag), option.type.from_text)
+        elif text := environ.get(option.variable):
+            self._set(option, text, Origin(Origin.VARIABLE, option.variable), option.type.from_text)
+        if self.env_file is None:
+            return environ
+        found = read_env_file(self.env_file, self._origins[option.name].text)
+        self.environment = {name: value for name, value in found.items() if name not in environ}
+        return {**self.environment, **environ}
+
+    def _use_sockets(self, sockets: Sequence[tuple[str, int]]) -> None:
+        """Puts the sockets of systemd in the place of names, and of the default address."""
+        is_default = all(self._origins[name].rank <= Origin.FALLBACK for name in ("host", "port"))
+        if sockets and not self.bind and is_default:
+            self._values["bind"] = tuple(f"fd://{number}" for _, number in sockets)
+            self._origins["bind"] = Origin(Origin.FALLBACK, "LISTEN_FDS")
+            for name in ("host", "port"):
+                origin = self._origins[name]
+                self._origins[name] = Origin(origin.rank, f"{origin.text}, replaced by LISTEN_FDS")
+            return
+        addresses: list[str] = []
+        for address in self.bind:
+            label = address.removeprefix("fd://")
+            if label == address or label.isdecimal():
+                addresses.append(address)
+                continue
+            named = [f"fd://{number}" for name, number in sockets if name == label]
+            if not named:
+                names = ", ".join(dict.fromkeys(name for name, _ in sockets)) or "no sockets"
+                raise ConfigError(
+                    f"bind: systemd passed no socket named {label!r} (from {self._origins['bind'].text}), but {names}; "
+                    f"set FileDescriptorName={label} in the socket unit, and start the command by its service"
+                )
+            addresses += named
+        if self.bind:
+            self._values["bind"] = tuple(addresses)
+
+    def _check_directories(self) -> None:
+        """Refuses directories that do not exist."""
+        for name, path in (("chdir", self.chdir), ("app_dir", os.path.join(self.chdir, self.app_dir))):
+            if not os.path.isdir(path):
+                given = _brief(self._values[name])
+                raise ConfigError(
+                    f"{name} must be {OPTIONS[name].type.requirement}, not {given} (from {self._origins[name].text})"
+                )
 
     def _settle_addresses(self) -> None:
         """Uses either `bind` or `host` and `port`, by the rank of their origins."""

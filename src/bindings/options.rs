@@ -81,6 +81,7 @@ impl<'py> Settings<'_, 'py> {
             trusted,
             proxy_protocol,
             pathsend: self.get("pathsend")?,
+            root_path: self.get::<String>("root_path")?.into_bytes(),
             websocket: WebSocketOptions {
                 max_message: self.get("websocket_max_message")?,
                 queue_size: self.get("websocket_queue_size")?,

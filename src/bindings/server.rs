@@ -220,7 +220,7 @@ impl Run {
     ) -> PyResult<Py<LoopDriver>> {
         let external_loop =
             self.engine.external_loop().ok_or_else(|| PyRuntimeError::new_err("the run has no external loop"))?;
-        let builder = ScopeBuilder::new(servers, state, external_loop.options().pathsend);
+        let builder = ScopeBuilder::new(servers, state, external_loop.options());
         LoopDriver::create(
             external_loop,
             Arc::clone(&self.loop_calls),
@@ -254,6 +254,10 @@ impl Run {
 
     fn abort(&self) {
         self.engine.abort();
+    }
+
+    fn wake(&self) {
+        self.engine.wake();
     }
 
     fn finish(&self, py: Python<'_>) {

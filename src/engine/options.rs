@@ -49,6 +49,8 @@ pub struct Options {
     pub origins: Option<Arc<dyn Origins>>,
     /// Offer ASGI applications to send files by their path.
     pub pathsend: bool,
+    /// The prefix that a proxy removes from every path, in UTF-8 and not escaped; empty: none.
+    pub root_path: Vec<u8>,
     /// The options of WebSockets.
     pub websocket: WebSocketOptions,
 }
@@ -105,6 +107,7 @@ impl Default for Options {
             proxy_protocol: None,
             origins: None,
             pathsend: false,
+            root_path: Vec::new(),
             websocket: WebSocketOptions::default(),
         }
     }

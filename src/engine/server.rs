@@ -182,6 +182,13 @@ impl ServerRun {
         }
     }
 
+    /// Has every poller served for a moment, so that an idle one shows by its heartbeat that it is alive.
+    pub fn wake(&self) {
+        for shard in &self.shards {
+            shard.queues.waker().wake();
+        }
+    }
+
     /// Whether the run is over, though a worker may still be inside the application.
     pub fn is_over(&self) -> bool {
         self.shards.iter().all(|shard| shard.queues.is_stopped())

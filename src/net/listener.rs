@@ -348,8 +348,22 @@ fn is_listening(socket: &Socket) -> io::Result<bool> {
 
 fn adopt(number: i32) -> io::Result<Listener> {
     let socket = Socket::from(descriptor::duplicate(number)?);
+    let invalid = |problem: &str| io::Error::new(io::ErrorKind::InvalidInput, problem);
+    let kind = socket.r#type().map_err(|error| match error.raw_os_error() {
+        Some(number) if number == rustix::io::Errno::NOTSOCK.raw_os_error() => {
+            invalid("the descriptor is not a socket")
+        }
+        _ => error,
+    })?;
+    if kind != Type::STREAM {
+        return Err(invalid(
+            "the socket does not carry a byte stream; open one with SOCK_STREAM (systemd: ListenStream=)",
+        ));
+    }
     if !is_listening(&socket)? {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a listening socket"));
+        return Err(invalid(
+            "the descriptor is not a listening socket; call listen() before it is passed (systemd: Accept=no)",
+        ));
     }
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;

@@ -210,7 +210,8 @@ def test_check_config_prints_every_value_with_its_origin_in_columns(site: Path) 
     )  # fmt: skip
     assert (done.stderr, done.returncode) == ("", 0)
     rows = {line.split()[0]: re.split(r"  +", line)[1:] for line in done.stdout.splitlines()}
-    assert list(rows) == ["application", *(name for name in OPTIONS if name != "check_config")]
+    options = [name for name in OPTIONS if name != "check_config"]
+    assert list(rows) == ["application", *options, "open_files_limit", "memory_limit"]
     assert rows["application"] == ["hello:app", "command line"]
     assert rows["threads"] == ["4", "--threads"]
     assert rows["keep_alive"] == ["5 s", "WSGI_KEEP_ALIVE"]

@@ -49,6 +49,7 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "interface": "auto",
         "lifespan": "auto",
         "loop": "auto",
+        "root_path": "",
         "pathsend": False,
         "threads": 16,
         "max_connections": 10_000,
@@ -61,6 +62,13 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "max_requests_jitter": 0,
         "max_age": 0.0,
         "max_memory": 0,
+        "user": None,
+        "group": None,
+        "umask": None,
+        "chdir": ".",
+        "pidfile": None,
+        "process_name": None,
+        "env_file": None,
         "max_request_line": 8190,
         "max_header_fields": 100,
         "max_header_size": 65_536,
@@ -136,6 +144,7 @@ def test_time_zero_is_taken_where_it_has_a_meaning(name: str) -> None:
         ("socket_mode", 0o660, 0o660),
         ("socket_mode", "660", 0o660),
         ("socket_mode", "0o600", 0o600),
+        ("root_path", "/shop/", "/shop"),
         ("access_log", "-", "-"),
         ("access_log", "", None),
         ("access_log", Path("/var/log/a"), "/var/log/a"),
@@ -190,7 +199,8 @@ WRONG_KEYWORDS: dict[str, list[object]] = {
         "::1:80",
         "unix:",
         "fd://",
-        "fd://x",
+        "fd://x y",
+        "fd://x:1",
         "fd://-1",
         "fd:3",
         "fd:",
@@ -392,8 +402,8 @@ def test_bind_flag_stands_above_the_port_of_the_platform() -> None:
         ("max_body", "unknown option 'max_body': did you mean 'max_body_size'?"),
         ("frobnicate", "unknown option 'frobnicate'"),
         (
-            "root_path",
-            "unknown option 'root_path': the prefix comes from a trusted proxy: --forwarded-fields x-forwarded-prefix",
+            "url_prefix",
+            "unknown option 'url_prefix': --root-path sets the path prefix of the application",
         ),
         ("app_dir", "unknown option 'app_dir' (only the wsgi command has it)"),
     ],
@@ -524,7 +534,9 @@ def test_variable_of_another_option_is_never_a_link() -> None:
 def test_flag_that_may_be_repeated_is_refused_as_one_value() -> None:
     with pytest.raises(ConfigError) as caught:
         command({"bind": ["fd:3"]})
-    assert str(caught.value) == ("bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N, not 'fd:3' (from --bind)")
+    assert str(caught.value) == (
+        "bind must be HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or fd://NAME, not 'fd:3' (from --bind)"
+    )
 
 
 @pytest.mark.parametrize("flag", [*COUNTERPARTS, *FAMILIES])

@@ -183,6 +183,8 @@ class Machine:
     generation: int = 1
     workers: dict[int, Worker] = field(default_factory=dict)
     templates: dict[int, Template] = field(default_factory=dict)
+    reload_problem: str = ""
+    """Why the last reload failed; empty if it did not."""
     # The generation to go back to while no worker of the current one has served.
     _former: int | None = None
     _last_generation: int = 1
@@ -363,6 +365,7 @@ class Machine:
         self._give_up_reload()
         self.reloads_begun += 1
         self._last_generation += 1
+        self.reload_problem = ""
         self.generation = self._last_generation
         self._failures, self._start_after = 0, now
         return [*actions, *self._settle(now)]
@@ -492,6 +495,7 @@ class Machine:
     def _reload_failed(self, former: int, why: str) -> Action:
         self.generation, self._former = former, None
         self._give_up_reload()
+        self.reload_problem = why
         return Log(f"reload failed: {why}; the former workers go on", is_error=True)
 
     def _after_failure(self) -> list[Action]:

@@ -25,6 +25,7 @@ from wsgi._core import Page, adopt_orphans
 from wsgi.errors import StartupError
 from wsgi.hooks import Hooks
 from wsgi.logging import flush_error, report, write_error
+from wsgi.service import Service
 from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.stopping import counted, print_notice
@@ -34,6 +35,7 @@ from wsgi.supervisor.error_stream import unblocked_errors
 from wsgi.supervisor.handover import HandoverQueue, open_handover
 from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, StartTemplate, Timing
 from wsgi.supervisor.recycling import private_memory
+from wsgi.supervisor.status import StatusReporter
 
 __all__ = ["Listeners", "Supervisor", "make_supervisor"]
 
@@ -145,6 +147,7 @@ class Supervisor:
         self._hooks = hooks or Hooks()
         self._is_command = is_command
         self._kills = MemoryKills()
+        self._status = StatusReporter(Service(), page)
         self._terminal = _Terminal()
         self._channels: dict[int, SupervisorEnd] = {}
         # The slots of workers that are not reaped yet.
@@ -160,6 +163,10 @@ class Supervisor:
         self._is_over = False
         self._was_announced = False
         self._last_turn = time.monotonic()
+
+    def report_to(self, service: Service) -> None:
+        """Names whom the supervisor tells what the workers do. Called before `run`."""
+        self._status = StatusReporter(service, self.page)
 
     def run(self) -> WorkerEnd | None:
         """Supervises until every worker has ended after a stop, and gives None then: `exit_code` is the process'. In
@@ -206,10 +213,10 @@ class Supervisor:
         self._signals.send(_STOP)
 
     def _take_turn(self, signals: socket.socket) -> None:
-        deadline = self._machine.deadline()
+        deadlines = [due for due in (self._machine.deadline(), self._status.deadline()) if due is not None]
         timeout = None
-        if deadline is not None:
-            timeout = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT_SECONDS)
+        if deadlines:
+            timeout = min(max(0.0, min(deadlines) - time.monotonic()), _LONGEST_WAIT_SECONDS)
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
         now = time.monotonic()
         late = now - self._last_turn - _LONGEST_WAIT_SECONDS
@@ -232,6 +239,9 @@ class Supervisor:
         if self._machine.is_stopping:
             # New clients are refused while the last requests are finished.
             self._listeners.close()
+        self._status.update(self._machine, time.monotonic())
+        if self._machine.has_served:
+            self._announce()
 
     def _receive(self, pid: int) -> None:
         channel = self._channels.get(pid)
@@ -249,7 +259,6 @@ class Supervisor:
             elif kind in (Report.FORKED, Report.REFUSED):
                 self._take_answer(pid, kind, text)
             elif kind is Report.READY:
-                self._announce()
                 # An error that comes again later is shown again.
                 self.last_error = ""
                 self._carry_out(self._machine.ready(pid, now))

@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use crate::bindings::ffi::latin1;
 use crate::bindings::names::NameCache;
 use crate::engine::exchange::Exchange;
+use crate::engine::options::Options;
 use crate::http::head::Version;
 use crate::http::origin::{Client, Scheme};
 use crate::interface::scope;
@@ -21,6 +22,8 @@ pub struct ScopeBuilder {
     state: Option<Py<PyDict>>,
     // Applications are offered to send files by their path.
     pathsend: bool,
+    // The prefix of every path, unless a proxy forwards another.
+    root_path: Vec<u8>,
     // In lower case.
     names: NameCache<PyBytes>,
     last_ip: Option<(IpAddr, Py<PyString>)>,
@@ -28,8 +31,9 @@ pub struct ScopeBuilder {
 
 impl ScopeBuilder {
     /// A builder for listeners that are at `servers`.
-    pub fn new(servers: Vec<Py<PyAny>>, state: Option<Py<PyDict>>, pathsend: bool) -> Self {
-        Self { servers, state, pathsend, names: NameCache::default(), last_ip: None }
+    pub fn new(servers: Vec<Py<PyAny>>, state: Option<Py<PyDict>>, options: &Options) -> Self {
+        let (pathsend, root_path) = (options.pathsend, options.root_path.clone());
+        Self { servers, state, pathsend, root_path, names: NameCache::default(), last_ip: None }
     }
 
     /// The scope of an HTTP request.
@@ -90,7 +94,7 @@ impl ScopeBuilder {
             Version::Http11 => intern!(py, "1.1"),
         };
         made.set_item(intern!(py, "http_version"), version)?;
-        let prefix = exchange.origin().and_then(|origin| origin.prefix.as_deref()).unwrap_or_default();
+        let prefix = exchange.origin().and_then(|origin| origin.prefix.as_deref()).unwrap_or(&self.root_path);
         made.set_item(intern!(py, "path"), &*scope::path(head, prefix))?;
         made.set_item(intern!(py, "raw_path"), PyBytes::new(py, &scope::raw_path(head, prefix)))?;
         made.set_item(intern!(py, "query_string"), PyBytes::new(py, head.query()))?;
