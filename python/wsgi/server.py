@@ -41,9 +41,9 @@ from wsgi.supervisor.channel import Command, Report, WorkerEnd, WorkerId
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from wsgi.service import Service
     from wsgi.supervisor.handover import HandoverQueue
     from wsgi.supervisor.recycling import RecyclingLimits
-    from wsgi.service import Service
     from wsgi.supervisor.supervisor import Supervisor
 
     Application = WSGIApplication | Callable[..., Awaitable[object]]
