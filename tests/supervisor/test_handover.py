@@ -436,9 +436,9 @@ def test_stop_during_a_reload_finishes_requests_and_closes(site: Site) -> None:
         for client in idle:
             client.expect_end()
         site.let_go()
+        # The former worker may answer a moment before it learns of the stop: then nothing tells of the close.
         response = held.receive()
-        assert (response.status, response["Connection"]) == (200, "close")
-        assert response.body.decode().split()[1] == str(former)
+        assert (response.status, response.body.decode().split()[1]) == (200, str(former))
         held.expect_end()
         assert command.process.wait(PATIENCE) == 0
 
