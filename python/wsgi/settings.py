@@ -188,12 +188,12 @@ class Settings:
         "maximum number of requests that a WSGI application handles at the same time, each in a thread; above 1, "
         "one more thread is started")
     max_connections = Option(Integer(1, 10_000_000), 10_000, "Concurrency",
-        "maximum number of open connections, at most five eighths of the process's limit of open files; when reached, "
-        "a new connection replaces an idle or slow one, or waits in the backlog; WebSockets may use seven eighths of "
-        "them, and further handshakes get 503")
+        "maximum number of open connections of all workers together; each process has at most five eighths of its "
+        "limit of open files; when reached, a new connection replaces an idle or slow one, or waits in the backlog; "
+        "WebSockets may use seven eighths of them, and further handshakes get 503")
     queue_limit = Option(Integer(1, 10_000_000), 1000, "Concurrency",
-        "maximum number of requests that wait for a thread, or for the response of an ASGI application to begin; "
-        "further requests get 503")
+        "maximum number of requests that wait for a thread, or for the response of an ASGI application to begin, in "
+        "all workers together; further requests get 503")
     queue_timeout = Option(Seconds(0.001, YEAR), 30.0, "Concurrency",
         "maximum time that a request waits for a thread; then it gets 503")
 
@@ -254,8 +254,8 @@ class Settings:
         "request bodies up to this size are kept in memory; larger ones of known length too, up to 128 times this size "
         "each and 1024 times this size in total; all others go to a temporary file")
     max_spool_size = Option(Size(0, 1 << 50), 4 << 30, "Limits",
-        "maximum total size of temporary files; when reached, a request or response of a slow client is ended to free "
-        "its space; if no client is slow, the request that needs space gets 503")
+        "maximum total size of temporary files of all workers together; when reached, a request or response of a slow "
+        "client of the same worker is ended to free its space; if none is slow, the request that needs space gets 503")
     stream_bodies = Option(Boolean(), False, "Limits",
         "pass request bodies of known length larger than body_buffer to a WSGI application as they arrive; a slow "
         "client then occupies a thread until other requests wait for one")

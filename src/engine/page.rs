@@ -5,6 +5,7 @@
 //! together. A single process has a page in its own memory, so that the engine has one way to count.
 
 use std::fs::File;
+#[cfg(not(all(test, models)))]
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -68,7 +69,7 @@ pub enum WorkerCell {
     Generation,
     /// Its process, once it has begun to serve.
     Pid,
-    /// Requests that can be inside its application at the same time.
+    /// Requests that can be inside its application at the same time; 0 for an event loop, which has no such limit.
     Threads,
     /// Requests that are inside its application.
     Running,
@@ -92,16 +93,26 @@ pub enum ShardCell {
     Heartbeat,
     /// Connections that it has accepted.
     Accepted,
+    /// The connections that it has accepted, as far as its turn depends on them: a worker that accepted nothing for long catches up.
+    Turn,
+    /// Since when all threads are inside the application, as far as its poller knows, in milliseconds as a heartbeat; 0: they are not.
+    BusySince,
 }
 
 /// When a poller was last served by a thread, in milliseconds of the system's monotonic clock, and whether a thread may wait in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Heartbeat(u64);
 
 impl Heartbeat {
     /// The heartbeat of a poller that is served at `at_ms`.
     pub fn new(at_ms: u64, is_waiting: bool) -> Self {
         Self(at_ms << 1 | u64::from(is_waiting))
+    }
+
+    /// What is stored in a cell.
+    pub fn bits(self) -> u64 {
+        let Self(bits) = self;
+        bits
     }
 
     /// When the poller was last served.
@@ -140,10 +151,10 @@ pub struct CounterPage {
 }
 
 impl CounterPage {
-    /// A page in this process alone, with one slot.
-    pub fn private(shards: usize) -> Self {
-        let memory = (0..rows(1, shards) * ROW_CELLS).map(|_| AtomicU64::default()).collect();
-        Self { memory: Memory::Private(memory), slots: 1, shards }.initialized()
+    /// A page in this process alone.
+    pub fn private(slots: usize, shards: usize) -> Self {
+        let memory = (0..rows(slots, shards) * ROW_CELLS).map(|_| AtomicU64::default()).collect();
+        Self { memory: Memory::Private(memory), slots, shards }.initialized()
     }
 
     /// A page that forked processes share, for at most `slots` workers of at most `shards` shards.
@@ -212,12 +223,16 @@ impl CounterPage {
     }
 
     fn cell(&self, row: usize, cell: usize) -> &AtomicU64 {
+        self.at(row * ROW_CELLS + cell)
+    }
+
+    fn at(&self, index: usize) -> &AtomicU64 {
         let cells: &[AtomicU64] = match &self.memory {
             Memory::Private(cells) => cells,
             #[cfg(not(all(test, models)))]
             Memory::Shared(cells) => cells.cells(),
         };
-        &cells[row * ROW_CELLS + cell]
+        &cells[index]
     }
 
     fn worker_row(&self, slot: usize) -> usize {
@@ -272,9 +287,41 @@ impl CounterPage {
         self.worker(slot, WorkerCell::IsTaken).load(Ordering::Relaxed) == 1
     }
 
-    fn used_slots(&self) -> usize {
+    /// No slot from this one on is taken.
+    pub(in crate::engine) fn used_slots(&self) -> usize {
         let used = self.supervisor(SupervisorCell::UsedSlots).load(Ordering::SeqCst);
         usize::try_from(used).map_or(self.slots, |used| used.min(self.slots))
+    }
+
+    /// How many shards there are at most in the slots that are used.
+    pub(in crate::engine) fn used_shards(&self) -> usize {
+        self.used_slots() * self.shards
+    }
+
+    /// The values of one cell in all shards of all workers.
+    pub(in crate::engine) fn all_shards(&self, cell: ShardCell) -> impl Iterator<Item = u64> {
+        (0..self.used_slots()).flat_map(move |slot| self.shards_of(slot, cell))
+    }
+
+    fn shards_of(&self, slot: usize, cell: ShardCell) -> impl Iterator<Item = u64> {
+        (0..self.shards).map(move |shard| self.shard(slot, shard, cell).load(Ordering::SeqCst))
+    }
+
+    /// The load of the worker in this slot, of which there must be one.
+    pub(in crate::engine) fn load(&self, slot: usize) -> WorkerLoad {
+        let worker = |cell| self.worker(slot, cell).load(Ordering::Relaxed);
+        let (threads, running) = (worker(WorkerCell::Threads), worker(WorkerCell::Running));
+        let mut load = WorkerLoad { slot, is_saturated: threads > 0 && running >= threads, ..WorkerLoad::default() };
+        for shard in 0..self.shards {
+            let value = |cell| self.shard(slot, shard, cell).load(Ordering::Relaxed);
+            load.is_accepting |= value(ShardCell::IsAccepting) == 1;
+            load.connections += value(ShardCell::Connections);
+            load.accepted += value(ShardCell::Accepted);
+            load.turn += value(ShardCell::Turn);
+            load.busy_since_ms = load.busy_since_ms.max(value(ShardCell::BusySince));
+            load.heartbeat = load.heartbeat.max(Heartbeat(value(ShardCell::Heartbeat)));
+        }
+        load
     }
 
     /// What the page has of each worker.
@@ -331,24 +378,67 @@ pub struct WorkerCounters {
     pub accepted: u64,
 }
 
+/// By what workers decide which of them accepts the next client.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::engine) struct WorkerLoad {
+    pub slot: usize,
+    pub is_accepting: bool,
+    /// All its threads are inside the application at this moment.
+    pub is_saturated: bool,
+    pub busy_since_ms: u64,
+    pub connections: u64,
+    pub heartbeat: Heartbeat,
+    pub accepted: u64,
+    pub turn: u64,
+}
+
 /// One worker's place on a page.
 #[derive(Clone, Debug)]
 pub struct PageSlot {
     page: Arc<CounterPage>,
     slot: usize,
+    // Where its cells begin: they are used several times for each request.
+    first_cell: usize,
 }
 
 impl PageSlot {
     /// The only slot of a page of this process' own.
     pub fn private(shards: usize) -> Self {
-        let page = CounterPage::private(shards);
+        let page = CounterPage::private(1, shards);
         page.take_slot(0);
-        Self { page: Arc::new(page), slot: 0 }
+        Self::at(Arc::new(page), 0)
     }
 
     /// The slot with this number; `None`: the page has none.
     pub fn new(page: Arc<CounterPage>, slot: usize) -> Option<Self> {
-        (slot < page.slots).then_some(Self { page, slot })
+        (slot < page.slots).then(|| Self::at(page, slot))
+    }
+
+    fn at(page: Arc<CounterPage>, slot: usize) -> Self {
+        let first_cell = page.worker_row(slot) * ROW_CELLS;
+        Self { page, slot, first_cell }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> usize {
+        self.slot
+    }
+
+    /// The numbers of the slots of other workers.
+    pub(in crate::engine) fn others(&self) -> impl Iterator<Item = usize> {
+        let own = self.slot;
+        (0..self.page.used_slots()).filter(move |slot| *slot != own)
+    }
+
+    /// What the other workers have together in one cell.
+    pub(in crate::engine) fn sum_of_others(&self, cell: WorkerCell) -> u64 {
+        self.others().map(|slot| self.page.worker(slot, cell).load(Ordering::SeqCst)).sum()
+    }
+
+    /// What all shards but one of this worker have together in one cell.
+    pub(in crate::engine) fn sum_of_other_shards(&self, shard: usize, cell: ShardCell) -> u64 {
+        let all: u64 = self.page.all_shards(cell).sum();
+        all.saturating_sub(self.shard(shard, cell).load(Ordering::SeqCst))
     }
 
     /// The whole page.
@@ -358,12 +448,12 @@ impl PageSlot {
 
     /// One of the worker's own cells.
     pub fn worker(&self, cell: WorkerCell) -> &AtomicU64 {
-        self.page.worker(self.slot, cell)
+        self.page.at(self.first_cell + cell as usize)
     }
 
     /// One of the cells of the worker's shards, whose number is below the page's [`CounterPage::shards`].
     pub fn shard(&self, shard: usize, cell: ShardCell) -> &AtomicU64 {
-        self.page.shard(self.slot, shard, cell)
+        self.page.at(self.first_cell + (1 + shard) * ROW_CELLS + cell as usize)
     }
 }
 

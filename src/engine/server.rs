@@ -75,7 +75,8 @@ impl DescriptorBudget {
 impl ServerRun {
     /// Begins to accept from `listeners`, as soon as the workers come to [`ServerRun::work`].
     pub fn start(listeners: &[Arc<Listener>], config: &RunConfig) -> io::Result<Self> {
-        let threads = if config.external_loop { 1 } else { config.options.threads.max(1) };
+        let permits = (!config.external_loop).then_some(config.options.threads.max(1));
+        let threads = permits.unwrap_or(1);
         let count = if config.single_request { 1 } else { config.shards.clamp(1, threads) };
         let mut shards = Vec::with_capacity(count);
         let budget = DescriptorBudget::of(getrlimit(Resource::Nofile).current);
@@ -87,12 +88,12 @@ impl ServerRun {
             stream_chunked: config.options.stream_chunked || config.external_loop,
             ..(*config.options).clone()
         });
-        let spool = Arc::new(Budget::of(&config.options, budget.files));
         let reports = Arc::new(Reports::new(Arc::clone(&config.reporter)));
         let page_slot = config.page_slot.clone().unwrap_or_else(|| PageSlot::private(count));
         let pid = u64::try_from(getpid().as_raw_nonzero().get()).unwrap_or(0);
         page_slot.worker(WorkerCell::Pid).store(pid, Ordering::Relaxed);
-        let capacity = Arc::new(Capacity::new(threads, count));
+        let spool = Arc::new(Budget::of(&config.options, budget.files, page_slot.clone()));
+        let capacity = Arc::new(Capacity::on(page_slot, permits, count, config.options.max_connections));
         let pool = Arc::new(WorkerPool::new(Arc::clone(&capacity)));
         for index in 0..count {
             let context = ShardContext::new(

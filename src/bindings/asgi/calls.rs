@@ -1,5 +1,6 @@
 //! The calls that have an exchange, by the numbers of their connections.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -13,6 +14,7 @@ use crate::engine::exchange::in_flight::{Cut, InFlight};
 #[derive(Default)]
 pub struct OpenCalls {
     slots: Mutex<Vec<Option<Py<AsgiCall>>>>,
+    open: AtomicUsize,
     // Those whose exchanges were taken away, until the driver has taken them.
     cut: Mutex<Vec<Py<AsgiCall>>>,
 }
@@ -30,7 +32,14 @@ impl OpenCalls {
         if calls.len() <= token {
             calls.resize_with(token + 1, || None);
         }
-        calls[token] = Some(call.clone().unbind());
+        let former = calls[token].replace(call.clone().unbind());
+        drop(calls);
+        self.open.fetch_add(usize::from(former.is_none()), Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// The call with this number.
@@ -56,6 +65,7 @@ impl OpenCalls {
     /// Removes a call, which has given its exchange back.
     pub fn remove(&self, id: CallId) {
         let freed = self.lock().get_mut(id.token).and_then(|slot| slot.take_if(|call| call.get().id == id));
+        self.open.fetch_sub(usize::from(freed.is_some()), Ordering::Relaxed);
         // Outside the lock: it may be the last reference.
         drop(freed);
     }
@@ -77,6 +87,7 @@ impl InFlight for OpenCalls {
         let mut take = |slot: &mut Option<Py<AsgiCall>>| {
             let exchange = slot.as_ref()?.get().cut(cut)?;
             lost.extend(slot.take());
+            self.open.fetch_sub(1, Ordering::Relaxed);
             Some(exchange)
         };
         calls.get_mut(range).into_iter().flatten().filter_map(&mut take).collect()

@@ -258,6 +258,7 @@ impl LoopDriver {
             return Ok(());
         }
         let next = self.drive(py);
+        self.shard().end_turn(self.calls.len());
         let deadline = self.event_loop.end_turn();
         if self.shard().is_over() {
             let called =

@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::page::PageSlot;
 use crate::http::limits::Limits;
 
 const HOST: &str = "Host: a\r\n";
@@ -14,7 +15,7 @@ struct Rig {
 impl Rig {
     fn new(options: Options) -> Self {
         let now = Instant::now();
-        let spool = Arc::new(Budget::of(&options, u64::MAX));
+        let spool = Arc::new(Budget::of(&options, u64::MAX, PageSlot::private(1)));
         let driver = Http1Driver::new(Client::Local, options.proxy_protocol, now);
         Self { driver, options, spool, now, is_stopping: false }
     }

@@ -21,7 +21,7 @@ pub use crate::engine::exchange::reply::{Backpressure, Content, Disconnected, Pr
 use crate::engine::exchange::ticket::Ticket;
 use crate::engine::observe::Cause;
 use crate::engine::options::Options;
-use crate::engine::scheduling::quota::QuotaGuard;
+use crate::engine::scheduling::capacity::WebSocketGuard;
 use crate::engine::transport::Transport;
 use crate::engine::transport::body::{Body, BodyStream};
 use crate::engine::transport::output::{FileSpan, Flushed};
@@ -45,7 +45,7 @@ pub struct Exchange {
     pub(in crate::engine) key: u64,
     pub(in crate::engine) reply: Reply,
     /// Held by one that is to be a WebSocket, or is one.
-    pub(in crate::engine) websocket: Option<QuotaGuard>,
+    pub(in crate::engine) websocket: Option<WebSocketGuard>,
 }
 
 impl Exchange {

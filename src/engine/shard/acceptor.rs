@@ -8,6 +8,7 @@ use crate::engine::connection::deadlines::EvictionPriority;
 use crate::engine::context::ShardContext;
 use crate::engine::report::{Severity, Trouble};
 use crate::engine::shard::connection_table::ConnectionTable;
+use crate::engine::shard::gate::Gate;
 use crate::net::address::Peer;
 use crate::net::listener::{AcceptOutcome, Listener};
 use crate::net::poller::Poller;
@@ -60,6 +61,10 @@ pub(in crate::engine) struct Acceptor {
     context: Arc<ShardContext>,
     listeners: Vec<ListenerState>,
     paused_until: Option<Instant>,
+    // Leaves clients to other workers, and counts them.
+    gate: Gate,
+    // Since when all places are taken and no connection can be evicted here.
+    full_since: Option<Instant>,
     // Connections that can be evicted, the first to go at the end.
     candidates: Vec<(EvictionPriority, usize)>,
     pub(super) next_search: Option<Instant>,
@@ -67,12 +72,36 @@ pub(in crate::engine) struct Acceptor {
 
 impl Acceptor {
     /// Accepts from `listeners`, which are registered with `poller`.
-    pub fn new(context: Arc<ShardContext>, listeners: Vec<Arc<Listener>>, poller: &Poller) -> io::Result<Self> {
+    pub fn new(
+        context: Arc<ShardContext>,
+        listeners: Vec<Arc<Listener>>,
+        poller: &Poller,
+        now: Instant,
+    ) -> io::Result<Self> {
         for (index, listener) in listeners.iter().enumerate() {
             poller.watch_listener(listener.descriptor(), FIRST_TOKEN + index)?;
         }
         let listeners = listeners.into_iter().map(|listener| ListenerState { listener, is_ready: true }).collect();
-        Ok(Self { context, listeners, paused_until: None, candidates: Vec::new(), next_search: None })
+        let gate = Gate::new(Arc::clone(&context.capacity), context.shard, now);
+        let (paused_until, full_since, next_search) = (None, None, None);
+        Ok(Self { context, listeners, paused_until, gate, full_since, candidates: Vec::new(), next_search })
+    }
+
+    /// Publishes that a thread is about to wait in the poller.
+    pub fn wait(&self) {
+        self.gate.wait();
+    }
+
+    /// Publishes that a thread serves the poller at `now`.
+    pub fn beat(&mut self, now: Instant) {
+        self.gate.beat(now);
+    }
+
+    /// Publishes how many connections there are and whether more are accepted.
+    pub fn publish(&mut self, connections: &ConnectionTable) {
+        self.gate.set_connections(connections.len());
+        let is_accepting = self.paused_until.is_none() && !self.is_closed() && !self.context.is_stopping();
+        self.gate.set_accepting(is_accepting);
     }
 
     /// Closes the listeners.
@@ -106,19 +135,22 @@ impl Acceptor {
     }
 
     fn is_full(&self, connections: &ConnectionTable) -> bool {
-        connections.len() >= self.context.options.max_connections
+        connections.len() >= self.context.options.max_connections || self.gate.is_full(connections.len())
     }
 
     /// Whether a round would accept clients without an eviction.
     pub fn may_accept(&self, connections: &ConnectionTable, now: Instant) -> bool {
-        self.paused_until.is_none_or(|until| until <= now) && self.is_any_ready() && !self.is_full(connections)
+        self.paused_until.is_none_or(|until| until <= now)
+            && self.is_any_ready()
+            && self.gate.retry_at().is_none()
+            && !self.is_full(connections)
     }
 
     /// When the next round is due although the kernel reports nothing.
     pub fn next_round(&self, connections: &ConnectionTable, now: Instant) -> Option<Instant> {
         // No event says that a connection can now be evicted for the clients that wait.
         let search = (self.is_full(connections) && self.is_any_ready()).then_some(now + SEARCH_INTERVAL);
-        [search, self.paused_until].into_iter().flatten().min()
+        [search, self.paused_until, self.gate.retry_at()].into_iter().flatten().min()
     }
 
     /// Begins a round, which is empty while accepting pauses.
@@ -140,7 +172,12 @@ impl Acceptor {
                 continue;
             }
             round.attempts += 1;
-            let is_full = connections.len() >= self.context.options.max_connections;
+            let is_full = self.is_full(connections);
+            if !is_full && !self.gate.is_open(now) {
+                self.leave_to_others(now);
+                break;
+            }
+            let state = self.listeners.get_mut(round.listener)?;
             // No connection is evicted before a client needs its place.
             if is_full && !state.listener.has_client() {
                 state.is_ready = false;
@@ -151,9 +188,18 @@ impl Acceptor {
                 self.report_full(connections.len(), now);
                 break;
             }
+            self.full_since = None;
+            if !is_full && !self.gate.take_place(connections.len()) {
+                break;
+            }
             let state = self.listeners.get_mut(round.listener)?;
-            match state.listener.accept() {
+            let outcome = state.listener.accept();
+            if !matches!(outcome, AcceptOutcome::Client(..)) {
+                self.gate.set_connections(connections.len());
+            }
+            match outcome {
                 AcceptOutcome::Client(stream, peer) => {
+                    self.gate.count_accepted();
                     return Some(Arrival::Client { stream, peer, listener: round.listener, evicted });
                 }
                 AcceptOutcome::Empty => state.is_ready = false,
@@ -179,6 +225,18 @@ impl Acceptor {
         None
     }
 
+    // The kernel tells once of a client: that is remembered until the client is accepted, here or by another worker.
+    fn leave_to_others(&mut self, now: Instant) {
+        if self.gate.take_retry(now) {
+            for state in self.listeners.iter_mut().filter(|state| state.is_ready) {
+                state.is_ready = state.listener.has_client();
+            }
+            if !self.is_any_ready() {
+                self.gate.end_deferral();
+            }
+        }
+    }
+
     /// The next client that is in the kernel's queues while the server is about to close them. None is evicted for it.
     pub fn accept_queued(
         &mut self,
@@ -192,7 +250,10 @@ impl Acceptor {
             }
             round.attempts += 1;
             match state.listener.accept() {
-                AcceptOutcome::Client(stream, peer) => return Some((stream, peer, round.listener)),
+                AcceptOutcome::Client(stream, peer) => {
+                    self.gate.count_accepted();
+                    return Some((stream, peer, round.listener));
+                }
                 AcceptOutcome::Vanished => {}
                 AcceptOutcome::Empty | AcceptOutcome::Exhausted(_) | AcceptOutcome::Failed(_) => round.skip_listener(),
             }
@@ -218,10 +279,16 @@ impl Acceptor {
         None
     }
 
-    pub(super) fn report_full(&self, connections: usize, now: Instant) {
+    pub(super) fn report_full(&mut self, connections: usize, now: Instant) {
+        // Another worker may have a connection that can be evicted.
+        let since = *self.full_since.get_or_insert(now);
+        if self.gate.has_others() && now.saturating_duration_since(since) < SEARCH_INTERVAL {
+            return;
+        }
         let message = format!(
-            "cannot accept connections: all {connections} are busy; raise max_connections, or the limit of open files, of which \
-             connections get five eighths"
+            "cannot accept connections: all {} are busy; raise max_connections, or the limit of open files, of which \
+             connections get five eighths",
+            self.gate.total(connections)
         );
         self.context.reports.report_rarely(Trouble::Accept, Severity::Warning, &message, now);
     }

@@ -3,11 +3,13 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::engine::exchange::finished::Finished;
 use crate::engine::exchange::{Exchange, Progress};
 use crate::engine::options::Options;
+use crate::engine::page::WorkerCell;
 use crate::engine::scheduling::capacity::AdmissionGuard;
 use crate::engine::shard::Shard;
 use crate::engine::shard::queues::Phase;
@@ -61,6 +63,13 @@ impl ExternalLoop {
             seen.ready.push(taken);
         }
         seen
+    }
+
+    /// The loop's turn is over: it waits for what it has registered, or goes on with other tasks. `running` requests are inside the
+    /// application.
+    pub fn end_turn(&self, running: usize) {
+        self.shard.context.capacity.slot().worker(WorkerCell::Running).store(running as u64, Ordering::Relaxed);
+        self.shard.with_reactor(|reactor| reactor.note_waiting());
     }
 
     /// Gives back an exchange that was answered, or given up. It is sent off at the next look.

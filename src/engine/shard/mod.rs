@@ -11,6 +11,7 @@ mod connections;
 mod drain;
 pub mod external_loop;
 mod finished_queue;
+mod gate;
 mod handover;
 mod handover_message;
 pub mod queues;

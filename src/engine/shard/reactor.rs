@@ -79,7 +79,7 @@ impl Reactor {
             events: Vec::with_capacity(MAX_EVENTS),
             polled: now,
             handover: Handover::new(Arc::clone(&context), handover, &listeners, &poller)?,
-            acceptor: Acceptor::new(Arc::clone(&context), listeners, &poller)?,
+            acceptor: Acceptor::new(Arc::clone(&context), listeners, &poller, now)?,
             connections: Connections::new(Arc::clone(&context), in_flight, now),
             again: Vec::new(),
             finished: VecDeque::new(),
@@ -143,6 +143,12 @@ impl Reactor {
         self.take_back(queues, now);
         self.follow_phase(queues, now);
         queues.enqueue(&mut self.admitted);
+        self.acceptor.publish(&self.connections.table);
+    }
+
+    /// An event loop is about to wait for what it has registered, the poller among it.
+    pub(in crate::engine) fn note_waiting(&self) {
+        self.acceptor.wait();
     }
 
     /// One round: takes back what workers are done with, waits for the kernel (if `may_wait` and there is nothing else to
@@ -150,6 +156,7 @@ impl Reactor {
     pub fn round(&mut self, queues: &ShardQueues, may_wait: bool) -> bool {
         self.run_round(queues, may_wait);
         queues.enqueue(&mut self.admitted);
+        self.acceptor.publish(&self.connections.table);
         self.connections.take_released()
     }
 
@@ -169,12 +176,16 @@ impl Reactor {
         }
         if !has_work || now.duration_since(self.polled) >= POLL_INTERVAL {
             let timeout = if may_wait && !has_work { self.next_round(now) } else { Some(Duration::ZERO) };
+            if timeout != Some(Duration::ZERO) {
+                self.acceptor.wait();
+            }
             if let Err(error) = self.poller.wait(timeout, &mut self.events) {
                 self.context.reports.report(Severity::Error, &format!("waiting for the network failed: {error}"));
                 self.events.clear();
             }
             now = Instant::now();
             self.polled = now;
+            self.acceptor.beat(now);
             self.handle_events(queues, now);
             self.go_on(queues, now);
             self.take_back(queues, now);
@@ -496,6 +507,7 @@ impl Reactor {
     fn clear(&mut self) {
         self.acceptor.close(&self.poller);
         self.connections.clear();
+        self.acceptor.publish(&self.connections.table);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::engine::exchange::Content;
 use crate::engine::exchange::in_flight::Uninterruptible;
 use crate::engine::observe::{Observer, Record};
 use crate::engine::options::Options;
+use crate::engine::page::{CounterPage, Heartbeat, PageSlot, ShardCell, monotonic_ms};
 use crate::engine::report::Reports;
 use crate::engine::scheduling::capacity::Capacity;
 use crate::engine::shard::Shard;
@@ -75,6 +76,24 @@ impl Rig {
     }
 
     fn between(options: Options, in_flight: Arc<dyn InFlight>, queue: Option<Arc<DescriptorQueue>>) -> Self {
+        Self::with_capacity(options, in_flight, Capacity::new(2, 1), queue)
+    }
+
+    /// A worker beside another one, which the test stands in for.
+    fn beside(max_connections: usize) -> (Self, PageSlot) {
+        let page = Arc::new(CounterPage::private(2, 1));
+        let [own, other] = [(); 2].map(|()| PageSlot::new(Arc::clone(&page), page.take_slot(1).unwrap()).unwrap());
+        let options = Options { max_connections, ..Options::default() };
+        let capacity = Capacity::on(own, Some(2), 1, max_connections);
+        (Self::with_capacity(options, Arc::new(Uninterruptible), capacity, None), other)
+    }
+
+    fn with_capacity(
+        options: Options,
+        in_flight: Arc<dyn InFlight>,
+        capacity: Capacity,
+        queue: Option<Arc<DescriptorQueue>>,
+    ) -> Self {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
         let binds = [0, 0].map(|port| Bind::Tcp { host: "127.0.0.1".to_owned(), port });
         let listeners: Vec<_> =
@@ -82,7 +101,7 @@ impl Rig {
         let (notebook, witness) = (Arc::<Notebook>::default(), Witness::default());
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(Clumsy), Box::new(witness.clone())]);
         let reports = Arc::new(Reports::new(Arc::clone(&notebook) as _));
-        let (capacity, spool) = (Arc::new(Capacity::new(2, 1)), Arc::new(Budget::new(0, 0, 0)));
+        let (capacity, spool) = (Arc::new(capacity), Arc::new(Budget::new(0, 0, 0)));
         let pool = Arc::new(WorkerPool::new(Arc::clone(&capacity)));
         let context = Arc::new(ShardContext::new(0, Arc::new(options), capacity, spool, reports, observers));
         let shard =
@@ -304,6 +323,132 @@ fn broken_listener_evicts_no_idle_connection_and_leaves_the_other_listener_alone
         assert_eq!(rig.connections(), idle_left + accepted, "{error}");
         assert_eq!(Arc::strong_count(&idle.0) - 1, idle_left, "{error}");
     }
+}
+
+fn publish(other: &PageSlot, connections: u64, is_accepting: bool) {
+    for (cell, value) in [
+        (ShardCell::Connections, connections),
+        (ShardCell::IsAccepting, u64::from(is_accepting)),
+        (ShardCell::Heartbeat, Heartbeat::new(monotonic_ms(), true).bits()),
+    ] {
+        other.shard(0, cell).store(value, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+// A round at `now` in which the kernel reports nothing. Gives how long the poller may wait after it.
+fn quiet_round(rig: &Rig, now: Instant) -> Option<Duration> {
+    let mut reactor = rig.shard.reactor().lock().unwrap();
+    reactor.accept(now);
+    reactor.next_round(now)
+}
+
+#[test]
+fn client_that_is_left_to_a_worker_which_does_not_wake_is_accepted_without_another_event() {
+    let (rig, other) = Rig::beside(100);
+    rig.round(&[client(b""), client(b"")]);
+    publish(&other, 1, true);
+    let _waiting = rig.connect(0);
+    let start = Instant::now();
+    rig.accept(start);
+    assert_eq!(rig.connections(), 2, "the other worker has fewer");
+    let mut now = start;
+    let mut wait = Duration::from_millis(1);
+    while rig.connections() == 2 {
+        let soon = Duration::from_micros(1)..Duration::from_millis(8);
+        assert!(soon.contains(&wait), "the poller does not sleep while a client waits: {wait:?}");
+        now += wait;
+        assert!(now < start + Duration::from_millis(40), "the client is not accepted");
+        wait = quiet_round(&rig, now).expect("connections have deadlines");
+    }
+    assert!(now >= start + Duration::from_millis(20), "the other worker had no time to take it");
+}
+
+#[test]
+fn poller_sleeps_again_once_another_worker_has_taken_the_client() {
+    let (rig, other) = Rig::beside(100);
+    rig.round(&[client(b""), client(b"")]);
+    publish(&other, 1, true);
+    let waiting = rig.connect(0);
+    let start = Instant::now();
+    rig.accept(start);
+    assert!(matches!(rig.listeners[0].accept(), crate::net::listener::AcceptOutcome::Client(..)));
+    quiet_round(&rig, start + Duration::from_millis(2));
+    {
+        let reactor = rig.shard.reactor().lock().unwrap();
+        assert_eq!(reactor.acceptor.next_round(&reactor.connections.table, start), None);
+    }
+    drop(waiting);
+    assert_eq!(rig.connections(), 2);
+}
+
+#[test]
+fn clients_are_accepted_at_once_when_the_other_worker_does_not_accept_or_has_more() {
+    for (connections, is_accepting) in [(2, true), (0, false), (1_000, true)] {
+        let (rig, other) = Rig::beside(10_000);
+        rig.round(&[client(b""), client(b"")]);
+        publish(&other, connections, is_accepting);
+        let _waiting = rig.connect(0);
+        rig.accept(Instant::now());
+        assert_eq!(rig.connections(), 3, "{connections} {is_accepting}");
+    }
+}
+
+#[test]
+fn connections_of_all_workers_count_and_those_of_one_that_was_killed_are_free() {
+    let (rig, other) = Rig::beside(3);
+    let inside = client(GET);
+    rig.round(std::slice::from_ref(&inside));
+    publish(&other, 2, true);
+    let _waiting = rig.connect(0);
+    let start = Instant::now();
+    rig.accept(start);
+    assert_eq!(rig.connections(), 1, "all places are taken, and none can be given up here");
+    assert!(rig.reports().is_empty(), "the other worker may have a connection that can be evicted");
+    let mut now = start;
+    for _ in 0..4 {
+        now += quiet_round(&rig, now).expect("a client waits");
+    }
+    let told = "cannot accept connections: all 3 are busy";
+    assert!(rig.reports().iter().any(|report| report.contains(told)), "{:?}", rig.reports());
+    other.page().release_slot(other.number());
+    quiet_round(&rig, now);
+    assert_eq!(rig.connections(), 2);
+}
+
+#[test]
+fn idle_connection_makes_room_for_a_client_when_all_workers_are_full() {
+    let (mut rig, other) = Rig::beside(3);
+    let idle = client(GET);
+    rig.round(std::slice::from_ref(&idle));
+    rig.serve();
+    rig.round(&[]);
+    // This worker has fewer connections; the other one has none that can be evicted.
+    publish(&other, 2, true);
+    let _waiting = rig.connect(0);
+    rig.accept(Instant::now() + GRACE);
+    assert_eq!((rig.connections(), Arc::strong_count(&idle.0)), (1, 1), "the idle one was closed");
+    assert_eq!(other.page().workers().iter().map(|worker| worker.connections).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn worker_publishes_its_connections_and_whether_it_accepts() {
+    let (rig, other) = Rig::beside(100);
+    let seen = || {
+        let worker = other.page().workers().swap_remove(0);
+        (worker.connections, worker.is_accepting)
+    };
+    assert_eq!(seen(), (0, false), "it has not served its poller yet");
+    rig.round(&[client(b""), client(b"")]);
+    assert_eq!(seen(), (2, true));
+    let beat = other.page().workers()[0].heartbeat_ms;
+    assert!(beat > 0 && beat <= monotonic_ms());
+    rig.break_accepting(&[Errno::INVAL]);
+    rig.accept(Instant::now());
+    rig.round(&[]);
+    assert_eq!(seen(), (2, false), "accepting pauses");
+    rig.shard.queues.enter(Phase::Draining);
+    rig.round(&[]);
+    assert_eq!(seen(), (0, false));
 }
 
 #[test]

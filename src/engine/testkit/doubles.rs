@@ -10,6 +10,7 @@ use crate::engine::exchange::{Content, Exchange};
 use crate::engine::gateway::Gateway;
 use crate::engine::observe::{Observer, Record};
 use crate::engine::options::Options;
+use crate::engine::page::PageSlot;
 use crate::engine::report::{Reporter, Reports, Severity};
 use crate::engine::scheduling::capacity::Capacity;
 use crate::engine::sync::Mutex;
@@ -43,7 +44,7 @@ impl Observer for Witness {
 pub fn context(options: Options, witness: &Witness) -> Arc<ShardContext> {
     let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
     let (capacity, reports) = (Arc::new(Capacity::new(1, 1)), Arc::new(Reports::new(Arc::<Notebook>::default())));
-    let spool = Arc::new(Budget::of(&options, u64::MAX));
+    let spool = Arc::new(Budget::of(&options, u64::MAX, PageSlot::private(1)));
     Arc::new(ShardContext::new(0, Arc::new(options), capacity, spool, reports, observers))
 }
 

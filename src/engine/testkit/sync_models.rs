@@ -59,7 +59,7 @@ mod loomed {
 
     atomic!(AtomicBool, bool, swap);
     atomic!(AtomicU8, u8, swap fetch_or fetch_max);
-    atomic!(AtomicU64, u64, fetch_add fetch_sub);
+    atomic!(AtomicU64, u64, fetch_add fetch_sub swap);
     atomic!(AtomicUsize, usize, fetch_add fetch_sub);
 
     impl AtomicU64 {

@@ -197,6 +197,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::page::PageSlot;
     use crate::engine::transport::spool::Resource;
 
     #[test]
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn large_bodies_stay_in_memory_as_long_as_all_of_them_have_room() {
         let options = Options { body_buffer: 1, ..Options::default() };
-        let budget = Arc::new(Budget::of(&options, 10));
+        let budget = Arc::new(Budget::of(&options, 10, PageSlot::private(1)));
         let spooled = |size: usize| {
             let mut spool = Spool::new(1, Some(size as u64), &budget);
             for piece in vec![0; size].chunks(10) {

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::io::Errno;
 
 use crate::engine::options::Options;
+use crate::engine::page::{PageSlot, WorkerCell};
+use crate::engine::sync::AtomicU64;
 use crate::engine::transport::client_rate::SLOW_CLIENT_GRACE;
 use crate::http::reject::Reject;
 
@@ -20,11 +22,15 @@ use crate::http::reject::Reject;
 pub(super) const BODY_MEMORY_MAX: u64 = 128;
 const BODY_MEMORY_TOTAL: u64 = 1024;
 
-/// What the temporary files of a server may take together, and the bodies that are kept in memory although they are large.
+/// What the temporary files of a server may take together, and the bodies that are kept in memory although they are large. Bytes in
+/// files are counted for all worker processes together, which share their disk.
 #[derive(Debug)]
 pub struct Budget {
     max: [u64; 3],
-    spent: [AtomicU64; 3],
+    // That of the bytes is a cell of the page.
+    files: AtomicU64,
+    memory: AtomicU64,
+    slot: PageSlot,
     // What has a part of it, by number.
     holders: Mutex<BTreeMap<u64, Arc<Holding>>>,
     // The next number.
@@ -38,25 +44,22 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of `max_bytes` in `max_files` files and `max_memory` bytes of memory, of which nothing is spent.
+    /// A budget of `max_bytes` in `max_files` files and `max_memory` bytes of memory, of which nothing is spent, in a process that is
+    /// alone.
     pub fn new(max_bytes: u64, max_files: u64, max_memory: u64) -> Self {
-        let (failure, has_failed, spent, holders) = Default::default();
-        let [number, revoked, unreported] = Default::default();
-        Self {
-            max: [max_bytes, max_files, max_memory],
-            spent,
-            holders,
-            number,
-            revoked,
-            unreported,
-            failure,
-            has_failed,
-        }
+        Self::on(PageSlot::private(1), [max_bytes, max_files, max_memory])
     }
 
-    /// The budget of a server.
-    pub fn of(options: &Options, max_files: u64) -> Self {
-        Self::new(options.max_spool_size, max_files, (options.body_buffer as u64).saturating_mul(BODY_MEMORY_TOTAL))
+    fn on(slot: PageSlot, max: [u64; 3]) -> Self {
+        let (failure, has_failed, holders) = Default::default();
+        let [files, memory, number, revoked, unreported] = Default::default();
+        Self { max, files, memory, slot, holders, number, revoked, unreported, failure, has_failed }
+    }
+
+    /// The budget of a server, or of the worker process whose counters are in `slot`.
+    pub fn of(options: &Options, max_files: u64, slot: PageSlot) -> Self {
+        let max_memory = (options.body_buffer as u64).saturating_mul(BODY_MEMORY_TOTAL);
+        Self::on(slot, [options.max_spool_size, max_files, max_memory])
     }
 
     /// Tries whether a file can be made and written to.
@@ -108,13 +111,41 @@ impl Budget {
     }
 
     pub(super) fn spent(&self, resource: Resource) -> &AtomicU64 {
-        &self.spent[resource as usize]
+        match resource {
+            Resource::Bytes => self.slot.worker(WorkerCell::SpooledBytes),
+            Resource::Files => &self.files,
+            Resource::Memory => &self.memory,
+        }
+    }
+
+    fn spent_by_others(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Bytes => self.slot.sum_of_others(WorkerCell::SpooledBytes),
+            Resource::Files | Resource::Memory => 0,
+        }
+    }
+
+    // What is left for this process to have in all.
+    fn room(&self, resource: Resource) -> u64 {
+        self.max(resource).saturating_sub(self.spent_by_others(resource))
     }
 
     // Adds to a counter what it still has room for.
     fn spend(&self, resource: Resource, amount: u64) -> bool {
-        let room = |spent: u64| spent.checked_add(amount).filter(|sum| *sum <= self.max(resource));
-        self.spent(resource).fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+        let cell = self.spent(resource);
+        let mut spent = cell.load(Ordering::SeqCst);
+        loop {
+            let Some(sum) = spent.checked_add(amount).filter(|sum| *sum <= self.room(resource)) else { return false };
+            match cell.compare_exchange(spent, sum, Ordering::SeqCst, Ordering::SeqCst) {
+                // Another worker may have spent the same room meanwhile; of two that do, at most one keeps it.
+                Ok(_) if sum > self.room(resource) => {
+                    cell.fetch_sub(amount, Ordering::SeqCst);
+                    return false;
+                }
+                Ok(_) => return true,
+                Err(changed) => spent = changed,
+            }
+        }
     }
 
     fn holders(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Holding>>> {
@@ -137,7 +168,7 @@ impl Budget {
             })
             .collect();
         slow.sort_unstable_by_key(|(at, ..)| *at);
-        let mut free = self.max(resource).saturating_sub(self.spent(resource).load(Ordering::Relaxed));
+        let mut free = self.room(resource).saturating_sub(self.spent(resource).load(Ordering::Relaxed));
         let enough = slow.iter().position(|(_, held, _)| {
             free = free.saturating_add(*held);
             free >= amount
@@ -214,8 +245,8 @@ impl Share {
     // Gives back all of it. Returns the file.
     fn give_back(&mut self, budget: &Budget) -> Option<Arc<File>> {
         let Self { held, file, .. } = std::mem::take(self);
-        for (spent, held) in budget.spent.iter().zip(held) {
-            spent.fetch_sub(held, Ordering::Relaxed);
+        for resource in [Resource::Bytes, Resource::Files, Resource::Memory] {
+            budget.spent(resource).fetch_sub(held[resource as usize], Ordering::SeqCst);
         }
         file
     }
@@ -457,6 +488,27 @@ mod tests {
         assert_eq!(slowest.append(b"!"), Err(SpoolFailure::Full));
         slow.append(b"!").unwrap();
         assert_eq!((slowest.append(b"!"), slow.append(b"1234")), (Err(SpoolFailure::Revoked), Ok(())));
+    }
+
+    #[test]
+    fn bytes_are_bounded_for_all_workers_together_and_files_for_each() {
+        let page = Arc::new(crate::engine::page::CounterPage::private(2, 1));
+        let [one, two] = [(); 2].map(|()| {
+            let slot = PageSlot::new(Arc::clone(&page), page.take_slot(1).unwrap()).unwrap();
+            Arc::new(Budget::on(slot, [10, 1, 0]))
+        });
+        let mut first = SpoolFile::open(&one, None).unwrap();
+        let mut second = SpoolFile::open(&two, None).unwrap();
+        first.append(b"sixsix").unwrap();
+        assert_eq!(second.append(b"fiver"), Err(SpoolFailure::Full));
+        second.append(b"four").unwrap();
+        assert_eq!(page.workers().iter().map(|worker| worker.spooled_bytes).collect::<Vec<_>>(), [6, 4]);
+        // The worker of the first was killed.
+        page.release_slot(0);
+        second.append(b"sixsix").unwrap();
+        assert_eq!((second.append(b"!"), two.bytes()), (Err(SpoolFailure::Full), 10));
+        drop(second);
+        assert_eq!(two.bytes(), 0);
     }
 
     #[test]
