@@ -24,7 +24,7 @@ const SPLIT_EVERYWHERE: usize = 9000;
 const DRAWN_SPLITS: usize = 500;
 
 /// The variants that no bytes alone can bring about: they need a clock, a queue, a disk or an application.
-const RAISED_BY_THE_ENGINE: [Reject; 17] = [
+const RAISED_BY_THE_ENGINE: [Reject; 18] = [
     Reject::MethodLowerCase,
     Reject::ForwardedMalformed,
     Reject::XForwardedForMalformed,
@@ -41,6 +41,7 @@ const RAISED_BY_THE_ENGINE: [Reject; 17] = [
     Reject::Stopping,
     Reject::SpoolFull,
     Reject::SpoolFailed,
+    Reject::RequestTimeout,
     Reject::AppFailed,
 ];
 

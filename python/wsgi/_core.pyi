@@ -81,6 +81,7 @@ class Server:
         slot: int = 0,
         handover: tuple[int, int] | None = None,
         request_limit: tuple[int, int] | None = None,
+        successor: tuple[int, bytes] | None = None,
     ) -> Run:
         """Begins a run.
 
@@ -98,6 +99,8 @@ class Server:
                 connections over (`Run.retire`); the run keeps duplicates. None: there are no other processes.
             request_limit: a number of responses and a descriptor that does not block: after so many responses one byte
                 is written to it. The descriptor stays the caller's.
+            successor: the descriptor of a socket, and the message that is sent there when this process is to be
+                replaced, because a request takes too long; None: there is no supervisor. The core uses a duplicate.
 
         Raises:
             RuntimeError: the server is closed.

@@ -154,6 +154,10 @@ def _run(target: str | None, flags: dict[str, object]) -> int:
     for warning in warnings:
         report(logging.WARNING, warning)
     process = Process(settings)
+    if settings.request_timeout:
+        from wsgi.stalls import register_dump
+
+        register_dump()
     _begin(application, settings)
 
     def load_application(settings: Settings) -> Any:

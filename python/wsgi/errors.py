@@ -11,9 +11,12 @@
         ├── BodyTimeout         (TimeoutError)     the body arrived too slowly
         └── MalformedBody                          the framing of the body is malformed
 
+    RequestTimeout         (BaseException)         a WSGI request took longer than `request_timeout`
+
 The first four end a start; each message is one line that says what is wrong, where, and how to mend it. The others are
 raised inside an application that reads a request body. They are OSErrors, because frameworks expect those of a failing
-stream, and need not be caught: the server then answers or closes the connection.
+stream, and need not be caught: the server then answers or closes the connection. `RequestTimeout` is no
+`WSGIServerError`, and no `Exception`: like `KeyboardInterrupt` it may be raised at any line.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ __all__ = [
     "LoadError",
     "MalformedBody",
     "RequestBodyError",
+    "RequestTimeout",
     "StartupError",
     "WSGIServerError",
 ]
@@ -97,3 +101,16 @@ class BodyTimeout(RequestBodyError, TimeoutError):
 
 class MalformedBody(RequestBodyError):
     """A streamed request body broke a rule of its framing (RFC 9112 §7.1) or a limit."""
+
+
+class RequestTimeout(BaseException):
+    """A WSGI request took longer than `request_timeout`, and `request_timeout_action` is `interrupt`.
+
+    Raised in the thread of the request, at whichever line of Python code runs there; a call of C code that blocks comes
+    to its end first. The client has been answered already. No `Exception`, so that `except Exception` does not catch
+    it; `finally` and context managers clean up as usual. An application that catches it must end its request. It is
+    never raised outside of the request.
+    """
+
+    def __init__(self, message: str = "the request took longer than request_timeout") -> None:
+        super().__init__(message)

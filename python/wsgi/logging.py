@@ -219,13 +219,14 @@ def is_reported(level: int) -> bool:
     return logger.isEnabledFor(level)
 
 
-def report(level: int, message: str, exc_info: BaseException | None = None) -> None:
+def report(level: int, message: str, exc_info: BaseException | None = None, stacks: str | None = None) -> None:
     """Logs one message. May be called from any thread that is attached to the interpreter.
 
     Parameters:
         level: a level of the `logging` module, such as `logging.ERROR` (40).
         message: one line without a trailing newline; control characters are escaped here.
         exc_info: an exception whose traceback is logged whole below the message.
+        stacks: lines about threads that are logged below it, as `stack_info` of the record.
     """
     logger = logging.getLogger(LOGGER_NAME)
     # `dictConfig` disables all existing loggers by default, and frameworks call it while the application is imported.
@@ -235,7 +236,7 @@ def report(level: int, message: str, exc_info: BaseException | None = None) -> N
         return
     line = escaped(message)
     found = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
-    record = logging.LogRecord(LOGGER_NAME, level, __file__, 0, "%s", (line,), found)
+    record = logging.LogRecord(LOGGER_NAME, level, __file__, 0, "%s", (line,), found, "report", stacks)
     if _thread.reports:
         # Called by a handler of the program.
         _write_record(record)
@@ -245,7 +246,10 @@ def report(level: int, message: str, exc_info: BaseException | None = None) -> N
     try:
         # Checked for each message: a handler left on the logger would duplicate lines once the program adds its own.
         if logger.hasHandlers():
-            logger.log(level, "%s", line, exc_info=exc_info)
+            if stacks is None:
+                logger.log(level, "%s", line, exc_info=exc_info)
+            else:
+                logger.handle(record)
             failure = _thread.failure
         elif logger.filter(record):
             _write_record(record)

@@ -36,7 +36,7 @@ from wsgi.settings import Settings
 from wsgi.signals import is_default
 from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
 from wsgi.stopping import Countdown, print_notice, run_in_thread
-from wsgi.supervisor.channel import Command, Report, WorkerEnd, WorkerId
+from wsgi.supervisor.channel import Command, Report, WorkerEnd, WorkerId, encoded
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -630,6 +630,10 @@ class WSGIServer:
             # For the heartbeat.
             self._page = _core.Page(1, shards=_shards())
             self._slot = self._page.take_slot(1)
+        # By this a worker asks its supervisor for a successor.
+        successor = None
+        if self._channel is not None:
+            successor = (self._channel.fileno(), encoded(Report.RECYCLE, "a request is stuck"))
         if self._interface == WSGI:
             core = self._core.start(
                 app,
@@ -641,6 +645,7 @@ class WSGIServer:
                 slot=self._slot,
                 handover=handover,
                 request_limit=request_limit,
+                successor=successor,
             )
             with _abort_on_error(core):
                 return Run(core, background=background, graceful_timeout=self.settings.graceful_timeout)
@@ -657,6 +662,7 @@ class WSGIServer:
             slot=self._slot,
             handover=handover,
             request_limit=request_limit,
+            successor=successor,
         )
         with _abort_on_error(core):
             return LoopRun(core, background=background, app=app, settings=self.settings, servers=self._servers())

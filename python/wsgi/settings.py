@@ -273,6 +273,14 @@ class Settings:
         "body_timeout; 0 allows any rate")
     write_timeout = Option(Seconds(0.001, YEAR), 60.0, "Time",
         "maximum time in which the client accepts no byte of the response")
+    request_timeout = Option(Seconds(0.01, YEAR, zero="off"), 0.0, "Time",
+        "maximum time from the call of the application to the head of its response, and then between pieces; what "
+        "follows is request_timeout_action; WebSockets and event streams have no limit, and neither time in which the "
+        "client is waited for nor time without a processor counts")
+    request_timeout_action = Option(Choice("log", "interrupt", "recycle"), "log", "Time",
+        "what is done with a request over request_timeout: log writes the stacks of all threads to the log; interrupt "
+        "also answers 504 and raises wsgi.errors.RequestTimeout in its thread, or cancels its task; recycle also "
+        "answers 504 and replaces the worker process, once its other requests are done")
     keep_alive = Option(Seconds(0.001, YEAR, zero="no keep-alive"), 75.0, "Time",
         "maximum idle time of a connection between requests; 0 closes it after each response")
     graceful_timeout = Option(Seconds(0.001, YEAR, zero="at once"), 30.0, "Time",
@@ -368,6 +376,7 @@ class Settings:
         settings._use_sockets(())
         settings._check_proxies()
         settings._check_workers()
+        settings._check_request_timeout()
         return settings
 
     @classmethod
@@ -422,6 +431,7 @@ class Settings:
         settings._check_proxies()
         settings._check_workers()
         settings._check_directories()
+        settings._check_request_timeout()
         known = [option.variable for option in OPTIONS.values() if option.variable]
         for variable in sorted(environ):
             if variable.startswith("WSGI_") and variable not in known and not _is_link(variable, environ):
@@ -620,6 +630,19 @@ class Settings:
         for name, need in {**needs, "max_requests_jitter": "max_requests"}.items():
             if self._values[name] != OPTIONS[name].default and self._values[need] == OPTIONS[need].default:
                 raise ConfigError(f"{name} needs {need} (from {self._origins[name].text})")
+
+    def _check_request_timeout(self) -> None:
+        """Refuses actions that have no effect or cannot be carried out."""
+        action, origin = self.request_timeout_action, self._origins["request_timeout_action"].text
+        if action == OPTIONS["request_timeout_action"].default:
+            return
+        if not self.request_timeout:
+            raise ConfigError(f"request_timeout_action needs request_timeout (from {origin})")
+        if action == "recycle" and self.workers is None:
+            raise ConfigError(
+                f"request_timeout_action recycle needs workers (from {origin}): only a supervisor can replace a "
+                "process; one worker is enough"
+            )
 
     def __repr__(self) -> str:
         given = (f"{name}={self._values[name]!r}" for name in OPTIONS if self._origins[name] is not _BY_DEFAULT)

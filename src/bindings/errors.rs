@@ -27,6 +27,7 @@ static BIND_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CLIENT_DISCONNECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static BODY_TIMEOUT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static MALFORMED_BODY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static REQUEST_TIMEOUT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 fn raise(cell: &'static PyOnceLock<Py<PyType>>, name: &str, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
     Python::attach(|py| match cell.import(py, "wsgi.errors", name) {
@@ -78,6 +79,16 @@ pub fn client_disconnected() -> PyErr {
 /// The exception for an application that writes to a response which the server has ended, with the reason.
 pub fn response_ended(why: &'static str) -> PyErr {
     raise(&CLIENT_DISCONNECTED, "ClientDisconnected", (why,))
+}
+
+/// The class of the exception that is raised in a call that takes too long.
+pub fn request_timeout(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    REQUEST_TIMEOUT.import(py, "wsgi.errors", "RequestTimeout")
+}
+
+/// Whether an error is of that class.
+pub fn is_request_timeout(py: Python<'_>, error: &PyErr) -> bool {
+    request_timeout(py).is_ok_and(|kind| error.is_instance(py, kind))
 }
 
 /// Whether an error is the one of [`client_disconnected`], [`response_ended`] or an incomplete request body.

@@ -158,6 +158,28 @@ pub fn fork() -> io::Result<i32> {
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
 
+/// Raises an exception of class `kind` in the thread with this `threading.get_ident()`, when it next runs Python code; `None`
+/// takes one back that was not raised yet.
+pub fn set_async_exception(_: Python<'_>, ident: u64, kind: Option<&Bound<'_, PyAny>>) {
+    // CPython's parameter is unsigned (since 3.7), PyO3's declaration of it is not.
+    #[expect(clippy::cast_possible_wrap, reason = "the bits are what counts")]
+    let ident = ident as std::ffi::c_long;
+    let kind = kind.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: we are attached: the first argument proves it. CPython looks for a thread with the number, and takes a reference of its own to the
+    // class, which is a live object, or null.
+    unsafe { ffi::PyThreadState_SetAsyncExc(ident, kind) };
+}
+
+unsafe extern "C" {
+    fn raise(signal: std::ffi::c_int) -> std::ffi::c_int;
+}
+
+/// Sends the calling thread a signal, for which a handler is installed.
+pub fn raise_signal(signal: i32) {
+    // SAFETY: it takes any number, and refuses one that is no signal. The handler is the process's own.
+    unsafe { raise(signal) };
+}
+
 /// How many references there are to an object.
 pub fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the pointer is that of a live object, and we are attached, as `object` proves.

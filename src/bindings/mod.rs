@@ -9,6 +9,7 @@ mod options;
 mod page;
 mod reporter;
 mod server;
+mod stuck;
 mod wsgi;
 
 /// The extension module `wsgi._core`. `wsgi.server` is its public face.

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use super::errors::PythonError;
 use crate::engine::access_log::{DIRECTIVES, Excluded, Format};
 use crate::engine::log_source::LogSource;
-use crate::engine::options::{Options, WebSocketOptions};
+use crate::engine::options::{Options, RequestTimeout, TimeoutAction, WebSocketOptions};
 use crate::engine::origins::Origins;
 use crate::http::head::RequestHead;
 use crate::http::limits::Limits;
@@ -82,6 +82,7 @@ impl<'py> Settings<'_, 'py> {
             proxy_protocol,
             pathsend: self.get("pathsend")?,
             root_path: self.get::<String>("root_path")?.into_bytes(),
+            request_timeout: self.request_timeout()?,
             websocket: WebSocketOptions {
                 max_message: self.get("websocket_max_message")?,
                 queue_size: self.get("websocket_queue_size")?,
@@ -108,6 +109,17 @@ impl<'py> Settings<'_, 'py> {
             "any" => Ok(Some(AcceptedVersion::Any)),
             _ => Err(PyValueError::new_err(format!("option proxy_protocol: {text} is no version"))),
         }
+    }
+
+    fn request_timeout(&self) -> PyResult<Option<RequestTimeout>> {
+        let (after, action): (_, String) = (self.seconds("request_timeout")?, self.get("request_timeout_action")?);
+        let action = match action.as_str() {
+            "log" => TimeoutAction::Log,
+            "interrupt" => TimeoutAction::Interrupt,
+            "recycle" => TimeoutAction::Recycle,
+            _ => return Err(PyValueError::new_err(format!("option request_timeout_action: {action} is no action"))),
+        };
+        Ok((!after.is_zero()).then_some(RequestTimeout { after, action }))
     }
 
     // Without trusted proxies no field is read.

@@ -90,11 +90,24 @@ impl Reporter for LoggingReporter {
 
 /// Logs one line, with an exception's traceback if there is one.
 pub fn log(py: Python<'_>, level: u8, message: &str, error: Option<&PyErr>) {
+    log_with(py, level, message, error, None);
+}
+
+/// Logs one line, with the stacks of threads below it.
+pub fn log_stacks(py: Python<'_>, level: u8, message: &str, stacks: &str) {
+    log_with(py, level, message, None, Some(stacks));
+}
+
+fn log_with(py: Python<'_>, level: u8, message: &str, error: Option<&PyErr>, stacks: Option<&str>) {
     let logged = py.import("wsgi.logging").and_then(|module| {
         let (level, message) = (level.into_pyobject(py)?.into_any(), PyString::new(py, message).into_any());
         // Before Python 3.12 `PyErr` keeps the traceback beside the exception; `into_value` puts it where logging looks.
         let exception = error.map_or_else(|| py.None(), |error| error.clone_ref(py).into_value(py).into_any());
-        call(&module.getattr("report")?, [&level, &message, exception.bind(py)])
+        let report = module.getattr("report")?;
+        match stacks {
+            None => call(&report, [&level, &message, exception.bind(py)]),
+            Some(stacks) => report.call1((level, message, exception, stacks)),
+        }
     });
     if let Err(problem) = logged {
         // The interpreter is being finalized, or a handler raised an exception for the whole program, such as SystemExit.

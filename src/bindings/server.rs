@@ -11,6 +11,7 @@ use super::asgi::loop_driver::LoopDriver;
 use super::asgi::scope::ScopeBuilder;
 use super::options::Settings;
 use super::page::Page;
+use super::stuck::{StuckReporter, SuccessorRequest};
 use super::wsgi::gateway::WsgiGateway;
 use super::{asgi, wsgi};
 use crate::engine::exchange::in_flight::InFlight;
@@ -83,7 +84,8 @@ impl Server {
     }
 
     #[pyo3(signature = (app, environs, *, shards = 1, single_request = false, external_loop = false,
-        multiprocess = false, page = None, slot = 0, handover = None, request_limit = None))]
+        multiprocess = false, page = None, slot = 0, handover = None, request_limit = None,
+        successor = None))]
     #[expect(clippy::too_many_arguments, reason = "each is named where it is called")]
     fn start(
         &self,
@@ -98,6 +100,7 @@ impl Server {
         slot: usize,
         handover: Option<(i32, i32)>,
         request_limit: Option<(u64, i32)>,
+        successor: Option<(i32, Vec<u8>)>,
     ) -> PyResult<Run> {
         let listeners = self.listeners().clone();
         if listeners.is_empty() {
@@ -113,6 +116,14 @@ impl Server {
             (Arc::<wsgi::calls::WorkerCalls>::default(), Arc::<asgi::calls::OpenCalls>::default());
         let in_flight: Arc<dyn InFlight> =
             if external_loop { Arc::clone(&loop_calls) as _ } else { Arc::clone(&calls) as _ };
+        if let Some(timeout) = self.options.request_timeout {
+            let dump_signal = py.import("wsgi.stalls")?.call_method0("register_dump")?.extract()?;
+            let process = py.import("os")?.call_method0("getpid")?.extract()?;
+            let successor = successor.map(|(channel, message)| SuccessorRequest::new(channel, message)).transpose()?;
+            let reporter = Arc::new(StuckReporter::new(timeout, external_loop, dump_signal, successor, process));
+            loop_calls.set_stuck_reporter(Arc::clone(&reporter));
+            calls.set_stuck_reporter(reporter);
+        }
         let reporter = Arc::clone(&calls) as Arc<dyn Reporter>;
         let mut observers = Vec::<Box<dyn Observer>>::new();
         if let Some(log) = &self.access_log {

@@ -23,4 +23,5 @@ mod sync;
 pub mod testkit;
 pub mod thread;
 pub mod transport;
+pub mod watchdog;
 pub mod worker;

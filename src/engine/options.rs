@@ -51,8 +51,30 @@ pub struct Options {
     pub pathsend: bool,
     /// The prefix that a proxy removes from every path, in UTF-8 and not escaped; empty: none.
     pub root_path: Vec<u8>,
+    /// What is done with calls of the application that take too long.
+    pub request_timeout: Option<RequestTimeout>,
     /// The options of WebSockets.
     pub websocket: WebSocketOptions,
+}
+
+/// The longest time in which an application may give nothing of a response, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTimeout {
+    /// The time, from the call to the head of its response, and then between pieces.
+    pub after: Duration,
+    /// What follows.
+    pub action: TimeoutAction,
+}
+
+/// What is done with a call that takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeoutAction {
+    /// It is reported.
+    Log,
+    /// Its client is answered 504, and an exception is raised in it.
+    Interrupt,
+    /// Its client is answered 504, and the process is replaced.
+    Recycle,
 }
 
 /// The options of WebSockets.
@@ -108,6 +130,7 @@ impl Default for Options {
             origins: None,
             pathsend: false,
             root_path: Vec::new(),
+            request_timeout: None,
             websocket: WebSocketOptions::default(),
         }
     }

@@ -23,6 +23,7 @@ use crate::engine::shard::reactor::Reactor;
 use crate::engine::shard::worker_pool::WorkerPool;
 use crate::engine::thread::spawn;
 use crate::engine::transport::spool::Budget;
+use crate::engine::watchdog;
 use crate::engine::worker;
 use crate::net::descriptor_queue::DescriptorQueue;
 use crate::net::listener::Listener;
@@ -32,6 +33,7 @@ pub struct ServerRun {
     shards: Vec<Arc<Shard>>,
     workers: usize,
     monitors: Mutex<Vec<JoinHandle<()>>>,
+    in_flight: Arc<dyn InFlight>,
 }
 
 /// How a run is set up.
@@ -122,7 +124,9 @@ impl ServerRun {
             }
         }
         pool.register(shards.iter().map(|shard| shard.queues.waker().clone()).collect());
-        let run = Self { shards, workers: pool.workers(), monitors: Mutex::default() };
+        let in_flight = Arc::clone(&config.in_flight);
+        let run = Self { shards, workers: pool.workers(), monitors: Mutex::default(), in_flight };
+        run.start_watchdog()?;
         if config.external_loop {
             // No monitor: a loop leaves nothing unsent, and one that is held up cannot be replaced.
             for shard in &run.shards {
@@ -132,17 +136,29 @@ impl ServerRun {
         }
         for (index, shard) in run.shards.iter().enumerate() {
             let shard = Arc::clone(shard);
-            let monitor = spawn(format!("wsgi-monitor-{index}"), move || monitor::watch(&shard));
-            match monitor {
-                Ok(handle) => run.monitors.lock().unwrap_or_else(PoisonError::into_inner).push(handle),
-                Err(error) => {
-                    run.abort();
-                    run.finish();
-                    return Err(error);
-                }
-            }
+            run.start_thread(format!("wsgi-monitor-{index}"), move || monitor::watch(&shard))?;
         }
         Ok(run)
+    }
+
+    fn start_watchdog(&self) -> io::Result<()> {
+        let timeout = self.shards.first().and_then(|shard| shard.context.options.request_timeout);
+        let Some(timeout) = timeout else { return Ok(()) };
+        let (shards, in_flight) = (self.shards.clone(), Arc::clone(&self.in_flight));
+        self.start_thread("wsgi-watchdog".to_owned(), move || watchdog::watch(&shards, &in_flight, timeout))
+    }
+
+    // A thread that ends with the run. If the system allows no more of them, the run ends now.
+    fn start_thread(&self, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        match spawn(name, body) {
+            Ok(handle) => self.monitors.lock().unwrap_or_else(PoisonError::into_inner).push(handle),
+            Err(error) => {
+                self.abort();
+                self.finish();
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// The shard that an event loop drives; with [`RunConfig::external_loop`] alone.
@@ -204,7 +220,12 @@ impl ServerRun {
     pub fn finish(&self) {
         self.enter(Phase::Stopped);
         let monitors = std::mem::take(&mut *self.monitors.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(signal) = self.in_flight.start_signal() {
+            signal.wake();
+        }
         for monitor in monitors {
+            // It may be between two of its looks.
+            monitor.thread().unpark();
             // A monitor that panicked has been reported by the panic itself.
             drop(monitor.join());
         }

@@ -229,6 +229,8 @@ rejects! {
     SpoolFull: 503 Server, "The server is busy.", "the request bodies in temporary files are at their bound";
     /// A body could not be written to its temporary file.
     SpoolFailed: 500 Server, "Internal server error.", "the request body could not be spooled to a temporary file";
+    /// The application did not begin its response within `request_timeout`.
+    RequestTimeout: 504 App, "The request took too long.", "the application took longer than request_timeout";
     /// The application raised, or returned no valid response.
     AppFailed: 500 App, "Internal server error.", "the application failed before its response began";
 }

@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
+use rustix::net::{SendFlags, send};
 
 /// A close-on-exec duplicate of descriptor `number`, owned by the caller; the original stays open, so that a server
 /// can be stopped and started again on it.
@@ -20,6 +21,12 @@ pub fn duplicate(number: i32) -> io::Result<OwnedFd> {
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let _: FdFlags = fcntl_getfd(borrowed)?;
     Ok(fcntl_dupfd_cloexec(borrowed, 3)?)
+}
+
+/// Sends a whole message by a socket, if that is possible without waiting.
+pub fn send_now(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    let sent = send(socket, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+    if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// A duplicate of descriptor `number` and the size in bytes of what it is open on, if it has a [`known_size`].

@@ -15,7 +15,15 @@ PAGE = (ROOT / "SECURITY.md").read_text("utf-8")
 
 GROUPS = ("Concurrency", "Limits", "Time", "WebSockets")
 # Options of the same groups that bound nothing a client does.
-NO_LIMITS = {"threads", "stream_bodies", "stream_chunked", "graceful_timeout", "websocket_compression"}
+NO_LIMITS = {
+    "threads",
+    "stream_bodies",
+    "stream_chunked",
+    "request_timeout",
+    "request_timeout_action",
+    "graceful_timeout",
+    "websocket_compression",
+}
 
 
 def rows(heading: str) -> Iterator[list[str]]:

@@ -16,6 +16,7 @@ ALSO: dict[str, type[Exception]] = {
     "BodyTimeout": TimeoutError,
     "ClientDisconnected": ConnectionError,
     "ConfigError": ValueError,
+    "HookError": WSGIServerError,
     "LoadError": WSGIServerError,
     "MalformedBody": OSError,
     "RequestBodyError": OSError,
@@ -25,7 +26,14 @@ ALSO: dict[str, type[Exception]] = {
 
 
 def test_errors_public_names_are_these() -> None:
-    assert errors.__all__ == list(ALSO)
+    assert errors.__all__ == sorted([*ALSO, "RequestTimeout"])
+
+
+def test_request_timeout_is_no_exception_that_applications_catch() -> None:
+    error = errors.RequestTimeout()
+    assert not isinstance(error, Exception)
+    assert str(error) == "the request took longer than request_timeout"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.parametrize(("name", "base"), ALSO.items())

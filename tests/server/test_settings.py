@@ -81,6 +81,8 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "body_timeout": 30.0,
         "body_min_rate": 500,
         "write_timeout": 60.0,
+        "request_timeout": 0.0,
+        "request_timeout_action": "log",
         "keep_alive": 75.0,
         "graceful_timeout": 30.0,
         "trusted_proxies": (),

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "WorkerId", "open_channel"]
+__all__ = ["Command", "Report", "SupervisorEnd", "WorkerEnd", "WorkerId", "encoded", "open_channel"]
 
 # Not what a library that the application imports puts in its place, such as gevent.
 _Socket = socket.socket
@@ -73,6 +73,12 @@ class WorkerId(NamedTuple):
     age: int = 0
 
 
+def encoded(report: Report, text: str = "") -> bytes:
+    """A message as it is sent."""
+    payload = text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_BYTES:]
+    return _HEADER.pack(report.value, len(payload)) + payload
+
+
 class WorkerEnd:
     """The end of a worker or template. Every method may be called from any thread.
 
@@ -92,9 +98,8 @@ class WorkerEnd:
 
     def send(self, report: Report, text: str = "") -> None:
         """Sends one message; does nothing if the supervisor has gone."""
-        payload = text.encode("utf-8", "backslashreplace")[-_MAX_TEXT_BYTES:]
         with suppress(OSError):
-            self._end.sendall(_HEADER.pack(report.value, len(payload)) + payload)
+            self._end.sendall(encoded(report, text))
 
     def commands(self) -> Iterator[Command]:
         """Waits for the supervisor's commands; ends when the supervisor has gone."""

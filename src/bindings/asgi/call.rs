@@ -17,8 +17,11 @@ use super::session::{Io, OPERATION_BYTES, PollOutcome, Session, TURN_BYTES};
 use super::websocket_registry::MemoryHolder;
 use crate::bindings::errors::{is_caused_by_disconnect, is_client_disconnected};
 use crate::bindings::reporter::{ERROR, INFO, log};
+use crate::bindings::stuck;
 use crate::engine::exchange::Exchange;
 use crate::engine::exchange::in_flight::Cut;
+use crate::engine::exchange::overdue::{CallStage, RunningCall};
+use crate::engine::exchange::ticket::Ticket;
 
 /// Gathered content is sent at once from this size on, and at the end of the loop's turn below it.
 const GATHER_BYTES: u64 = 32 * 1024;
@@ -47,8 +50,10 @@ struct AsgiCallState {
     dirty: bool,
     // The last error of the application that was raised to it by `send`, in case it returns without one.
     misuse: Option<String>,
-    // A stop has taken the exchange away.
-    cut: bool,
+    // Why the exchange was taken away, if it was.
+    cut: Option<Cut>,
+    // The application has returned, raised or was cancelled.
+    has_ended: bool,
 }
 
 /// One call.
@@ -64,6 +69,9 @@ pub struct AsgiCall {
     budget: AtomicUsize,
     // Method and path, for the log.
     request: String,
+    // Of its exchange.
+    ticket: Ticket,
+    arrived: Instant,
     state: Mutex<AsgiCallState>,
 }
 
@@ -73,14 +81,24 @@ impl AsgiCall {
         event_loop: Arc<EventLoop>,
         id: CallId,
         request: String,
-        session: Box<dyn Session>,
+        mut session: Box<dyn Session>,
         is_websocket: bool,
     ) -> Self {
-        let waiting = BTreeMap::new();
-        let state =
-            AsgiCallState { session, waiting, last_ticket: 0, scheduled: None, dirty: false, misuse: None, cut: false };
+        let (ticket, arrived) = session
+            .exchange()
+            .map_or_else(|| (Ticket::default(), Instant::now()), |exchange| (exchange.ticket(), exchange.arrived()));
+        let state = AsgiCallState {
+            session,
+            waiting: BTreeMap::new(),
+            last_ticket: 0,
+            scheduled: None,
+            dirty: false,
+            misuse: None,
+            cut: None,
+            has_ended: false,
+        };
         let (runs, budget) = (AtomicBool::new(false), AtomicUsize::new(TURN_BYTES));
-        Self { event_loop, id, is_websocket, runs, budget, request, state: Mutex::new(state) }
+        Self { event_loop, id, is_websocket, runs, budget, request, ticket, arrived, state: Mutex::new(state) }
     }
 
     // Held only for a moment, never while Python code of the application's may run.
@@ -293,8 +311,49 @@ impl AsgiCall {
     pub fn cut(&self, cut: Cut) -> Option<Box<Exchange>> {
         let mut state = self.lock();
         let taken = state.session.exchange().is_some_and(|exchange| cut.covers(exchange));
-        state.cut |= taken;
-        if taken { state.session.release() } else { None }
+        if !taken {
+            return None;
+        }
+        state.cut = Some(cut);
+        state.session.release()
+    }
+
+    // Whether the exchange was taken away because the call took too long.
+    fn is_overdue(&self) -> bool {
+        matches!(self.lock().cut, Some(Cut::Overdue(_)))
+    }
+
+    /// Cancels the application's task, once, if its exchange was taken away because it took too long.
+    pub fn cancel_if_overdue(&self, py: Python<'_>) {
+        if self.is_overdue() {
+            self.event_loop.cancel_task(py, self.id);
+        }
+    }
+
+    /// What the application is to do next. `None`: it has given its response, or has returned.
+    pub fn running(&self) -> Option<RunningCall> {
+        let mut state = self.lock();
+        if state.has_ended {
+            return None;
+        }
+        let is_cut = state.cut.is_some();
+        let next = match state.session.exchange() {
+            _ if self.is_websocket => CallStage::Unlimited,
+            Some(exchange) => exchange.stage(),
+            None if is_cut => CallStage::Detached,
+            None => return None,
+        };
+        Some(RunningCall { ticket: self.ticket, stage: next, is_closing: false })
+    }
+
+    /// Method and path of the request, and when it was complete.
+    pub fn request(&self) -> (String, Instant) {
+        (self.request.clone(), self.arrived)
+    }
+
+    /// The task, unless it is inside a step.
+    pub fn waiting_task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        if self.runs.load(Ordering::Relaxed) { None } else { self.event_loop.task(py, self.id) }
     }
 
     /// Method and path of the request; none once its exchange was given back.
@@ -306,8 +365,11 @@ impl AsgiCall {
     pub fn end(&self, py: Python<'_>, ended: Ended) {
         let (undone, misuse, interrupted, cut_short) = self.event_loop.with_io(|io| {
             let mut state = self.lock();
-            let (interrupted, cut_short) =
-                if state.cut { (true, None) } else { (state.session.was_interrupted(), state.session.cut_short()) };
+            let (interrupted, cut_short) = if state.cut.is_some() {
+                (true, None)
+            } else {
+                (state.session.was_interrupted(), state.session.cut_short())
+            };
             let undone = match &ended {
                 Ended::Returned => state.session.returned(io),
                 Ended::Raised(_) | Ended::Cancelled(_) => {
@@ -317,8 +379,12 @@ impl AsgiCall {
             };
             (undone, state.misuse.take(), interrupted, cut_short)
         });
+        self.lock().has_ended = true;
         self.settle(py);
         self.event_loop.end(py, self.id, self.is_websocket);
+        if self.is_overdue() {
+            stuck::log_end(py, &self.request, self.arrived);
+        }
         if let Some(why) = cut_short {
             log(py, INFO, &format!("{why} at {}", self.request), None);
         }

@@ -188,6 +188,18 @@ impl EventLoop {
         self.lock().tasks.values().map(|task| task.clone_ref(py)).collect()
     }
 
+    /// The task of a call, if it is kept.
+    pub fn task(&self, py: Python<'_>, call: CallId) -> Option<Py<PyAny>> {
+        self.lock().tasks.get(&call.serial).map(|task| task.clone_ref(py))
+    }
+
+    /// Cancels the task of a call, if it is kept.
+    pub fn cancel_task(&self, py: Python<'_>, call: CallId) {
+        let cancelled =
+            self.task(py, call).map_or(Ok(()), |task| task.call_method0(py, intern!(py, "cancel")).map(drop));
+        log_loop_error(py, cancelled);
+    }
+
     /// The application of a call has returned or raised: drops its task. `is_websocket` calls are reported as [`Due::Ended`].
     pub fn end(&self, py: Python<'_>, call: CallId, is_websocket: bool) {
         let mut state = self.lock();

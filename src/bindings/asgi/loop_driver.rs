@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -73,6 +74,8 @@ impl LoopDriver {
             builder: Mutex::new(builder),
             websockets,
         };
+        let thread = py.import(intern!(py, "threading"))?.call_method0(intern!(py, "get_ident"))?.extract()?;
+        driver.calls.set_thread(thread);
         let driver = Bound::new(py, driver)?;
         let method = |name| driver.getattr(name).map(Bound::unbind);
         event_loop.connect(method("settle")?, method("alarm")?);
@@ -206,6 +209,17 @@ impl LoopDriver {
         }
     }
 
+    // Tells the applications whose exchanges were taken away.
+    fn end_cut(&self, py: Python<'_>) {
+        for call in self.calls.take_cut() {
+            call.get().changed(py);
+            if self.calls.interrupts() {
+                call.get().cancel_if_overdue(py);
+            }
+            self.calls.keep_detached(call);
+        }
+    }
+
     // Does what is due. Returns when the shard is to be polled again, even if its descriptor stays silent.
     fn drive(&self, py: Python<'_>) -> Option<Duration> {
         for pass in 0..MAX_PASSES {
@@ -232,9 +246,7 @@ impl LoopDriver {
                     call.get().stop(py);
                 }
             }
-            for call in self.calls.take_cut() {
-                call.get().changed(py);
-            }
+            self.end_cut(py);
             self.flush(py);
             if !self.shard().has_answers() {
                 return polled.next;
@@ -261,6 +273,7 @@ impl LoopDriver {
         self.shard().end_turn(self.calls.len());
         let deadline = self.event_loop.end_turn();
         if self.shard().is_over() {
+            self.calls.forget_detached();
             let called =
                 if self.over_called.swap(true, Ordering::Relaxed) { Ok(()) } else { self.over.call0(py).map(drop) };
             return self.event_loop.disconnect(py).and(called);

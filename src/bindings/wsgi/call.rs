@@ -1,28 +1,29 @@
 //! One call of the application: `start_response`, the `write` it returns, `early_hints` and `client_disconnected`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyAny, PyBytes, PyList, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyAny, PyBytes};
 
 use crate::bindings::errors::{PythonError, response_ended};
-use crate::bindings::ffi::{self, with_latin1};
-use crate::bindings::reporter::{DEBUG, log};
 use crate::engine::clock::Clock;
 use crate::engine::exchange::in_flight::Cut;
+use crate::engine::exchange::overdue::{CallStage, RunningCall};
+use crate::engine::exchange::ticket::Ticket;
 use crate::engine::exchange::{Content, Disconnected, Exchange, Progress};
 use crate::engine::transport::Transport;
 use crate::engine::transport::body::BodyStream;
 use crate::http::head::ResponseHead;
 use crate::http1::plan::BodySize;
-use crate::interface::outgoing::{self, AppError, FieldOutcome, InvalidCharacter};
+use crate::interface::outgoing;
 use crate::net::outcome::Presence;
 
+use super::header_list::{for_each_field, parse_head, type_name};
 use super::input::InputStream;
+use super::interruption::Interruption;
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each decided in another place")]
 struct WsgiCallState {
@@ -39,11 +40,23 @@ struct WsgiCallState {
     disconnected: bool,
     // `client_disconnected` has returned true to the application.
     knows_disconnect: bool,
-    // The exchange was taken away: method and path of its request, and why.
-    cut: Option<(String, &'static str)>,
+    // The exchange was taken away.
+    cut: Option<CutRequest>,
+    // Raises an exception in the thread of the call.
+    interruption: Interruption,
     // What is known of the client once the call is over. Weak: an application that keeps its environ must not keep the
     // connection open.
     transport: Weak<Transport>,
+}
+
+// What is known of a request whose exchange was taken away.
+#[derive(Clone)]
+struct CutRequest {
+    name: String,
+    why: &'static str,
+    is_overdue: bool,
+    ticket: Ticket,
+    arrived: Instant,
 }
 
 impl WsgiCallState {
@@ -53,6 +66,19 @@ impl WsgiCallState {
         if let Some(exchange) = self.exchange.as_deref_mut() {
             exchange.lose_client();
         }
+    }
+
+    // What the application is to do next; `None` between two requests.
+    fn running(&self) -> Option<RunningCall> {
+        let is_closing = self.interruption.is_closing()?;
+        let Some(exchange) = self.exchange.as_deref() else {
+            let ticket = self.cut.as_ref()?.ticket;
+            return Some(RunningCall { ticket, stage: CallStage::Detached, is_closing });
+        };
+        // A quiet stream's head waits for its first event.
+        let is_quiet_stream = self.head.as_ref().is_some_and(ResponseHead::is_event_stream);
+        let stage = if is_quiet_stream { CallStage::Unlimited } else { exchange.stage() };
+        Some(RunningCall { ticket: exchange.ticket(), stage, is_closing })
     }
 
     fn has_begun(&self) -> bool {
@@ -80,15 +106,23 @@ impl WsgiCall {
             disconnected: false,
             knows_disconnect: false,
             cut: None,
+            interruption: Interruption::default(),
             transport: Weak::new(),
         };
         Self { state: Mutex::new(state), input: input.clone().unbind() }
     }
 
-    /// Begins a request: the call has the exchange until it ends. `write` is its own method of that name; with `streams` the
-    /// body is still arriving.
-    pub fn start(&self, exchange: Box<Exchange>, write: &Bound<'_, PyAny>, streams: bool) -> Started<'_> {
+    /// Begins a request in the calling thread, whose `threading.get_ident()` is `thread`: the call has the exchange until it ends.
+    /// `write` is its own method of that name; with `streams` the body is still arriving.
+    pub fn start<'py>(
+        &self,
+        exchange: Box<Exchange>,
+        thread: u64,
+        write: &Bound<'py, PyAny>,
+        streams: bool,
+    ) -> Started<'_, 'py> {
         let mut state = self.lock();
+        state.interruption = Interruption::of(thread);
         state.exchange = Some(exchange);
         state.head = None;
         state.called = false;
@@ -97,7 +131,7 @@ impl WsgiCall {
         state.disconnected = false;
         state.knows_disconnect = false;
         state.cut = None;
-        Started(self)
+        Started(self, write.py())
     }
 
     // Held only for a moment, never while waiting for a client or for the interpreter.
@@ -105,8 +139,9 @@ impl WsgiCall {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self) -> Option<Box<Exchange>> {
+    fn end(&self, py: Python<'_>) -> Option<Box<Exchange>> {
         let mut state = self.lock();
+        state.interruption.end(py);
         let (exchange, write) = (state.exchange.take(), state.write.take());
         // Python's objects are released outside the lock.
         drop(state);
@@ -139,8 +174,14 @@ impl WsgiCall {
         if !cut.covers(exchange) && !is_quiet_stream() {
             return None;
         }
-        let (request, transport) = (exchange.request().method_and_path(), Arc::downgrade(&exchange.transport()));
-        state.cut = Some((request, cut.why()));
+        let transport = Arc::downgrade(&exchange.transport());
+        state.cut = Some(CutRequest {
+            name: exchange.request().method_and_path(),
+            why: cut.why(),
+            is_overdue: matches!(cut, Cut::Overdue(_)),
+            ticket: exchange.ticket(),
+            arrived: exchange.arrived(),
+        });
         state.transport = transport;
         state.exchange.take()
     }
@@ -150,17 +191,51 @@ impl WsgiCall {
         self.lock().cut.is_some()
     }
 
-    // The exception for the application if it was.
+    /// Method and path of the request, and when it was complete, if its exchange was taken away because it took too long.
+    pub fn overdue_request(&self) -> Option<(String, Instant)> {
+        let cut = self.lock().cut.clone().filter(|cut| cut.is_overdue)?;
+        Some((cut.name, cut.arrived))
+    }
+
+    // The exception for the application if it was taken away.
     fn cut_error(&self) -> Option<PyErr> {
-        let why = self.lock().cut.as_ref().map(|(_, why)| *why);
+        let why = self.lock().cut.as_ref().map(|cut| cut.why);
         why.map(response_ended)
+    }
+
+    /// What the application is to do next; `None` between two requests.
+    pub fn running(&self) -> Option<RunningCall> {
+        self.lock().running()
+    }
+
+    /// Raises an exception of class `kind` in the thread of this call, if it is still at the same request, and in the same part of
+    /// it: `close()` has its own time.
+    pub fn interrupt(&self, call: &RunningCall, kind: &Bound<'_, PyAny>) {
+        let mut state = self.lock();
+        let is_same = |now: RunningCall| now.ticket == call.ticket && now.is_closing == call.is_closing;
+        if state.running().is_some_and(is_same) {
+            state.interruption.raise(kind);
+        }
+    }
+
+    /// `close()` of the response is called next. An exception that is not raised yet must not keep it from its work.
+    pub fn begin_closing(&self, py: Python<'_>) {
+        self.lock().interruption.begin_closing(py);
     }
 
     /// Method and path of the present request, also after its exchange was taken away; `None` between two requests.
     pub fn method_and_path(&self) -> Option<String> {
+        self.request().map(|(name, _)| name)
+    }
+
+    /// The present request's method and path, and when it was complete, also after its exchange was taken away; `None` between
+    /// two requests.
+    pub fn request(&self) -> Option<(String, Instant)> {
         let state = self.lock();
-        let taken = state.cut.as_ref().map(|(request, _)| request.clone());
-        state.exchange.as_ref().map(|exchange| exchange.request().method_and_path()).or(taken)
+        let taken = state.cut.as_ref().map(|cut| (cut.name.clone(), cut.arrived));
+        let present =
+            state.exchange.as_ref().map(|exchange| (exchange.request().method_and_path(), exchange.arrived()));
+        present.or(taken)
     }
 
     /// Looks at the exchange.
@@ -254,18 +329,18 @@ impl WsgiCall {
 
 /// A running call. Dropping it ends the call, also in a panic, so that neither the exchange nor the reference of the call to
 /// itself is left.
-pub struct Started<'a>(&'a WsgiCall);
+pub struct Started<'a, 'py>(&'a WsgiCall, Python<'py>);
 
-impl Started<'_> {
+impl Started<'_, '_> {
     /// Ends the call and returns the exchange.
     pub fn end(self) -> Option<Box<Exchange>> {
-        self.0.end()
+        self.0.end(self.1)
     }
 }
 
-impl Drop for Started<'_> {
+impl Drop for Started<'_, '_> {
     fn drop(&mut self) {
-        drop(self.0.end());
+        drop(self.0.end(self.1));
     }
 }
 
@@ -343,143 +418,4 @@ impl WsgiCall {
         state.knows_disconnect |= disconnected;
         disconnected
     }
-}
-
-fn type_name(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
-}
-
-/// Most characters of a status that a message contains.
-const MAX_SHOWN_STATUS_CHARS: usize = 40;
-
-fn parse_head(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<ResponseHead> {
-    const FUNCTION: &str = "start_response";
-    let Ok(line) = status.cast::<PyString>() else {
-        let message = format!("{FUNCTION}: the status must be a str such as '200 OK', not {}", type_name(status));
-        return Err(PythonError::Type(message).into());
-    };
-    let outcome =
-        with_latin1(line, outgoing::status).unwrap_or_else(|| Err(AppError::ReasonByte(first_beyond_latin1(line))));
-    let mut head = outcome.map_err(|error| {
-        let shown: String = match error {
-            AppError::ReasonByte(_) => String::new(),
-            _ => format!(
-                " '{}'",
-                line.to_string_lossy().chars().take(MAX_SHOWN_STATUS_CHARS).collect::<String>().escape_debug()
-            ),
-        };
-        PythonError::Value(format!("{FUNCTION}: status{shown}: {error}"))
-    })?;
-    for_each_field(FUNCTION, headers, |name, value| outgoing::field(&mut head, name, value))?;
-    Ok(head)
-}
-
-// Calls `with` with the bytes of each (name, value) pair that the application passed to `function`.
-fn for_each_field(
-    function: &str,
-    headers: &Bound<'_, PyAny>,
-    mut with: impl FnMut(&[u8], &[u8]) -> Result<FieldOutcome, AppError>,
-) -> PyResult<()> {
-    let mut one = |pair: &Bound<'_, PyAny>| {
-        if let Some([name, value]) = pair.cast::<PyTuple>().ok().map(PyTupleMethods::as_slice) {
-            return add_field(function, name, value, &mut with);
-        }
-        let [name, value] = unpacked(function, pair)?;
-        add_field(function, &name, &value, &mut with)
-    };
-    if let Ok(list) = headers.cast::<PyList>() {
-        return list.iter().try_for_each(|pair| one(&pair));
-    }
-    if let Ok(tuple) = headers.cast::<PyTuple>() {
-        return tuple.iter().try_for_each(|pair| one(&pair));
-    }
-    // PEP 3333 requires a list, but other servers accept any iterable of pairs, and some applications rely on it.
-    let is_mistake = is_text(headers) || headers.is_instance_of::<PyMapping>();
-    let Some(pairs) = headers.try_iter().ok().filter(|_| !is_mistake) else {
-        let kind = type_name(headers);
-        return Err(PythonError::Type(format!(
-            "{function}: the headers must be a list of (name, value) tuples, not {kind}"
-        ))
-        .into());
-    };
-    note_leniency(function, "the headers were given as", headers);
-    while let Some(pair) = ffi::next(&pairs)? {
-        one(&pair)?;
-    }
-    Ok(())
-}
-
-fn add_field(
-    function: &str,
-    name: &Bound<'_, PyAny>,
-    value: &Bound<'_, PyAny>,
-    with: &mut impl FnMut(&[u8], &[u8]) -> Result<FieldOutcome, AppError>,
-) -> PyResult<()> {
-    let Ok(name) = name.cast::<PyString>() else {
-        return Err(PythonError::Type(format!("{function}: a header name must be str, not {}", type_name(name))).into());
-    };
-    let Ok(value) = value.cast::<PyString>() else {
-        let (name, kind) = (outgoing::shown_name(name.to_string_lossy().as_bytes()), type_name(value));
-        let message = format!("{function}: header '{name}': the value must be str, not {kind}");
-        return Err(PythonError::Type(message).into());
-    };
-    let outcome = with_latin1(name, |name| with_latin1(value, |value| with(name, value)));
-    let error = match outcome {
-        Some(Some(Ok(_))) => return Ok(()),
-        Some(Some(Err(error))) => error,
-        Some(None) => AppError::FieldValueByte(first_beyond_latin1(value)),
-        None => AppError::FieldNameByte(first_beyond_latin1(name)),
-    };
-    Err(PythonError::Value(format!("{function}: {}", error.in_field(name.to_string_lossy().as_bytes()))).into())
-}
-
-// The two items of a header that is no tuple.
-#[cold]
-fn unpacked<'py>(function: &str, pair: &Bound<'py, PyAny>) -> PyResult<[Bound<'py, PyAny>; 2]> {
-    let kind = type_name(pair);
-    let wrong =
-        |of: &str| PythonError::Type(format!("{function}: a header must be a (name, value) tuple, not {kind}{of}"));
-    let Some(iterator) = pair.try_iter().ok().filter(|_| !is_text(pair)) else { return Err(wrong("").into()) };
-    let mut items = Vec::with_capacity(2);
-    while let Some(item) = ffi::next(&iterator)? {
-        if items.len() == 2 {
-            return Err(wrong(" of more than two items").into());
-        }
-        items.push(item);
-    }
-    let pair_of_items = <[_; 2]>::try_from(items).map_err(|items| match items.len() {
-        0 => wrong(" without items"),
-        _ => wrong(" of one item"),
-    })?;
-    note_leniency(function, "a header was given as", pair);
-    Ok(pair_of_items)
-}
-
-fn is_text(value: &Bound<'_, PyAny>) -> bool {
-    value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>()
-}
-
-static NOTED: AtomicBool = AtomicBool::new(false);
-
-// Logged once in a process: such an application works here, and may not elsewhere.
-#[cold]
-fn note_leniency(function: &str, what: &str, value: &Bound<'_, PyAny>) {
-    if !NOTED.swap(true, Ordering::Relaxed) {
-        let message =
-            format!("{function}: {what} {}; PEP 3333 requires a list of (name, value) tuples", type_name(value));
-        log(value.py(), DEBUG, &message, None);
-    }
-}
-
-// The first character of a str that is no byte of latin-1, which may be a lone surrogate.
-#[cold]
-fn first_beyond_latin1(text: &Bound<'_, PyString>) -> InvalidCharacter {
-    let find = || -> PyResult<InvalidCharacter> {
-        let encoded = text.call_method1("encode", ("latin-1",));
-        let Err(error) = encoded else { return Ok(InvalidCharacter { code: 0, at: 0 }) };
-        let at: usize = error.value(text.py()).getattr("start")?.extract()?;
-        let code = text.py().import("builtins")?.getattr("ord")?.call1((text.get_item(at)?,))?.extract()?;
-        Ok(InvalidCharacter { code, at })
-    };
-    find().unwrap_or(InvalidCharacter { code: 0xfffd, at: 0 })
 }

@@ -7,10 +7,11 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::bindings::errors::{PythonError, is_caused_by_disconnect, is_client_disconnected};
+use crate::bindings::errors::{PythonError, is_caused_by_disconnect, is_client_disconnected, is_request_timeout};
 use crate::bindings::ffi::{self, Context};
 use crate::bindings::forks::Process;
 use crate::bindings::reporter::{ERROR, INFO, WARNING, log};
+use crate::bindings::stuck;
 use crate::engine::clock::Clock;
 use crate::engine::exchange::{Content, Disconnected, Exchange, Progress, ZERO_COPY_BYTES};
 use crate::engine::gateway::Gateway;
@@ -66,8 +67,15 @@ impl<'py> WsgiGateway<'py> {
         CallObjects::new(self.py, |call| self.calls.set(self.index, self.ident, call))
     }
 
-    // From the call to the response's end. An error is one of the application's.
-    fn answer(&mut self, objects: &CallObjects<'py>, environ: Bound<'py, PyDict>, clock: &mut Clock) -> PyResult<()> {
+    // From the call to the response's end. An error is one of the application's. Nothing is logged here: an exception that is
+    // meant for the application may be raised in this thread meanwhile. `closed` gets what `close()` raised.
+    fn answer(
+        &mut self,
+        objects: &CallObjects<'py>,
+        environ: Bound<'py, PyDict>,
+        clock: &mut Clock,
+        closed: &mut PyResult<()>,
+    ) -> PyResult<Option<Mistake>> {
         let result = ffi::call(&self.app, [environ.as_any(), objects.start_response.as_any()]);
         self.process.exit_if_forked(self.py, result.as_ref().err())?;
         let result = result?;
@@ -83,21 +91,24 @@ impl<'py> WsgiGateway<'py> {
         let (py, call, process) = (self.py, objects.call.get(), &self.process);
         let response = ResponseSender { py, call, result: &result, clock, process, has_begun: false };
         let answered = response.send();
-        // close() is called exactly once in any case. What it raises is logged; the response is sent all the same.
-        let closed = match result.getattr_opt(intern!(self.py, "close")) {
+        call.begin_closing(py);
+        // It is called exactly once in any case. What it raises is logged; the response is sent all the same.
+        *closed = match result.getattr_opt(intern!(self.py, "close")) {
             Ok(Some(close)) => ffi::call(&close, []).map(drop),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
         self.process.exit_if_forked(self.py, closed.as_ref().err())?;
-        if let Err(error) = closed {
-            log(self.py, ERROR, "close() of the application's response raised", Some(&error));
-        }
         answered
     }
 
     // All of the content is there: it is sent with the head.
-    fn answer_whole(&mut self, call: &WsgiCall, contents: &[Bound<'py, PyBytes>], clock: &mut Clock) -> PyResult<()> {
+    fn answer_whole(
+        &mut self,
+        call: &WsgiCall,
+        contents: &[Bound<'py, PyBytes>],
+        clock: &mut Clock,
+    ) -> PyResult<Option<Mistake>> {
         let total = contents.iter().map(|bytes| bytes.as_bytes().len() as u64).sum();
         let contents = contents.iter().map(owned_or_borrowed);
         let mistake = call.with_head(self.py, |exchange, head| {
@@ -107,8 +118,7 @@ impl<'py> WsgiGateway<'py> {
             exchange.lose_client();
             None
         })?;
-        log_mistake(self.py, mistake.flatten());
-        Ok(())
+        Ok(mistake.flatten())
     }
 }
 
@@ -132,18 +142,27 @@ impl Gateway for WsgiGateway<'_> {
         }
         let (ended, answered) = match self.environs.build(py, &exchange, &mut objects) {
             Ok(environ) => {
-                let started = objects.call.get().start(exchange, &objects.write, streams);
-                let answered = self.answer(&objects, environ, clock);
-                (started.end(), answered)
+                let started = objects.call.get().start(exchange, self.ident, &objects.write, streams);
+                self.calls.note_start();
+                let mut closed = Ok(());
+                let answered = self.answer(&objects, environ, clock, &mut closed);
+                let ended = started.end();
+                if let Err(error) = closed {
+                    log(py, ERROR, "close() of the application's response raised", Some(&error));
+                }
+                (ended, answered.map(|mistake| log_mistake(py, mistake)))
             }
             Err(error) => (Some(exchange), Err(error)),
         };
         let stream = if streams { objects.input.get().close(py) } else { None };
         let Some(mut exchange) = ended else {
             let failure = stream.as_deref().and_then(BodyStream::failure);
-            if let Some(error) = answered.err().filter(|error| failure.is_none() && !is_client_disconnected(py, error))
-            {
+            let is_own = |error: &PyErr| is_client_disconnected(py, error) || is_request_timeout(py, error);
+            if let Some(error) = answered.err().filter(|error| failure.is_none() && !is_own(error)) {
                 log(py, ERROR, &failed_at(&objects.call.get().method_and_path().unwrap_or_default()), Some(&error));
+            }
+            if let Some((request, arrived)) = objects.call.get().overdue_request() {
+                stuck::log_end(py, &request, arrived);
             }
             self.calls.clear(self.index);
             return None;
@@ -235,13 +254,12 @@ impl From<Disconnected> for Stop {
 }
 
 impl ResponseSender<'_, '_> {
-    fn send(mut self) -> PyResult<()> {
+    fn send(mut self) -> PyResult<Option<Mistake>> {
         match self.send_content() {
-            Ok(()) => self.finish(),
-            Err(Stop::Disconnected) => {}
-            Err(Stop::Error(error)) => return Err(error),
+            Ok(()) => Ok(self.call.with(finish).flatten()),
+            Err(Stop::Disconnected) => Ok(None),
+            Err(Stop::Error(error)) => Err(error),
         }
-        Ok(())
     }
 
     fn send_content(&mut self) -> Result<(), Stop> {
@@ -320,15 +338,13 @@ impl ResponseSender<'_, '_> {
         }
         Ok(self.call.write_content(self.py, owned_or_borrowed(bytes))?)
     }
-
-    fn finish(&mut self) {
-        let mistake = self.call.with(finish).flatten();
-        log_mistake(self.py, mistake);
-    }
 }
 
-// Ends a response. Returns the log line for content that does not have the announced length.
-fn finish(exchange: &mut Exchange) -> Option<(u8, String)> {
+// A log line about content that does not have the announced length, and its level.
+type Mistake = (u8, String);
+
+// Ends a response.
+fn finish(exchange: &mut Exchange) -> Option<Mistake> {
     let (lacking, surplus) = (exchange.lacking(), exchange.has_surplus());
     exchange.finish();
     if lacking > 0 {
@@ -339,7 +355,7 @@ fn finish(exchange: &mut Exchange) -> Option<(u8, String)> {
     surplus.then(|| (WARNING, format!("{}: {message}", failed_at(&exchange.request().method_and_path()))))
 }
 
-fn log_mistake(py: Python<'_>, mistake: Option<(u8, String)>) {
+fn log_mistake(py: Python<'_>, mistake: Option<Mistake>) {
     if let Some((level, message)) = mistake {
         log(py, level, &message, None);
     }

@@ -6,6 +6,8 @@ pub mod calls;
 pub mod environ;
 pub mod file_wrapper;
 pub mod gateway;
+mod header_list;
 pub mod input;
+mod interruption;
 mod template;
 mod variables;

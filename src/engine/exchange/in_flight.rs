@@ -1,7 +1,13 @@
-//! The requests that are inside an application, so that a stop, or a lack of room for others, can end them without it.
+//! The requests that are inside an application, so that a stop, a lack of room for others, or a time limit can end them without
+//! it.
 
+use std::sync::Arc;
+
+use crate::engine::exchange::overdue::{OverdueCall, OverdueOutcome, RunningCall};
 use crate::engine::exchange::ticket::Ticket;
 use crate::engine::exchange::{Exchange, Progress};
+use crate::engine::scheduling::monitor_signal::MonitorSignal;
+use crate::http::reject::Reject;
 
 /// Which requests are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +20,8 @@ pub enum Cut {
     All,
     /// The one on this connection, whose client is slow, in favour of others.
     Connection(Ticket),
+    /// This one, which has taken longer than `request_timeout`.
+    Overdue(Ticket),
 }
 
 impl Cut {
@@ -24,6 +32,7 @@ impl Cut {
             Self::Unfinished => exchange.progress() == Progress::Begun,
             Self::All => true,
             Self::Connection(ticket) => exchange.ticket().is_same_connection(&ticket),
+            Self::Overdue(ticket) => exchange.ticket() == ticket,
         }
     }
 
@@ -32,6 +41,15 @@ impl Cut {
         match self {
             Self::EventStreams | Self::Unfinished | Self::All => "the response was cut because the server is stopping",
             Self::Connection(_) => "the request was ended because its client was slow and others were waiting",
+            Self::Overdue(_) => "the request was ended because it took longer than request_timeout",
+        }
+    }
+
+    /// What its client is answered if the response has not begun.
+    pub fn reject(self) -> Reject {
+        match self {
+            Self::Overdue(_) => Reject::RequestTimeout,
+            Self::EventStreams | Self::Unfinished | Self::All | Self::Connection(_) => Reject::Stopping,
         }
     }
 }
@@ -43,6 +61,23 @@ pub trait InFlight: Send + Sync {
 
     /// Method and path of each request that is running, without the query.
     fn requests(&self) -> Vec<String>;
+
+    /// The calls that have not returned, if their time can be limited.
+    fn running(&self) -> Vec<RunningCall> {
+        Vec::new()
+    }
+
+    /// Is woken when a call begins; `None` where no call's time can be limited.
+    fn start_signal(&self) -> Option<&MonitorSignal> {
+        None
+    }
+
+    /// Reports calls that take too long. `end` takes the request of one away from it, if that was asked for: called once for each that
+    /// has not ended yet, as soon as its stack is known, and without waiting for the interpreter for more than a moment. Returns whether this process is to take no more clients: it is replaced, and cannot be told so, because a call holds the
+    /// interpreter.
+    fn report_overdue(self: Arc<Self>, _calls: &[OverdueCall], _end: &dyn Fn(&OverdueCall) -> OverdueOutcome) -> bool {
+        false
+    }
 }
 
 /// For a gateway whose calls cannot be interrupted.

@@ -8,6 +8,7 @@
 pub(in crate::engine) mod encoding;
 pub mod finished;
 pub mod in_flight;
+pub mod overdue;
 pub(in crate::engine) mod reply;
 pub mod ticket;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::clock::Clock;
+use crate::engine::exchange::overdue::CallStage;
 use crate::engine::exchange::reply::Reply;
 pub use crate::engine::exchange::reply::{Backpressure, Content, Disconnected, Progress, ZERO_COPY_BYTES};
 use crate::engine::exchange::ticket::Ticket;
@@ -265,10 +267,21 @@ impl Exchange {
         self.reply.response.cause = Some(Cause::Handshake(text));
     }
 
-    /// Ends the request without the application, whose further content is dropped: with 503, or, if the response was begun,
-    /// by aborting it.
-    pub(in crate::engine) fn cut(&mut self, date: &[u8; 29]) {
-        self.reply.cut(date);
+    /// What the application is to do next.
+    pub fn stage(&self) -> CallStage {
+        if self.is_event_stream() {
+            CallStage::Unlimited
+        } else if self.reply.transport.receive_wait().is_some() || !self.has_caught_up() {
+            CallStage::AwaitsClient
+        } else {
+            CallStage::Responding { progress: self.progress(), sent: self.reply.response.content_bytes }
+        }
+    }
+
+    /// Ends the request without the application, whose further content is dropped: with `reject`, or, if the response was
+    /// begun, by aborting it.
+    pub(in crate::engine) fn cut(&mut self, reject: Reject, date: &[u8; 29]) {
+        self.reply.cut(reject, date);
     }
 
     /// Ends the request of a slow client in favour of others.

@@ -309,10 +309,11 @@ impl Reply {
     }
 
     /// Ends the request without the application, whose further content is dropped.
-    pub fn cut(&mut self, date: &[u8; 29]) {
+    pub fn cut(&mut self, reject: Reject, date: &[u8; 29]) {
         match self.response.progress {
-            Progress::Waiting => self.answer_refusal(Reject::Stopping, date),
-            Progress::Begun => self.abort_for(Cause::Stopped),
+            Progress::Waiting => self.answer_refusal(reject, date),
+            Progress::Begun if reject == Reject::Stopping => self.abort_for(Cause::Stopped),
+            Progress::Begun => self.abort_for(Cause::Refused(reject)),
             Progress::Complete | Progress::Aborted => {}
         }
         self.seal();

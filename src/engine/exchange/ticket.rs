@@ -2,7 +2,7 @@
 
 /// The connection of an exchange, and the exchange's number on it. A slot of the shard's table has a new generation for each
 /// connection, so that what comes back late for a closed connection is not taken for the next one's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ticket {
     /// The number of the shard.
     pub shard: usize,

@@ -465,7 +465,7 @@ impl Reactor {
         for mut exchange in self.connections.in_flight.take(self.context.shard, cut) {
             cuts.add(exchange.request());
             let (transport, token) = (exchange.transport(), exchange.token());
-            exchange.cut(self.clock.date(now));
+            exchange.cut(cut.reject(), self.clock.date(now));
             let ends_by_reset = exchange.is_until_close();
             self.finish(queues, Finished::answered(exchange, now), now);
             // The application may hold the socket as well, and wait for the rest of its request.

@@ -193,7 +193,7 @@ fn exchange_that_breaks_off_is_reset_alone() {
     aborted.abort();
     assert!(Cut::Connection(PLACE).covers(&evicted) && Cut::Connection(PLACE).covers(&sound));
     evicted.evict(Cause::Evicted(Scarce::Threads));
-    cut.cut(&[b'd'; 29]);
+    cut.cut(Reject::Stopping, &[b'd'; 29]);
     assert_eq!([&aborted, &evicted, &cut].map(|exchange| exchange.progress()), [Progress::Aborted; 3]);
     assert!(!rig.transport.output().is_sealed(), "the output is that of the other exchange, too");
     for broken in [aborted, evicted, cut] {
