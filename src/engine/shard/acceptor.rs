@@ -87,9 +87,11 @@ impl Acceptor {
         Ok(Self { context, listeners, paused_until, gate, full_since, candidates: Vec::new(), next_search })
     }
 
-    /// Publishes that a thread is about to wait in the poller.
-    pub fn wait(&self) {
-        self.gate.wait();
+    /// Publishes that a thread is about to wait in the poller, for as long as `timeout`.
+    pub fn wait(&self, timeout: Option<Duration>) {
+        if timeout != Some(Duration::ZERO) {
+            self.gate.wait();
+        }
     }
 
     /// Publishes that a thread serves the poller at `now`.

@@ -69,7 +69,7 @@ impl ExternalLoop {
     /// application.
     pub fn end_turn(&self, running: usize) {
         self.shard.context.capacity.slot().worker(WorkerCell::Running).store(running as u64, Ordering::Relaxed);
-        self.shard.with_reactor(|reactor| reactor.note_waiting());
+        self.shard.with_reactor(|reactor| reactor.acceptor.wait(None));
     }
 
     /// Gives back an exchange that was answered, or given up. It is sent off at the next look.

@@ -1,10 +1,7 @@
 //! The poller's half of a shard: accepts, moves connections along, keeps their deadlines. Used by one thread at a time.
 
-use std::collections::VecDeque;
-use std::io;
-use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{collections::VecDeque, io, os::fd::RawFd, sync::Arc};
 
 use crate::engine::clock::Clock;
 use crate::engine::connection::{Connection, Step, TURN_BYTES, Turn};
@@ -43,7 +40,7 @@ pub struct Reactor {
     poller: Poller,
     events: Vec<Readiness>,
     polled: Instant,
-    acceptor: Acceptor,
+    pub(super) acceptor: Acceptor,
     handover: Handover,
     connections: Connections,
     // Tokens of connections that go on in the next round.
@@ -146,11 +143,6 @@ impl Reactor {
         self.acceptor.publish(&self.connections.table);
     }
 
-    /// An event loop is about to wait for what it has registered, the poller among it.
-    pub(in crate::engine) fn note_waiting(&self) {
-        self.acceptor.wait();
-    }
-
     /// One round: takes back what workers are done with, waits for the kernel (if `may_wait` and there is nothing else to
     /// do), and moves along whatever changed. Returns whether bytes that belong to the application were let go.
     pub fn round(&mut self, queues: &ShardQueues, may_wait: bool) -> bool {
@@ -176,9 +168,7 @@ impl Reactor {
         }
         if !has_work || now.duration_since(self.polled) >= POLL_INTERVAL {
             let timeout = if may_wait && !has_work { self.next_round(now) } else { Some(Duration::ZERO) };
-            if timeout != Some(Duration::ZERO) {
-                self.acceptor.wait();
-            }
+            self.acceptor.wait(timeout);
             if let Err(error) = self.poller.wait(timeout, &mut self.events) {
                 self.context.reports.report(Severity::Error, &format!("waiting for the network failed: {error}"));
                 self.events.clear();
