@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tests.tls import TlsSocket
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -191,7 +193,7 @@ class RawClient(ResponseReader):
     """
 
     def __init__(self, address: str, patience: float = PATIENCE, status_line: re.Pattern[bytes] = STATUS_LINE) -> None:
-        self.socket = connect(address, patience)
+        self.socket = connect_client(address, patience)
         super().__init__(lambda: self.socket.recv(65536), status_line)
 
     def __enter__(self) -> RawClient:
@@ -232,6 +234,12 @@ def connect(address: str, patience: float) -> socket.socket:
     # Every part that a test sends must leave as a segment of its own.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def connect_client(address: str, patience: float) -> socket.socket | TlsSocket:
+    """Connects as `connect` does, and speaks TLS where the address says https."""
+    connection = connect(address, patience)
+    return TlsSocket(connection) if address.startswith("https:") else connection
 
 
 def has_ipv6() -> bool:

@@ -62,6 +62,14 @@ class Server:
         """The bound addresses: `(host, port)` for IP, a path or `@name` for Unix sockets."""
 
     @property
+    def schemes(self) -> list[str]:
+        """`http` or `https` for each of `places`."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator is to be told of the certificates."""
+
+    @property
     def addresses(self) -> list[str]:
         """The same as URLs: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/run/app.sock`."""
 

@@ -271,7 +271,7 @@ def _say_limits(settings: Settings) -> None:
 
 def _inherited(settings: Settings) -> set[int]:
     """The descriptors of `fd://N`."""
-    return {int(address[5:]) for address in settings.addresses if address.startswith("fd://")}
+    return {int(address.rpartition("fd://")[2]) for address in settings.addresses if "fd://" in address}
 
 
 def _close_inherited(settings: Settings) -> None:

@@ -44,19 +44,22 @@ class ErrorStream:
         flush_error()
 
 
-def base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, Any]:
+def base_environ(place: tuple[str, int] | str, scheme: str, settings: Settings) -> dict[str, Any]:
     """The part of the environ that all requests of one listener share (PEP 3333, RFC 3875). Each run adds
     `wsgi.multiprocess`.
 
     Parameters:
         place: the address of the listener: `(host, port)`, or the path of a Unix socket.
+        scheme: `https` if its clients speak TLS, else `http`.
         settings: the server's options.
     """
     # PEP 3333 requires a name and a port that are not empty; a Unix socket has neither.
-    name, port = ("localhost", 80) if isinstance(place, str) else place
+    name, port = ("localhost", 443 if scheme == "https" else 80) if isinstance(place, str) else place
     if name in ("0.0.0.0", "::"):
         name = socket.gethostname()
+    secure = {"HTTPS": "on"} if scheme == "https" else {}
     return {
+        **secure,
         "GATEWAY_INTERFACE": "CGI/1.1",
         "SERVER_NAME": name,
         "SERVER_PORT": str(port),
@@ -64,7 +67,7 @@ def base_environ(place: tuple[str, int] | str, settings: Settings) -> dict[str, 
         # PEP 3333: the bytes of the path, as characters.
         "SCRIPT_NAME": settings.root_path.encode("utf-8").decode("latin-1"),
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": scheme,
         "wsgi.errors": ErrorStream(),
         "wsgi.multithread": settings.threads > 1,
         "wsgi.run_once": False,

@@ -285,6 +285,21 @@ class Path(OptionType["str | None"]):
         return "off" if value is None else value
 
 
+class File(OptionType[str]):
+    """The path of a file, which is read where it is used."""
+
+    metavar = "FILE"
+    requirement = "the path of a file"
+
+    def from_text(self, text: str) -> str:
+        if not text or "\0" in text:
+            raise ValueError
+        return text
+
+    def from_object(self, value: object) -> str:
+        return super().from_object(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
 class Directory(OptionType[str]):
     """A directory. `wsgi.settings` checks that it exists, when it is known what it is relative to."""
 
@@ -415,14 +430,22 @@ class Host(OptionType[str]):
 
 
 class Bind(OptionType[str]):
-    """An address to listen on, normalised to `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N` or `fd://NAME`."""
+    """An address to listen on, normalised to `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH`, `fd://N` or `fd://NAME`, with
+    `http://` or `https://` in front if it was given so.
+    """
 
     metavar = "ADDRESS"
-    requirement = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or fd://NAME"
+    requirement = "HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or fd://NAME, with or without https:// in front of it"
     _host = Host()
     _port = Integer(0, 65535)
 
     def from_text(self, text: str) -> str:
+        for scheme in ("http://", "https://"):
+            if text.startswith(scheme):
+                return scheme + self._without_scheme(text[len(scheme) :])
+        return self._without_scheme(text)
+
+    def _without_scheme(self, text: str) -> str:
         if text.startswith("unix:"):
             if len(text) == len("unix:") or "\0" in text:
                 raise ValueError

@@ -12,10 +12,7 @@ from collections.abc import Container
 
 __all__ = ["COUNTERPARTS", "FAMILIES", "counterpart", "family"]
 
-_TLS = (
-    "--certfile names the certificate, --keyfile its key",
-    "TLS is not supported; use a proxy in front of the server (docs/proxies.md)",
-)
+_TLS = "--certfile names the certificate, --keyfile its key"
 _LOGGING = "messages go to the logger 'wsgi.server', or to standard error if no logging is configured"
 _PROXIES = "--trusted-proxies names the trusted proxies, --forwarded-fields the fields they set"
 _LIMITS = "--max-connections limits open connections, --queue-limit limits waiting requests"
@@ -175,8 +172,14 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("--root-path --url-prefix --url-path-prefix", *_PREFIX),
     ("--url-scheme", "the scheme comes from a trusted proxy: --forwarded-fields x-forwarded-proto"),
     # TLS.
-    ("--certfile --keyfile --ca-certs --cert-reqs --ciphers --do-handshake-on-connect --suppress-ragged-eofs "
-        "--keyfile-password --verify-mode --https --https-socket --ssl-version --ssl-* --no-ssl-*", *_TLS),
+    ("--ssl-certfile --ssl-certificate --ssl-keyfile --https --https-socket --ssl-* --no-ssl-*", _TLS),
+    ("--keyfile-password --ssl-keyfile-password", "--key-password-file names a file with the password of the key"),
+    ("--ca-certs --ssl-ca --ssl-ca-certs", "--client-ca names the authorities of client certificates"),
+    ("--cert-reqs --verify-mode --ssl-cert-reqs --ssl-client-verify --no-ssl-client-verify",
+        "--client-verify asks clients for a certificate"),
+    ("--ssl-version --ssl-protocol-min --ssl-min-version", "--tls-min sets the minimum version of TLS"),
+    ("--ciphers --ssl-ciphers --do-handshake-on-connect --suppress-ragged-eofs",
+        "the server chooses the cipher suites; --tls-min sets the minimum version of TLS"),
     # WebSockets.
     ("--ws --no-ws --http-websockets", "WebSockets are always available"),
     ("--ws-max-size --websocket-max-size --websockets-max-size --websocket-max-message-size",
@@ -200,7 +203,7 @@ _ROWS: tuple[tuple[str, ...], ...] = (
         "--enable-stdio-inheritance --disable-redirect-access-to-syslog", _LOGGING),
     ("--log-config --log-config-json --log-config-dict --logger-class --logconfig --logconfig-json",
         f"{_LOGGING}; the application configures it"),
-    ("--statsd-* --stats --stats-* --metrics --metrics-* --no-metrics --metric --metric-* --enable-metrics "
+    ("--statsd-* --stats --stats-min --stats-* --metrics --metrics-* --no-metrics --metric --metric-* --enable-metrics "
         "--dogstatsd-tags --enable-backlog-metric --carbon --carbon-timeout --carbon-* --snmp* --nagios "
         "--rrdtool* --memory-report", _METRICS),
     ("--alarm* --*-alarm --not-alarm-* --alarm-*", "alarms are not supported; watch the log"),

@@ -164,7 +164,12 @@ class WSGIServer:
         # Before any other descriptor is opened, which could get their numbers.
         open_standard_descriptors()
         self._core = _core.Server(settings)
-        self._environs = [base_environ(place, settings) for place in self._core.places]
+        self._environs = [
+            base_environ(place, scheme, settings)
+            for place, scheme in zip(self._core.places, self._core.schemes, strict=True)
+        ]
+        for warning in self._core.warnings:
+            report(logging.WARNING, warning)
         self.addresses: tuple[str, ...] = tuple(self._core.addresses)
         """All addresses that the server listens on, such as `http://127.0.0.1:8000` or `unix:/run/app.sock`."""
         self.server_address: tuple[str, int] | str = self._core.places[0]

@@ -24,6 +24,7 @@ from wsgi.option_types import (
     Boolean,
     Choice,
     Directory,
+    File,
     Format,
     Host,
     Integer,
@@ -168,6 +169,24 @@ class Settings:
         "maximum number of connections that wait in the kernel to be accepted")
     reuse_port = Option(Boolean(), False, "Listening",
         "allow other servers to listen on the same port (SO_REUSEPORT)")
+
+    # TLS
+    certfile = Option(ListOf(File()), (), "TLS",
+        "PEM file with a certificate and those that lead to its authority; the server then speaks HTTPS on every "
+        "address without http:// in front; may be repeated: the server name that a client asks for selects one, the "
+        "first is the default")
+    keyfile = Option(ListOf(File()), (), "TLS",
+        "PEM file with the private key of a certificate, the n-th for the n-th certfile; without it the certfile holds "
+        "the key, too; may be repeated")
+    key_password_file = Option(Path(), None, "TLS",
+        "file whose first line is the password of encrypted private keys")
+    client_ca = Option(Path(), None, "TLS",
+        "PEM file with the authorities of client certificates")
+    client_verify = Option(Choice("none", "optional", "required"), "none", "TLS",
+        "ask clients for a certificate; required refuses those without a valid one, optional only those with an "
+        "invalid one")
+    tls_min = Option(Choice("1.2", "1.3"), "1.2", "TLS",
+        "minimum version of TLS")
 
     # application
     interface = Option(Choice("auto", "wsgi", "asgi"), "auto", "Application",
@@ -377,6 +396,7 @@ class Settings:
         settings._check_proxies()
         settings._check_workers()
         settings._check_request_timeout()
+        settings._check_tls()
         return settings
 
     @classmethod
@@ -432,6 +452,7 @@ class Settings:
         settings._check_workers()
         settings._check_directories()
         settings._check_request_timeout()
+        settings._check_tls()
         known = [option.variable for option in OPTIONS.values() if option.variable]
         for variable in sorted(environ):
             if variable.startswith("WSGI_") and variable not in known and not _is_link(variable, environ):
@@ -568,11 +589,11 @@ class Settings:
             return
         addresses: list[str] = []
         for address in self.bind:
-            label = address.removeprefix("fd://")
-            if label == address or label.isdecimal():
+            scheme, is_passed, label = address.rpartition("fd://")
+            if not is_passed or label.isdecimal():
                 addresses.append(address)
                 continue
-            named = [f"fd://{number}" for name, number in sockets if name == label]
+            named = [f"{scheme}fd://{number}" for name, number in sockets if name == label]
             if not named:
                 names = ", ".join(dict.fromkeys(name for name, _ in sockets)) or "no sockets"
                 raise ConfigError(
@@ -608,6 +629,24 @@ class Settings:
         for name in ("host", "port"):
             origin = self._origins[name]
             self._origins[name] = Origin(origin.rank, f"{origin.text}, replaced by {bind.text}")
+
+    def _check_tls(self) -> None:
+        """Refuses combinations of TLS options that are incomplete or have no effect."""
+        secure = next((address for address in self.addresses if address.startswith("https://")), None)
+        if not self.certfile:
+            for name in ("keyfile", "key_password_file", "client_ca", "client_verify", "tls_min"):
+                if self._values[name] != OPTIONS[name].default:
+                    raise ConfigError(f"{name} needs certfile (from {self._origins[name].text})")
+            if secure is not None:
+                raise ConfigError(f"bind {secure} needs certfile (from {self._origins['bind'].text})")
+        if self.keyfile and len(self.keyfile) != len(self.certfile):
+            counts = f"{len(self.keyfile)} for {len(self.certfile)} certfile"
+            raise ConfigError(
+                f"keyfile: one is needed for each certfile, not {counts} (from {self._origins['keyfile'].text})"
+            )
+        if (self.client_verify == "none") != (self.client_ca is None):
+            given, missing = ("client_ca", "client_verify") if self.client_ca else ("client_verify", "client_ca")
+            raise ConfigError(f"{given} needs {missing} (from {self._origins[given].text})")
 
     def _check_proxies(self) -> None:
         """Refuses combinations of proxy options that are unsafe or have no effect."""

@@ -1,14 +1,15 @@
 //! Reads `wsgi.settings.Settings` into the engine's options.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::errors::PythonError;
 use crate::engine::access_log::{DIRECTIVES, Excluded, Format};
+use crate::engine::clock::time_of_day;
 use crate::engine::log_source::LogSource;
 use crate::engine::options::{Options, RequestTimeout, TimeoutAction, WebSocketOptions};
 use crate::engine::origins::Origins;
@@ -21,6 +22,9 @@ use crate::interface::forwarded::Forwarding;
 use crate::net::address::Bind;
 use crate::net::listener::{BindFailure, Listener, Opening};
 use crate::net::proxy_protocol::AcceptedVersion;
+use crate::net::tls::certificate::CertificateFiles;
+use crate::net::tls::tickets::TicketSecret;
+use crate::net::tls::{ClientVerification, Tls, TlsOptions};
 
 impl Origins for Forwarding {
     fn origin(&self, head: &RequestHead, peer: Client, scheme: Option<Scheme>) -> Result<Origin, Reject> {
@@ -32,6 +36,12 @@ impl Origins for Forwarding {
 #[pyfunction]
 pub fn access_log_directives() -> Vec<(&'static str, &'static str)> {
     DIRECTIVES.to_vec()
+}
+
+// One for the whole process: workers that are forked resume each other's sessions, and those of a server before a reload.
+fn ticket_secret(now: SystemTime) -> Option<TicketSecret> {
+    static SECRET: OnceLock<Option<TicketSecret>> = OnceLock::new();
+    SECRET.get_or_init(|| TicketSecret::random(now)).clone()
 }
 
 /// Reads the attributes of a `wsgi.settings.Settings`, which has checked them.
@@ -141,8 +151,36 @@ impl<'py> Settings<'_, 'py> {
         Ok(Some(Arc::new(Forwarding { trust, hops: self.get("forwarded_hops")?, fields })))
     }
 
-    /// Opens the listening sockets.
-    pub fn listeners(&self) -> PyResult<Vec<Listener>> {
+    /// TLS, if there is a certificate, and what the operator is to be warned of.
+    pub fn tls(&self) -> PyResult<(Option<Arc<Tls>>, Vec<String>)> {
+        let chains: Vec<PathBuf> = self.get("certfile")?;
+        if chains.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        let keys: Vec<PathBuf> = self.get("keyfile")?;
+        // Without key files the chain's file holds the key, too.
+        let keys = if keys.is_empty() { chains.clone() } else { keys };
+        let verification: String = self.get("client_verify")?;
+        let options = TlsOptions {
+            certificates: chains.into_iter().zip(keys).map(|(chain, key)| CertificateFiles { chain, key }).collect(),
+            key_password_file: self.get("key_password_file")?,
+            client_ca: self.get("client_ca")?,
+            client_verification: match verification.as_str() {
+                "optional" => ClientVerification::Optional,
+                "required" => ClientVerification::Required,
+                _ => ClientVerification::None,
+            },
+            is_tls13_only: self.get::<String>("tls_min")? == "1.3",
+        };
+        let now = time_of_day();
+        let secret = ticket_secret(now).ok_or_else(|| PyValueError::new_err("the system has no random numbers"))?;
+        let (tls, warnings) =
+            Tls::new(options, secret, now).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok((Some(Arc::new(tls)), warnings))
+    }
+
+    /// Opens the listening sockets, whose clients speak TLS if there is `tls` and their address does not say otherwise.
+    pub fn listeners(&self, tls: Option<&Arc<Tls>>) -> PyResult<Vec<Listener>> {
         let opening = Opening {
             backlog: self.get("backlog")?,
             reuse_port: self.get("reuse_port")?,
@@ -151,9 +189,15 @@ impl<'py> Settings<'_, 'py> {
         let texts: Vec<String> = self.get("addresses")?;
         let mut binds = Vec::with_capacity(texts.len());
         for text in texts {
+            // Without a scheme an address is for TLS if there is a certificate.
+            let (address, tls) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+                (Some(address), _) => (address, None),
+                (_, Some(address)) => (address, tls),
+                (None, None) => (&*text, tls),
+            };
             let bind =
-                Bind::parse(&text).map_err(|problem| PyValueError::new_err(format!("bind {text}: {problem}")))?;
-            binds.push(bind);
+                Bind::parse(address).map_err(|problem| PyValueError::new_err(format!("bind {text}: {problem}")))?;
+            binds.push((bind, tls.cloned()));
         }
         let opened: Result<_, BindFailure> = Listener::open_all(&binds, &opening);
         Ok(opened.map_err(PythonError::from)?)

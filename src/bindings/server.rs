@@ -31,6 +31,7 @@ pub struct Server {
     listeners: Mutex<Vec<Arc<Listener>>>,
     options: Arc<Options>,
     access_log: Option<LogSource>,
+    warnings: Vec<String>,
     // Those of the present run.
     observers: Mutex<Weak<[Box<dyn Observer>]>>,
 }
@@ -54,8 +55,9 @@ impl Server {
         let options = Arc::new(settings.options()?);
         let access_log = settings.access_log()?;
         let observers: Weak<[Box<dyn Observer>]> = Weak::<[Box<dyn Observer>; 0]>::new();
-        let listeners = settings.listeners()?.into_iter().map(Arc::new).collect();
-        Ok(Self { listeners: Mutex::new(listeners), options, access_log, observers: Mutex::new(observers) })
+        let (tls, warnings) = settings.tls()?;
+        let listeners = settings.listeners(tls.as_ref())?.into_iter().map(Arc::new).collect();
+        Ok(Self { listeners: Mutex::new(listeners), options, access_log, warnings, observers: Mutex::new(observers) })
     }
 
     /// Where the server listens: `(host, port)` for IP, a path or `@name` for Unix sockets.
@@ -76,7 +78,17 @@ impl Server {
 
     #[getter]
     fn addresses(&self) -> Vec<String> {
-        self.listeners().iter().map(|listener| listener.place().to_string()).collect()
+        self.listeners().iter().map(|listener| listener.url()).collect()
+    }
+
+    #[getter]
+    fn schemes(&self) -> Vec<&'static str> {
+        self.listeners().iter().map(|listener| if listener.tls().is_some() { "https" } else { "http" }).collect()
+    }
+
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     fn filenos(&self) -> Vec<i32> {

@@ -34,6 +34,7 @@ pub struct ShardContext {
     pub monitor_signal: MonitorSignal,
     observers: Arc<[Box<dyn Observer>]>,
     stopping: AtomicBool,
+    retiring: AtomicBool,
 }
 
 impl ShardContext {
@@ -56,6 +57,7 @@ impl ShardContext {
             monitor_signal: MonitorSignal::default(),
             observers,
             stopping: AtomicBool::new(false),
+            retiring: AtomicBool::new(false),
         }
     }
 
@@ -67,6 +69,16 @@ impl ShardContext {
     /// Whether the server is being stopped.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// From now on clients are left to other processes: a connection that cannot be handed over closes behind its next response.
+    pub fn retire(&self) {
+        self.retiring.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether clients are left to other processes.
+    pub fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::Relaxed)
     }
 
     /// Whether a connection from this peer is accepted. With the PROXY protocol only trusted proxies are: the header of another

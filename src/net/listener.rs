@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketFlags;
@@ -15,6 +16,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::address::{Bind, Peer, resolve};
 use super::descriptor;
 use super::stream::Stream;
+use super::tls::Tls;
 
 /// How listening sockets are opened.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +100,7 @@ pub struct Listener {
     socket: Socket,
     place: ListenAddress,
     file: Option<SocketFile>,
+    tls: Option<Arc<Tls>>,
     /// What the coming calls of `accept` meet instead of clients.
     #[cfg(test)]
     pub faults: std::sync::Mutex<std::collections::VecDeque<rustix::io::Errno>>,
@@ -115,16 +118,20 @@ struct SocketFile {
 }
 
 impl Listener {
-    /// Opens every socket that `binds` stand for, or none.
-    pub fn open_all(binds: &[Bind], opening: &Opening) -> Result<Vec<Self>, BindFailure> {
+    /// Opens every socket that `binds` stand for, or none. Clients of one that has `Some` speak TLS.
+    pub fn open_all(binds: &[(Bind, Option<Arc<Tls>>)], opening: &Opening) -> Result<Vec<Self>, BindFailure> {
         let mut listeners = Vec::new();
-        for bind in binds {
+        for (bind, tls) in binds {
             let failure = |error| BindFailure { bind: bind.to_string(), error };
-            match bind {
-                Bind::Tcp { host, port } => listeners.extend(open_tcp(host, *port, opening).map_err(failure)?),
-                Bind::Unix(path) => listeners.push(open_unix(path, opening).map_err(failure)?),
-                Bind::Descriptor(number) => listeners.push(adopt(*number).map_err(failure)?),
+            let mut opened = match bind {
+                Bind::Tcp { host, port } => open_tcp(host, *port, opening).map_err(failure)?,
+                Bind::Unix(path) => vec![open_unix(path, opening).map_err(failure)?],
+                Bind::Descriptor(number) => vec![adopt(*number).map_err(failure)?],
+            };
+            for listener in &mut opened {
+                listener.tls.clone_from(tls);
             }
+            listeners.append(&mut opened);
         }
         Ok(listeners)
     }
@@ -134,8 +141,23 @@ impl Listener {
             socket,
             place,
             file,
+            tls: None,
             #[cfg(test)]
             faults: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Whether its clients speak TLS, and how.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// Its address, as a client writes it.
+    pub fn url(&self) -> String {
+        match (&self.place, &self.tls) {
+            (ListenAddress::Ip(address), Some(_)) => format!("https://{address}"),
+            (ListenAddress::Unix(_), Some(_)) => format!("{} (TLS)", self.place),
+            (place, None) => place.to_string(),
         }
     }
 
@@ -160,13 +182,22 @@ impl Listener {
         poll(&mut wanted, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |ready| ready > 0)
     }
 
-    /// Takes one waiting client, if there is one. Never blocks.
-    pub fn accept(&self) -> AcceptOutcome {
+    /// Takes one waiting client, if there is one. Never blocks. `is_proxied`: a proxy's header comes before anything else.
+    pub fn accept(&self, is_proxied: bool) -> AcceptOutcome {
         #[cfg(test)]
         if let Some(error) = self.faults.lock().ok().and_then(|mut faults| faults.pop_front()) {
             return refused(error.into());
         }
-        accept_stream(&self.socket).map_or_else(refused, |(stream, peer)| AcceptOutcome::Client(stream, peer))
+        match accept_socket(&self.socket) {
+            Ok((socket, peer)) => match &self.tls {
+                None => AcceptOutcome::Client(Stream::Socket(socket), peer),
+                // It fails without memory only, which costs this client its connection.
+                Some(tls) => tls
+                    .accept(socket, is_proxied)
+                    .map_or(AcceptOutcome::Vanished, |stream| AcceptOutcome::Client(stream, peer)),
+            },
+            Err(error) => refused(error),
+        }
     }
 }
 
@@ -203,18 +234,18 @@ impl Drop for Listener {
 
 // One system call gives a client that is non-blocking and close-on-exec; TCP_NODELAY comes from the listener.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn accept_stream(listener: &Socket) -> io::Result<(Stream, Peer)> {
+fn accept_socket(listener: &Socket) -> io::Result<(Socket, Peer)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (descriptor, address) = rustix::net::acceptfrom_with(listener, flags)?;
     let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(Peer::Local, Peer::Ip);
-    Ok((Stream::Socket(Socket::from(descriptor)), peer))
+    Ok((Socket::from(descriptor), peer))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn accept_stream(listener: &Socket) -> io::Result<(Stream, Peer)> {
+fn accept_socket(listener: &Socket) -> io::Result<(Socket, Peer)> {
     let (socket, address) = listener.accept()?;
     socket.set_nonblocking(true)?;
-    Ok((Stream::Socket(socket), address.as_socket().map_or(Peer::Local, Peer::Ip)))
+    Ok((socket, address.as_socket().map_or(Peer::Local, Peer::Ip)))
 }
 
 /// Bytes that the kernel takes of a response before they can leave. Megabytes otherwise, of which a thousand clients that

@@ -8,4 +8,6 @@ pub mod outcome;
 pub mod poller;
 pub mod proxy_protocol;
 pub mod shared_memory;
+pub mod socket;
 pub mod stream;
+pub mod tls;

@@ -1,5 +1,5 @@
 //! A connected byte stream: a socket, or a scripted double that tests the layers above without a kernel. A record layer (TLS)
-//! becomes a further variant, and the double can play one.
+//! is a further variant, and the double can play one.
 //!
 //! What a stream promises:
 //! 1. `read` says whether another read can bring more before the socket changes. A short read says so for a plain socket only:
@@ -12,36 +12,34 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustix::event::PollFlags;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use socket2::Socket;
 
 #[cfg(any(test, feature = "doubles"))]
 use self::double::Double;
 use crate::net::outcome::{Presence, Protocol, ReadOutcome, SendFileError};
+use crate::net::socket::{SEND, peek, retry, wait};
+use crate::net::tls::facts::TlsFacts;
+use crate::net::tls::session::TlsStream;
 
 /// One connected, non-blocking stream.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP or Unix socket, plain bytes.
     Socket(Socket),
+    /// The same with TLS.
+    Tls(Box<TlsStream>),
     /// A scripted double.
     #[cfg(any(test, feature = "doubles"))]
     Double(Double),
 }
-
-// A write to a connection that the client has reset must be an error value, never a SIGPIPE, whatever the
-// application did to that signal.
-#[cfg(target_os = "linux")]
-const SEND: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(not(target_os = "linux"))]
-const SEND: SendFlags = SendFlags::empty();
 
 /// Bytes of a file that are read at a time where the kernel cannot send it.
 const COPY_BYTES: usize = 64 * 1024;
@@ -55,6 +53,7 @@ impl Stream {
                 let count = retry(|| Ok(recv(socket, &mut *into, RecvFlags::empty())?.0))?;
                 Ok(ReadOutcome { count, is_drained: count < into.len() })
             }
+            Self::Tls(tls) => tls.read(into),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => retry(|| double.read(into)),
         }
@@ -68,6 +67,7 @@ impl Stream {
                 [only] => retry(|| Ok(send(socket, only, SEND)?)),
                 _ => retry(|| Ok(sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), SEND)?)),
             },
+            Self::Tls(tls) => tls.write(slices),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => retry(|| double.write(slices)),
         }
@@ -77,6 +77,7 @@ impl Stream {
     pub fn flush(&self) -> io::Result<()> {
         match self {
             Self::Socket(_) => Ok(()),
+            Self::Tls(tls) => tls.flush(),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => retry(|| double.flush()),
         }
@@ -86,6 +87,7 @@ impl Stream {
     pub fn pending(&self) -> u64 {
         match self {
             Self::Socket(_) => 0,
+            Self::Tls(tls) => tls.pending(),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.pending(),
         }
@@ -95,6 +97,7 @@ impl Stream {
     pub fn is_encrypted(&self) -> bool {
         match self {
             Self::Socket(_) => false,
+            Self::Tls(_) => true,
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.is_encrypted(),
         }
@@ -104,9 +107,21 @@ impl Stream {
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Socket(_) => Protocol::Http1,
+            Self::Tls(tls) => tls.protocol(),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.protocol(),
         }
+    }
+
+    /// What was agreed on with the client, if a record layer encrypts what is sent.
+    pub fn tls_facts(&self) -> Option<&Arc<TlsFacts>> {
+        if let Self::Tls(tls) = self { tls.facts() } else { None }
+    }
+
+    /// What a proxy sends ahead of a session is over, behind which `rest` has come. Returns what is to be read next: that, or
+    /// nothing, if the record layer has taken it.
+    pub fn begin_tls(&self, rest: Vec<u8>) -> io::Result<Vec<u8>> {
+        if let Self::Tls(tls) = self { tls.begin(&rest).map(|()| Vec::new()) } else { Ok(rest) }
     }
 
     /// Sends up to `count` bytes of a file from `offset`, inside the kernel where it can. `Ok(0)`: the file is shorter.
@@ -123,7 +138,6 @@ impl Stream {
                 }
             }
             // A record layer cannot send inside the kernel: what it encrypts has to be read.
-            #[cfg(any(test, feature = "doubles", not(target_os = "linux")))]
             _ => self.copy_file(file, offset, count),
         }
     }
@@ -140,15 +154,8 @@ impl Stream {
     /// client's goodbye. A closed sending side is one, unless bytes were decrypted and not read yet.
     pub fn presence(&self) -> Presence {
         match self {
-            Self::Socket(socket) => {
-                let mut byte = [MaybeUninit::uninit()];
-                match retry(|| socket.peek(&mut byte)) {
-                    Ok(0) => Presence::Ended,
-                    Ok(_) => Presence::Here,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Presence::Here,
-                    Err(_) => Presence::Gone,
-                }
-            }
+            Self::Socket(socket) => peek(socket),
+            Self::Tls(tls) => tls.presence(),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.presence(),
         }
@@ -160,6 +167,7 @@ impl Stream {
         match self {
             // An error means that the client has gone, which the next read tells.
             Self::Socket(socket) => drop(socket.shutdown(Shutdown::Write)),
+            Self::Tls(tls) => tls.finish_writing(),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.finish_writing(),
         }
@@ -171,6 +179,7 @@ impl Stream {
         match self {
             // Should it fail, the connection is broken already, which is what was wanted.
             Self::Socket(socket) => drop(socket.set_linger(Some(Duration::ZERO))),
+            Self::Tls(tls) => tls.reset_on_close(),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.reset_on_close(),
         }
@@ -180,6 +189,7 @@ impl Stream {
     pub fn abandon(&self) {
         match self {
             Self::Socket(socket) => drop(socket.shutdown(Shutdown::Both)),
+            Self::Tls(tls) => drop(tls.socket().shutdown(Shutdown::Both)),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => double.abandon(),
         }
@@ -190,6 +200,7 @@ impl Stream {
     pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
         match self {
             Self::Socket(socket) => wait(socket, PollFlags::IN, timeout),
+            Self::Tls(tls) => Ok(tls.is_readable() || wait(tls.socket(), PollFlags::IN, timeout)?),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => Ok(double.wait_readable()),
         }
@@ -199,6 +210,7 @@ impl Stream {
     pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
         match self {
             Self::Socket(socket) => wait(socket, PollFlags::OUT, timeout),
+            Self::Tls(tls) => wait(tls.socket(), PollFlags::OUT, timeout),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => Ok(double.wait_writable()),
         }
@@ -208,6 +220,7 @@ impl Stream {
     pub fn wait_ready(&self, timeout: Duration) -> io::Result<bool> {
         match self {
             Self::Socket(socket) => wait(socket, PollFlags::IN | PollFlags::OUT, timeout),
+            Self::Tls(tls) => Ok(tls.is_readable() || wait(tls.socket(), PollFlags::IN | PollFlags::OUT, timeout)?),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(double) => Ok(double.wait_readable() || double.wait_writable()),
         }
@@ -217,26 +230,9 @@ impl Stream {
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Socket(socket) => Some(socket.as_fd()),
+            Self::Tls(tls) => Some(tls.socket().as_fd()),
             #[cfg(any(test, feature = "doubles"))]
             Self::Double(_) => None,
-        }
-    }
-}
-
-fn wait(socket: &Socket, what: PollFlags, timeout: Duration) -> io::Result<bool> {
-    // poll(2) counts in whole milliseconds: rounding down would spin through the last one.
-    let timeout =
-        Timespec { tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: timeout.subsec_nanos().into() };
-    let mut wanted = [PollFd::new(socket, what)];
-    retry(|| Ok(poll(&mut wanted, Some(&timeout))? > 0))
-}
-
-/// A signal is no reason to give up a call.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
         }
     }
 }

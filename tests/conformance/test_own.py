@@ -41,6 +41,7 @@ SETTINGS = {
     "tcp-streamed": ("tcp", True, True),
     "tcp-streamed-unread": ("tcp", False, True),
     "unix": ("unix", True, False),
+    "tls": ("tls", True, False),
     "unix-unread": ("unix", False, False),
     "unix-streamed": ("unix", True, True),
 }

@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.support import connect
+from tests.support import connect_client
+from tests.tls import TlsSocket
 
 QUIET = 0.01
 """Seconds of silence behind an answer until what follows is sent."""
@@ -45,7 +46,7 @@ class Transcript:
 class _Line:
     """One connection."""
 
-    socket: socket.socket
+    socket: socket.socket | TlsSocket
     script: Script
     transcript: Transcript
     deadline: float
@@ -95,7 +96,7 @@ class Exchange:
         return transcripts
 
     def _open(self, number: int, script: Script, transcript: Transcript) -> None:
-        connection = connect(self.address, self.patience)
+        connection = connect_client(self.address, self.patience)
         connection.setblocking(False)
         self._lines[number] = _Line(connection, script, transcript, time.monotonic() + self.patience)
         self._selector.register(connection, READ, number)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests import tls
 from tests.support import PATIENCE, Command, RawClient, serve
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ def get(path: str, *lines: str) -> bytes:
 
 @contextmanager
 def listening(transport: str, app: Any, directory: Path, **options: Any) -> Iterator[WSGIServer]:
-    """A server for `app` over `tcp` or over a `unix` socket in `directory`."""
-    place = {"bind": [f"unix:{directory / 'socket'}"]} if transport == "unix" else {}
+    """A server for `app` over `tcp`, over `tls`, or over a `unix` socket in `directory`."""
+    place: dict[str, Any] = {"bind": [f"unix:{directory / 'socket'}"]} if transport == "unix" else {}
+    if transport == "tls":
+        place = {**tls.options()}
     with serve(app, **place, **options) as server:
         yield server

@@ -46,6 +46,12 @@ def test_settings_nothing_given_hold_the_documented_defaults() -> None:
         "socket_mode": None,
         "backlog": 2048,
         "reuse_port": False,
+        "certfile": (),
+        "keyfile": (),
+        "key_password_file": None,
+        "client_ca": None,
+        "client_verify": "none",
+        "tls_min": "1.2",
         "interface": "auto",
         "lifespan": "auto",
         "loop": "auto",
@@ -537,7 +543,8 @@ def test_flag_that_may_be_repeated_is_refused_as_one_value() -> None:
     with pytest.raises(ConfigError) as caught:
         command({"bind": ["fd:3"]})
     assert str(caught.value) == (
-        "bind must be HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or fd://NAME, not 'fd:3' (from --bind)"
+        "bind must be HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or fd://NAME, with or without https:// in front of it, "
+        "not 'fd:3' (from --bind)"
     )
 
 
@@ -553,11 +560,9 @@ def test_option_of_another_server_every_text_names_options_that_exist_or_has_one
 
 
 def test_option_of_another_server_with_a_counterpart_that_comes_later_names_it_once_it_exists() -> None:
-    assert counterpart("--certfile", OPTIONS).startswith(": TLS is not supported")
-    assert counterpart("--certfile", {*OPTIONS, "certfile"}).startswith(": TLS is not supported")
-    with_tls = {*OPTIONS, "certfile", "keyfile"}
-    assert counterpart("--ssl-certfile", with_tls) == "" != family("--ssl-certfile", with_tls)
-    assert counterpart("--certfile", with_tls) == ": --certfile names the certificate, --keyfile its key"
+    without = {name for name in OPTIONS if name != "reload"}
+    assert counterpart("--use-reloader", without).startswith(": files are not watched")
+    assert counterpart("--use-reloader", {*OPTIONS, "reload"}).startswith(": --reload restarts the workers")
 
 
 @pytest.mark.parametrize(
@@ -566,7 +571,7 @@ def test_option_of_another_server_with_a_counterpart_that_comes_later_names_it_o
         ("-k gevent", "-k"),
         ("--worker_class", "--worker-class"),
         ("--Processes", "--processes"),
-        ("--ssl-ca-certs", "--certfile"),
+        ("--SSL_CA_CERTS", "--ca-certs"),
     ],
 )
 def test_option_of_another_server_is_known_in_other_spellings(given: str, same: str) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the wire (RFC 9112): refusals, order, persistence and expectations, over TCP and over Unix sockets.
+"""HTTP/1.1 on the wire (RFC 9112): refusals, order, persistence and expectations, over TCP, TLS and Unix sockets.
 
 What bytes alone decide, which requests are taken and which are refused, stands in `tests/corpus`, and
 `tests/conformance/test_own.py` sends all of it. Here is what takes a conversation: several writes, waiting, closing, or
@@ -38,7 +38,7 @@ from tests.support import PATIENCE, ProtocolError, RawClient, serve
 if TYPE_CHECKING:
     from wsgi.server import WSGIServer
 
-TRANSPORTS = ["tcp", "unix"]
+TRANSPORTS = ["tcp", "unix", "tls"]
 HELLO = b"5\r\nhello\r\n"
 
 

@@ -53,6 +53,7 @@ impl ScopeBuilder {
         if scope::takes_trailers(head) {
             extensions.set_item(intern!(py, "http.response.trailers"), PyDict::new(py))?;
         }
+        set_tls(&extensions, exchange)?;
         made.set_item(intern!(py, "extensions"), extensions)?;
         Ok(made)
     }
@@ -70,6 +71,7 @@ impl ScopeBuilder {
         made.set_item(intern!(py, "subprotocols"), PyList::new(py, protocols)?)?;
         let extensions = PyDict::new(py);
         extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
+        set_tls(&extensions, exchange)?;
         made.set_item(intern!(py, "extensions"), extensions)?;
         Ok(made)
     }
@@ -145,7 +147,23 @@ impl ScopeBuilder {
     }
 }
 
-// Whether the client uses TLS, as a trusted proxy forwards it.
+// Whether the client uses TLS: towards this server, unless a trusted proxy forwards something else.
 fn is_secure(exchange: &Exchange) -> bool {
-    exchange.origin().and_then(|origin| origin.scheme) == Some(Scheme::Https)
+    let forwarded = exchange.origin().and_then(|origin| origin.scheme);
+    forwarded.map_or_else(|| exchange.tls_facts().is_some(), |scheme| scheme == Scheme::Https)
+}
+
+// The extension `tls` (ASGI, "TLS Extension" 0.2). The server's own certificate is not told, as the specification allows.
+fn set_tls(extensions: &Bound<'_, PyDict>, exchange: &Exchange) -> PyResult<()> {
+    let Some(facts) = exchange.tls_facts() else { return Ok(()) };
+    let py = extensions.py();
+    let tls = PyDict::new(py);
+    tls.set_item(intern!(py, "server_cert"), py.None())?;
+    tls.set_item(intern!(py, "client_cert_chain"), facts.client_chain.iter().map(|one| &*one.pem).collect::<Vec<_>>())?;
+    let subject = facts.client_chain.first().map(|client| &*client.subject);
+    tls.set_item(intern!(py, "client_cert_name"), subject)?;
+    tls.set_item(intern!(py, "client_cert_error"), py.None())?;
+    tls.set_item(intern!(py, "tls_version"), facts.version)?;
+    tls.set_item(intern!(py, "cipher_suite"), facts.cipher_suite)?;
+    extensions.set_item(intern!(py, "tls"), tls)
 }

@@ -11,7 +11,7 @@ use crate::interface::shape;
 
 use super::call_objects::CallObjects;
 use super::template::Template;
-use super::variables::{FieldKeys, facts, key, set_client};
+use super::variables::{FieldKeys, facts, key, set_client, set_tls};
 
 /// Templates of one worker, so that clients cannot make them grow.
 const MAX_TEMPLATES: usize = 32;
@@ -42,6 +42,19 @@ impl<'py> EnvironBuilder<'py> {
 
     /// The environ of one exchange, with the objects of `objects`.
     pub fn build(
+        &mut self,
+        py: Python<'py>,
+        exchange: &Exchange,
+        objects: &mut CallObjects<'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let environ = self.build_plain(py, exchange, objects)?;
+        if let Some(facts) = exchange.tls_facts() {
+            set_tls(&environ, facts)?;
+        }
+        Ok(environ)
+    }
+
+    fn build_plain(
         &mut self,
         py: Python<'py>,
         exchange: &Exchange,

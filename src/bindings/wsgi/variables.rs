@@ -10,6 +10,7 @@ use crate::engine::exchange::Exchange;
 use crate::http::number::{Decimal, push_ip};
 use crate::http::origin::Client;
 use crate::interface::cgi::{Facts, Name, field_key};
+use crate::net::tls::facts::TlsFacts;
 
 /// The environ keys of fields, such as `HTTP_USER_AGENT`: made once, because clients repeat the fields.
 #[derive(Default)]
@@ -76,4 +77,20 @@ pub(super) fn set_client(environ: &Bound<'_, PyDict>, client: Client) -> PyResul
 pub(super) fn set_port(environ: &Bound<'_, PyDict>, port: u16) -> PyResult<()> {
     let py = environ.py();
     environ.set_item(intern!(py, "REMOTE_PORT"), latin1(py, Decimal::new(port.into()).as_bytes())?)
+}
+
+/// Sets what was agreed on with a client that speaks TLS, under the names of Apache's `mod_ssl`.
+pub(super) fn set_tls(environ: &Bound<'_, PyDict>, facts: &TlsFacts) -> PyResult<()> {
+    let py = environ.py();
+    environ.set_item(intern!(py, "SSL_PROTOCOL"), facts.version_name())?;
+    environ.set_item(intern!(py, "SSL_CIPHER"), &facts.cipher)?;
+    if let Some(name) = &facts.server_name {
+        environ.set_item(intern!(py, "SSL_TLS_SNI"), name)?;
+    }
+    let Some(client) = facts.client_chain.first() else {
+        return environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "NONE"));
+    };
+    environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "SUCCESS"))?;
+    environ.set_item(intern!(py, "SSL_CLIENT_S_DN"), latin1(py, client.subject.as_bytes())?)?;
+    environ.set_item(intern!(py, "SSL_CLIENT_CERT"), &client.pem)
 }

@@ -75,7 +75,9 @@ pub(in crate::engine) enum Reception {
     Ready(Incoming, ReadyBody),
     /// It is refused, as far as it is known. `is_proxys`: because of what a proxy says of its origin.
     Refused { reject: Reject, request: Received, is_proxys: bool },
-    /// The connection does not begin with the header that a proxy sends.
+    /// The header that a proxy sends is complete. What came behind it is in [`Http1Driver::take_input`].
+    Proxied,
+    /// The connection does not begin with that header.
     NotProxied(Malformed),
     /// The rest of the last request was read away, and the server stops.
     Over,
@@ -252,11 +254,16 @@ impl Http1Driver {
     }
 
     fn keep(&mut self, rest: &[u8]) {
-        self.is_unseen = !rest.is_empty();
-        self.input = rest.to_vec();
+        self.put_back(rest.to_vec());
     }
 
-    /// Takes the bytes that came behind the request, which may be of another protocol.
+    /// Puts bytes back that are to be looked at next.
+    pub fn put_back(&mut self, input: Vec<u8>) {
+        self.is_unseen = !input.is_empty();
+        self.input = input;
+    }
+
+    /// Takes the bytes that came behind the request, or behind a proxy's header, which may be of another protocol.
     pub fn take_input(&mut self) -> Vec<u8> {
         self.is_unseen = false;
         std::mem::take(&mut self.input)
@@ -288,7 +295,7 @@ impl Http1Driver {
                 let input = std::mem::take(&mut self.input);
                 self.keep(&input[header.length..]);
                 self.enter(Http1Stage::Idle, with.now);
-                Reception::Incomplete
+                Reception::Proxied
             }
             Ok(None) => Reception::Incomplete,
             Err(problem) => Reception::NotProxied(problem),

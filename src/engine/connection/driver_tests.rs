@@ -43,7 +43,7 @@ impl Rig {
                         return outcomes;
                     }
                     Reception::Incomplete => {}
-                    Reception::NotProxied(_) | Reception::Over => panic!("not asked for"),
+                    Reception::Proxied | Reception::NotProxied(_) | Reception::Over => panic!("not asked for"),
                 }
                 if !self.driver.can_resume() {
                     break;

@@ -22,8 +22,10 @@ pub(in crate::engine) enum Fill {
     Bytes(usize),
     /// None until an event says otherwise.
     Nothing,
-    /// The client has closed its side, or the connection is broken.
+    /// The client has closed its side.
     End,
+    /// The connection is broken.
+    Broken(io::Error),
 }
 
 impl Inflow {
@@ -56,7 +58,7 @@ impl Inflow {
                 *self = Self::Dry;
                 Fill::Nothing
             }
-            Err(_) => Fill::End,
+            Err(error) => Fill::Broken(error),
         }
     }
 }

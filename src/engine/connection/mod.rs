@@ -16,6 +16,7 @@ mod inflow;
 pub(in crate::engine) mod proxy_header;
 mod sending;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -289,6 +290,15 @@ impl Connection {
                 }
                 Some(Step::Closed)
             }
+            Fill::Broken(error) => {
+                // A record layer's reasons are its own; those of a socket say no more than that it has ended.
+                let is_unreadable = error.kind() == io::ErrorKind::InvalidData;
+                let why = if is_unreadable { Some(error.to_string()) } else { self.driver.end().map(str::to_owned) };
+                if let Some(why) = why {
+                    self.context.report_closed(self.client(), &why);
+                }
+                Some(Step::Closed)
+            }
         }
     }
 
@@ -302,6 +312,20 @@ impl Connection {
                     self.context.warn_of_proxies(&message, turn.now);
                 }
                 self.refuse(reject, request, turn);
+                None
+            }
+            Reception::Proxied => {
+                // TLS begins behind the header.
+                match self.transport.stream().begin_tls(self.driver.take_input()) {
+                    Ok(rest) => self.driver.put_back(rest),
+                    Err(error) => {
+                        self.context.report_closed(self.client(), &error.to_string());
+                        return Some(Step::Closed);
+                    }
+                }
+                if self.transport.stream().is_encrypted() {
+                    self.note(true, false);
+                }
                 None
             }
             Reception::NotProxied(problem) => {

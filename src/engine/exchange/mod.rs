@@ -33,6 +33,7 @@ use crate::http::reject::Reject;
 use crate::http1::framing::Framing;
 use crate::http1::plan::BodySize;
 use crate::net::outcome::{Presence, ReadOutcome};
+use crate::net::tls::facts::TlsFacts;
 
 /// One request and its response.
 pub struct Exchange {
@@ -116,6 +117,11 @@ impl Exchange {
     /// The socket and its output. To be let go when the exchange is over, or the connection stays open.
     pub fn transport(&self) -> Arc<Transport> {
         Arc::clone(&self.reply.transport)
+    }
+
+    /// What was agreed on with the client, if it speaks TLS to this server.
+    pub fn tls_facts(&self) -> Option<&Arc<TlsFacts>> {
+        self.reply.transport.stream().tls_facts()
     }
 
     /// When the request was complete.

@@ -198,7 +198,8 @@ impl Reply {
     }
 
     fn must_close(&self) -> bool {
-        self.facts.must_close || self.closes || self.context.is_stopping()
+        let cannot_move = || self.context.is_retiring() && self.transport.stream().is_encrypted();
+        self.facts.must_close || self.closes || self.context.is_stopping() || cannot_move()
     }
 
     /// Queues the head, and decides how the content is framed. `size` is what is known of it.

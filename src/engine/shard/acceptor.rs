@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::engine::clock::time_of_day;
 use crate::engine::connection::deadlines::EvictionPriority;
 use crate::engine::context::ShardContext;
 use crate::engine::report::{Severity, Trouble};
@@ -13,6 +14,7 @@ use crate::net::address::Peer;
 use crate::net::listener::{AcceptOutcome, Listener};
 use crate::net::poller::Poller;
 use crate::net::stream::Stream;
+use crate::net::tls::TlsNews;
 
 /// Attempts to accept at one listener before the connections that exist get their turn.
 const ATTEMPTS_PER_ROUND: usize = 64;
@@ -162,8 +164,21 @@ impl Acceptor {
             round.end();
         } else {
             self.paused_until = None;
+            self.look_at_certificates(now);
         }
         round
+    }
+
+    // New certificates are for the clients that come now.
+    fn look_at_certificates(&self, now: Instant) {
+        for tls in self.listeners.iter().filter(|state| state.is_ready).filter_map(|state| state.listener.tls()) {
+            match tls.look(now, time_of_day) {
+                None => {}
+                Some(TlsNews::Reloaded(text)) => self.context.reports.report(Severity::Info, &text),
+                Some(TlsNews::Warning(text)) => self.context.reports.report(Severity::Warning, &text),
+                Some(TlsNews::Failed(text)) => self.context.reports.report(Severity::Error, &text),
+            }
+        }
     }
 
     /// The next client of a round. While all places are taken, one is evicted for each client that waits.
@@ -195,7 +210,7 @@ impl Acceptor {
                 break;
             }
             let state = self.listeners.get_mut(round.listener)?;
-            let outcome = state.listener.accept();
+            let outcome = state.listener.accept(self.context.options.proxy_protocol.is_some());
             if !matches!(outcome, AcceptOutcome::Client(..)) {
                 self.gate.set_connections(connections.len());
             }
@@ -251,7 +266,7 @@ impl Acceptor {
                 continue;
             }
             round.attempts += 1;
-            match state.listener.accept() {
+            match state.listener.accept(self.context.options.proxy_protocol.is_some()) {
                 AcceptOutcome::Client(stream, peer) => {
                     self.gate.count_accepted();
                     return Some((stream, peer, round.listener));

@@ -80,7 +80,7 @@ impl Connections {
     }
 
     /// Hands a connection that waits for a request over to another process, by `send`. `false`: it waits for one, and is still
-    /// here.
+    /// here. What a record layer knows cannot be handed over: such a connection stays until its next response.
     pub fn hand_over(
         &mut self,
         token: usize,
@@ -88,6 +88,9 @@ impl Connections {
         send: impl FnOnce(BorrowedFd<'_>, &IdleConnection) -> bool,
     ) -> bool {
         let Some((stream, idle)) = self.table.idle(token) else { return !self.table.is_idle(token) };
+        if stream.is_encrypted() {
+            return true;
+        }
         let Some(descriptor) = stream.descriptor() else { return false };
         // Not after it was sent: the poller would report what the connection does in the other process (epoll(7)).
         poller.forget(descriptor);
@@ -108,6 +111,15 @@ impl Connections {
     pub fn forget(&mut self, token: usize) {
         if let Some(transport) = self.table.remove(token) {
             self.has_released |= transport.output().take_released();
+        }
+    }
+
+    /// Ends all connections that wait for a request.
+    pub fn forget_idle(&mut self) {
+        for token in self.table.places() {
+            if self.table.is_idle(token) {
+                self.forget(token);
+            }
         }
     }
 

@@ -197,6 +197,7 @@ impl Handover {
     /// Takes no more connections, and sends from now on. `false`: there are no other processes.
     pub fn begin_sending(&mut self, poller: &Poller, now: Instant) -> bool {
         self.leave(poller);
+        self.context.retire();
         if self.queue.is_some() {
             (self.role, self.retry_at) = (Role::Sender, Some(now));
         }

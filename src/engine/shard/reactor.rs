@@ -474,6 +474,7 @@ impl Reactor {
     }
 
     fn abort(&mut self, queues: &ShardQueues, when: &str, now: Instant) {
+        self.connections.forget_idle();
         let left = self.connections();
         while let Some(exchange) = queues.take_queued() {
             self.decline(queues, exchange, Reject::Stopping, now);

@@ -95,7 +95,7 @@ impl Rig {
         queue: Option<Arc<DescriptorQueue>>,
     ) -> Self {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
-        let binds = [0, 0].map(|port| Bind::Tcp { host: "127.0.0.1".to_owned(), port });
+        let binds = [0, 0].map(|port| (Bind::Tcp { host: "127.0.0.1".to_owned(), port }, None));
         let listeners: Vec<_> =
             Listener::open_all(&binds, &opening).expect("loopback").into_iter().map(Arc::new).collect();
         let (notebook, witness) = (Arc::<Notebook>::default(), Witness::default());
@@ -371,7 +371,7 @@ fn poller_sleeps_again_once_another_worker_has_taken_the_client() {
     let waiting = rig.connect(0);
     let start = Instant::now();
     rig.accept(start);
-    assert!(matches!(rig.listeners[0].accept(), crate::net::listener::AcceptOutcome::Client(..)));
+    assert!(matches!(rig.listeners[0].accept(false), crate::net::listener::AcceptOutcome::Client(..)));
     quiet_round(&rig, start + Duration::from_millis(2));
     {
         let reactor = rig.shard.reactor().lock().unwrap();

@@ -29,7 +29,7 @@ impl Rig {
     {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
         let bind = Bind::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
-        let listeners = Listener::open_all(&[bind], &opening).expect("loopback can be listened on");
+        let listeners = Listener::open_all(&[(bind, None)], &opening).expect("loopback can be listened on");
         let ListenAddress::Ip(address) = *listeners[0].place() else { panic!("not an IP socket") };
         let notebook = Arc::<Notebook>::default();
         let witness = Witness::default();
