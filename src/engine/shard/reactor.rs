@@ -439,14 +439,11 @@ impl Reactor {
         self.acceptor.close(&self.poller);
         self.handover.receive_rest(&mut self.connections, &self.poller, now);
         for token in self.connections.table.places() {
-            if !self.connections.table.is_idle(token) {
-                continue;
-            }
-            self.look(queues, token, now);
             if self.connections.table.is_idle(token) {
-                self.connections.forget(token);
+                self.look(queues, token, now);
             }
         }
+        self.connections.forget_idle();
     }
 
     // Ends requests that are inside the application: their clients learn of it now, and the application at its next call.
