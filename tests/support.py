@@ -285,7 +285,7 @@ class Command:
     """A running `wsgi ARGUMENTS` on a free port. As a context it is stopped, and killed if it does not stop.
 
     Parameters:
-        arguments: what follows the command's name; `--port 0` is added unless they say where to listen.
+        arguments: what follows the command's name; `--port 0` is added unless they, or a file, say where to listen.
         cwd: the directory to start in.
         env: variables for the process.
         start: the words that start the command.
@@ -302,7 +302,7 @@ class Command:
         pass_fds: Sequence[int] = (),
         place: Sequence[str] = ("--port", "0"),
     ) -> None:
-        place = [] if any(word in arguments for word in ("--port", "--bind")) else place
+        place = [] if any(word in arguments for word in ("--port", "--bind", "--config")) else place
         self.process = subprocess.Popen(
             [*start, *arguments, *place],
             cwd=cwd,

@@ -1,7 +1,7 @@
 """The Rust core. Programs use `wsgi.server`; nothing here is public."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any, BinaryIO, final
 
@@ -47,16 +47,27 @@ class Server:
 
     Parameters:
         settings: the options; `addresses`, the limits, the times (seconds) and the access log are read.
+        inherit: servers of this process. Their listening sockets are shared where `settings` wants the same address;
+            such a socket is closed, and its file removed, with the last of the servers.
+        passed: what `sockets` gave in the program that has executed the present one. Sockets that `settings` wants are
+            taken over. Every number stays open.
 
     Raises:
-        BindError: an address cannot be listened on; nothing stays open.
+        BindError: an address cannot be listened on; nothing stays open, and nothing of the others is closed.
         ValueError: the access log cannot be opened, or `access_log_format` has an unknown directive (also where no log
             is written).
 
     Thread-safety: every method may be called from any thread.
     """
 
-    def __new__(cls, settings: Settings, /) -> Server: ...
+    def __new__(
+        cls,
+        settings: Settings,
+        /,
+        *,
+        inherit: Sequence[Server] = (),
+        passed: Sequence[tuple[str, int, tuple[int, int] | None]] = (),
+    ) -> Server: ...
     @property
     def places(self) -> list[tuple[str, int] | str]:
         """The bound addresses: `(host, port)` for IP, a path or `@name` for Unix sockets."""
@@ -72,6 +83,10 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """The same as URLs: `http://127.0.0.1:8000`, `http://[::1]:8000`, `unix:/run/app.sock`."""
+
+    def sockets(self) -> list[tuple[str, int, tuple[int, int] | None]]:
+        """Each listening socket as (what it was opened for, descriptor, device and inode of its file), for a program
+        that this process executes."""
 
     def filenos(self) -> list[int]:
         """The listening descriptors. The server keeps their ownership."""

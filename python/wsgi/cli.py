@@ -11,15 +11,23 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wsgi import __version__
 from wsgi.descriptors import open_standard_descriptors, replace_missing_streams
-from wsgi.errors import ConfigError, WSGIServerError
+from wsgi.errors import ConfigError, StartupError, WSGIServerError
 from wsgi.option_types import Boolean
 from wsgi.settings import OPTIONS, Option, Settings, hint
 from wsgi.signals import default_signals_ignored
+from wsgi.supervisor.start import UPGRADE_VARIABLE, start_directory
+
+if TYPE_CHECKING:
+    from wsgi.process import Process
+    from wsgi.server import WSGIServer
+    from wsgi.supervisor.channel import WorkerEnd
+    from wsgi.supervisor.handover import HandoverQueue
+    from wsgi.supervisor.upgrade import UpgradeState
 
 __all__ = ["main"]
 
@@ -39,13 +47,17 @@ are separated by commas in a variable, and are a list in the file.
 'wsgi wsgi:app' or 'python -m wsgi_server wsgi:app' there."""
 
 
+CONTROL_COMMANDS = ("reload", "stop")
+"""Commands for a running server; a module of that name is served as `reload:app`."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line in one line, with a suggestion for an unknown flag."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists the options)\n")
 
-    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parses the whole command line; an unknown flag ends the process."""
         found, rest = self.parse_known_args(arguments)
         # The rest also has the value of an unknown flag: report the flag.
@@ -63,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(
         prog="wsgi",
-        usage="wsgi MODULE:APP [options]",
+        usage="wsgi MODULE:APP [options]\n       wsgi reload | stop  PID | --pidfile FILE [--timeout TIME]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -108,11 +120,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     open_standard_descriptors()
     replace_missing_streams()
-    flags = vars(_parser().parse(arguments))
-    target: str | None = flags.pop("target", None)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and words[0] in CONTROL_COMMANDS:
+        from wsgi.control import main as control
+
+        try:
+            return control(words[0], words[1:])
+        except KeyboardInterrupt:
+            return 130
+    # Before an option changes it.
+    start_directory()
     try:
-        with default_signals_ignored():
-            return _run(target, flags)
+        state = None
+        if UPGRADE_VARIABLE in os.environ:
+            from wsgi.supervisor.upgrade import received
+
+            state = received()
+        parser = _parser()
+        flags = vars(parser.parse(words))
+        target: str | None = flags.pop("target", None)
+        if target in CONTROL_COMMANDS:
+            parser.error(f"the command {target} comes first; a module of that name is {target}:app")
+        with default_signals_ignored(are_blocked=state is not None):
+            return _run(target, flags, state)
     except WSGIServerError as error:
         # Imported late, as in `_run`.
         from wsgi.loading import explained
@@ -131,37 +161,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(target: str | None, flags: dict[str, object]) -> int:
+def _run(target: str | None, flags: dict[str, object], state: UpgradeState | None) -> int:
     # Imported late, because --help, --version and errors on the command line do not need them.
     import logging
+    from functools import partial
     from pathlib import Path
 
+    from wsgi import _core
     from wsgi.loading import load
     from wsgi.logging import configure, report
     from wsgi.process import Process
     from wsgi.systemd import close_unused, take_sockets
 
     warnings: list[str] = []
-    sockets = take_sockets(os.environ, warnings.append)
-    settings = Settings.from_command(flags, warn=warnings.append, sockets=sockets)
+    # The descriptors of the sockets that systemd has passed are not what they were at the start.
+    named_sockets = take_sockets(os.environ, warnings.append) if state is None else state.named_sockets
+    settings = Settings.from_command(flags, warn=warnings.append, sockets=named_sockets)
+    if state is not None and settings.workers is None:
+        raise ConfigError("workers: the running server has worker processes; restart it to serve without them")
     application = _application(target, settings)
 
     # Before the application, because a user's wsgi.py may replace names in `from wsgi import …`.
     from wsgi.server import WSGIServer, importing
 
     configure(settings.log_level)
-    close_unused(sockets, _inherited(settings), warnings.append)
-    for warning in warnings:
+    if state is None:
+        close_unused(named_sockets, _inherited(settings), warnings.append)
+    # A supervisor that goes on reads the configuration once more below.
+    for warning in warnings if state is None else ():
         report(logging.WARNING, warning)
     process = Process(settings)
-    if settings.request_timeout:
-        from wsgi.stalls import register_dump
-
-        register_dump()
-    _begin(application, settings)
+    _begin(application, settings, is_first=state is None)
 
     def load_application(settings: Settings) -> Any:
-        process.become_application()
+        process.become_application(settings)
+        if settings.request_timeout:
+            from wsgi.stalls import register_dump
+
+            register_dump()
         if settings.gunicorn is not None:
             settings.gunicorn.apply()
         with importing():
@@ -176,56 +213,157 @@ def _run(target: str | None, flags: dict[str, object]) -> int:
         print(table.encode(encoding, "backslashreplace").decode(encoding))
         return 0
     process.set_title()
-    service = process.make_service()
-    _say_limits(settings)
-    settings.call_hook("starting")
+    # A check is made beside the running server, which has the pidfile.
+    service = process.make_service(os.getppid() if state is not None and state.is_check else None)
+    if state is None:
+        _say_limits(settings)
+        settings.call_hook("starting")
     is_single = settings.workers is None
     app: Any = load_application(settings) if is_single and not process.listens_first else None
+    listen = None
+    if state is not None:
+        # What the workers of the former program have; a reload brings what is wanted now.
+        settings = settings.listening_on(bind for bind, _, _ in state.sockets)
+        listen = partial(_core.Server, passed=state.sockets)
     try:
-        server = WSGIServer(app=app, settings=settings)
-        _close_inherited(settings)
-        process.give_files(server.addresses)
+        server = WSGIServer(app=app, settings=settings, _listen=listen)
+        if state is None:
+            _close_inherited(settings)
+        else:
+            for _, descriptor, _ in state.sockets:
+                os.close(descriptor)
+        process.give_files(server.addresses, settings)
         if is_single and app is None:
             server.set_app(load_application(settings))
     except (OSError, TypeError, ValueError) as error:
         # Errors that only the core finds: an address, a log file, a format, the application's signature.
         print(f"wsgi: {error}", file=sys.stderr)
         return 1
-    server._service, server._give_logs = service, process.give_logs
+    server._service, server._give_logs = service, partial(process.give_logs, settings)
     try:
         if is_single:
             settings.call_hook("loaded")
             code = server._serve_process()
             settings.call_hook("exit")
             return code
-        supervisor = server._supervise(is_command=True)
+        return _supervise(server, process, target, flags, load_application, named_sockets, state)
     finally:
         service.end()
-    if isinstance(supervisor, int):
-        settings.call_hook("exit")
-        return supervisor
-    # Before the application: a library that it imports may replace `os.fork`.
-    from wsgi.supervisor.channel import WorkerEnd, WorkerId
-    from wsgi.supervisor.template import fork_workers
-    from wsgi.supervisor.worker import work
 
-    def serve() -> int:
-        if settings.preload:
+
+def _supervise(
+    server: WSGIServer,
+    process: Process,
+    target: str | None,
+    flags: dict[str, object],
+    load_application: Callable[[Settings], Any],
+    named_sockets: list[tuple[str, int]],
+    state: UpgradeState | None,
+) -> int:
+    """Runs worker processes until a stop, and returns the exit code. Workers end in here.
+
+    Parameters:
+        server: has the listening sockets, and no application.
+        process: this one.
+        target, flags: those of the command line, which count again at a reload.
+        load_application: imports the application.
+        named_sockets: name and descriptor of each socket that systemd has passed at the start.
+        state: what the program has left that supervised in this process before.
+    """
+    import logging
+    from functools import partial
+
+    from wsgi import _core
+    from wsgi.logging import configure, report
+    from wsgi.server import WSGIServer, shards
+
+    # Before the application: a library that it imports may replace `os.fork`.
+    from wsgi.supervisor.channel import WorkerId
+    from wsgi.supervisor.configuration import Configuration, Configurations
+    from wsgi.supervisor.supervisor import make_supervisor, unmet_need
+    from wsgi.supervisor.template import fork_workers
+    from wsgi.supervisor.upgrade import CONFIRMATION
+    from wsgi.supervisor.worker import exit_worker, work
+
+    servers, service = [server], server._service
+
+    def configuration(server: WSGIServer) -> Configuration:
+        settings = server.settings
+
+        def serve(channel: WorkerEnd, page: _core.Page, handover: HandoverQueue) -> int:
+            configure(settings.log_level)
+            if not settings.preload:
+                return serve_as(channel, page, handover)
             server.set_app(load_application(settings))
             server._import_interface()
-            channel = fork_workers(supervisor, server._core.reopen_logs)
+            own = fork_workers(channel, server._core.reopen_logs)
             # The template has ended, or this is one of its workers.
-            return 0 if channel is None else work(channel, lambda: serve_as(channel))
-        return serve_as(supervisor)
+            return 0 if own is None else work(own, lambda: serve_as(own, page, handover))
 
-    def serve_as(channel: WorkerEnd) -> int:
-        with settings.hooks.in_worker((channel.worker or WorkerId()).age):
-            if not settings.preload:
-                server.set_app(load_application(settings))
-            settings.call_hook("loaded")
-            return server._work(channel)
+        def serve_as(channel: WorkerEnd, page: _core.Page, handover: HandoverQueue) -> int:
+            with settings.hooks.in_worker((channel.worker or WorkerId()).age):
+                if not settings.preload:
+                    server.set_app(load_application(settings))
+                settings.call_hook("loaded")
+                return server._work(channel, page, handover)
 
-    return work(supervisor, serve)
+        def serve_as_child(channel: WorkerEnd, page: _core.Page, handover: HandoverQueue) -> int:
+            return work(channel, lambda: serve(channel, page, handover))
+
+        return server._configuration(serve_as_child, closes=True)
+
+    def reread() -> Configuration:
+        servers[:] = [server for server in servers if server._core.filenos()]
+        former = configurations.current.settings
+        settings = Settings.from_command(
+            flags, process.start_environ, partial(report, logging.WARNING), sockets=named_sockets
+        )
+        settings, notes = settings.reloaded(former)
+        passed = {bind for server in servers for bind, _, _ in server._core.sockets()}
+        for address in settings.addresses:
+            if address.startswith("fd://") and address not in passed:
+                raise ConfigError(f"bind {address}: a running server takes over no other descriptors; restart it")
+        _begin(_application(target, settings), settings)
+        server = WSGIServer(
+            settings=settings, _listen=partial(_core.Server, inherit=[server._core for server in servers])
+        )
+        try:
+            process.give_files(server.addresses, settings)
+        except WSGIServerError:
+            server._core.close_listeners()
+            raise
+        server._service, server._give_logs = service, partial(process.give_logs, settings)
+        servers.append(server)
+        for note in notes:
+            report(logging.WARNING, note)
+        return configuration(server)
+
+    configurations = Configurations(
+        configuration(server),
+        reread,
+        1 if state is None else state.generation,
+        environ=process.start_environ,
+        named_sockets=named_sockets,
+    )
+    if state is not None and state.is_check:
+        wanted = configurations.read()
+        wanted.close()
+        if problem := unmet_need(wanted.settings):
+            raise StartupError(problem)
+        try:
+            _core.Page.open(state.page)
+        except (OSError, ValueError) as error:
+            raise StartupError(f"the running server's counters cannot be taken over: {error}; restart it") from None
+        print(CONFIRMATION)
+        return 0
+    supervisor = make_supervisor(configurations, shards=shards(), state=state)
+    if service is not None:
+        supervisor.report_to(service)
+    body = supervisor.run()
+    if body is not None:
+        exit_worker(body)
+    configurations.current.settings.call_hook("exit")
+    return supervisor.exit_code
 
 
 def _application(given: str | None, settings: Settings) -> str:
@@ -236,14 +374,18 @@ def _application(given: str | None, settings: Settings) -> str:
     return given or named or ""
 
 
-def _begin(application: str, settings: Settings) -> None:
-    """Prepares this process for the hooks and settings of the configuration file."""
+def _begin(application: str, settings: Settings, *, is_first: bool = True) -> None:
+    """Prepares this process for the hooks and settings of the configuration file.
+
+    Parameters:
+        is_first: the notes on the file are not logged yet.
+    """
     import logging
 
     from wsgi.logging import report
 
     if settings.gunicorn is not None:
-        for note in settings.gunicorn.notes.values():
+        for note in settings.gunicorn.notes.values() if is_first else ():
             report(logging.INFO, f"{settings.gunicorn.path}: {note}")
         settings.gunicorn.apply()
     settings.hooks.load(None if settings.workers is None else application)

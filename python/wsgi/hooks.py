@@ -30,7 +30,18 @@ from wsgi.loading import load
 from wsgi.logging import LOGGER_NAME, report
 from wsgi.suggest import did_you_mean
 
-__all__ = ["MOMENTS", "Hook", "Hooks", "Moment", "ProcessInfo", "mistake", "modules_dropped", "read_table", "timed_out"]
+__all__ = [
+    "MOMENTS",
+    "Hook",
+    "Hooks",
+    "Moment",
+    "ProcessInfo",
+    "count_ages_from",
+    "mistake",
+    "modules_dropped",
+    "read_table",
+    "timed_out",
+]
 
 
 # No dataclass: that module is large, and every start imports this one.
@@ -69,7 +80,7 @@ MOMENTS = {
 
 _NOT_HERE = "imports the application, which a supervisor must not: put the function into another module"
 # Counts the workers of this process, over all readings of the file.
-_ages = itertools.count(1)
+_ages = [itertools.count(1)]
 # The hooks of the worker that this process is.
 _in_this_worker: list[Hooks] = []
 # `module:function`.
@@ -211,7 +222,7 @@ class Hooks:
 
     def begin_worker(self) -> str:
         """Calls the hook `before_fork`. Gives the reason if no worker must be forked now, else ""; that is logged."""
-        self._worker = ProcessInfo(None, next(_ages), self._server.cfg)
+        self._worker = ProcessInfo(None, next(_ages[0]), self._server.cfg)
         return "" if self._may_go_on("before_fork") else "the hook before_fork raised"
 
     @property
@@ -294,6 +305,11 @@ class Hooks:
             if moment.prevents:
                 raise HookError(f"{line}, which prevents {moment.prevents}") from error
             report(logging.ERROR, line, error)
+
+
+def count_ages_from(age: int) -> None:
+    """The next worker has this age, because the former program of this process has started others."""
+    _ages[:] = [itertools.count(age)]
 
 
 def timed_out() -> None:

@@ -197,7 +197,7 @@ def configure(level: str) -> None:
     # `captureWarnings` would otherwise add a handler that drops them.
     logging.getLogger("py.warnings").addHandler(_fallback)
     root = logging.getLogger()
-    if root.handlers or root.level != logging.WARNING:
+    if root.handlers or not (root.level == logging.WARNING or isinstance(root.level, _Level)):
         return
     root.setLevel(_Level(number))
 

@@ -111,15 +111,18 @@ class Integer(OptionType[int]):
 
 
 class Workers(OptionType["int | None"]):
-    """A number of worker processes, or `auto` for one for each processor; None for one process without a supervisor."""
+    """A number of worker processes, or `auto` for one for each processor; None or `none` for one process without a
+    supervisor."""
 
     metavar = "N"
     maximum = 512
 
     def __init__(self) -> None:
-        self.requirement = f"a whole number from 1 to {self.maximum}, or auto"
+        self.requirement = f"a whole number from 1 to {self.maximum}, auto or none"
 
-    def from_text(self, text: str) -> int:
+    def from_text(self, text: str) -> int | None:
+        if text == "none":
+            return None
         if text == "auto":
             return usable_processors()
         if not _DIGITS.fullmatch(text):

@@ -23,16 +23,17 @@ class PidFile:
 
     Parameters:
         path: where it is; a relative path is that of the directory of this moment.
+        owner: the process that may have it already; default: this one. Only the owner writes and removes it.
 
     Raises:
         ConfigError: a live process has the file, or it cannot be written there.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, owner: int | None = None) -> None:
         self.path = os.path.abspath(path)
         self._shown = path
         # A forked child leaves the file to its parent.
-        self._process = os.getpid()
+        self._process = os.getpid() if owner is None else owner
         self._is_written = False
         self._refuse_live()
         folder = os.path.dirname(self.path)

@@ -35,9 +35,8 @@ class Process:
         self._settings = settings
         self.start_environ = dict(os.environ)
         """The environment without the variables of `env_file`, to read the options again."""
-        for name, value in settings.environment.items():
-            # The bytes of the file, whatever the locale is.
-            os.environb[name.encode()] = value.encode()
+        self._of_file: set[str] = set()
+        self._set_environment(settings)
         self._identity: Identity | None = None
         if settings.user is not None or settings.group is not None:
             # Imported late, because most starts change no user.
@@ -55,13 +54,24 @@ class Process:
                     f"chdir: cannot change to {settings.chdir!r} (from {origin}): {error.strerror}"
                 ) from None
 
+    def _set_environment(self, settings: Settings) -> None:
+        for name in self._of_file - settings.environment.keys():
+            os.environ.pop(name, None)
+        self._of_file = set(settings.environment)
+        for name, value in settings.environment.items():
+            # The bytes of the file, whatever the locale is.
+            os.environb[name.encode()] = value.encode()
+
     @property
     def listens_first(self) -> bool:
         """Whether a single process must listen before it imports the application, which may not be able to."""
         return self._identity is not None and not self._identity.is_current
 
-    def make_service(self) -> Service:
+    def make_service(self, owner: int | None = None) -> Service:
         """What tells the system about the server.
+
+        Parameters:
+            owner: the process that may have the pidfile already; default: this one.
 
         Raises:
             ConfigError: a live process has the pidfile, or the watchdog's interval cannot be kept.
@@ -71,15 +81,16 @@ class Process:
             report(logging.WARNING, text)
 
         environ = os.environ
-        pidfile = None if self._settings.pidfile is None else PidFile(self._settings.pidfile)
+        pidfile = None if self._settings.pidfile is None else PidFile(self._settings.pidfile, owner)
         notifier = Notifier(environ.get("NOTIFY_SOCKET"), environ.get("SYSTEMD_EXEC_PID"))
         return Service(notifier, pidfile, watchdog_seconds(environ, warn))
 
-    def give_files(self, addresses: Iterable[str]) -> None:
+    def give_files(self, addresses: Iterable[str], settings: Settings) -> None:
         """Gives the user the files that the server has made, and checks that the user may use what it needs later.
 
         Parameters:
             addresses: those of the server.
+            settings: its options; after a reload they may be others than those of the start.
 
         Raises:
             StartupError: the user may not, or the process may not become this user.
@@ -93,13 +104,13 @@ class Process:
             path = address.removeprefix("unix:")
             if path != address and not path.startswith("@"):
                 self._give(identity, "bind", path)
-        self.give_logs()
+        self.give_logs(settings)
         # All found before the user is changed.
-        require_access(identity, list(self._needs()))
+        require_access(identity, list(self._needs(settings)))
 
-    def give_logs(self) -> None:
-        """Gives the user the access log; makes it first if it was moved."""
-        path = self._settings.access_log
+    def give_logs(self, settings: Settings) -> None:
+        """Gives the user the access log of these options; makes it first if it was moved."""
+        path = settings.access_log
         if self._identity is None or self._identity.is_current or path is None or path == "-":
             return
         if os.path.exists(path) and not os.path.isfile(path):
@@ -120,10 +131,9 @@ class Process:
         except OSError as error:
             raise StartupError(f"{option}: cannot give {path!r} to {identity.name}: {error.strerror}") from None
 
-    def _needs(self) -> Iterator[Need]:
+    def _needs(self, settings: Settings) -> Iterator[Need]:
         from wsgi.privileges import Need
 
-        settings = self._settings
         yield Need("Python", os.__file__, os.R_OK)
         yield Need("wsgi", __file__, os.R_OK)
         yield Need("chdir", os.getcwd(), os.X_OK)
@@ -134,12 +144,16 @@ class Process:
         if settings.pidfile is not None and settings.workers is None:
             yield Need("pidfile", os.path.dirname(os.path.abspath(settings.pidfile)), os.W_OK | os.X_OK)
 
-    def become_application(self) -> None:
+    def become_application(self, settings: Settings) -> None:
         """Makes this process the one that imports the application: gives up its privileges for good.
+
+        Parameters:
+            settings: its options; after a reload they may be others than those of the start.
 
         Raises:
             StartupError: the process may not become the user.
         """
+        self._set_environment(settings)
         forget(os.environ)
         if self._identity is not None:
             self._identity.assume()

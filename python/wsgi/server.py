@@ -37,11 +37,13 @@ from wsgi.signals import is_default
 from wsgi.simple_server import WSGIRequestHandler, check_handler, check_server, demo_app
 from wsgi.stopping import Countdown, print_notice, run_in_thread
 from wsgi.supervisor.channel import Command, Report, WorkerEnd, WorkerId, encoded
+from wsgi.terminal import Terminal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from wsgi.service import Service
+    from wsgi.supervisor.configuration import Configuration
     from wsgi.supervisor.handover import HandoverQueue
     from wsgi.supervisor.recycling import RecyclingLimits
     from wsgi.supervisor.supervisor import Supervisor
@@ -142,6 +144,7 @@ class WSGIServer:
         app: Application | None = None,
         *,
         settings: Settings | None = None,
+        _listen: Callable[[Settings], _core.Server] | None = None,
         **options: Any,
     ) -> None:
         check_server(type(self))
@@ -163,7 +166,7 @@ class WSGIServer:
             self.set_app(app)
         # Before any other descriptor is opened, which could get their numbers.
         open_standard_descriptors()
-        self._core = _core.Server(settings)
+        self._core = (_listen or _core.Server)(settings)
         self._environs = [
             base_environ(place, scheme, settings)
             for place, scheme in zip(self._core.places, self._core.schemes, strict=True)
@@ -225,9 +228,9 @@ class WSGIServer:
     def serve_forever(self, poll_interval: float | None = None) -> None:
         """Serves until `shutdown()`, or until SIGINT or SIGTERM in the main thread of a program without handlers of its
         own for them. Then it stops gracefully: running requests are finished within `graceful_timeout` seconds. A
-        second signal stops at once. Under the same conditions SIGUSR1 reopens the access log, and SIGHUP and SIGUSR2
-        are ignored with a log line. While the command `wsgi` imports the program, it closes the server and returns,
-        because the command serves the application.
+        second signal stops at once. Under the same conditions SIGUSR1 and SIGHUP reopen the access log, and SIGUSR2 is
+        ignored with a log line; the SIGHUP of a terminal that was closed stops the server. While the command `wsgi`
+        imports the program, it closes the server and returns, because the command serves the application.
 
         It does not wait for threads that the application has started; the interpreter waits at exit for those that are
         not daemons.
@@ -394,17 +397,21 @@ class WSGIServer:
             countdown.exit_process()
         return 0
 
-    def _supervise(self, *, is_command: bool) -> int | WorkerEnd:
-        """Runs worker processes until a stop, and returns the exit code; in each worker, its way to the supervisor.
+    def _configuration(
+        self, serve: Callable[[WorkerEnd, _core.Page, HandoverQueue], int], *, closes: bool
+    ) -> Configuration:
+        """What a supervisor needs to know of this server.
 
         Parameters:
-            is_command: the process belongs to the command `wsgi`.
+            serve: what a worker does, with the arguments of `_work`; returns the exit code.
+            closes: a stop closes the listening sockets.
         """
+
         # Imported late, because most servers have no workers.
-        from wsgi.supervisor.supervisor import Listeners, make_supervisor
+        from wsgi.supervisor.configuration import Configuration
 
         def close() -> None:
-            if self._closes or is_command:
+            if closes:
                 self._core.close_listeners()
 
         def reopen_logs() -> None:
@@ -412,27 +419,12 @@ class WSGIServer:
             if self._give_logs is not None:
                 self._give_logs()
 
-        listeners = Listeners(self.addresses, close, reopen_logs)
-        self._supervisor = supervisor = make_supervisor(
-            self.settings, listeners, shards=_shards(), is_command=is_command
-        )
-        channel = None
-        if self._service is not None:
-            supervisor.report_to(self._service)
-        try:
-            channel = supervisor.run()
-        finally:
-            self._supervisor = None
-            if channel is None:
-                supervisor.handover.close()
-        if channel is not None:
-            self._page = supervisor.page
-            self._handover = supervisor.handover
-        if channel is None and not is_command and supervisor.exit_code == 1 and not supervisor.has_served:
-            raise StartupError("no worker could start: its error is above")
-        return supervisor.exit_code if channel is None else channel
+        return Configuration(self.settings, self.addresses, close, reopen_logs, self._core.sockets, serve)
 
     def _serve_by_workers(self) -> None:
+        # Imported late, because most servers have no workers.
+        from wsgi.supervisor.configuration import Configurations
+        from wsgi.supervisor.supervisor import make_supervisor
         from wsgi.supervisor.worker import exit_worker, require_forkable, work
 
         if self._supervisor is not None:
@@ -442,13 +434,20 @@ class WSGIServer:
         if self.application is None:
             raise RuntimeError("the server has no application: pass app=… or call set_app()")
         require_forkable()
-        outcome = self._supervise(is_command=False)
-        if isinstance(outcome, WorkerEnd):
-            code = 1
-            try:
-                code = work(outcome, lambda: self._work(outcome))
-            finally:
-                exit_worker(code)
+
+        def serve(channel: WorkerEnd, page: _core.Page, handover: HandoverQueue) -> int:
+            return work(channel, lambda: self._work(channel, page, handover))
+
+        configuration = self._configuration(serve, closes=self._closes)
+        self._supervisor = supervisor = make_supervisor(Configurations(configuration), shards=shards())
+        try:
+            body = supervisor.run()
+        finally:
+            self._supervisor = None
+        if body is not None:
+            exit_worker(body)
+        if supervisor.exit_code == 1 and not supervisor.has_served:
+            raise StartupError("no worker could start: its error is above")
 
     def _import_interface(self) -> None:
         """Imports what the application's interface needs, so that workers that are forked from this process share
@@ -459,16 +458,19 @@ class WSGIServer:
 
             import_loop(self.settings.loop)
 
-    def _work(self, supervisor: WorkerEnd) -> int:
-        """Serves as a worker until its supervisor requests a stop or has gone, and returns the exit code."""
+    def _work(self, supervisor: WorkerEnd, page: _core.Page, handover: HandoverQueue) -> int:
+        """Serves as a worker until its supervisor requests a stop or has gone, and returns the exit code.
+
+        Parameters:
+            page: the counters of all workers.
+            handover: the way to the other workers.
+        """
         # Imported late, because most servers have no workers.
         from wsgi.supervisor.recycling import RecyclingLimits
 
-        self._channel, self._limits, self._slot = (
-            supervisor,
-            RecyclingLimits(self.settings),
-            (supervisor.worker or WorkerId()).slot,
-        )
+        self._channel, self._page, self._handover = supervisor, page, handover
+        self._slot = (supervisor.worker or WorkerId()).slot
+        self._limits = RecyclingLimits(self.settings)
         # During a reload also a single worker is not alone.
         self._multiprocess = True
         return self._serve_process()
@@ -541,8 +543,8 @@ class WSGIServer:
 
     @contextmanager
     def _signals(self) -> Iterator[Countdown]:
-        """Installs signal handlers where the program has none: SIGINT and SIGTERM stop the server, SIGUSR1 reopens its
-        log, SIGHUP and SIGUSR2 are ignored."""
+        """Installs signal handlers where the program has none: SIGINT and SIGTERM stop the server, SIGUSR1 and SIGHUP
+        reopen its log, SIGUSR2 is ignored. The SIGHUP of a terminal that was closed stops the server."""
         self._countdown = countdown = Countdown(
             self.settings.graceful_timeout,
             lambda: "" if (run := self._run) is None else run.waits_for(),
@@ -566,7 +568,11 @@ class WSGIServer:
                     f"{'press Ctrl-C again' if number == signal.SIGINT else 'send a second signal'} to end at once"
                 )
 
-        handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, **self._other_handlers()}
+        # A worker leaves the terminal to its supervisor.
+        terminal = Terminal() if self._channel is None else None
+        if terminal is not None:
+            terminal.watch()
+        handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, **self._other_handlers(terminal)}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items() if is_default(number)}
         try:
             yield countdown
@@ -575,8 +581,10 @@ class WSGIServer:
             if not self._owns_process:
                 for number, former in before.items():
                     signal.signal(number, former)
+                if terminal is not None:
+                    terminal.close()
 
-    def _other_handlers(self) -> dict[int, Callable[[int, FrameType | None], None]]:
+    def _other_handlers(self, terminal: Terminal | None) -> dict[int, Callable[[int, FrameType | None], None]]:
         def reopen(number: int, frame: FrameType | None) -> None:
             run_in_thread(self._core.reopen_logs)
 
@@ -586,13 +594,28 @@ class WSGIServer:
             if self._channel is not None:
                 why = f"it is for the supervisor (pid {os.getppid()})"
             run_in_thread(report, logging.WARNING, f"{name} was ignored: {why}")
-            run, service = self._run, self._service
-            if run is not None and service is not None and self._channel is None and name == "SIGHUP":
-                # systemd waits for an answer to the reload that it has asked for.
-                run_in_thread(service.reloaded, self._status(run))
+
+        def hang_up() -> None:
+            if terminal is not None and terminal.take_hang_up():
+                report(logging.WARNING, "the terminal was closed: the server stops")
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                self._core.reopen_logs()
+                text = "SIGHUP reopened the logs; without worker processes the application is not loaded again"
+                report(logging.WARNING, text)
+                run, service = self._run, self._service
+                if run is not None and service is not None:
+                    # systemd waits for an answer to the reload that it has asked for.
+                    service.reloaded(self._status(run))
+
+        def hung_up(number: int, frame: FrameType | None) -> None:
+            if terminal is None:
+                ignore(number, frame)
+            else:
+                run_in_thread(hang_up)
 
         # They exist on Unix only.
-        named = (("SIGUSR1", reopen), ("SIGHUP", ignore), ("SIGUSR2", ignore))
+        named = (("SIGUSR1", reopen), ("SIGHUP", hung_up), ("SIGUSR2", ignore))
         return {getattr(signal, name): handler for name, handler in named if hasattr(signal, name)}
 
     def _start(self, *, single_request: bool = False, background: bool = False) -> Run:
@@ -633,7 +656,7 @@ class WSGIServer:
         request_limit = (limits.requests, limits.signal) if limits is not None and limits.requests else None
         if self._page is None and self._service is not None and self._service.watchdog_seconds is not None:
             # For the heartbeat.
-            self._page = _core.Page(1, shards=_shards())
+            self._page = _core.Page(1, shards=shards())
             self._slot = self._page.take_slot(1)
         # By this a worker asks its supervisor for a successor.
         successor = None
@@ -643,7 +666,7 @@ class WSGIServer:
             core = self._core.start(
                 app,
                 self._environs,
-                shards=_shards(),
+                shards=shards(),
                 single_request=single_request,
                 multiprocess=self._multiprocess,
                 page=self._page,
@@ -761,7 +784,7 @@ def serve(app: Application, **options: Any) -> None:
         raise SystemExit(1) from error
 
 
-def _shards() -> int:
+def shards() -> int:
     """The number of pollers: one per processor on free-threaded builds, else one."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         return 1

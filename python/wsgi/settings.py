@@ -56,6 +56,10 @@ T = TypeVar("T")
 # The sources of an option. COMMAND means those of the `wsgi` command: flag, variable and file, but no keyword.
 EVERYWHERE, COMMAND, FLAG_AND_VARIABLE, FLAG = "everywhere", "command", "flag and variable", "flag"
 
+# What a reload does with a changed value: the new workers have it; it stays as it is until the server is restarted or
+# changes its program; the same if either value is None; sockets that are opened from then on have it.
+APPLIED, KEPT, KEPT_IF_NONE, NEW_SOCKETS = "applied", "kept", "kept if none", "new sockets"
+
 # A year: longer than any use, and within the range of every system's clock.
 YEAR = 31_536_000.0
 X_FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix")
@@ -73,6 +77,7 @@ class Option(Generic[T]):
         sources: where a value may come from.
         fallback: a variable shared with other programs, read if no other source gives a value.
         short: a second flag of one letter, such as `-w`.
+        reload: what a reload does with a changed value.
     """
 
     name = ""
@@ -87,6 +92,7 @@ class Option(Generic[T]):
         sources: str = EVERYWHERE,
         fallback: str | None = None,
         short: str | None = None,
+        reload: str = APPLIED,
     ) -> None:
         self.type = type
         self.default = default
@@ -95,6 +101,7 @@ class Option(Generic[T]):
         self.sources = sources
         self.fallback = fallback
         self.short = short
+        self.reload = reload
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -164,11 +171,11 @@ class Settings:
         "over and closes, fd://NAME a socket that systemd passes to the command, by its FileDescriptorName; may be "
         "repeated; without bind, host and port the command listens on all sockets that systemd passes", short="-b")
     socket_mode = Option(Mode(), None, "Listening",
-        "permissions of Unix sockets; the umask applies to the default only")
+        "permissions of Unix sockets; the umask applies to the default only", reload=NEW_SOCKETS)
     backlog = Option(Integer(1, (1 << 31) - 1), 2048, "Listening",
-        "maximum number of connections that wait in the kernel to be accepted")
+        "maximum number of connections that wait in the kernel to be accepted", reload=NEW_SOCKETS)
     reuse_port = Option(Boolean(), False, "Listening",
-        "allow other servers to listen on the same port (SO_REUSEPORT)")
+        "allow other servers to listen on the same port (SO_REUSEPORT)", reload=NEW_SOCKETS)
 
     # TLS
     certfile = Option(ListOf(File()), (), "TLS",
@@ -219,14 +226,16 @@ class Settings:
     # processes
     workers = Option(Workers(), None, "Processes",
         "number of worker processes, which a supervisor starts and restarts, or auto: one for each processor that may "
-        "be used; without it one process serves, without a supervisor", fallback="WEB_CONCURRENCY", short="-w")
+        "be used; none: one process serves, without a supervisor", fallback="WEB_CONCURRENCY", short="-w",
+        reload=KEPT_IF_NONE)
     boot_timeout = Option(Seconds(0.001, YEAR), 60.0, "Processes",
         "maximum time from the start of a worker process until it serves, and of a template until it has imported the "
         "application; a slower one is killed and counts as failed")
 
     preload = Option(Boolean(), False, "Processes",
         "import the application once in a template process for each generation, from which workers are forked, so that "
-        "they share its memory; needs Linux; docs/deployment.md says what a fork shares", sources=COMMAND)
+        "they share its memory; needs Linux; docs/deployment.md says what a fork shares", sources=COMMAND,
+        reload=KEPT)
     max_requests = Option(Integer(0, 1 << 53), 0, "Processes",
         "number of requests after which a worker process is replaced, one worker at a time, its successor first; "
         "0: never")
@@ -241,24 +250,25 @@ class Settings:
     # process
     user = Option(Account("USER", "user"), None, "Process",
         "user that the application runs as, with its groups; workers change to it before they import the application, "
-        "a single process when it listens; needs a start as root", sources=COMMAND)
+        "a single process when it listens; needs a start as root", sources=COMMAND, reload=KEPT)
     group = Option(Account("GROUP", "group"), None, "Process",
         "group that the application runs as, in place of the primary group of user; without user the only group",
-        sources=COMMAND)
+        sources=COMMAND, reload=KEPT)
     umask = Option(Umask(), None, "Process",
-        "permissions that new files, Unix sockets and logs do not get", sources=COMMAND)
+        "permissions that new files, Unix sockets and logs do not get", sources=COMMAND, reload=KEPT)
     chdir = Option(Directory(), ".", "Process",
         "directory to change to before anything but config and env_file is opened; app_dir and all other paths are "
-        "relative to it", sources=COMMAND)
+        "relative to it", sources=COMMAND, reload=KEPT)
     pidfile = Option(Path(), None, "Process",
         "file with the number of the server's process (of the supervisor, with workers): written when the server "
-        "serves, removed at its end; the start is refused while the process in it runs", sources=COMMAND)
+        "serves, removed at its end; the start is refused while the process in it runs", sources=COMMAND,
+        reload=KEPT)
     process_name = Option(Text("NAME", "one line of text", r"[^\x00-\x1f\x7f]{1,200}"), None, "Process",
         "name of the processes in ps and top, which needs the package setproctitle; a worker's ends with 'worker'",
-        sources=COMMAND)
+        sources=COMMAND, reload=KEPT)
     env_file = Option(Path(), None, "Process",
         "file with lines KEY=VALUE that become variables of the environment, also of options, unless they are set "
-        "already", sources=FLAG_AND_VARIABLE)
+        "already", sources=FLAG_AND_VARIABLE, reload=KEPT)
 
     # limits
     max_request_line = Option(Size(64, 16 << 20), 8190, "Limits",
@@ -482,6 +492,42 @@ class Settings:
 
             self._hooks = Hooks()
         return self._hooks
+
+    def listening_on(self, addresses: Iterable[str]) -> Settings:
+        """These settings with other addresses to listen on, as `addresses` has them."""
+        settings = self._copy()
+        settings._values["bind"] = tuple(addresses)
+        return settings
+
+    def _copy(self) -> Settings:
+        settings = Settings()
+        settings._values, settings._origins = dict(self._values), dict(self._origins)
+        settings._hooks, settings.gunicorn, settings.environment = self._hooks, self.gunicorn, dict(self.environment)
+        return settings
+
+    def reloaded(self, former: Settings) -> tuple[Settings, list[str]]:
+        """These settings as a running server can apply them, and a line for each kind of change that it cannot.
+
+        Parameters:
+            former: the settings that the server runs with.
+        """
+        settings = self._copy()
+        kept, new_sockets = [], []
+        for name, option in OPTIONS.items():
+            before, after = former._values[name], self._values[name]
+            if before == after:
+                continue
+            if option.reload == KEPT or (option.reload == KEPT_IF_NONE and None in (before, after)):
+                settings._values[name], settings._origins[name] = before, former._origins[name]
+                kept.append(name)
+            elif option.reload == NEW_SOCKETS:
+                new_sockets.append(name)
+        notes = []
+        if kept:
+            notes.append(f"a reload does not change {', '.join(kept)}: send SIGUSR2 or restart the server for that")
+        if new_sockets:
+            notes.append(f"{', '.join(new_sockets)}: changed for sockets that are opened from now on")
+        return settings, notes
 
     def origin(self, name: str) -> str:
         """Where the value of the option `name` came from, such as `--port`, `WSGI_PORT`, `app.toml: port`."""

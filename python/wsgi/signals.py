@@ -7,23 +7,27 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["default_signals_ignored", "is_default"]
+__all__ = ["default_signals_ignored", "disposition_in_child", "is_default"]
 
 # Ignored until the server has handlers for them.
 _ignored: set[int] = set()
 
 
 @contextmanager
-def default_signals_ignored() -> Iterator[None]:
+def default_signals_ignored(*, are_blocked: bool = False) -> Iterator[None]:
     """Ignores SIGHUP, SIGUSR1 and SIGUSR2 where the program has left them to their default, which ends the process.
     Importing an application may take long, and a log rotation may send SIGUSR1 meanwhile. Does nothing outside of the
     main thread.
+
+    Parameters:
+        are_blocked: this thread blocks them, and ignoring them would lose those that wait: only processes that are
+            forked ignore them, see `disposition_in_child`.
     """
     # They exist on Unix only.
     numbers = [getattr(signal, name, None) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2")]
     is_main = threading.current_thread() is threading.main_thread()
     _ignored.update(number for number in numbers if is_main and number is not None and is_default(number))
-    for number in _ignored:
+    for number in () if are_blocked else _ignored:
         signal.signal(number, signal.SIG_IGN)
     try:
         yield
@@ -34,6 +38,11 @@ def default_signals_ignored() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def disposition_in_child(number: int) -> object:
+    """What a forked process is to do with a signal until the server handles it there, as for `signal.signal`."""
+    return signal.SIG_IGN if number in _ignored else signal.getsignal(number)
+
+
 def is_default(number: int) -> bool:
     """Whether the program has left a signal to its default.
 
@@ -41,7 +50,8 @@ def is_default(number: int) -> bool:
         number: the signal; an ignored one, such as SIGHUP under `nohup`, is not at its default.
     """
     default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    if signal.getsignal(number) is not (signal.SIG_IGN if number in _ignored else default):
+    found = signal.getsignal(number)
+    if found is not default and not (number in _ignored and found is signal.SIG_IGN):
         return False
     return number in (signal.SIGINT, signal.SIGTERM) or not _is_caught(number)
 

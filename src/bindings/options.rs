@@ -179,8 +179,9 @@ impl<'py> Settings<'_, 'py> {
         Ok((Some(Arc::new(tls)), warnings))
     }
 
-    /// Opens the listening sockets, whose clients speak TLS if there is `tls` and their address does not say otherwise.
-    pub fn listeners(&self, tls: Option<&Arc<Tls>>) -> PyResult<Vec<Listener>> {
+    /// Opens the listening sockets, whose clients speak TLS if there is `tls` and their address does not say otherwise. Those of
+    /// `open` that are wanted are kept.
+    pub fn listeners(&self, tls: Option<&Arc<Tls>>, open: &[Arc<Listener>]) -> PyResult<Vec<Arc<Listener>>> {
         let opening = Opening {
             backlog: self.get("backlog")?,
             reuse_port: self.get("reuse_port")?,
@@ -199,7 +200,7 @@ impl<'py> Settings<'_, 'py> {
                 Bind::parse(address).map_err(|problem| PyValueError::new_err(format!("bind {text}: {problem}")))?;
             binds.push((bind, tls.cloned()));
         }
-        let opened: Result<_, BindFailure> = Listener::open_all(&binds, &opening);
+        let opened: Result<_, BindFailure> = Listener::open_all(&binds, &opening, open);
         Ok(opened.map_err(PythonError::from)?)
     }
 

@@ -9,6 +9,7 @@ use pyo3::types::{PyAny, PyDict};
 
 use super::asgi::loop_driver::LoopDriver;
 use super::asgi::scope::ScopeBuilder;
+use super::errors::PythonError;
 use super::options::Settings;
 use super::page::Page;
 use super::stuck::{StuckReporter, SuccessorRequest};
@@ -23,7 +24,10 @@ use crate::engine::request_limit::RequestLimit;
 use crate::engine::server::{RunConfig, ServerRun};
 use crate::net::descriptor::duplicate;
 use crate::net::descriptor_queue::DescriptorQueue;
-use crate::net::listener::{ListenAddress, Listener};
+use crate::net::listener::{ListenAddress, Listener, PassedSocket};
+
+/// A [`PassedSocket`] as Python has it: what it was opened for, descriptor, device and inode of its file.
+type Passed = (String, i32, Option<(u64, u64)>);
 
 /// Listening sockets and options. Stays bound while runs come and go.
 #[pyclass(frozen, module = "wsgi._core")]
@@ -49,14 +53,24 @@ impl Server {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (settings, /))]
-    fn new(settings: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (settings, /, *, inherit = Vec::new(), passed = Vec::new()))]
+    fn new(settings: &Bound<'_, PyAny>, inherit: Vec<PyRef<'_, Self>>, passed: Vec<Passed>) -> PyResult<Self> {
         let settings = Settings(settings);
+        let mut open = Vec::<Arc<Listener>>::new();
+        for listener in inherit.into_iter().flat_map(|server| server.listeners().clone()) {
+            if !open.iter().any(|other| other.shares_socket(&listener)) {
+                open.push(listener);
+            }
+        }
+        for (bind, descriptor, file) in passed {
+            let listener = Listener::from_passed(&PassedSocket { bind, descriptor, file });
+            open.push(Arc::new(listener.map_err(PythonError::from)?));
+        }
         let options = Arc::new(settings.options()?);
         let access_log = settings.access_log()?;
         let observers: Weak<[Box<dyn Observer>]> = Weak::<[Box<dyn Observer>; 0]>::new();
         let (tls, warnings) = settings.tls()?;
-        let listeners = settings.listeners(tls.as_ref())?.into_iter().map(Arc::new).collect();
+        let listeners = settings.listeners(tls.as_ref(), &open)?;
         Ok(Self { listeners: Mutex::new(listeners), options, access_log, warnings, observers: Mutex::new(observers) })
     }
 
@@ -89,6 +103,14 @@ impl Server {
     #[getter]
     fn warnings(&self) -> Vec<String> {
         self.warnings.clone()
+    }
+
+    fn sockets(&self) -> Vec<Passed> {
+        let passed = |listener: &Arc<Listener>| {
+            let PassedSocket { bind, descriptor, file } = listener.to_passed();
+            (bind, descriptor, file)
+        };
+        self.listeners().iter().map(passed).collect()
     }
 
     fn filenos(&self) -> Vec<i32> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,16 +94,24 @@ pub enum AcceptOutcome {
     Failed(io::Error),
 }
 
-/// One listening socket.
+/// Where clients are accepted, and what they speak. The socket is shared with other servers of the process.
 #[derive(Debug)]
 pub struct Listener {
+    socket: Arc<ListeningSocket>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+struct ListeningSocket {
     socket: Socket,
     place: ListenAddress,
+    // What it was opened for, with one address: the port may be 0, and a path is absolute.
+    bind: Bind,
     file: Option<SocketFile>,
-    tls: Option<Arc<Tls>>,
-    /// What the coming calls of `accept` meet instead of clients.
+    // What the coming calls of `accept` meet instead of clients.
     #[cfg(test)]
-    pub faults: std::sync::Mutex<std::collections::VecDeque<rustix::io::Errno>>,
+    faults: std::sync::Mutex<std::collections::VecDeque<rustix::io::Errno>>,
 }
 
 /// The socket file that a listener made, which only it removes.
@@ -117,34 +125,64 @@ struct SocketFile {
     process: u32,
 }
 
+impl SocketFile {
+    // Whether the path still names it: another server may have put its own file there.
+    fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+}
+
+/// A listening socket that a program passes on to the one that it executes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedSocket {
+    /// What it was opened for: an address, an absolute path or a descriptor.
+    pub bind: String,
+    /// Its number.
+    pub descriptor: i32,
+    /// Device and inode of the socket file that goes with it.
+    pub file: Option<(u64, u64)>,
+}
+
 impl Listener {
     /// Opens every socket that `binds` stand for, or none. Clients of one that has `Some` speak TLS.
-    pub fn open_all(binds: &[(Bind, Option<Arc<Tls>>)], opening: &Opening) -> Result<Vec<Self>, BindFailure> {
-        let mut listeners = Vec::new();
-        for (bind, tls) in binds {
+    ///
+    /// Sockets among `open` that listen where they are wanted are kept; each is used once.
+    pub fn open_all(
+        binds: &[(Bind, Option<Arc<Tls>>)],
+        opening: &Opening,
+        open: &[Arc<Self>],
+    ) -> Result<Vec<Arc<Self>>, BindFailure> {
+        let mut open: Vec<_> = open.iter().map(|listener| Arc::clone(&listener.socket)).collect();
+        let mut listeners = vec![Vec::new(); binds.len()];
+        // Ports that are asked for come first: the kernel must not choose one of them, nor may a bind with port 0 take its socket.
+        let mut ordered: Vec<_> = listeners.iter_mut().zip(binds).collect();
+        ordered.sort_by_key(|(_, (bind, _))| matches!(bind, Bind::Tcp { port: 0, .. }));
+        for (listeners, (bind, tls)) in ordered {
             let failure = |error| BindFailure { bind: bind.to_string(), error };
-            let mut opened = match bind {
-                Bind::Tcp { host, port } => open_tcp(host, *port, opening).map_err(failure)?,
-                Bind::Unix(path) => vec![open_unix(path, opening).map_err(failure)?],
-                Bind::Descriptor(number) => vec![adopt(*number).map_err(failure)?],
+            let opened = match bind {
+                Bind::Tcp { host, port } => open_tcp(host, *port, opening, &mut open),
+                Bind::Unix(path) => open_unix(path, opening, &mut open).map(|socket| vec![socket]),
+                Bind::Descriptor(number) => adopt(*number, &mut open).map(|socket| vec![socket]),
             };
-            for listener in &mut opened {
-                listener.tls.clone_from(tls);
-            }
-            listeners.append(&mut opened);
+            let listener = |socket| Arc::new(Self { socket, tls: tls.clone() });
+            *listeners = opened.map_err(failure)?.into_iter().map(listener).collect();
         }
-        Ok(listeners)
+        Ok(listeners.concat())
     }
 
-    fn new(socket: Socket, place: ListenAddress, file: Option<SocketFile>) -> Self {
-        Self {
-            socket,
-            place,
-            file,
-            tls: None,
-            #[cfg(test)]
-            faults: std::sync::Mutex::default(),
-        }
+    /// Takes over a socket that this process had opened before it executed the present program. The number stays open.
+    pub fn from_passed(passed: &PassedSocket) -> Result<Self, BindFailure> {
+        Ok(Self { socket: Arc::new(ListeningSocket::from_passed(passed)?), tls: None })
+    }
+
+    /// What [`Listener::from_passed`] needs.
+    pub fn to_passed(&self) -> PassedSocket {
+        self.socket.to_passed()
+    }
+
+    /// Whether both accept from the same socket.
+    pub fn shares_socket(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.socket, &other.socket)
     }
 
     /// Whether its clients speak TLS, and how.
@@ -154,30 +192,36 @@ impl Listener {
 
     /// Its address, as a client writes it.
     pub fn url(&self) -> String {
-        match (&self.place, &self.tls) {
+        match (self.place(), &self.tls) {
             (ListenAddress::Ip(address), Some(_)) => format!("https://{address}"),
-            (ListenAddress::Unix(_), Some(_)) => format!("{} (TLS)", self.place),
+            (place @ ListenAddress::Unix(_), Some(_)) => format!("{place} (TLS)"),
             (place, None) => place.to_string(),
         }
     }
 
     /// Where it listens.
     pub fn place(&self) -> &ListenAddress {
-        &self.place
+        &self.socket.place
     }
 
     /// The descriptor to be watched.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.socket.socket.as_fd()
+    }
+
+    /// What the coming calls of `accept` meet instead of clients.
+    #[cfg(test)]
+    pub fn faults(&self) -> &std::sync::Mutex<std::collections::VecDeque<rustix::io::Errno>> {
+        &self.socket.faults
     }
 
     /// Whether a client waits, as far as can be told without taking it. Never blocks.
     pub fn has_client(&self) -> bool {
         #[cfg(test)]
-        if self.faults.lock().is_ok_and(|faults| !faults.is_empty()) {
+        if self.faults().lock().is_ok_and(|faults| !faults.is_empty()) {
             return true;
         }
-        let mut wanted = [PollFd::new(&self.socket, PollFlags::IN)];
+        let mut wanted = [PollFd::new(&self.socket.socket, PollFlags::IN)];
         // What cannot be told, the next try to take one will tell.
         poll(&mut wanted, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |ready| ready > 0)
     }
@@ -185,10 +229,10 @@ impl Listener {
     /// Takes one waiting client, if there is one. Never blocks. `is_proxied`: a proxy's header comes before anything else.
     pub fn accept(&self, is_proxied: bool) -> AcceptOutcome {
         #[cfg(test)]
-        if let Some(error) = self.faults.lock().ok().and_then(|mut faults| faults.pop_front()) {
+        if let Some(error) = self.faults().lock().ok().and_then(|mut faults| faults.pop_front()) {
             return refused(error.into());
         }
-        match accept_socket(&self.socket) {
+        match accept_socket(&self.socket.socket) {
             Ok((socket, peer)) => match &self.tls {
                 None => AcceptOutcome::Client(Stream::Socket(socket), peer),
                 // It fails without memory only, which costs this client its connection.
@@ -198,6 +242,51 @@ impl Listener {
             },
             Err(error) => refused(error),
         }
+    }
+}
+
+impl ListeningSocket {
+    fn from_passed(passed: &PassedSocket) -> Result<Self, BindFailure> {
+        let failure = |error| BindFailure { bind: passed.bind.clone(), error };
+        let bind = Bind::parse(&passed.bind)
+            .map_err(|problem| failure(io::Error::new(io::ErrorKind::InvalidInput, problem.to_string())))?;
+        let (socket, place) = duplicate_listening(passed.descriptor).map_err(failure)?;
+        let file = match (&bind, passed.file) {
+            (Bind::Unix(path), Some(identity)) => {
+                Some(SocketFile { path: path.clone(), identity, process: std::process::id() })
+            }
+            _ => None,
+        };
+        Ok(Self::new(socket, place, bind, file))
+    }
+
+    fn to_passed(&self) -> PassedSocket {
+        PassedSocket {
+            bind: self.bind.to_string(),
+            descriptor: self.socket.as_raw_fd(),
+            file: self.file.as_ref().map(|file| file.identity),
+        }
+    }
+
+    fn new(socket: Socket, place: ListenAddress, bind: Bind, file: Option<SocketFile>) -> Self {
+        Self {
+            socket,
+            place,
+            bind,
+            file,
+            #[cfg(test)]
+            faults: std::sync::Mutex::default(),
+        }
+    }
+
+    // Whether it listens where `wanted`, which stands for one address, says.
+    fn serves(&self, wanted: &Bind) -> bool {
+        let is_there = match (wanted, &self.place) {
+            // A port that the kernel chose may be asked for by its number.
+            (Bind::Tcp { port, .. }, ListenAddress::Ip(address)) if *port != 0 => bind_of(*address) == *wanted,
+            _ => self.bind == *wanted,
+        };
+        is_there && self.file.as_ref().is_none_or(SocketFile::is_there)
     }
 }
 
@@ -222,11 +311,10 @@ fn refused(error: io::Error) -> AcceptOutcome {
     }
 }
 
-impl Drop for Listener {
+impl Drop for ListeningSocket {
     fn drop(&mut self) {
         let Some(file) = &self.file else { return };
-        let ours = |found: fs::Metadata| (found.dev(), found.ino()) == file.identity;
-        if file.process == std::process::id() && fs::metadata(&file.path).is_ok_and(ours) {
+        if file.process == std::process::id() && file.is_there() {
             drop(fs::remove_file(&file.path));
         }
     }
@@ -260,7 +348,22 @@ fn set_tcp_options(listener: &Socket) -> io::Result<()> {
     listener.set_tcp_nodelay(true)
 }
 
-fn open_tcp(host: &str, port: u16, opening: &Opening) -> io::Result<Vec<Listener>> {
+fn bind_of(address: SocketAddr) -> Bind {
+    Bind::Tcp { host: address.ip().to_string(), port: address.port() }
+}
+
+// Takes the first socket that listens where it is wanted.
+fn take(open: &mut Vec<Arc<ListeningSocket>>, wanted: &Bind) -> Option<Arc<ListeningSocket>> {
+    let index = open.iter().position(|listener| listener.serves(wanted))?;
+    Some(open.remove(index))
+}
+
+fn open_tcp(
+    host: &str,
+    port: u16,
+    opening: &Opening,
+    open: &mut Vec<Arc<ListeningSocket>>,
+) -> io::Result<Vec<Arc<ListeningSocket>>> {
     let addresses = resolve(host, port)?;
     let several = addresses.len() > 1;
     // Two addresses of one name share one port, also when the kernel chooses it; another program may hold that
@@ -268,23 +371,31 @@ fn open_tcp(host: &str, port: u16, opening: &Opening) -> io::Result<Vec<Listener
     let mut tries = if port == 0 && several { 16 } else { 1 };
     loop {
         tries -= 1;
-        match open_each(&addresses, opening) {
+        match open_each(&addresses, opening, open) {
             Err(error) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
             result => return result,
         }
     }
 }
 
-fn open_each(addresses: &[SocketAddr], opening: &Opening) -> io::Result<Vec<Listener>> {
-    let mut opened: Vec<Listener> = Vec::with_capacity(addresses.len());
+fn open_each(
+    addresses: &[SocketAddr],
+    opening: &Opening,
+    open: &mut Vec<Arc<ListeningSocket>>,
+) -> io::Result<Vec<Arc<ListeningSocket>>> {
+    let mut opened: Vec<Arc<ListeningSocket>> = Vec::with_capacity(addresses.len());
     let mut last = None;
     for address in addresses {
-        let mut address = *address;
-        if let (0, Some(ListenAddress::Ip(first))) = (address.port(), opened.first().map(Listener::place)) {
+        let (mut address, bind) = (*address, bind_of(*address));
+        if let Some(listener) = take(open, &bind) {
+            opened.push(listener);
+            continue;
+        }
+        if let (0, Some(ListenAddress::Ip(first))) = (address.port(), opened.first().map(|first| &first.place)) {
             address.set_port(first.port());
         }
-        match open_address(address, opening, addresses.len() > 1) {
-            Ok(listener) => opened.push(listener),
+        match open_address(address, bind, opening, addresses.len() > 1) {
+            Ok(listener) => opened.push(Arc::new(listener)),
             // A machine may have one IP family only: that is no error while the name's other address works.
             Err(error) if is_missing_family(&error) => last = Some(error),
             Err(error) => return Err(error),
@@ -302,7 +413,12 @@ fn is_missing_family(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-fn open_address(address: SocketAddr, opening: &Opening, one_of_several: bool) -> io::Result<Listener> {
+fn open_address(
+    address: SocketAddr,
+    bind: Bind,
+    opening: &Opening,
+    one_of_several: bool,
+) -> io::Result<ListeningSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restarted server must not wait for the kernel to forget its predecessor's connections.
     socket.set_reuse_address(true)?;
@@ -317,12 +433,21 @@ fn open_address(address: SocketAddr, opening: &Opening, one_of_several: bool) ->
     socket.listen(opening.backlog.try_into().unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     let place = ListenAddress::Ip(socket.local_addr()?.as_socket().unwrap_or(address));
-    Ok(Listener::new(socket, place, None))
+    Ok(ListeningSocket::new(socket, place, bind, None))
 }
 
-fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+fn open_unix(path: &Path, opening: &Opening, open: &mut Vec<Arc<ListeningSocket>>) -> io::Result<Arc<ListeningSocket>> {
     let abstract_name = path.to_str().and_then(|text| text.strip_prefix('@'));
+    // The program may change its directory.
+    let absolute = match abstract_name {
+        Some(_) => path.to_owned(),
+        None => std::path::absolute(path)?,
+    };
+    let bind = Bind::Unix(absolute.clone());
+    if let Some(listener) = take(open, &bind) {
+        return Ok(listener);
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if let Some(name) = abstract_name {
         if !cfg!(any(target_os = "linux", target_os = "android")) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "abstract Unix sockets exist on Linux only"));
@@ -340,12 +465,12 @@ fn open_unix(path: &Path, opening: &Opening) -> io::Result<Listener> {
     let file = match abstract_name {
         Some(_) => None,
         None => fs::metadata(path).ok().map(|made| SocketFile {
-            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            path: absolute,
             identity: (made.dev(), made.ino()),
             process: std::process::id(),
         }),
     };
-    Ok(Listener::new(socket, ListenAddress::Unix(path.to_owned()), file))
+    Ok(Arc::new(ListeningSocket::new(socket, ListenAddress::Unix(path.to_owned()), bind, file)))
 }
 
 /// A socket file without a listener is replaced; one of a running server is not.
@@ -377,7 +502,16 @@ fn is_listening(socket: &Socket) -> io::Result<bool> {
     socket.listen(i32::from(i16::MAX)).map(|()| true)
 }
 
-fn adopt(number: i32) -> io::Result<Listener> {
+fn adopt(number: i32, open: &mut Vec<Arc<ListeningSocket>>) -> io::Result<Arc<ListeningSocket>> {
+    let bind = Bind::Descriptor(number);
+    if let Some(listener) = take(open, &bind) {
+        return Ok(listener);
+    }
+    let (socket, place) = duplicate_listening(number)?;
+    Ok(Arc::new(ListeningSocket::new(socket, place, bind, None)))
+}
+
+fn duplicate_listening(number: i32) -> io::Result<(Socket, ListenAddress)> {
     let socket = Socket::from(descriptor::duplicate(number)?);
     let invalid = |problem: &str| io::Error::new(io::ErrorKind::InvalidInput, problem);
     let kind = socket.r#type().map_err(|error| match error.raw_os_error() {
@@ -408,5 +542,5 @@ fn adopt(number: i32) -> io::Result<Listener> {
     } else {
         ListenAddress::Unix(PathBuf::from("@"))
     };
-    Ok(Listener::new(socket, place, None))
+    Ok((socket, place))
 }

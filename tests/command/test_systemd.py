@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,17 @@ def ask(address: str, path: bytes = b"/") -> str:
         response = client.receive()
     assert response.status == 200
     return response.body.decode()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.01)
+
+
+def answers_differently(address: str, former: str) -> bool:
+    return ask(address) != former
 
 
 def url(listener: socket.socket) -> str:
@@ -464,3 +476,43 @@ def test_watchdog_of_another_process_is_ignored_with_one_line() -> None:
     assert watchdog_seconds({"WATCHDOG_USEC": "2000000", "NOTIFY_SOCKET": "/a"}, lines.append) == 2.0
     assert watchdog_seconds({"WATCHDOG_USEC": "2000000"}, lines.append) is None
     assert "NOTIFY_SOCKET is not set" in lines[1]
+
+
+# -- changes of a running server --------------------------------------------------------------------------------------
+
+
+def test_upgrade_keeps_passed_sockets_pidfile_and_manager(site: Path, manager: Manager, web: socket.socket) -> None:
+    (site / "site.env").write_text("COLOUR=red\n")
+    (site / "at_import").write_text("print('colour', os.environ.get('COLOUR'), os.environ.get('SHAPE'), flush=True)")
+    names = {"LISTEN_FDNAMES": "web"}
+    options = ("--workers", "1", "--bind", "fd://web", "--pidfile", "a.pid", "--env-file", "site.env")
+    with manager.command("hello:app", *options, cwd=site, sockets=[web], **names) as command:
+        pid = command.process.pid
+        manager.wait_for("READY")
+        first = ask(url(web))
+        for number, generation, line in ((signal.SIGUSR2, 2, "SHAPE=flat\n"), (signal.SIGHUP, 3, "")):
+            (site / "site.env").write_text(f"COLOUR=blue\n{line}")
+            command.process.send_signal(number)
+            manager.wait_for("RELOADING")
+            assert f"generation {generation}" in manager.wait_for("READY")["STATUS"]
+            assert (site / "a.pid").read_text() == f"{pid}\n"
+            # The former worker may have accepted a last client.
+            wait_until(partial(answers_differently, url(web), first))
+            first = ask(url(web))
+            # The application is told of no socket and of no manager.
+            assert first.endswith(" []")
+            colour = f"colour blue {'flat' if line else None}"
+            assert colour in command.stdout.wait_for(colour)
+        assert command.stop() == 0
+    assert not (site / "a.pid").exists()
+
+
+def test_upgrade_whose_pidfile_another_server_has_taken_changes_nothing(site: Path, manager: Manager) -> None:
+    with manager.command("hello:app", "--workers", "1", "--pidfile", "a.pid", cwd=site) as command:
+        manager.wait_for("READY")
+        (site / "a.pid").write_text(f"{os.getpid()}\n")
+        command.process.send_signal(signal.SIGUSR2)
+        line = command.stderr.wait_for("upgrade failed: ")
+        assert f"belongs to process {os.getpid()}, which runs" in line
+        assert ask(command.address)
+        assert command.stop() == 0

@@ -145,6 +145,27 @@ def test_worker_of_a_reload_is_the_user_too(site: Path) -> None:
 
 
 @needs_sandbox
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2], ids=["reload", "upgrade"])
+def test_files_and_privileged_port_of_a_changed_configuration_are_the_users(number: int, site: Path) -> None:
+    nobody, toml, log, unix = pwd.getpwnam("nobody"), site / "site.toml", site / "new.log", site / "new.socket"
+    binds = [f"127.0.0.1:{privileged_port()}", "127.0.0.1:0", f"unix:{unix}"]
+    toml.write_text(f'user = "nobody"\nworkers = 1\nbind = {binds[1:2]}\n')
+    with Command("who:app", "--config", "site.toml", cwd=site, start=words()) as command:
+        first = ask(command.address)
+        toml.write_text(f'user = "nobody"\nworkers = 1\nbind = {binds}\naccess_log = "new.log"\n')
+        command.process.send_signal(number)
+        wait_until(lambda: ask(command.address)[0] != first[0])
+        for address in (f"unix:{unix}", f"http://{binds[0]}"):
+            assert ask(address)[1:] == first[1:]
+        assert log.stat().st_uid == unix.stat().st_uid == nobody.pw_uid
+        log.rename(site / "old.log")
+        command.process.send_signal(signal.SIGUSR1)
+        wait_until(log.exists)
+        wait_until(lambda: log.stat().st_uid == nobody.pw_uid)
+        assert command.stop() == 0
+
+
+@needs_sandbox
 def test_user_that_the_process_is_already_changes_nothing(site: Path) -> None:
     start = words(user="nobody")
     with Command("who:app", "--user", "nobody", cwd=site, start=start) as command:

@@ -241,7 +241,7 @@ def test_wrong_value_is_refused_with_gunicorns_name_of_it(config: Path) -> None:
         command(config, "workers = 'many'")
     assert (
         str(caught.value)
-        == f"workers must be a whole number from 1 to 512, or auto, not 'many' (from {config}: workers)"
+        == f"workers must be a whole number from 1 to 512, auto or none, not 'many' (from {config}: workers)"
     )
 
 

@@ -367,7 +367,6 @@ def test_worker_that_has_no_hook_costs_nothing_of_its_process(tmp_path: Path) ->
     assert hooks._workers == {}
 
 
-@pytest.mark.skipif(not hasattr(Settings, "reloaded"), reason="a reload does not read the configuration again yet")
 def test_reload_reads_the_hooks_and_settings_again(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(APP.replace("str(os.getpid())", "os.environ['COLOUR']"))
     (tmp_path / "two.py").write_text(APP.replace("str(os.getpid())", "('two ' + os.environ['COLOUR'])"))

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.clients import curl, needs_curl
-from tests.support import PATIENCE, Command, RawClient, has_ipv6, run, serve
+from tests.support import PATIENCE, Command, RawClient, connect, has_ipv6, run, serve
+from wsgi import _core
 from wsgi.errors import BindError, WSGIServerError
 from wsgi.server import WSGIServer
+from wsgi.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -525,3 +527,42 @@ def is_inheritable(descriptor: int) -> bool:
 
 def is_socket(descriptor: int) -> bool:
     return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+
+
+def test_server_shares_the_sockets_of_another(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    first = _core.Server(Settings.from_keywords(bind=["127.0.0.1:0", f"unix:{old}"]))
+    second = _core.Server(Settings.from_keywords(bind=[f"unix:{new}", "127.0.0.1:0"]), inherit=[first, first])
+    assert second.places[1] == first.places[0]
+    assert os.path.samestat(os.fstat(second.filenos()[1]), os.fstat(first.filenos()[0]))
+    first.close()
+    assert not old.exists()
+    connect(second.addresses[1], 5).close()
+    connect(second.addresses[0], 5).close()
+    second.close()
+    assert not new.exists()
+
+
+def test_server_takes_over_sockets_that_were_passed(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    settings = Settings.from_keywords(bind=["127.0.0.1:0", f"unix:{path}"])
+    first = _core.Server(settings)
+    second = _core.Server(settings, passed=first.sockets())
+    assert second.places == first.places
+    # Each of them would remove the file.
+    assert [file is None for _, _, file in second.sockets()] == [True, False]
+    second.close()
+    assert not path.exists()
+    with pytest.raises(BindError, match=r"cannot listen on 127\.0\.0\.1:1"):
+        _core.Server(settings, passed=[("127.0.0.1:1", 1 << 20, None)])
+    first.close()
+
+
+def test_server_that_cannot_listen_leaves_the_sockets_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    first = _core.Server(Settings.from_keywords(bind=["127.0.0.1:0", f"unix:{path}"]))
+    with pytest.raises(BindError):
+        _core.Server(Settings.from_keywords(bind=["127.0.0.1:0", "192.0.2.1:1"]), inherit=[first])
+    connect(first.addresses[0], 5).close()
+    connect(first.addresses[1], 5).close()
+    first.close()

@@ -213,11 +213,22 @@ def events(world: World) -> Iterator[tuple[str, Callable[[World], None]]]:
         yield "forked", lambda w, pid=pid: w.fork(pid)  # type: ignore[misc]
         yield "refused", lambda w, pid=pid: w.act(w.machine.refused(pid, "no room", w.now))  # type: ignore[misc]
     yield "reload", lambda w: w.act(w.machine.reload(w.now))
+    if world.machine.is_reloading:
+        yield "refuse", lambda w: w.act(w.machine.refuse_reload("no file", w.now))
     yield "more", lambda w: w.act(w.machine.resize(+1, w.now))
     yield "fewer", lambda w: w.act(w.machine.resize(-1, w.now))
     yield "stop", lambda w: w.act(w.machine.stop(w.now))
     yield "quit", lambda w: w.act(w.machine.quit(w.now))
     yield "tick", World.tick
+
+
+def has_its_workers(world: World, generation: int, count: int) -> bool:
+    """Whether so many workers of a generation boot, serve or are requested, or their template boots."""
+    templates = [one for one in world.templates() if one.generation == generation]
+    live = world.pids(Phase.BOOTING, Phase.SERVING)
+    present = sum(world.machine.workers[pid].generation == generation for pid in live)
+    expected = sum(template.requested for template in templates)
+    return present + expected >= count or any(template.phase is Phase.BOOTING for template in templates)
 
 
 def check_step(before: World, name: str, after: World) -> None:
@@ -236,7 +247,8 @@ def check_step(before: World, name: str, after: World) -> None:
     if name in ("recycle", "ready") and not machine.is_stopping:
         # Recycling has one successor at a time, and gives none up that is booting.
         assert len(after.pids(Phase.BOOTING)) <= max(len(before.pids(Phase.BOOTING)), machine.target)
-        assert not set(before.pids(Phase.BOOTING)) & set(after.pids(Phase.DRAINING))
+        given_up = set(before.pids(Phase.BOOTING)) & set(after.pids(Phase.DRAINING))
+        assert not any(machine.workers[pid].generation in machine.generations for pid in given_up)
     assert len(after.finished) <= 1
     in_progress = machine.reloads_begun - machine.reloads_done - machine.reloads_failed
     if machine.is_stopping:
@@ -256,6 +268,10 @@ def check_step(before: World, name: str, after: World) -> None:
         if before.machine.generation == machine.generation and name == "exit":
             gone = set(before.templates_in(Phase.BOOTING)) - set(machine.templates)
             assert not any(before.machine.templates[pid].generation == machine.generation for pid in gone)
+    if machine.is_reloading and not machine.is_stopping and after.now >= machine._start_after:
+        # The former generation is kept whole.
+        assert has_its_workers(after, machine.serving_generation, machine.target)
+        assert has_its_workers(after, machine.generation, 1)
     if set(after.requested) - set(after.templates_in(Phase.KILLED)):
         assert machine.deadline() is not None
     if after.pids(Phase.BOOTING, Phase.DRAINING) or after.templates_in(Phase.BOOTING, Phase.DRAINING):
@@ -264,10 +280,22 @@ def check_step(before: World, name: str, after: World) -> None:
     if (
         before.machine.is_reloading
         and not machine.is_reloading
-        and name in ("exit", "tick")
+        and name in ("exit", "tick", "refuse")
         and not machine.is_stopping
     ):
         assert machine.generation < before.machine.generation
+    if before.machine.is_reloading and not machine.is_stopping and name in ("exit", "refused"):
+        # A failure of the former generation is none of the reload.
+        failed = before.alive - after.alive or {pid for pid in before.requested if asks_less(before, after, pid)}
+        processes: dict[int, Worker | Template] = {**before.machine.workers, **before.machine.templates}
+        overdue = any(one.overdue is not None and one.overdue <= after.now for one in processes.values())
+        if not overdue and not any(processes[pid].generation == before.machine.generation for pid in failed):
+            assert machine.is_reloading
+
+
+def asks_less(before: World, after: World, template: int) -> bool:
+    """Whether a template has answered a request."""
+    return after.machine.templates[template].requested < before.machine.templates[template].requested
 
 
 def check_ends(world: World) -> None:
@@ -327,12 +355,13 @@ def test_machine_with_preload_every_order_of_events_keeps_the_rules() -> None:
 MUTATIONS = {
     "drains-one-too-many": ("max(0, len(serving) - self.target)", "max(0, len(serving) - self.target + 1)"),
     "kills-serving-at-reload": (
-        "in self._of(Phase.BOOTING):\n            actions",
-        "in self._of(Phase.SERVING):\n            actions",
+        "self._of(Phase.BOOTING):\n            if worker.generation not in",
+        "self._of(Phase.SERVING):\n            if worker.generation not in",
     ),
+    "keeps-booting-what-is-former": ("if worker.generation not in self.generations", "if False"),
     "keeps-failed-generation": ("self.generation, self._former = former, None", "self._former = None"),
     "forgets-to-restart": ("if now >= self._start_after:", "if False:"),
-    "starts-twice": ("present) - sum(requested)", "present) - sum(requested) + 1"),
+    "starts-twice": ("sum(template.requested for template in templates)", "sum([-1])"),
     "never-finishes": ("if not self.workers and", "if False and"),
     "finishes-twice": ("self._is_finished = True", "pass"),
     "finishes-early": ("if not self.workers and", "if"),
@@ -343,10 +372,11 @@ MUTATIONS = {
     "kills-again": ("self._enter(worker, Phase.KILLED, now, None)\n            yield", "yield"),
     "loses-the-deadline": ("times.append(self._start_after)", "pass"),
     "lets-boot-for-ever": (
-        "Worker(generation, Phase.BOOTING, now, now + self.timing.boot)",
-        "Worker(generation, Phase.BOOTING, now, None)",
+        "Worker(generation, Phase.BOOTING, now, now + timing.boot, timing=timing)",
+        "Worker(generation, Phase.BOOTING, now, None, timing=timing)",
     ),
     "counts-no-failed-reload": ("former, None\n        self._give_up_reload()", "former, None"),
+    "forgets-the-former-generation": ("in sorted(self.generations, reverse=True)", "in [self.generation]"),
     "forgets-a-given-up-reload": ("self._give_up_reload()\n        self.reloads_begun", "self.reloads_begun"),
     "recycles-the-youngest": ("worker.since if worker.wants_recycling else -worker.since", "-worker.since"),
     "forgets-recycling": (
@@ -358,20 +388,39 @@ MUTATIONS = {
 
 # The same with `preload`.
 PRELOAD_MUTATIONS = {
-    "keeps-old-templates": ("not in (self.generation, self._former)", "in ()"),
-    "gives-the-former-template-up": ("not in (self.generation, self._former)", "!= self.generation"),
-    "starts-a-second-template": ("elif not self._waits_for_template():", "else:"),
-    "asks-twice": ("present) - sum(requested)", "present)"),
+    "keeps-old-templates": ("self.is_stopping or template.generation not in self.generations", "self.is_stopping"),
+    "gives-the-former-template-up": (
+        "self.is_stopping or template.generation not in self.generations",
+        "self.is_stopping or template.generation != self.generation",
+    ),
+    "starts-a-second-template": ("if self._is_start_due(generation):", "if self._missing(generation) > 0:"),
+    "takes-the-template-of-another-generation": (
+        "ready = [pid for pid, one in self._templates_of(Phase.SERVING) if one.generation == generation]",
+        "ready = [pid for pid, one in self._templates_of(Phase.SERVING)]",
+    ),
+    "asks-twice": (" - sum(template.requested for template in templates)", ""),
+    "fails-a-reload-by-the-former-template": (
+        "if self._former is not None and template.generation == self.generation:",
+        "if self._former is not None:",
+    ),
+    "fails-a-reload-by-a-refusal-to-the-former-template": (
+        "if self._former is not None and generation == self.generation:",
+        "if self._former is not None:",
+    ),
+    "forgets-the-former-generation-with-templates": (
+        "in sorted(self.generations, reverse=True)",
+        "in [self.generation]",
+    ),
     "forgets-an-answer": ("template.requested -= 1", "pass"),
     "lets-a-template-import-for-ever": (
-        "Template(generation, Phase.BOOTING, now, now + self.timing.boot)",
-        "Template(generation, Phase.BOOTING, now, None)",
+        "Template(generation, Phase.BOOTING, now, now + timing.boot, timing=timing)",
+        "Template(generation, Phase.BOOTING, now, None, timing=timing)",
     ),
-    "lets-a-request-wait-for-ever": ("found.overdue = now + self.timing.boot", "pass"),
+    "lets-a-request-wait-for-ever": ("found.overdue = now + found.timing.boot", "pass"),
     "finishes-with-a-template": ("if not self.workers and not self.templates and", "if not self.workers and"),
     "keeps-a-generation-whose-template-failed": (
-        "if self._former is not None:\n            return [self._reload_failed(self._former, what)]\n        # No",
-        "# No",
+        "if self._former is not None and template.generation == self.generation:",
+        "if False:",
     ),
     "forgets-the-template-at-a-quit": (
         "for pid, process in self._processes():\n            if process.phase is not",
@@ -463,6 +512,82 @@ def test_reload_during_a_reload_gives_the_first_up() -> None:
     assert world.reloads == (2, 1, 1)
 
 
+def test_worker_that_ends_during_a_reload_is_replaced_by_one_of_its_generation() -> None:
+    world = serving(1)
+    (old,) = world.serving
+    world.now += TIMING.steady
+    world.act(world.machine.reload(world.now))
+    (first,) = world.pids(Phase.BOOTING)
+    world.exit(old)
+    (again,) = set(world.pids(Phase.BOOTING)) - {first}
+    assert world.machine.workers[again].generation == 1
+    # It serves until the reload has succeeded.
+    world.ready(again)
+    assert world.machine.is_reloading
+    assert world.serving == [again]
+    world.ready(first)
+    assert world.serving == [first]
+    assert again in world.drained
+
+
+def test_worker_that_boots_for_the_former_generation_is_not_needed_after_the_reload() -> None:
+    world = serving(1)
+    (old,) = world.serving
+    world.now += TIMING.steady
+    world.act(world.machine.reload(world.now))
+    (first,) = world.pids(Phase.BOOTING)
+    world.exit(old)
+    (again,) = set(world.pids(Phase.BOOTING)) - {first}
+    world.ready(first)
+    assert world.drained == [again]
+
+
+def test_reload_that_is_refused_gives_up_the_one_in_progress() -> None:
+    world = serving()
+    old = world.serving
+    world.act(world.machine.reload(world.now))
+    (first,) = world.pids(Phase.BOOTING)
+    world.act(world.machine.refuse_reload("workers must be a number", world.now))
+    assert world.drained == [first]
+    assert world.texts[-1] == "reload failed: workers must be a number; the former workers go on"
+    world.go_well()
+    assert world.serving == old
+    assert world.reloads == (2, 0, 2)
+
+
+def test_generation_tells_whether_the_last_reload_has_succeeded() -> None:
+    world = serving()
+
+    def has_succeeded() -> bool:
+        return world.machine.generation == world.machine.reloads_begun + 1
+
+    assert has_succeeded()
+    world.act(world.machine.refuse_reload("no file", world.now))
+    assert not has_succeeded()
+    world.act(world.machine.reload(world.now))
+    world.go_well()
+    assert has_succeeded()
+    world.act(world.machine.reload(world.now))
+    world.exit(world.pids(Phase.BOOTING)[0])
+    assert not has_succeeded()
+
+
+def test_reload_changes_timing_and_target_once_it_has_succeeded() -> None:
+    world = serving(2)
+    slow = Timing(boot=500, drain=400)
+    world.act(world.machine.reload(world.now, slow, 1))
+    (first,) = world.pids(Phase.BOOTING)
+    assert world.machine.workers[first].overdue == world.now + 500
+    world.exit(first)
+    assert (world.machine.target, world.machine.timing) == (2, TIMING)
+    world.act(world.machine.reload(world.now, slow, 1))
+    old = world.serving
+    world.ready(world.pids(Phase.BOOTING)[0])
+    assert (world.machine.target, world.machine.timing) == (1, slow)
+    # Workers of the former generation keep their times.
+    assert [world.machine.workers[pid].overdue for pid in old] == [world.now + TIMING.drain] * 2
+
+
 def test_reload_that_a_stop_ends_has_failed() -> None:
     world = serving()
     world.act(world.machine.reload(world.now))
@@ -530,7 +655,7 @@ def test_reload_that_the_system_refuses_fails() -> None:
     world = serving()
     old = world.serving
     world.machine.reload(world.now)
-    world.act(world.machine.start_failed("Resource temporarily unavailable", world.now))
+    world.act(world.machine.start_failed(2, "Resource temporarily unavailable", world.now))
     assert world.texts[-1].startswith("reload failed: cannot start a worker")
     assert world.serving == old
     assert not world.machine.is_reloading
@@ -555,7 +680,7 @@ def test_first_start_that_the_system_refuses_ends_with_1() -> None:
     world = World(2)
     world.machine.begin(0.0)
     for _ in range(2):
-        world.act(world.machine.start_failed("no room", world.now))
+        world.act(world.machine.start_failed(1, "no room", world.now))
     assert world.finished == [1]
     assert world.texts[0] == "cannot start a worker: no room; another is tried in 0.1 s"
 
@@ -790,15 +915,71 @@ def test_template_that_does_not_answer_is_killed_and_replaced() -> None:
     assert len(world.serving) == 2
 
 
-def test_worker_that_a_template_forks_after_a_reload_has_begun_is_drained() -> None:
+def test_worker_that_a_template_forks_after_a_reload_has_begun_serves_until_it_has_succeeded() -> None:
     world = serving(1, preload=True)
     (template,) = world.templates_in(Phase.SERVING)
     world.now += TIMING.steady
     world.exit(world.serving[0])
     world.act(world.machine.reload(world.now))
     world.fork(template)
+    (worker,) = world.pids(Phase.BOOTING)
+    assert world.drained == []
+    world.ready(worker)
+    assert world.machine.is_reloading
+    world.go_well()
+    assert worker in world.drained
+
+
+def test_worker_that_a_template_forks_after_its_reload_was_given_up_is_drained() -> None:
+    world = serving(1, preload=True)
+    world.act(world.machine.reload(world.now))
+    (template,) = world.templates_in(Phase.BOOTING)
+    world.loaded(template)
+    world.act(world.machine.reload(world.now))
+    world.fork(template)
     (worker,) = world.pids(Phase.DRAINING)
-    assert world.drained == [worker]
+    assert world.drained == [template, worker]
+
+
+def test_worker_that_ends_during_a_reload_is_replaced_from_the_template_of_its_generation() -> None:
+    world = serving(1, preload=True)
+    (former,) = world.templates_in(Phase.SERVING)
+    world.now += TIMING.steady
+    world.act(world.machine.reload(world.now))
+    world.exit(world.serving[0])
+    assert world.machine.templates[former].requested == 1
+    world.fork(former)
+    (again,) = world.pids(Phase.BOOTING)
+    assert world.machine.workers[again].generation == 1
+
+
+def test_former_template_that_ends_during_a_reload_is_replaced_and_fails_no_reload() -> None:
+    world = serving(1, preload=True)
+    (former,) = world.templates_in(Phase.SERVING)
+    world.now += TIMING.steady
+    world.act(world.machine.reload(world.now))
+    world.exit(world.serving[0])
+    world.act(world.machine.refused(former, "no room", world.now))
+    assert world.machine.is_reloading
+    world.exit(former)
+    world.tick()
+    assert world.machine.is_reloading
+    assert sorted(world.machine.templates[pid].generation for pid in world.templates_in(Phase.BOOTING)) == [1, 2]
+
+
+def test_resumed_machine_ends_the_templates_of_the_former_program_and_goes_on_with_its_own() -> None:
+    former = serving(2, preload=True)
+    world = World(2, preload=True)
+    world.alive, world.next_pid = set(former.alive), former.next_pid
+    templates = list(former.machine.templates)
+    world.machine.resume(former.machine.workers, templates, (1, 1), (0, 0, 0), has_served=True)
+    world.act(world.machine.reload(world.now))
+    assert world.drained == templates
+    world.exit(world.serving[0])
+    world.go_well()
+    assert len(world.serving) == 2
+    assert {world.machine.workers[pid].generation for pid in world.serving} == {2}
+    assert world.reloads == (1, 1, 0)
 
 
 def test_postponed_times_lie_as_far_ahead_as_before() -> None:

@@ -19,7 +19,8 @@ from tests.support import PATIENCE, Command, run
 from wsgi.errors import StartupError
 from wsgi.server import WSGIServer
 from wsgi.settings import Settings
-from wsgi.supervisor.supervisor import Listeners, make_supervisor
+from wsgi.supervisor.configuration import Configuration, Configurations
+from wsgi.supervisor.supervisor import make_supervisor
 
 __all__ = ["site"]
 
@@ -419,9 +420,9 @@ def test_option_that_the_system_cannot_carry_out_is_refused(
 ) -> None:
     monkeypatch.setattr(f"wsgi.supervisor.supervisor.{name}", lambda: result)
     settings = Settings.from_command({"workers": "1", option[0]: option[1]}, {})
-    listeners = Listeners((), lambda: None, lambda: None)
+    configuration = Configuration(settings, (), lambda: None, lambda: None, list, lambda *_: 0)
     with pytest.raises(StartupError, match=problem):
-        make_supervisor(settings, listeners, shards=1, is_command=True)
+        make_supervisor(Configurations(configuration), shards=1)
 
 
 def test_preload_in_a_program_is_refused() -> None:

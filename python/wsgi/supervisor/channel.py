@@ -148,6 +148,23 @@ class SupervisorEnd:
         self.worker = worker
         self._received = bytearray()
 
+    @classmethod
+    def from_descriptor(cls, descriptor: int, received: bytes) -> SupervisorEnd:
+        """The end that the former program of this process had.
+
+        Parameters:
+            descriptor: the socket, which it owns from now on.
+            received: what has arrived of the next message.
+        """
+        end = cls(socket.socket(fileno=descriptor))
+        end._received += received
+        return end
+
+    @property
+    def received(self) -> bytes:
+        """What has arrived of the next message."""
+        return bytes(self._received)
+
     def fileno(self) -> int:
         """The descriptor that can be read when there is something to receive."""
         return self._end.fileno()

@@ -23,6 +23,11 @@ class HandoverQueue:
     def __init__(self, sender: socket.socket, receiver: socket.socket) -> None:
         self._ends = (sender, receiver)
 
+    @classmethod
+    def from_descriptors(cls, sender: int, receiver: int) -> HandoverQueue:
+        """The queue that the former program of this process has opened; it owns the descriptors from now on."""
+        return cls(socket.socket(fileno=sender), socket.socket(fileno=receiver))
+
     @property
     def descriptors(self) -> tuple[int, int]:
         """The sending and the receiving descriptor, as `_core.Server.start` takes them."""

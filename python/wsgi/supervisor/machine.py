@@ -9,8 +9,8 @@ events:
 2. A serving worker is drained only while more than `target` workers serve, so its successor serves before it ends.
    Workers of a former generation are drained first, then those that asked to be recycled, then the youngest. A stop
    drains all.
-3. A reload begins with one worker. If that fails, the reload has failed and the former generation stays whole. Once it
-   serves, the others follow.
+3. A reload begins with one worker. If that fails, the reload has failed and the former generation stays whole: its
+   workers are replaced until then. Once the new one serves, the others follow.
 4. One worker at a time is recycled: those that ask meanwhile serve on until it is their turn. One that asks within
    `steady` seconds delays the start of its successor as a failure does.
 5. A worker that ends unasked is replaced: at once if it has served for `steady` seconds, else after a delay that
@@ -29,7 +29,7 @@ events:
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = [
@@ -102,6 +102,9 @@ class Finish:
     code: int
 
 
+# The first is 1.
+_NO_GENERATION = 0
+
 Action = Start | StartTemplate | Drain | Hurry | Kill | Log | Finish
 
 
@@ -114,43 +117,6 @@ class Phase(enum.Enum):
     SERVING = "serving"
     DRAINING = "draining"
     KILLED = "killed"
-
-
-@dataclass
-class Worker:
-    """What is known of one worker.
-
-    Parameters:
-        generation: the generation that it was started for.
-        phase: where it is in its life.
-        since: when it entered its phase (`time.monotonic()`).
-        overdue: when its phase has lasted too long; None if it may last.
-        has_served: whether it may hold requests.
-    """
-
-    generation: int
-    phase: Phase
-    since: float
-    overdue: float | None
-    has_served: bool = False
-    wants_recycling: bool = False
-
-
-@dataclass
-class Template:
-    """What is known of one template.
-
-    Parameters:
-        generation, phase, since: as for a worker.
-        overdue: when its phase has lasted too long, or a worker that was requested of it is late; None if neither.
-        requested: workers that were requested of it and not forked yet.
-    """
-
-    generation: int
-    phase: Phase
-    since: float
-    overdue: float | None
-    requested: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,12 +132,53 @@ class Timing:
 
 
 @dataclass
+class Worker:
+    """What is known of one worker.
+
+    Parameters:
+        generation: the generation that it was started for.
+        phase: where it is in its life.
+        since: when it entered its phase (`time.monotonic()`).
+        overdue: when its phase has lasted too long; None if it may last.
+        has_served: whether it may hold requests.
+        wants_recycling: whether it has asked for a successor.
+        timing: how long its phases may take.
+    """
+
+    generation: int
+    phase: Phase
+    since: float
+    overdue: float | None
+    has_served: bool = False
+    wants_recycling: bool = False
+    timing: Timing = Timing()
+
+
+@dataclass
+class Template:
+    """What is known of one template.
+
+    Parameters:
+        generation, phase, since, timing: as for a worker.
+        overdue: when its phase has lasted too long, or a worker that was requested of it is late; None if neither.
+        requested: workers that were requested of it and not forked yet.
+    """
+
+    generation: int
+    phase: Phase
+    since: float
+    overdue: float | None
+    requested: int = 0
+    timing: Timing = Timing()
+
+
+@dataclass
 class Machine:
     """The state of all workers. Every method gives the actions that follow, to be carried out in order.
 
     Parameters:
         target: workers that are wanted, at least 1.
-        timing: how long things may take.
+        timing: how long things may take, for the workers of the current generation.
         limit: workers that can be wanted at most.
         preload: workers are forked by a template.
     """
@@ -187,6 +194,9 @@ class Machine:
     """Why the last reload failed; empty if it did not."""
     # The generation to go back to while no worker of the current one has served.
     _former: int | None = None
+    _former_timing: Timing | None = None
+    # Workers that are wanted once the reload has succeeded.
+    _next_target: int | None = None
     _last_generation: int = 1
     _has_served: bool = False
     # Rounds of failures, and all workers that did not come to serve.
@@ -217,17 +227,60 @@ class Machine:
         """Whether no worker of the current generation has served yet and a former one still serves."""
         return self._former is not None
 
+    @property
+    def generations(self) -> set[int]:
+        """Those whose workers may be started: the current one, and during a reload its predecessor."""
+        return {self.generation, self.serving_generation}
+
+    @property
+    def last_generation(self) -> int:
+        """The highest generation so far."""
+        return self._last_generation
+
+    @property
+    def serving_generation(self) -> int:
+        """The predecessor of the current generation while a reload may fail, else the current one."""
+        return self.generation if self._former is None else self._former
+
     def begin(self, now: float) -> list[Action]:
         """Starts the first workers."""
         return list(self._settle(now))
 
+    def resume(
+        self,
+        workers: dict[int, Worker],
+        templates: Iterable[int],
+        generations: tuple[int, int],
+        reloads: tuple[int, int, int],
+        *,
+        has_served: bool,
+    ) -> None:
+        """Takes over the workers of another machine; a reload follows.
+
+        Parameters:
+            workers: each by its pid.
+            templates: the pids of its templates, which are told to end: they have the channels of the former program.
+            generations: that of the workers which serve, and the highest so far.
+            reloads: those that were begun, are done and have failed.
+            has_served: whether a worker has ever served.
+        """
+        self.workers, self._has_served = dict(workers), has_served
+        self.templates = {pid: Template(_NO_GENERATION, Phase.SERVING, 0.0, None) for pid in templates}
+        self.generation, self._last_generation = generations
+        self.reloads_begun, self.reloads_done, self.reloads_failed = reloads
+
     def started(self, pid: int, generation: int, now: float) -> None:
         """A worker was started."""
-        self.workers[pid] = Worker(generation, Phase.BOOTING, now, now + self.timing.boot)
+        timing = self._timing_of(generation)
+        self.workers[pid] = Worker(generation, Phase.BOOTING, now, now + timing.boot, timing=timing)
 
     def template_started(self, pid: int, generation: int, now: float) -> None:
         """A template was started."""
-        self.templates[pid] = Template(generation, Phase.BOOTING, now, now + self.timing.boot)
+        timing = self._timing_of(generation)
+        self.templates[pid] = Template(generation, Phase.BOOTING, now, now + timing.boot, timing=timing)
+
+    def _timing_of(self, generation: int) -> Timing:
+        return self.timing if generation == self.generation else self._former_timing or self.timing
 
     def template_ready(self, pid: int, now: float) -> list[Action]:
         """A template has imported the application, and can fork workers."""
@@ -241,30 +294,32 @@ class Machine:
         found = self.templates[template]
         found.requested += 1
         if found.overdue is None:
-            found.overdue = now + self.timing.boot
+            found.overdue = now + found.timing.boot
 
     def forked(self, template: int, pid: int, now: float) -> list[Action]:
         """A template has forked a worker that was requested of it."""
         found = self.templates[template]
         self._answered(found)
         self.started(pid, found.generation, now)
-        if found.generation == self.generation or self.is_stopping:
-            return list(self._settle(now))
-        # A reload has begun meanwhile.
-        return [self._drain(pid, self.workers[pid], now), *self._settle(now)]
+        return list(self._settle(now))
 
     def refused(self, template: int, reason: str, now: float) -> list[Action]:
         """The system refused a template the worker that was requested of it."""
         found = self.templates[template]
         self._answered(found)
-        if found.generation != self.generation or self.is_stopping:
+        if found.generation not in self.generations or self.is_stopping:
             return list(self._settle(now))
-        return self.start_failed(reason, now)
+        return self.start_failed(found.generation, reason, now)
 
-    def start_failed(self, reason: str, now: float) -> list[Action]:
-        """The system refused a new process. Other starts that were asked for at the same time are to be dropped."""
+    def start_failed(self, generation: int, reason: str, now: float) -> list[Action]:
+        """The system refused a new process. Other starts that were asked for at the same time are to be dropped.
+
+        Parameters:
+            generation: that of the process.
+            reason: why, in words.
+        """
         text = f"cannot start a worker: {reason}"
-        if self._former is not None and self._missing() == self._wanted():
+        if self._former is not None and generation == self.generation:
             return [self._reload_failed(self._former, text), *self._settle(now)]
         self._failed_starts += 1
         self._count_failure(now)
@@ -289,6 +344,7 @@ class Machine:
             self.reloads_done = self.reloads_begun - self.reloads_failed
         if worker.generation == self.generation and self._former is not None:
             self._former = None
+            self._take_target()
             actions.append(Log(f"generation {self.generation} serves; its predecessors are drained"))
         return [*actions, *self._settle(now)]
 
@@ -315,8 +371,7 @@ class Machine:
             actions += self._boot_failed(pid, worker, f"{how} before it served", now)
         elif now - worker.since >= self.timing.steady:
             self._failures, self._start_after = 0, now
-            by = " by the reload" if self.is_reloading else ""
-            actions.append(Log(f"worker {pid} {how}; it is replaced{by}", is_error=True))
+            actions.append(Log(f"worker {pid} {how}; it is replaced", is_error=True))
         else:
             self._count_failure(now)
             actions.append(Log(f"worker {pid} {how}; it is replaced{self._delay_text(now)}", is_error=True))
@@ -328,7 +383,7 @@ class Machine:
         """
         worker = self.workers.get(pid) or self.templates.get(pid)
         if worker is not None and worker.phase is Phase.BOOTING and worker.overdue is not None:
-            worker.overdue = min(worker.overdue, now + self.timing.hurry)
+            worker.overdue = min(worker.overdue, now + worker.timing.hurry)
         return list(self._settle(now))
 
     def recycle(self, pid: int, why: str, now: float) -> list[Action]:
@@ -351,24 +406,49 @@ class Machine:
         text += f"; it had served for less than {self.timing.steady:g} s, so the next starts{self._delay_text(now)}"
         return [Log(text, is_error=True), *self._settle(now)]
 
-    def reload(self, now: float) -> list[Action]:
-        """Begins a generation. One that has not served yet is given up for it."""
+    def reload(self, now: float, timing: Timing | None = None, target: int | None = None) -> list[Action]:
+        """Begins a generation. One that has not served yet is given up for it.
+
+        Parameters:
+            timing: how long things may take in the new generation; default: as long as before.
+            target: workers that are wanted once it serves; default: as many as before.
+        """
         if self.is_stopping:
             return [Log("the reload was ignored: the server is stopping")]
         kind = "template" if self.preload else "worker"
         actions: list[Action] = [Log(f"reload: a {kind} with the new application starts")]
-        # Drained, not killed: one of them may have begun to serve a moment ago.
-        for pid, worker in self._of(Phase.BOOTING):
-            actions.append(self._drain(pid, worker, now))
         if self._has_served and self._former is None:
-            self._former = self.generation
-        self._give_up_reload()
-        self.reloads_begun += 1
-        self._last_generation += 1
+            self._former, self._former_timing = self.generation, self.timing
+        self.timing = timing or self.timing
+        self._next_target = target
+        if self._former is None:
+            self._take_target()
+        self._count_reload()
         self.reload_problem = ""
         self.generation = self._last_generation
         self._failures, self._start_after = 0, now
         return [*actions, *self._settle(now)]
+
+    def refuse_reload(self, why: str, now: float) -> list[Action]:
+        """A reload was asked for whose configuration cannot be used. One in progress is given up, as for any other.
+
+        Parameters:
+            why: what is wrong, in one line.
+        """
+        if self.is_stopping:
+            return []
+        self._count_reload()
+        return [self._reload_failed(self.serving_generation, why), *self._settle(now)]
+
+    def _count_reload(self) -> None:
+        self._give_up_reload()
+        self.reloads_begun += 1
+        # Each has a generation of its own, so that the one that serves tells whether the last reload has succeeded.
+        self._last_generation += 1
+
+    def _take_target(self) -> None:
+        self.target = self._next_target or self.target
+        self._next_target = None
 
     def resize(self, change: int, now: float) -> list[Action]:
         """Wants more or fewer workers."""
@@ -415,7 +495,7 @@ class Machine:
     def deadline(self) -> float | None:
         """When `tick` is due, in the machine's time; None if no time matters."""
         times = [process.overdue for _, process in self._processes() if process.overdue is not None]
-        if not self.is_stopping and self._missing() > 0 and not self._waits_for_template():
+        if not self.is_stopping and any(self._is_start_due(generation) for generation in self.generations):
             times.append(self._start_after)
         return min(times, default=None)
 
@@ -437,7 +517,7 @@ class Machine:
         process.overdue = None if limit is None else now + limit
 
     def _drain(self, pid: int, worker: Worker, now: float) -> Action:
-        self._enter(worker, Phase.DRAINING, now, self.timing.drain)
+        self._enter(worker, Phase.DRAINING, now, worker.timing.drain)
         return Drain(pid)
 
     def _count_failure(self, now: float) -> None:
@@ -475,9 +555,9 @@ class Machine:
         return [Log(f"template {pid} {how}; the next start of a worker begins with another", is_error=True)]
 
     def _template_failed(self, template: Template, what: str, now: float) -> list[Action]:
-        if template.generation != self.generation:
+        if template.generation not in self.generations:
             return [Log(what, is_error=True)]
-        if self._former is not None:
+        if self._former is not None and template.generation == self.generation:
             return [self._reload_failed(self._former, what)]
         # No worker can start without it.
         self._failed_starts += self.target
@@ -496,6 +576,7 @@ class Machine:
         self.generation, self._former = former, None
         self._give_up_reload()
         self.reload_problem = why
+        self.timing, self._next_target = self._former_timing or self.timing, None
         return Log(f"reload failed: {why}; the former workers go on", is_error=True)
 
     def _after_failure(self) -> list[Action]:
@@ -511,27 +592,26 @@ class Machine:
     def _templates_of(self, *phases: Phase) -> list[tuple[int, Template]]:
         return [(pid, template) for pid, template in self.templates.items() if template.phase in phases]
 
-    def _waits_for_template(self) -> bool:
-        """Whether the template of the current generation imports the application."""
-        return any(template.generation == self.generation for _, template in self._templates_of(Phase.BOOTING))
+    def _waits_for_template(self, generation: int) -> bool:
+        """Whether the template of a generation imports the application."""
+        return any(template.generation == generation for _, template in self._templates_of(Phase.BOOTING))
 
-    def _wanted(self) -> int:
-        """Workers of the current generation that are to boot or serve."""
+    def _is_start_due(self, generation: int) -> bool:
+        return self._missing(generation) > 0 and not self._waits_for_template(generation)
+
+    def _wanted(self, generation: int) -> int:
+        """Workers of a generation that are to boot or serve."""
+        if generation == self._former:
+            return self.target
         if self._former is not None:
             return 1
         serving = [worker for _, worker in self._of(Phase.SERVING) if worker.generation == self.generation]
         return self.target + any(worker.wants_recycling for worker in serving)
 
-    def _missing(self) -> int:
-        present = [
-            worker for _, worker in self._of(Phase.BOOTING, Phase.SERVING) if worker.generation == self.generation
-        ]
-        requested = [
-            template.requested
-            for _, template in self._templates_of(Phase.SERVING)
-            if template.generation == self.generation
-        ]
-        return self._wanted() - len(present) - sum(requested)
+    def _missing(self, generation: int) -> int:
+        present = [worker for _, worker in self._of(Phase.BOOTING, Phase.SERVING) if worker.generation == generation]
+        templates = [template for _, template in self._templates_of(Phase.SERVING) if template.generation == generation]
+        return self._wanted(generation) - len(present) - sum(template.requested for template in templates)
 
     def _settle(self, now: float) -> Iterator[Action]:
         """What follows from the state: the rules above."""
@@ -542,20 +622,18 @@ class Machine:
         yield from self._drain_surplus(now)
         yield from self._drain_templates(now)
         if now >= self._start_after:
-            yield from self._start_missing()
+            # The new generation first: it may be what mends the former one.
+            for generation in sorted(self.generations, reverse=True):
+                yield from self._start_missing(generation)
 
-    def _start_missing(self) -> Iterator[Action]:
-        if not self.preload:
-            for _ in range(self._missing()):
-                yield Start(self.generation)
+    def _start_missing(self, generation: int) -> Iterator[Action]:
+        ready = [pid for pid, one in self._templates_of(Phase.SERVING) if one.generation == generation]
+        if self.preload and not ready:
+            if self._is_start_due(generation):
+                yield StartTemplate(generation)
             return
-        ready = [pid for pid, one in self._templates_of(Phase.SERVING) if one.generation == self.generation]
-        for _ in range(self._missing()):
-            if ready:
-                yield Start(self.generation, ready[0])
-            elif not self._waits_for_template():
-                yield StartTemplate(self.generation)
-                return
+        for _ in range(self._missing(generation)):
+            yield Start(generation, ready[0] if self.preload else None)
 
     def _end_overdue(self, now: float) -> Iterator[Action]:
         for pid, template in list(self.templates.items()):
@@ -571,7 +649,7 @@ class Machine:
             if not was_booting:
                 yield Log(f"worker {pid} had not ended after {lasted:.0f} s and was killed", is_error=True)
             elif not self.is_stopping:
-                why = f"boot_timeout ({self.timing.boot:g} s)" if lasted >= self.timing.boot else "its time"
+                why = f"boot_timeout ({worker.timing.boot:g} s)" if lasted >= worker.timing.boot else "its time"
                 how = f"did not serve within {why} and was killed"
                 yield from self._boot_failed(pid, worker, how, now)
 
@@ -582,13 +660,13 @@ class Machine:
         if phase is Phase.DRAINING or self.is_stopping:
             return
         late = "did not import the application" if phase is Phase.BOOTING else "did not start a worker"
-        what = f"template {pid} {late} within boot_timeout ({self.timing.boot:g} s) and was killed"
+        what = f"template {pid} {late} within boot_timeout ({template.timing.boot:g} s) and was killed"
         yield from self._template_failed(template, what, now)
 
     def _drain_templates(self, now: float) -> Iterator[Action]:
         for pid, template in self._templates_of(Phase.BOOTING, Phase.SERVING):
-            if self.is_stopping or template.generation not in (self.generation, self._former):
-                self._enter(template, Phase.DRAINING, now, self.timing.hurry)
+            if self.is_stopping or template.generation not in self.generations:
+                self._enter(template, Phase.DRAINING, now, template.timing.hurry)
                 yield Drain(pid)
 
     def _drain_all(self, now: float) -> Iterator[Action]:
@@ -600,6 +678,10 @@ class Machine:
             yield Finish(self._exit_code)
 
     def _drain_surplus(self, now: float) -> Iterator[Action]:
+        # Drained, not killed: one of them may have begun to serve a moment ago.
+        for pid, worker in self._of(Phase.BOOTING):
+            if worker.generation not in self.generations:
+                yield self._drain(pid, worker, now)
         if self._former is not None:
             return
         serving = self._of(Phase.SERVING)
@@ -607,7 +689,7 @@ class Machine:
         for pid, worker in serving[: max(0, len(serving) - self.target)]:
             yield self._drain(pid, worker, now)
         # Fewer workers may be wanted than are booting.
-        for pid, worker in self._of(Phase.BOOTING)[: max(0, -self._missing())]:
+        for pid, worker in self._of(Phase.BOOTING)[: max(0, -self._missing(self.generation))]:
             yield self._drain(pid, worker, now)
 
 

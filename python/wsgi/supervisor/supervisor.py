@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import selectors
 import signal
 import socket
@@ -18,35 +17,39 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from itertools import chain
+from typing import NamedTuple
 
 from wsgi._core import Page, adopt_orphans
 from wsgi.errors import StartupError
-from wsgi.hooks import Hooks
-from wsgi.logging import flush_error, report, write_error
+from wsgi.hooks import Hooks, count_ages_from
+from wsgi.logging import configure, flush_error, report, write_error
 from wsgi.service import Service
 from wsgi.settings import Settings
-from wsgi.signals import is_default
+from wsgi.signals import disposition_in_child, is_default
 from wsgi.stopping import counted, print_notice
 from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, WorkerId, open_channel
+from wsgi.supervisor.configuration import Configurations, UnreadableConfiguration, report_addresses
 from wsgi.supervisor.ends import MemoryKills, described, work_of
 from wsgi.supervisor.error_stream import unblocked_errors
 from wsgi.supervisor.handover import HandoverQueue, open_handover
 from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, StartTemplate, Timing
 from wsgi.supervisor.recycling import private_memory
 from wsgi.supervisor.status import StatusReporter
+from wsgi.supervisor.upgrade import Check, UpgradeState, execute
+from wsgi.terminal import Terminal
 
-__all__ = ["Listeners", "Supervisor", "make_supervisor"]
+__all__ = ["Supervisor", "make_supervisor", "unmet_need"]
 
 _COMMANDS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU")
 # Not the number of a signal: `request_stop` was called.
 _STOP = 0
 # What a worker may take beside its graceful timeout: the server's own last steps, and its last log lines.
 _LAST_STEPS_SECONDS = 8.0
-# A SIGHUP that comes so soon after the terminal was closed is that of its hang-up.
-_HANG_UP_SECONDS = 2.0
-_HANG_UP_LAG_SECONDS = 0.05
+# The kernel sends them to background jobs that use the terminal. Such a job never gets past a system call that is
+# repeated after a handler: they are blocked except where the supervisor waits.
+_OF_JOB_CONTROL = {signal.SIGTTIN, signal.SIGTTOU}
 # What the page of counters has of the machine's decisions.
 _PUBLISHED = ("target", "generation", "reloads_begun", "reloads_done", "reloads_failed")
 # The longest wait while a time matters: a turn that comes later shows that the supervisor was stopped (SIGSTOP, a
@@ -55,59 +58,79 @@ _LONGEST_WAIT_SECONDS = 1.0
 _LATE_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Listeners:
-    """What the supervisor does with the server's listening sockets and logs.
+def make_supervisor(configurations: Configurations, *, shards: int, state: UpgradeState | None = None) -> Supervisor:
+    """Makes the supervisor that a configuration wants; its option `workers` is not None.
 
     Parameters:
-        addresses: where they listen, for the line at the start.
-        close: closes them in this process.
-        reopen_logs: reopens the access log of this process, which workers inherit.
-    """
-
-    addresses: Iterable[str]
-    close: Callable[[], object]
-    reopen_logs: Callable[[], object]
-
-
-def make_supervisor(settings: Settings, listeners: Listeners, *, shards: int, is_command: bool) -> Supervisor:
-    """Makes the supervisor that the settings want; `workers` is not None.
-
-    Parameters:
-        listeners: the server's sockets and logs.
+        configurations: what the workers serve. If it can be read again, the process belongs to the command `wsgi`:
+            workers import the application anew, and every child process is reaped.
         shards: pollers of each worker at most.
-        is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
-            process is reaped.
+        state: what the program has left that supervised in this process before; its workers are taken over, and
+            replaced by a reload.
 
     Raises:
         StartupError: the system has no memory or descriptors for what the workers share, or not what `preload` or
             `max_memory` needs.
     """
+    settings = configurations.current.settings
+    if problem := unmet_need(settings):
+        raise StartupError(problem)
+    _report_worker_count(settings)
+    machine = Machine(_worker_count(settings), _timing(settings), preload=settings.preload)
+    page = _open_page(machine.limit, shards, state)
+    handover = open_handover() if state is None else HandoverQueue.from_descriptors(*state.handover)
+    return Supervisor(machine, configurations, page, handover, state)
+
+
+def unmet_need(settings: Settings) -> str:
+    """Why the system cannot do what the options ask for; "" if it can."""
     if settings.max_memory and not private_memory():
-        raise StartupError("max_memory needs /proc/self/statm, which this system does not have")
+        return "max_memory needs /proc/self/statm, which this system does not have"
     if settings.preload and not adopt_orphans():
-        raise StartupError("preload needs Linux, where workers of a template can be children of the supervisor")
-    count = settings.workers or 1
-    if count > 1 and not getattr(sys, "_is_gil_enabled", lambda: True)():
-        text = f"workers: one is started, not {count}: without an interpreter lock one process uses every processor"
-        report(logging.WARNING, text)
-        count = 1
-    timing = Timing(boot=settings.boot_timeout, drain=settings.graceful_timeout + _LAST_STEPS_SECONDS)
-    machine = Machine(count, timing, preload=settings.preload)
+        return "preload needs Linux, where workers of a template can be children of the supervisor"
+    return ""
+
+
+def _open_page(limit: int, shards: int, state: UpgradeState | None) -> Page:
+    if state is not None:
+        page = Page.open(state.page)
+        os.close(state.page)
+        return page
     try:
         # Workers of former generations keep their slots until they have ended.
-        page = Page(4 * machine.limit, shards=shards)
+        return Page(4 * limit, shards=shards)
     except OSError as error:
         raise StartupError(f"workers cannot share memory: {error.strerror}") from error
-    return Supervisor(machine, listeners, page, open_handover(), settings.hooks, is_command=is_command)
+
+
+def _worker_count(settings: Settings) -> int:
+    return (settings.workers or 1) if getattr(sys, "_is_gil_enabled", lambda: True)() else 1
+
+
+def _report_worker_count(settings: Settings) -> None:
+    if _worker_count(settings) != settings.workers:
+        why = "without an interpreter lock one process uses every processor"
+        report(logging.WARNING, f"workers: one is started, not {settings.workers}: {why}")
+
+
+def _timing(settings: Settings) -> Timing:
+    return Timing(boot=settings.boot_timeout, drain=settings.graceful_timeout + _LAST_STEPS_SECONDS)
 
 
 class _InChild(BaseException):
     """Leaves the supervisor's code in a worker or template that was forked from it."""
 
-    def __init__(self, channel: WorkerEnd) -> None:
+    def __init__(self, channel: WorkerEnd, generation: int) -> None:
         super().__init__()
         self.channel = channel
+        self.generation = generation
+
+
+class _Request(NamedTuple):
+    """A worker that was requested of a template: the supervisor's end of its channel, and the hooks that it is for."""
+
+    channel: SupervisorEnd
+    hooks: Hooks
 
 
 class Supervisor:
@@ -115,12 +138,10 @@ class Supervisor:
 
     Parameters:
         machine: decides.
-        listeners: the server's sockets and logs.
+        configurations: what the workers serve.
         page: the counters of all processes, shared by the workers.
-        handover: the queue of connections on their way between workers; the caller closes it.
-        hooks: those of the configuration file.
-        is_command: the process belongs to the command `wsgi`: workers import the application anew, and every child
-            process is reaped.
+        handover: the queue of connections on their way between workers; `run` closes it.
+        state: what the program has left that supervised in this process before.
 
     Thread-safety: `request_stop` may be called from any thread and any signal handler.
     """
@@ -128,12 +149,10 @@ class Supervisor:
     def __init__(
         self,
         machine: Machine,
-        listeners: Listeners,
+        configurations: Configurations,
         page: Page,
         handover: HandoverQueue,
-        hooks: Hooks | None = None,
-        *,
-        is_command: bool,
+        state: UpgradeState | None = None,
     ) -> None:
         self.exit_code = 0
         self.last_error = ""
@@ -143,43 +162,56 @@ class Supervisor:
         self.page = page
         self.handover = handover
         self._machine = machine
-        self._listeners = listeners
-        self._hooks = hooks or Hooks()
-        self._is_command = is_command
+        self._configurations = configurations
+        self._is_command = configurations.is_command
         self._kills = MemoryKills()
         self._status = StatusReporter(Service(), page)
-        self._terminal = _Terminal()
+        self._terminal = Terminal()
         self._channels: dict[int, SupervisorEnd] = {}
-        # The slots of workers that are not reaped yet.
+        # The slots, ages and hooks of workers that are not reaped yet.
         self._slots: dict[int, int] = {}
+        self._ages: dict[int, int] = {}
+        self._hooks: dict[int, Hooks] = {}
         self._published: tuple[int, ...] = ()
         page.set("pid", os.getpid())
         # Workers and templates that have loaded the application: they may have clients, and carry out commands.
         self._loaded: set[int] = set()
-        # The channels of workers that were requested of a template, in the order of its answers.
-        self._requested: dict[int, deque[SupervisorEnd]] = {}
+        # The workers that were requested of a template, in the order of its answers.
+        self._requested: dict[int, deque[_Request]] = {}
         self._selector = selectors.DefaultSelector()
         self._signals = _Signals(_COMMANDS)
+        # Workers of earlier generations alone have listening sockets that a reload has removed.
+        self._first_sharing = 0
         self._is_over = False
         self._was_announced = False
         self._last_turn = time.monotonic()
+        self._state = state
+        # The new program of an upgrade, which is checked.
+        self._check: Check | None = None
+        self._executes = False
+        if state is not None:
+            self._take_over(state)
 
     def report_to(self, service: Service) -> None:
         """Names whom the supervisor tells what the workers do. Called before `run`."""
         self._status = StatusReporter(service, self.page)
 
-    def run(self) -> WorkerEnd | None:
+    def run(self) -> Callable[[], int] | None:
         """Supervises until every worker has ended after a stop, and gives None then: `exit_code` is the process'. In
-        each process that is started it returns at once, with that process' end of the channel: in a worker, or with
-        `preload` in a template.
+        each process that is started, a worker or with `preload` a template, it returns at once, with what the process
+        is to do; that returns the exit code.
         """
+        is_child = False
         try:
             with self._signals.handled() as signals, unblocked_errors():
                 self._selector.register(signals, selectors.EVENT_READ)
                 if self._terminal.is_watched:
                     self._selector.register(self._terminal, selectors.EVENT_READ)
                 try:
-                    self._carry_out(self._machine.begin(time.monotonic()))
+                    if self._state is None:
+                        self._carry_out(self._machine.begin(time.monotonic()))
+                    else:
+                        self._go_on(self._state)
                     self._run_to_the_end(signals)
                 except (Exception, SystemExit, KeyboardInterrupt):
                     # A signal handler of the program, most likely: its workers finish their requests first.
@@ -187,13 +219,24 @@ class Supervisor:
                     self._run_to_the_end(signals)
                     raise
         except _InChild as child:
-            return child.channel
+            is_child = True
+            configuration = self._configurations[child.generation]
+            self._configurations.close_others(configuration)
+            if self._check is not None:
+                self._check.close()
+                self._check = None
+            return partial(configuration.serve, child.channel, self.page, self.handover)
         finally:
             # Workers whose channel is closed end by themselves.
-            for channel in [*self._channels.values(), *chain(*self._requested.values())]:
+            for channel in self._channels.values():
                 channel.close()
+            for request in chain(*self._requested.values()):
+                request.channel.close()
             self._channels.clear()
             self._requested.clear()
+            if not is_child:
+                self.handover.close()
+            self._give_up_check()
             self._selector.close()
             self._terminal.close()
             self.ended.set()
@@ -213,32 +256,45 @@ class Supervisor:
         self._signals.send(_STOP)
 
     def _take_turn(self, signals: socket.socket) -> None:
-        deadlines = [due for due in (self._machine.deadline(), self._status.deadline()) if due is not None]
+        check = self._check
+        deadlines = [self._machine.deadline(), self._status.deadline(), None if check is None else check.deadline]
+        deadline = min((one for one in deadlines if one is not None), default=None)
         timeout = None
-        if deadlines:
-            timeout = min(max(0.0, min(deadlines) - time.monotonic()), _LONGEST_WAIT_SECONDS)
-        ready = [key.fileobj for key, _ in self._selector.select(timeout)]
+        if deadline is not None:
+            timeout = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT_SECONDS)
+        with self._signals.job_control_unblocked():
+            ready = [key.fileobj for key, _ in self._selector.select(timeout)]
         now = time.monotonic()
         late = now - self._last_turn - _LONGEST_WAIT_SECONDS
         self._last_turn = now
         if timeout is not None and late > _LATE_SECONDS:
-            # This process was stopped, or the whole machine was: the times of its workers were none of theirs.
+            # This process was stopped, or the whole machine was: the times of its children were none of theirs.
             self._machine.postpone(late)
+            if check is not None:
+                check.postpone(late)
         if self._terminal in ready:
             self._selector.unregister(self._terminal)
             self._terminal.note_close()
+        if check is not None and check in ready and not check.receive():
+            # Its end is reported by SIGCHLD.
+            self._selector.unregister(check)
+        if check is not None and check.deadline is not None and time.monotonic() >= check.deadline:
+            check.expire()
         # Messages first: what a worker said before its end counts.
         for pid, channel in list(self._channels.items()):
             if channel in ready:
                 self._receive(pid)
         if signals in ready:
-            with suppress(BlockingIOError):
-                for number in signals.recv(4096):
-                    self._handle(number)
+            for number in self._signals.take():
+                self._handle(number)
         self._carry_out(self._machine.tick(time.monotonic()))
         if self._machine.is_stopping:
             # New clients are refused while the last requests are finished.
-            self._listeners.close()
+            self._configurations.close()
+            self._give_up_check()
+        elif self._executes and not any(self._requested.values()):
+            # The new program could not tell which worker an answer of a former template means.
+            self._execute()
         self._status.update(self._machine, time.monotonic())
         if self._machine.has_served:
             self._announce()
@@ -276,19 +332,20 @@ class Supervisor:
         if not self._was_announced:
             self._was_announced = True
             count = counted(self._machine.target, "worker")
+            addresses = self._configurations.current.addresses
             with suppress(OSError):
-                print_notice(f"Serving HTTP on {', '.join(self._listeners.addresses)} ({count}, pid {os.getpid()})")
-            self._hooks.call("ready")
+                print_notice(f"Serving HTTP on {', '.join(addresses)} ({count}, pid {os.getpid()})")
+            self._configurations.current.settings.call_hook("ready")
 
     def _forget(self, pid: int) -> None:
-        channel = self._channels.pop(pid, None)
         self._loaded.discard(pid)
-        for requested in self._requested.pop(pid, ()):
-            requested.close()
-            self._release(requested.worker)
-        if channel is not None:
-            self._selector.unregister(channel)
+        for channel, _ in self._requested.pop(pid, ()):
             channel.close()
+            self._release(channel.worker)
+        own = self._channels.pop(pid, None)
+        if own is not None:
+            self._selector.unregister(own)
+            own.close()
 
     def _handle(self, number: int) -> None:
         now = time.monotonic()
@@ -311,8 +368,11 @@ class Supervisor:
         elif number == signal.SIGUSR1:
             self._reopen_logs()
         elif number == signal.SIGUSR2:
-            text = "SIGUSR2 was ignored: a running server cannot change to a new version; restart it for that"
-            report(logging.WARNING, text)
+            self._begin_upgrade()
+        elif self._terminal.is_in_background():
+            name = signal.Signals(number).name
+            why = "the kernel sends it to background jobs of a terminal, as this server is"
+            report(logging.WARNING, f"{name} was ignored: {why}")
         else:
             self._carry_out(machine.resize(+1 if number == signal.SIGTTIN else -1, now))
 
@@ -324,16 +384,166 @@ class Supervisor:
             report(logging.WARNING, "the terminal was closed: the server stops")
             self._carry_out(self._machine.stop(now))
         elif self._is_command:
-            self.last_error = ""
-            if self._hooks.begin_reload():
-                self._carry_out(self._machine.reload(now))
+            self._reload(now)
         else:
             self._reopen_logs()
-            text = "SIGHUP reopened the logs; restart the program to load its application again"
-            report(logging.WARNING, text)
+            why = "the logs were reopened; restart the program to load its application again"
+            self._carry_out(self._machine.refuse_reload(why, now))
+
+    def _reload(self, now: float, configured: int | None = None) -> None:
+        """Begins a generation with the configuration as it is now.
+
+        Parameters:
+            configured: workers that the configuration wanted before; default: as it says in this program.
+        """
+        if self._machine.is_stopping:
+            report(logging.INFO, "the reload was ignored: the server is stopping")
+            return
+        self.last_error = ""
+        try:
+            configuration = self._configurations.read()
+        except UnreadableConfiguration as error:
+            self._carry_out(self._machine.refuse_reload(str(error), now))
+            return
+        settings = configuration.settings
+        problem = unmet_need(settings)
+        if not problem and not settings.hooks.begin_reload():
+            problem = "the hook reload raised"
+        if problem:
+            configuration.close()
+            self._carry_out(self._machine.refuse_reload(problem, now))
+            return
+        count = _worker_count(settings)
+        if configured is None:
+            configured = _worker_count(self._configurations.current.settings)
+        # A number that signals have changed stays, unless another one is configured.
+        target = None if count == configured else count
+        if target is not None:
+            _report_worker_count(settings)
+        actions = self._machine.reload(now, _timing(settings), target)
+        self._configurations.add(self._machine.generation, configuration)
+        self._carry_out(actions)
+
+    def _begin_upgrade(self) -> None:
+        """Checks that the program can be executed in the place of this one."""
+        if not self._is_command:
+            report(logging.WARNING, "SIGUSR2 was ignored: restart the program to change its version")
+            return
+        if self._machine.is_stopping:
+            report(logging.INFO, "the upgrade was ignored: the server is stopping")
+            return
+        self._give_up_check()
+        report(logging.INFO, "upgrade: the new program is checked")
+        try:
+            seconds = self._configurations.current.settings.boot_timeout
+            self._check = Check(self._leave_state(), self._configurations.environ, seconds)
+        except OSError as error:
+            self._upgrade_failed(f"cannot execute {sys.executable}: {error.strerror}")
+            return
+        self._selector.register(self._check, selectors.EVENT_READ)
+
+    def _give_up_check(self) -> Check | None:
+        check, self._check = self._check, None
+        if check is not None:
+            check.kill()
+            with suppress(KeyError):
+                self._selector.unregister(check)
+            check.close()
+        return check
+
+    def _end_upgrade(self, check: Check, status: int) -> None:
+        problem = check.problem(status)
+        self._give_up_check()
+        if self._machine.is_stopping:
+            return
+        if problem:
+            self._upgrade_failed(problem)
+            return
+        # Later, because other signals have come with that of its end.
+        self._executes = True
+
+    def _execute(self) -> None:
+        self._executes = False
+        report(logging.INFO, "upgrade: the new program takes over")
+        # What comes from now on waits for the new program.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals.numbers)
+        state = self._leave_state()
+        state.signals = self._signals.take()
+        try:
+            execute(state, self._configurations.environ)
+        except OSError as error:
+            self._upgrade_failed(f"cannot execute {sys.executable}: {error.strerror}")
+        finally:
+            # This program goes on.
+            self._signals.unblock()
+            for number in state.signals:
+                self._signals.send(number)
+
+    def _upgrade_failed(self, why: str) -> None:
+        report(logging.ERROR, f"upgrade failed: {why}; the present program and its workers go on")
+
+    def _leave_state(self) -> UpgradeState:
+        machine, configuration = self._machine, self._configurations.current
+        return UpgradeState(
+            sockets=configuration.sockets(),
+            named_sockets=self._configurations.named_sockets,
+            workers=dict(machine.workers),
+            templates=list(machine.templates),
+            channels={
+                pid: (channel.fileno(), channel.received)
+                for pid, channel in self._channels.items()
+                if pid in machine.workers
+            },
+            page=self.page.fileno(),
+            handover=self.handover.descriptors,
+            slots=dict(self._slots),
+            ages=dict(self._ages),
+            loaded=sorted(self._loaded & machine.workers.keys()),
+            generation=machine.serving_generation,
+            last_generation=machine.last_generation,
+            target=machine.target,
+            configured=_worker_count(configuration.settings),
+            has_served=machine.has_served,
+            reloads=(machine.reloads_begun, machine.reloads_done, machine.reloads_failed),
+            ignored=sorted(self._signals.ignored),
+        )
+
+    def _take_over(self, state: UpgradeState) -> None:
+        """Continues what the former program of this process has begun."""
+        state.restore(self._machine)
+        self._signals.ignored.update(signal.Signals(number) for number in state.ignored)
+        self._loaded.update(state.loaded)
+        self._slots.update(state.slots)
+        self._ages.update(state.ages)
+        hooks = self._configurations.current.settings.hooks
+        count_ages_from(max(state.ages.values(), default=0) + 1)
+        for pid, age in state.ages.items():
+            self._hooks[pid] = hooks
+            hooks.forked(pid, age)
+        self._was_announced = True
+        for pid, (descriptor, data) in state.channels.items():
+            self._channels[pid] = SupervisorEnd.from_descriptor(descriptor, data)
+            self._selector.register(self._channels[pid], selectors.EVENT_READ)
+
+    def _go_on(self, state: UpgradeState) -> None:
+        """Starts workers of the new program, and handles the signals that have come meanwhile."""
+        self._signals.unblock()
+        self._reap()
+        self._reload(time.monotonic(), configured=state.configured)
+        for number in state.signals:
+            self._handle(number)
+
+    def _settle_configurations(self) -> None:
+        """Gives up what a reload has replaced, or what a failed one has opened."""
+        former = self._configurations.keep(self._machine.generations, self._machine.serving_generation)
+        if former is not None:
+            current = self._configurations.current
+            if report_addresses(former, current):
+                self._first_sharing = self._machine.generation
+            configure(current.settings.log_level)
 
     def _reopen_logs(self) -> None:
-        self._listeners.reopen_logs()
+        self._configurations.reopen_logs()
         for channel in self._channels.values():
             channel.send(Command.REOPEN)
 
@@ -355,6 +565,9 @@ class Supervisor:
                     self._exited(*ended)
 
     def _exited(self, pid: int, status: int | None) -> None:
+        if self._check is not None and pid == self._check.pid and status is not None:
+            self._end_upgrade(self._check, status)
+            return
         if not self._is_known(pid):
             # It may be a worker whose template has reported it a moment ago.
             for template in list(self._requested):
@@ -366,11 +579,16 @@ class Supervisor:
         if pid in self._slots:
             how += work_of(self.page, self._slots[pid])
             self.page.release_slot(self._slots.pop(pid))
+        self._ages.pop(pid, None)
         if self._is_known(pid):
-            self._hooks.child_exit(pid)
+            hooks = self._hooks.pop(pid, None)
+            if hooks is not None:
+                hooks.child_exit(pid)
             self._carry_out(self._machine.exited(pid, how, time.monotonic(), is_clean=status == 0))
 
     def _carry_out(self, actions: Iterable[Action]) -> None:
+        # Before a worker is drained: it is the last to hold a socket that was removed.
+        self._settle_configurations()
         waiting = deque(actions)
         while waiting:
             action = waiting.popleft()
@@ -379,10 +597,11 @@ class Supervisor:
                     problem = self._start(action)
                     if problem is not None:
                         # The system has no room now: the machine tries again later.
-                        waiting = deque(action for action in waiting if not isinstance(action, Start))
-                        waiting.extend(self._machine.start_failed(problem, time.monotonic()))
+                        waiting = deque(one for one in waiting if not isinstance(one, Start | StartTemplate))
+                        now = time.monotonic()
+                        waiting.extend(self._machine.start_failed(action.generation, problem, now))
                 case Drain(pid):
-                    self._command(pid, Command.STOP if self._machine.is_stopping else Command.DRAIN)
+                    self._command(pid, self._draining_command(pid))
                 case Hurry(pid):
                     self._command(pid, Command.HURRY)
                 case Kill(pid):
@@ -405,12 +624,16 @@ class Supervisor:
 
     def _start(self, action: Start | StartTemplate) -> str | None:
         """Starts a process. Gives the reason if the system or a hook refuses; raises `_InChild` in the child."""
-        if isinstance(action, Start) and (refusal := self._hooks.begin_worker()):
+        if action.generation not in self._machine.generations:
+            # Its reload has failed meanwhile: while an earlier action was carried out.
+            return None
+        hooks = self._configurations[action.generation].settings.hooks
+        if isinstance(action, Start) and (refusal := hooks.begin_worker()):
             return refusal
         worker = None
         try:
             if isinstance(action, Start):
-                worker = WorkerId(self.page.take_slot(action.generation), self._hooks.age)
+                worker = WorkerId(self.page.take_slot(action.generation), hooks.age)
             ours, theirs = open_channel(worker)
         except (OSError, RuntimeError) as error:
             self._release(worker)
@@ -418,11 +641,15 @@ class Supervisor:
         now = time.monotonic()
         try:
             if isinstance(action, StartTemplate):
-                self._machine.template_started(self._fork(ours, theirs), action.generation, now)
+                pid = self._fork(ours, theirs, action.generation)
+                self._watch(pid, ours, hooks)
+                self._machine.template_started(pid, action.generation, now)
             elif action.template is None:
-                self._machine.started(self._fork(ours, theirs), action.generation, now)
+                pid = self._fork(ours, theirs, action.generation)
+                self._watch(pid, ours, hooks)
+                self._machine.started(pid, action.generation, now)
             else:
-                self._request(action.template, ours, theirs)
+                self._request(action.template, _Request(ours, hooks), theirs)
                 self._machine.requested(action.template, now)
         except OSError as error:
             ours.close()
@@ -437,7 +664,7 @@ class Supervisor:
         if worker is not None:
             self.page.release_slot(worker.slot)
 
-    def _request(self, template: int, ours: SupervisorEnd, theirs: WorkerEnd) -> None:
+    def _request(self, template: int, request: _Request, theirs: WorkerEnd) -> None:
         """Requests a worker of a template.
 
         Raises:
@@ -447,31 +674,32 @@ class Supervisor:
         if channel is None:
             raise ConnectionError(f"template {template} has closed its channel")
         channel.request_worker(theirs)
-        self._requested.setdefault(template, deque()).append(ours)
+        self._requested.setdefault(template, deque()).append(request)
 
     def _take_answer(self, template: int, kind: Report, text: str) -> None:
         """A template has forked a worker, or could not."""
         if not self._requested.get(template):
             # The application has written into a descriptor that is not its own.
             return
-        channel = self._requested[template].popleft()
+        channel, hooks = self._requested[template].popleft()
         now = time.monotonic()
         if kind is Report.FORKED and text.isascii() and text.isdigit():
-            self._watch(int(text), channel)
+            self._watch(int(text), channel, hooks)
             self._carry_out(self._machine.forked(template, int(text), now))
         else:
             channel.close()
             self._release(channel.worker)
             self._carry_out(self._machine.refused(template, text, now))
 
-    def _watch(self, pid: int, channel: SupervisorEnd) -> None:
+    def _watch(self, pid: int, channel: SupervisorEnd, hooks: Hooks) -> None:
         self._channels[pid] = channel
         if channel.worker is not None:
-            self._slots[pid] = channel.worker.slot
-            self._hooks.forked(pid, channel.worker.age)
+            self._slots[pid], self._ages[pid] = channel.worker
+            self._hooks[pid] = hooks
+            hooks.forked(pid, channel.worker.age)
         self._selector.register(channel, selectors.EVENT_READ)
 
-    def _fork(self, ours: SupervisorEnd, theirs: WorkerEnd) -> int:
+    def _fork(self, ours: SupervisorEnd, theirs: WorkerEnd, generation: int) -> int:
         """Forks; raises `_InChild` in the child.
 
         Raises:
@@ -492,9 +720,14 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if pid == 0:
             ours.close()
-            raise _InChild(theirs.take_over())
-        self._watch(pid, ours)
+            raise _InChild(theirs.take_over(), generation)
         return pid
+
+    def _draining_command(self, pid: int) -> Command:
+        worker = self._machine.workers.get(pid)
+        if self._machine.is_stopping or (worker is not None and worker.generation < self._first_sharing):
+            return Command.STOP
+        return Command.DRAIN
 
     def _command(self, pid: int, command: Command) -> None:
         if pid in self._channels:
@@ -522,7 +755,9 @@ class _Signals:
         self.taken = {signal.Signals[name] for name in names if self._is_free(signal.Signals[name])}
         """Signals whose handler is the supervisor's."""
         self.numbers = {signal.SIGCHLD, *self.taken}
-        self._ignored = {number for number in self.taken if not is_default(number)}
+        self._job_control = _OF_JOB_CONTROL & self.taken
+        self.ignored = {number for number in self.taken if not is_default(number)}
+        """Signals that were ignored when the server was started."""
         self._former: dict[int, object] = {}
         self._inside, self._outside = socket.socketpair()
         for end in (self._inside, self._outside):
@@ -535,41 +770,65 @@ class _Signals:
 
     def was_ignored(self, number: signal.Signals) -> bool:
         """Whether the process was started with this signal ignored."""
-        return number in self._ignored
+        return number in self.ignored
 
     @contextmanager
     def handled(self) -> Iterator[socket.socket]:
         """A socket from which the numbers of handled signals can be read. In a child, its end changes no handler."""
         process = os.getpid()
         for number in self.numbers:
-            former = signal.getsignal(number)
+            former = signal.SIG_IGN if number in self.ignored else disposition_in_child(number)
             self._former[number] = former
             if number != signal.SIGCHLD or not callable(former):
                 signal.signal(number, _do_nothing)
         wakeup = signal.set_wakeup_fd(self._outside.fileno(), warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._job_control)
         try:
             yield self._inside
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._job_control)
             if os.getpid() == process:
                 signal.set_wakeup_fd(wakeup)
                 self._restore()
             self._inside.close()
             self._outside.close()
 
+    def unblock(self) -> None:
+        """Ends a time in which all of `numbers` were blocked."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers - self._job_control)
+
+    @contextmanager
+    def job_control_unblocked(self) -> Iterator[None]:
+        """Within it SIGTTIN and SIGTTOU are taken, and nothing may be written."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._job_control)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, self._job_control)
+
     def send(self, number: int) -> None:
         """Makes `number` readable, as a signal would be."""
         with suppress(OSError):
             self._outside.send(bytes([number]))
 
+    def take(self) -> list[int]:
+        """The numbers that can be read."""
+        with suppress(BlockingIOError):
+            return list(self._inside.recv(4096))
+        return []
+
     def leave(self) -> None:
         """Gives a child the handling of signals that this process had. Ctrl-C, which reaches every process of a
         terminal, is the supervisor's: it does nothing in a child. (An ignored signal would be inherited by programs
-        that the worker starts.)
+        that the worker starts.) SIGTTIN and SIGTTOU are ignored: a worker in the background of a terminal may write to
+        it, and is not stopped by a signal that was meant for the supervisor.
         """
         signal.set_wakeup_fd(-1)
         self._restore()
         if signal.SIGINT in self.taken:
             signal.signal(signal.SIGINT, _do_nothing)
+        for number in self._job_control:
+            signal.signal(number, signal.SIG_IGN)
 
     def _restore(self) -> None:
         for number, former in self._former.items():
@@ -580,55 +839,3 @@ class _Signals:
 
 def _do_nothing(number: int, frame: object) -> None:
     """Handles a signal whose number is read from the wakeup descriptor."""
-
-
-class _Terminal:
-    """The controlling terminal, and when it was closed. That sends SIGHUP to some processes; later ones are an
-    operator's. Without a terminal, and where the system has no epoll, there is no hang-up.
-    """
-
-    def __init__(self) -> None:
-        self._closed_at: float | None = None
-        self._has_hung_up = False
-        self._descriptor = -1
-        self._poll: select.epoll | None = None
-        with suppress(OSError, AttributeError):
-            self._descriptor = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
-            self._poll = select.epoll()
-            # Its close is reported without being asked for; what is typed is not.
-            self._poll.register(self._descriptor, 0)
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether there is a terminal whose close will be noticed."""
-        return self._poll is not None
-
-    def fileno(self) -> int:
-        """The descriptor that can be read once the terminal is closed."""
-        return self._poll.fileno() if self._poll is not None else -1
-
-    def note_close(self) -> None:
-        """The terminal was closed just now."""
-        if self._closed_at is None:
-            self._closed_at = time.monotonic()
-
-    def take_hang_up(self) -> bool:
-        """Whether a SIGHUP that has just come is that of the terminal's close, which is true once."""
-        if self._poll is None:
-            return False
-        # The signal may come a moment before the terminal counts as closed.
-        if self._closed_at is None and self._poll.poll(_HANG_UP_LAG_SECONDS):
-            self.note_close()
-        if self._closed_at is None or self._has_hung_up:
-            return False
-        self._has_hung_up = True
-        return time.monotonic() - self._closed_at < _HANG_UP_SECONDS
-
-    def close(self) -> None:
-        """Stops watching."""
-        if self._poll is not None:
-            self._poll.close()
-            self._poll = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1

@@ -78,10 +78,19 @@ def other_threads() -> str:
     return ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
-def exit_worker(code: int) -> NoReturn:
-    """Ends a process as the interpreter does, without returning into the code that called the server: waits for threads
-    that are no daemons, runs the handlers of `atexit`, flushes the standard streams.
+def exit_worker(body: Callable[[], int]) -> NoReturn:
+    """Runs what a worker or a template does and ends the process as the interpreter does, without returning into the
+    code that called the server: waits for threads that are no daemons, runs the handlers of `atexit`, flushes the
+    standard streams.
+
+    Parameters:
+        body: returns the exit code. What it raises is written to standard error, and the code is 1.
     """
+    code = 1
+    try:
+        code = body()
+    except BaseException:
+        traceback.print_exc()
     for step in (getattr(threading, "_shutdown"), getattr(atexit, "_run_exitfuncs")):  # noqa: B009
         try:
             step()

@@ -23,7 +23,7 @@ impl Rig {
     fn new(options: Options) -> Self {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
         let bind = Bind::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
-        let listeners = Listener::open_all(&[(bind, None)], &opening).expect("loopback can be listened on");
+        let listeners = Listener::open_all(&[(bind, None)], &opening, &[]).expect("loopback can be listened on");
         let Address::Ip(address) = *listeners[0].place() else { panic!("not an IP socket") };
         let witness = Witness::default();
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
@@ -38,7 +38,6 @@ impl Rig {
             in_flight: Arc::new(crate::engine::exchange::in_flight::Uninterruptible),
             observers,
         };
-        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
         let run = ServerRun::start(&listeners, &config).expect("a run starts");
         let external_loop = run.external_loop().expect("a run has a shard");
         Self { run, external_loop, address, witness, clock: Clock::new(Instant::now()) }

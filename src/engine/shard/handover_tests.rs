@@ -169,7 +169,7 @@ fn listeners_are_told_apart_by_where_they_listen() {
     let rig = Rig::new();
     let opening = Opening { backlog: 1, reuse_port: false, socket_mode: None };
     let binds = [0, 0].map(|port| (Bind::Tcp { host: "127.0.0.1".to_owned(), port }, None));
-    let listeners: Vec<_> = Listener::open_all(&binds, &opening).unwrap().into_iter().map(Arc::new).collect();
+    let listeners = Listener::open_all(&binds, &opening, &[]).unwrap();
     let context = Arc::clone(&rig.worker(&[]).context);
     let handover = Handover::new(context, None, &listeners, &rig.poller).unwrap();
     assert_eq!(handover.addresses, [0, 1].map(|number| listeners[number].place().to_string()));

@@ -96,8 +96,7 @@ impl Rig {
     ) -> Self {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
         let binds = [0, 0].map(|port| (Bind::Tcp { host: "127.0.0.1".to_owned(), port }, None));
-        let listeners: Vec<_> =
-            Listener::open_all(&binds, &opening).expect("loopback").into_iter().map(Arc::new).collect();
+        let listeners = Listener::open_all(&binds, &opening, &[]).expect("loopback");
         let (notebook, witness) = (Arc::<Notebook>::default(), Witness::default());
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(Clumsy), Box::new(witness.clone())]);
         let reports = Arc::new(Reports::new(Arc::clone(&notebook) as _));
@@ -146,11 +145,11 @@ impl Rig {
     }
 
     fn break_accepting(&self, errors: &[Errno]) {
-        self.listeners[0].faults.lock().unwrap().extend(errors);
+        self.listeners[0].faults().lock().unwrap().extend(errors);
     }
 
     fn calls_left(&self) -> usize {
-        self.listeners[0].faults.lock().unwrap().len()
+        self.listeners[0].faults().lock().unwrap().len()
     }
 
     // Accepts as if the kernel had reported clients at the first listener.

@@ -29,12 +29,11 @@ impl Rig {
     {
         let opening = Opening { backlog: 128, reuse_port: false, socket_mode: None };
         let bind = Bind::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
-        let listeners = Listener::open_all(&[(bind, None)], &opening).expect("loopback can be listened on");
+        let listeners = Listener::open_all(&[(bind, None)], &opening, &[]).expect("loopback can be listened on");
         let ListenAddress::Ip(address) = *listeners[0].place() else { panic!("not an IP socket") };
         let notebook = Arc::<Notebook>::default();
         let witness = Witness::default();
         let observers: Arc<[Box<dyn Observer>]> = Arc::new([Box::new(witness.clone())]);
-        let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
         let config = RunConfig {
             options: Arc::new(options),
             shards: 1,
