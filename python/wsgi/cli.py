@@ -321,7 +321,8 @@ def _supervise(
         settings, notes = settings.reloaded(former)
         passed = {bind for server in servers for bind, _, _ in server._core.sockets()}
         for address in settings.addresses:
-            if address.startswith("fd://") and address not in passed:
+            bare = address.removeprefix("https://").removeprefix("http://")
+            if bare.startswith("fd://") and bare not in passed:
                 raise ConfigError(f"bind {address}: a running server takes over no other descriptors; restart it")
         _begin(_application(target, settings), settings)
         server = WSGIServer(
