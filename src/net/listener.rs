@@ -194,8 +194,7 @@ impl Listener {
     pub fn url(&self) -> String {
         match (self.place(), &self.tls) {
             (ListenAddress::Ip(address), Some(_)) => format!("https://{address}"),
-            (place @ ListenAddress::Unix(_), Some(_)) => format!("{place} (TLS)"),
-            (place, None) => place.to_string(),
+            (place, _) => place.to_string(),
         }
     }
 

@@ -160,7 +160,7 @@ fn set_tls(extensions: &Bound<'_, PyDict>, exchange: &Exchange) -> PyResult<()> 
     let tls = PyDict::new(py);
     tls.set_item(intern!(py, "server_cert"), py.None())?;
     tls.set_item(intern!(py, "client_cert_chain"), facts.client_chain.iter().map(|one| &*one.pem).collect::<Vec<_>>())?;
-    let subject = facts.client_chain.first().map(|client| &*client.subject);
+    let subject = facts.client_chain.first().and_then(|client| client.subject.as_deref());
     tls.set_item(intern!(py, "client_cert_name"), subject)?;
     tls.set_item(intern!(py, "client_cert_error"), py.None())?;
     tls.set_item(intern!(py, "tls_version"), facts.version)?;

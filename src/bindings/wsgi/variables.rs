@@ -91,6 +91,8 @@ pub(super) fn set_tls(environ: &Bound<'_, PyDict>, facts: &TlsFacts) -> PyResult
         return environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "NONE"));
     };
     environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "SUCCESS"))?;
-    environ.set_item(intern!(py, "SSL_CLIENT_S_DN"), latin1(py, client.subject.as_bytes())?)?;
+    if let Some(subject) = &client.subject {
+        environ.set_item(intern!(py, "SSL_CLIENT_S_DN"), latin1(py, subject.as_bytes())?)?;
+    }
     environ.set_item(intern!(py, "SSL_CLIENT_CERT"), &client.pem)
 }

@@ -120,10 +120,12 @@ pub fn is_world_readable(key: &Path) -> bool {
     fs::metadata(key).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, String> {
+/// The content of a file of a sensible size. The error says what is wrong with it.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, String> {
     let cannot_read = |error: io::Error| format!("cannot be read: {error}");
     let found = fs::metadata(file).map_err(cannot_read)?;
     if !found.is_file() {
+        // A pipe would keep the server waiting when it is read again.
         return Err("is no file".to_owned());
     }
     if found.len() > MAX_FILE_BYTES {

@@ -3,7 +3,8 @@
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConnection};
 use x509_cert::Certificate;
-use x509_cert::der::{Decode, EncodePem};
+use x509_cert::der::Decode;
+use x509_cert::der::pem::{LineEnding, encode_string};
 
 /// The facts of a session, which do not change once its handshake is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct TlsFacts {
 pub struct ClientCertificate {
     /// The text form.
     pub pem: String,
-    /// Whom it names (RFC 4514).
-    pub subject: String,
+    /// Whom it names (RFC 4514); `None`: it was verified, but its form is so unusual that this cannot be told.
+    pub subject: Option<String>,
 }
 
 impl TlsFacts {
@@ -40,7 +41,7 @@ impl TlsFacts {
             cipher_suite: suite.into(),
             cipher: iana_name(suite.as_str().unwrap_or_default()),
             server_name: session.server_name().map(str::to_owned),
-            client_chain: chain.iter().filter_map(client_certificate).collect(),
+            client_chain: chain.iter().map(client_certificate).collect(),
         })
     }
 
@@ -58,9 +59,10 @@ fn iana_name(name: &str) -> String {
     name.strip_prefix("TLS13_").map_or_else(|| name.to_owned(), |rest| format!("TLS_{rest}"))
 }
 
-// What cannot be parsed was not verified either.
-fn client_certificate(der: &CertificateDer<'_>) -> Option<ClientCertificate> {
-    let certificate = Certificate::from_der(der).ok()?;
-    let pem = certificate.to_pem(x509_cert::der::pem::LineEnding::LF).ok()?;
-    Some(ClientCertificate { pem, subject: certificate.tbs_certificate.subject.to_string() })
+// Each certificate stays at its place: the first one is the client's.
+fn client_certificate(der: &CertificateDer<'_>) -> ClientCertificate {
+    // It fails for sizes that no certificate of a handshake has.
+    let pem = encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default();
+    let parsed = Certificate::from_der(der).ok();
+    ClientCertificate { pem, subject: parsed.map(|certificate| certificate.tbs_certificate.subject.to_string()) }
 }

@@ -28,6 +28,8 @@ use crate::net::stream::Stream;
 
 /// How often the files are looked at, while clients come.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long files that are of no use are left alone while they do not change.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Before an expiry, the operator is warned.
 const WARN_BEFORE: [Duration; 2] = [Duration::from_secs(14 * 86_400), Duration::from_secs(3 * 86_400)];
 /// Protocols below HTTP that ALPN offers (RFC 7301).
@@ -84,8 +86,9 @@ impl fmt::Debug for Tls {
 struct Watch {
     looked_at: Instant,
     states: Vec<FileState>,
-    // The state whose load has failed, which is not tried again.
-    failed: Option<Vec<FileState>>,
+    // The state whose load has failed, when that was, and what was told of it: it may have been for a lack of descriptors.
+    failed: Option<(Vec<FileState>, Instant)>,
+    told: Option<String>,
     not_after: SystemTime,
     warned: usize,
 }
@@ -122,7 +125,8 @@ impl Tls {
         let tickets = Arc::new(Tickets::new(secret).ok_or_else(unusable)?);
         let states = file_states(&options);
         let loaded = load_all(&options, &tickets, now)?;
-        let watch = Watch { looked_at: Instant::now(), states, failed: None, not_after: loaded.not_after, warned: 0 };
+        let (looked_at, not_after) = (Instant::now(), loaded.not_after);
+        let watch = Watch { looked_at, states, failed: None, told: None, not_after, warned: 0 };
         let mut warnings = loaded.warnings;
         let tls = Self { options, tickets, current: RwLock::new(loaded.config), watch: Mutex::new(watch) };
         warnings.extend(tls.expiry_warning(now));
@@ -150,35 +154,43 @@ impl Tls {
         let states = file_states(&self.options);
         {
             let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-            if watch.states == states || watch.failed.as_ref() == Some(&states) {
+            let is_failed = |(failed, at): &(Vec<FileState>, Instant)| {
+                *failed == states && now.saturating_duration_since(*at) < RETRY_INTERVAL
+            };
+            if watch.states == states || watch.failed.as_ref().is_some_and(is_failed) {
                 drop(watch);
                 return self.expiry_warning(time_of_day()).map(TlsNews::Warning);
             }
         }
-        Some(self.reload(time_of_day()))
+        match self.reload(now, time_of_day()) {
+            // The same once more is no news.
+            TlsNews::Failed(text) => {
+                let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_news = watch.told.as_ref() != Some(&text);
+                watch.told = Some(text.clone());
+                is_news.then_some(TlsNews::Failed(text))
+            }
+            news => Some(news),
+        }
     }
 
-    /// Reads the files again. If they are of no use, what is in memory stays.
-    pub fn reload(&self, now: SystemTime) -> TlsNews {
+    // Reads the files again. If they are of no use, what is in memory stays.
+    fn reload(&self, now: Instant, time: SystemTime) -> TlsNews {
         let states = file_states(&self.options);
-        let loaded = load_all(&self.options, &self.tickets, now);
+        let loaded = load_all(&self.options, &self.tickets, time);
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         match loaded {
             Ok(loaded) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded.config;
-                (watch.states, watch.failed, watch.not_after, watch.warned) = (states, None, loaded.not_after, 0);
+                (watch.states, watch.failed, watch.told) = (states, None, None);
+                (watch.not_after, watch.warned) = (loaded.not_after, 0);
                 TlsNews::Reloaded("new certificates are in use for new connections".to_owned())
             }
             Err(error) => {
-                watch.failed = Some(states);
+                watch.failed = Some((states, now));
                 TlsNews::Failed(format!("the former certificates stay in use: {error}"))
             }
         }
-    }
-
-    /// When the first certificate expires.
-    pub fn not_after(&self) -> SystemTime {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).not_after
     }
 
     fn expiry_warning(&self, now: SystemTime) -> Option<String> {
@@ -227,11 +239,8 @@ fn load_all(options: &TlsOptions, tickets: &Arc<Tickets>, now: SystemTime) -> Re
 }
 
 fn read_password(file: &Path) -> Result<Vec<u8>, CertificateError> {
-    let bytes = std::fs::read(file).map_err(|error| CertificateError {
-        option: "key_password_file",
-        file: file.to_owned(),
-        reason: format!("cannot be read: {error}"),
-    })?;
+    let failed = |reason| CertificateError { option: "key_password_file", file: file.to_owned(), reason };
+    let bytes = certificate::read(file).map_err(failed)?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
 }
@@ -265,7 +274,13 @@ fn server_config(
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName::new(identities)));
     config.alpn_protocols = vec![HTTP1.to_vec()];
-    config.ticketer = Arc::clone(tickets) as _;
+    if options.client_verification == ClientVerification::None {
+        config.ticketer = Arc::clone(tickets) as _;
+    } else {
+        // A ticket carries the client's certificate, which would not be verified again: not by a server with other authorities, nor
+        // once it has expired.
+        config.send_tls13_tickets = 0;
+    }
     // A session that a client resumes by its identifier is known to one process only.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.max_early_data_size = 0;

@@ -253,6 +253,10 @@ impl TlsSession {
         while !self.held.is_empty() {
             let count = RecordWriter(socket).write(&self.held).inspect_err(|error| self.give_up(error))?;
             self.held.drain(..count);
+            if self.held.is_empty() {
+                // An idle connection keeps no buffer.
+                self.held = Vec::new();
+            }
         }
         while self.connection.wants_write() {
             if let Err(error) = self.connection.write_tls(&mut RecordWriter(socket)) {

@@ -350,6 +350,66 @@ fn client_certificate_is_asked_for_verified_and_required() {
 }
 
 #[test]
+fn client_certificate_is_verified_in_every_handshake() {
+    let pki = Pki::new();
+    let options = pki.options(vec![pki.files("site", &["site.test"])]);
+    let verifying = TlsOptions { client_verification: ClientVerification::Optional, ..options.clone() };
+    let secret = secret();
+    let server = |options: &TlsOptions| Tls::new(options.clone(), secret.clone(), now()).unwrap().0;
+    let (open, strict) = (server(&options), server(&verifying));
+    for version in [&TLS12, &TLS13] {
+        let config = Arc::new(pki.client_config(&[version]));
+        for tls in [&open, &strict, &strict] {
+            let mut pair = Pair::new(tls, &config, "site.test");
+            pair.exchange();
+            assert_eq!(pair.client.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+}
+
+#[test]
+fn client_certificate_of_an_unusual_form_is_no_other_ones() {
+    let pki = Pki::new();
+    let options = pki.options(vec![pki.files("site", &["site.test"])]);
+    let tls = made(TlsOptions { client_verification: ClientVerification::Required, ..options });
+    let (leaf, key) = pki.issue(&["client.test"], |params| {
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&[1; 25]));
+    });
+    let (other, _) = pki.issue(&["admin.test"], |params| params.distinguished_name.push(DnType::CommonName, "admin"));
+    let chain = certificates(&pki.write("client.pem", &(leaf.clone() + &other)), "").unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.root.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap();
+    let mut pair = Pair::new(&tls, &Arc::new(config), "site.test");
+    pair.exchange();
+    let facts = pair.server.tls_facts().unwrap();
+    assert_eq!(facts.client_chain.len(), 2);
+    assert_eq!(facts.client_chain[0].subject, None);
+    assert_eq!(facts.client_chain[0].pem.lines().collect::<String>(), leaf.lines().collect::<String>());
+    assert_eq!(facts.client_chain[1].subject.as_deref(), Some("CN=admin"));
+}
+
+#[test]
+fn files_that_were_of_no_use_are_tried_again_after_a_while_and_told_of_once() {
+    let pki = Pki::new();
+    let files = pki.files("site", &["site.test"]);
+    let tls = made(pki.options(vec![files.clone()]));
+    let moved = pki.folder.path().join("moved.key");
+    fs::rename(&files.key, &moved).unwrap();
+    let start = Instant::now();
+    let look_at = |seconds| tls.look(start + Duration::from_secs(seconds), now);
+    assert!(matches!(look_at(2), Some(TlsNews::Failed(_))));
+    assert_eq!([look_at(4), look_at(61), look_at(63)], [None, None, None]);
+    fs::rename(&moved, &files.key).unwrap();
+    assert!(matches!(look_at(70), Some(TlsNews::Reloaded(_))));
+}
+
+#[test]
 fn new_files_are_used_for_new_connections_and_bad_ones_are_not() {
     let pki = Pki::new();
     let files = pki.files("site", &["site.test"]);

@@ -1,8 +1,7 @@
 //! Session tickets (RFC 5077, RFC 8446 §2.2) that every process with the same secret can resume.
 //!
-//! Keys follow from a secret by time alone, so that processes need not speak to each other: each period's secret is made from the
-//! one before it by a function that cannot be inverted, and an old one is forgotten. Who takes the secret from memory can open
-//! tickets of the last two periods and of those to come, and no older ones.
+//! Keys follow from a secret and from time alone, so that processes need not speak to each other. A key encrypts tickets for one
+//! period and opens them for one more. Who reads the secret from the server's memory can open all tickets since its start.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
