@@ -207,6 +207,7 @@ def _run(target: str | None, flags: dict[str, object], state: UpgradeState | Non
     if settings.check_config:
         load_application(settings)
         settings.hooks.load(None)
+        settings.hooks.load_worker()
         table = _table(application, "command line" if target else f"{settings.config}: wsgi_app", settings)
         # A path may contain bytes that standard output cannot encode.
         encoding = sys.stdout.encoding or "utf-8"
@@ -219,12 +220,20 @@ def _run(target: str | None, flags: dict[str, object], state: UpgradeState | Non
         _say_limits(settings)
         settings.call_hook("starting")
     is_single = settings.workers is None
-    app: Any = load_application(settings) if is_single and not process.listens_first else None
+
+    def load_alone() -> Any:
+        # The modules of a worker's hooks may be the application's: not before the user is changed.
+        process.become_application(settings)
+        settings.hooks.load_worker()
+        return load_application(settings)
+
+    app: Any = load_alone() if is_single and not process.listens_first else None
     listen = None
     if state is not None:
         # What the workers of the former program have; a reload brings what is wanted now.
         settings = settings.listening_on(bind for bind, _, _ in state.sockets)
         listen = partial(_core.Server, passed=state.sockets)
+    process.give_logs(settings)
     try:
         server = WSGIServer(app=app, settings=settings, _listen=listen)
         if state is None:
@@ -234,7 +243,7 @@ def _run(target: str | None, flags: dict[str, object], state: UpgradeState | Non
                 os.close(descriptor)
         process.give_files(server.addresses, settings)
         if is_single and app is None:
-            server.set_app(load_application(settings))
+            server.set_app(load_alone())
     except (OSError, TypeError, ValueError) as error:
         # Errors that only the core finds: an address, a log file, a format, the application's signature.
         print(f"wsgi: {error}", file=sys.stderr)
@@ -301,6 +310,8 @@ def _supervise(
             return 0 if own is None else work(own, lambda: serve_as(own, page, handover))
 
         def serve_as(channel: WorkerEnd, page: _core.Page, handover: HandoverQueue) -> int:
+            # The hooks of a worker are the application's code.
+            process.become_application(settings)
             with settings.hooks.in_worker((channel.worker or WorkerId()).age):
                 if not settings.preload:
                     server.set_app(load_application(settings))
@@ -325,6 +336,7 @@ def _supervise(
             if bare.startswith("fd://") and bare not in passed:
                 raise ConfigError(f"bind {address}: a running server takes over no other descriptors; restart it")
         _begin(_application(target, settings), settings)
+        process.give_logs(settings)
         server = WSGIServer(
             settings=settings, _listen=partial(_core.Server, inherit=[server._core for server in servers])
         )

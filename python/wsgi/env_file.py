@@ -20,7 +20,7 @@ __all__ = ["read_env_file"]
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SINGLE_QUOTED = re.compile("'([^']*)'")
-_COMMENT = re.compile(r"(?:^|[ \t])#.*")
+_COMMENT = re.compile(r"[ \t]#.*")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -67,12 +67,14 @@ def _parse(line: bytes) -> tuple[str, str] | None:
         raise ValueError("the line is not KEY=VALUE")
     if not _NAME.fullmatch(name):
         raise ValueError("the name before = must consist of letters, digits and _, without a space")
-    return name, _value(value.lstrip(" \t"))
+    return name, _value(value)
 
 
 def _value(text: str) -> str:
-    if not text.startswith(("'", '"')):
-        return _COMMENT.sub("", text).rstrip(" \t")
+    if not text.lstrip(" \t").startswith(("'", '"')):
+        # Before the spaces are removed: a # directly behind = is part of the value.
+        return _COMMENT.sub("", text).strip(" \t")
+    text = text.lstrip(" \t")
     is_double = text.startswith('"')
     found = (_DOUBLE_QUOTED if is_double else _SINGLE_QUOTED).match(text)
     if found is None:

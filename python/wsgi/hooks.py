@@ -190,7 +190,7 @@ class Hooks:
         self._workers: dict[int, ProcessInfo] = {}
 
     def load(self, target: str | None) -> None:
-        """Imports the functions that are called in this process.
+        """Imports the functions that are called in this process before it imports the application.
 
         Parameters:
             target: the application, which this supervisor must not import; None if this process serves alone.
@@ -199,7 +199,7 @@ class Hooks:
             HookError: a function cannot be imported, or imports the application.
         """
         if target is None:
-            self._functions = self._import(is_of_worker=False) | self._import(is_of_worker=True)
+            self._functions = self._import(is_of_worker=False)
             return
         before = set(sys.modules)
         with modules_dropped(self._app_dir):
@@ -207,6 +207,14 @@ class Hooks:
             if _is_imported(target, self._app_dir, before):
                 names = ", ".join(self._functions)
                 raise HookError(f"the hooks {names}: one of their modules {_NOT_HERE}")
+
+    def load_worker(self) -> None:
+        """Imports those of a worker, too, in a process that serves alone: their modules may be the application's.
+
+        Raises:
+            HookError: a function cannot be imported.
+        """
+        self._functions = self._functions | self._import(is_of_worker=True)
 
     def call(self, name: str) -> None:
         """Calls the hook of a moment.

@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from wsgi.errors import ConfigError, StartupError
@@ -109,19 +110,30 @@ class Process:
         require_access(identity, list(self._needs(settings)))
 
     def give_logs(self, settings: Settings) -> None:
-        """Gives the user the access log of these options; makes it first if it was moved."""
+        """Gives the user the access log of these options; makes it first if it was moved. To be called before this
+        process opens it.
+
+        Raises:
+            StartupError: the log cannot be opened, or is a symbolic link of another user's, which may lead anywhere.
+        """
         path = settings.access_log
         if self._identity is None or self._identity.is_current or path is None or path == "-":
             return
+        with suppress(FileNotFoundError):
+            found = os.lstat(path)
+            if stat.S_ISLNK(found.st_mode) and found.st_uid != os.geteuid():
+                raise StartupError(f"access_log: {path!r} is a symbolic link that another user made: remove it")
         if os.path.exists(path) and not os.path.isfile(path):
             # A pipe or a terminal, which is not opened again.
             return
+        # A link of our own is followed, unless it was made just now.
+        link = 0 if os.path.islink(path) else os.O_NOFOLLOW
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666))
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+            os.close(os.open(path, flags | link, 0o666))
         except OSError as error:
-            report(logging.ERROR, f"access_log: cannot open {path!r}: {error.strerror}")
-        else:
-            self._give(self._identity, "access_log", path)
+            raise StartupError(f"access_log: cannot open {path!r}: {error.strerror}") from None
+        self._give(self._identity, "access_log", path)
 
     def _give(self, identity: Identity, option: str, path: str) -> None:
         from wsgi.privileges import give_file

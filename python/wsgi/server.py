@@ -415,9 +415,13 @@ class WSGIServer:
                 self._core.close_listeners()
 
         def reopen_logs() -> None:
-            self._core.reopen_logs()
-            if self._give_logs is not None:
-                self._give_logs()
+            try:
+                if self._give_logs is not None:
+                    self._give_logs()
+            except StartupError as error:
+                report(logging.ERROR, f"the access log is not reopened: {error}")
+            else:
+                self._core.reopen_logs()
 
         return Configuration(self.settings, self.addresses, close, reopen_logs, self._core.sockets, serve)
 

@@ -286,6 +286,41 @@ def test_log_is_opened_again_after_it_was_moved_where_the_user_may_make_no_file(
 
 
 @needs_sandbox
+def test_log_that_another_user_made_a_link_of_is_not_followed(site: Path) -> None:
+    log, target = site / "access.log", site / "made-by-root"
+    arguments = ("--user", "nobody", "--workers", "1", "--access-log", "access.log")
+    with Command("who:app", *arguments, cwd=site, start=words()) as command:
+        log.unlink()
+        log.symlink_to(target)
+        os.lchown(log, pwd.getpwnam("nobody").pw_uid, -1)
+        command.process.send_signal(signal.SIGUSR1)
+        command.stderr.wait_for("the access log is not reopened: access_log: 'access.log' is a symbolic link")
+        assert ask(command.address)
+        assert command.stop() == 0
+    assert not target.exists()
+    line = refused("--user", "nobody", "--access-log", "access.log", cwd=site)
+    assert line == "wsgi: access_log: 'access.log' is a symbolic link that another user made: remove it"
+
+
+@needs_sandbox
+@pytest.mark.parametrize("workers", [(), ("--workers", "1"), ("--workers", "1", "--preload")])
+def test_hooks_of_a_worker_and_their_modules_are_the_users(workers: tuple[str, ...], site: Path) -> None:
+    (site / "hooks.py").write_text(
+        "import os, sys\n"
+        "print('hooks imported by', os.getuid(), file=sys.stderr)\n"
+        "def tell(*args): print('hook called by', os.getuid(), file=sys.stderr)\n"
+    )
+    moments = "".join(f'{name} = "hooks:tell"\n' for name in ("after_fork", "loaded", "worker_exit"))
+    (site / "site.toml").write_text(f"[hooks]\n{moments}")
+    with Command("who:app", "--user", "nobody", "-c", "site.toml", *workers, cwd=site, start=words()) as command:
+        assert ask(command.address)
+        assert command.stop() == 0
+    said = {line for line in command.stderr.seen if line.startswith("hook")}
+    uid = pwd.getpwnam("nobody").pw_uid
+    assert said == {f"hooks imported by {uid}", f"hook called by {uid}"}
+
+
+@needs_sandbox
 def test_pidfile_of_a_supervisor_stays_roots(site: Path) -> None:
     pidfile = site / "a.pid"
     with Command(

@@ -428,3 +428,39 @@ def test_option_that_the_system_cannot_carry_out_is_refused(
 def test_preload_in_a_program_is_refused() -> None:
     with pytest.raises(TypeError, match=r"unknown option 'preload' \(only the wsgi command has it\)"):
         WSGIServer(port=0, workers=2, preload=True)
+
+
+CLAIM = """
+import os, socket, struct
+from wsgi.supervisor.channel import Report
+
+def claim():
+    # The helper, in which every socket of the template is open.
+    text = open(os.path.join(HERE, "claimed"), "rb").read()
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            with socket.socket(fileno=os.dup(number)) as channel:
+                if channel.family == socket.AF_UNIX and channel.type == socket.SOCK_STREAM:
+                    channel.send(struct.pack("!cI", Report.FORKED.value, len(text)) + text, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+    os._exit(0)
+os.register_at_fork(before=claim)
+"""
+
+
+@pytest.mark.parametrize("claimed", ["another", "0", "99999999999"])
+def test_process_that_a_template_has_not_forked_is_not_taken_for_its_worker(site: Site, claimed: str) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        (site.folder / "claimed").write_text(str(other.pid) if claimed == "another" else claimed)
+        site.at_import(f"HERE = {str(site.folder)!r}\n" + CLAIM)
+        done = run("site_app:app", "--port", "0", "--workers", "1", "--preload", "--boot-timeout", "2", cwd=site.folder)
+        assert done.returncode == 1
+        assert "it named a process that it has not forked" in done.stderr
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        assert other.stdin is not None
+        other.stdin.close()

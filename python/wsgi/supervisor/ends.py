@@ -11,7 +11,7 @@ from pathlib import Path
 from wsgi._core import Page
 from wsgi.stopping import counted
 
-__all__ = ["MemoryKills", "described", "work_of"]
+__all__ = ["MemoryKills", "described", "parent_of", "work_of"]
 
 _OUT_OF_MEMORY = (
     "was killed by SIGKILL because memory ran out: set max_memory, start fewer workers, or raise the memory limit of "
@@ -35,6 +35,16 @@ def described(status: int | None, kills: MemoryKills) -> str:
         return _OUT_OF_MEMORY
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return f"was killed by {name}"
+
+
+def parent_of(pid: int) -> int:
+    """The number of a process' parent; 0 if there is no such process, or the system does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    # The name in front, in parentheses, may hold anything.
+    return int(stat.rpartition(b")")[2].split()[1])
 
 
 def work_of(page: Page, slot: int) -> str:

@@ -31,7 +31,7 @@ from wsgi.signals import disposition_in_child, is_default
 from wsgi.stopping import counted, print_notice
 from wsgi.supervisor.channel import Command, Report, SupervisorEnd, WorkerEnd, WorkerId, open_channel
 from wsgi.supervisor.configuration import Configurations, UnreadableConfiguration, report_addresses
-from wsgi.supervisor.ends import MemoryKills, described, work_of
+from wsgi.supervisor.ends import MemoryKills, described, parent_of, work_of
 from wsgi.supervisor.error_stream import unblocked_errors
 from wsgi.supervisor.handover import HandoverQueue, open_handover
 from wsgi.supervisor.machine import Action, Drain, Finish, Hurry, Kill, Log, Machine, Start, StartTemplate, Timing
@@ -178,6 +178,8 @@ class Supervisor:
         self._loaded: set[int] = set()
         # The workers that were requested of a template, in the order of its answers.
         self._requested: dict[int, deque[_Request]] = {}
+        # The child that was just waited for, which the system does not know any more.
+        self._reaped = 0
         self._selector = selectors.DefaultSelector()
         self._signals = _Signals(_COMMANDS)
         # Workers of earlier generations alone have listening sockets that a reload has removed.
@@ -570,8 +572,10 @@ class Supervisor:
             return
         if not self._is_known(pid):
             # It may be a worker whose template has reported it a moment ago.
+            self._reaped = pid
             for template in list(self._requested):
                 self._receive(template)
+            self._reaped = 0
         self._receive(pid)
         # A process that the worker has started may hold its end open.
         self._forget(pid)
@@ -683,13 +687,32 @@ class Supervisor:
             return
         channel, hooks = self._requested[template].popleft()
         now = time.monotonic()
-        if kind is Report.FORKED and text.isascii() and text.isdigit():
-            self._watch(int(text), channel, hooks)
-            self._carry_out(self._machine.forked(template, int(text), now))
-        else:
-            channel.close()
-            self._release(channel.worker)
-            self._carry_out(self._machine.refused(template, text, now))
+        if kind is Report.FORKED:
+            pid = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+            if self._is_forked_by(template, pid):
+                self._watch(pid, channel, hooks)
+                self._carry_out(self._machine.forked(template, pid, now))
+                return
+            text = "it named a process that it has not forked"
+        channel.close()
+        self._release(channel.worker)
+        self._carry_out(self._machine.refused(template, text, now))
+
+    def _is_forked_by(self, template: int, pid: int) -> bool:
+        """Whether a process is a worker that this template has just forked. The application's code runs in the template
+        and must not make this process, which may be root's, signal any other.
+        """
+        if pid <= 0 or self._is_known(pid):
+            # 0 would be this process' group.
+            return False
+        if pid == self._reaped:
+            return True
+        for _ in range(2):
+            # The template's helper, which ends at once; then the worker becomes a child of this process.
+            parent = parent_of(pid)
+            if parent == os.getpid() or (parent > 0 and parent_of(parent) == template):
+                return True
+        return False
 
     def _watch(self, pid: int, channel: SupervisorEnd, hooks: Hooks) -> None:
         self._channels[pid] = channel

@@ -161,6 +161,7 @@ impl Acceptor {
     pub fn begin_round(&mut self, now: Instant) -> AcceptRound {
         let mut round = AcceptRound::default();
         if self.paused_until.is_some_and(|until| until > now) {
+            self.gate.end_deferral();
             round.end();
         } else {
             self.paused_until = None;
@@ -190,6 +191,10 @@ impl Acceptor {
             }
             round.attempts += 1;
             let is_full = self.is_full(connections);
+            if is_full {
+                // Evictions have a time of their own.
+                self.gate.end_deferral();
+            }
             if !is_full && !self.gate.is_open(now) {
                 self.leave_to_others(now);
                 break;
@@ -239,6 +244,10 @@ impl Acceptor {
             }
         }
         round.end();
+        if !self.is_any_ready() {
+            // The client was accepted by another worker, or has gone: there is nothing to look at again.
+            self.gate.end_deferral();
+        }
         None
     }
 

@@ -209,6 +209,7 @@ impl Gate {
     /// Whether this worker takes a client that waits now. If not, [`Gate::retry_at`] says when it looks again.
     pub fn is_open(&mut self, now: Instant) -> bool {
         if !self.has_others() {
+            self.deferral = None;
             return true;
         }
         let now_ms = self.ms(now);

@@ -381,6 +381,30 @@ fn poller_sleeps_again_once_another_worker_has_taken_the_client() {
 }
 
 #[test]
+fn poller_sleeps_again_once_the_other_worker_has_gone_or_all_places_are_taken() {
+    for is_killed in [true, false] {
+        let (rig, other) = Rig::beside(3);
+        rig.round(&[client(b""), client(b"")]);
+        publish(&other, 0, true);
+        let waiting = rig.connect(0);
+        let start = Instant::now();
+        rig.accept(start);
+        assert_eq!(rig.connections(), 2, "the other worker has fewer");
+        if is_killed {
+            other.page().release_slot(other.number());
+        } else {
+            publish(&other, 1, true);
+            assert!(matches!(rig.listeners[0].accept(false), crate::net::listener::AcceptOutcome::Client(..)));
+        }
+        quiet_round(&rig, start + Duration::from_millis(50));
+        let reactor = rig.shard.reactor().lock().unwrap();
+        let next = reactor.acceptor.next_round(&reactor.connections.table, start);
+        assert_eq!(next, None, "{is_killed}");
+        drop(waiting);
+    }
+}
+
+#[test]
 fn clients_are_accepted_at_once_when_the_other_worker_does_not_accept_or_has_more() {
     for (connections, is_accepting) in [(2, true), (0, false), (1_000, true)] {
         let (rig, other) = Rig::beside(10_000);
