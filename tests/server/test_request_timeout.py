@@ -469,7 +469,7 @@ def app(environ, start_response):
         ctypes.PyDLL(None).sleep(4)
     if path == "/match":
         # Some seconds, and for a longer text for ever.
-        re.match(r"(a+)+$", "a" * 24 + "b")
+        re.match(r"(a+)+$", "a" * 26 + "b")
     start_response("200 OK", [])
     return [b""]
 """
