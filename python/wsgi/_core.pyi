@@ -65,8 +65,8 @@ class Server:
         settings: Settings,
         /,
         *,
-        inherit: Sequence[Server] = (),
-        passed: Sequence[tuple[str, int, tuple[int, int] | None]] = (),
+        inherit: Sequence[Server] = ...,
+        passed: Sequence[tuple[str, int, tuple[int, int] | None]] = ...,
     ) -> Server: ...
     @property
     def places(self) -> list[tuple[str, int] | str]:
