@@ -45,7 +45,7 @@ class PidFile:
             )
 
     def write(self) -> None:
-        """Writes the file, in one step for whoever reads it; does nothing if it is written.
+        """Writes the file, which appears whole or not at all; does nothing if it is written.
 
         Raises:
             ConfigError: a live process has the file by now, or it cannot be written.
